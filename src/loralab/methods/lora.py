@@ -1,0 +1,198 @@
+"""LoRA: puts factors on the targeted maps of a frozen backbone, merges them, and swaps them.
+
+LoRA+ is the same adapter: it differs in the learning rates alone (`loralab.training.optim`).
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from loralab.errors import UserError
+from loralab.methods.factors import (
+    ALL_ROWS,
+    BiasUpdate,
+    EmbeddingFactors,
+    Factors,
+    LoRAConv1D,
+    LoRAEmbedding,
+    LoRALinear,
+    LoRAModule,
+    Rows,
+)
+from loralab.methods.targets import RoleMap, Target, adaptable, matches, select
+
+__all__ = ["attach", "bias_updates", "lora_modules", "merge", "shape_of", "swap", "train_bias", "unmerge", "wrap"]
+
+SCALINGS: dict[str, Callable[[float, int], float]] = {
+    "alpha/r": lambda alpha, rank: alpha / rank,
+    "alpha/sqrt(r)": lambda alpha, rank: alpha / math.sqrt(rank),  # rsLoRA, Kalajdzievski 2023
+    "constant": lambda alpha, rank: alpha,
+}
+
+
+def attach(
+    model: nn.Module,
+    maps: Sequence[RoleMap],
+    *,
+    head: Sequence[str],
+    targets: Sequence[str],
+    rank: int,
+    alpha: float,
+    scaling: str,
+    init: Literal["A", "B"],
+    init_dist: Literal["kaiming", "gaussian"],
+    dropout: float,
+    bias: Literal["none", "lora", "all"],
+    rank_pattern: Mapping[str, int],
+    seed: int,
+) -> None:
+    """Replaces each targeted map of `model` by itself plus scaling * B A, in place; delta W = 0 until trained.
+
+    maps: the linear maps by role; head: module names that are trained whole and never adapted; targets and the keys of
+    rank_pattern: roles or globs (the last matching key of rank_pattern wins). The factors are drawn on the CPU from
+    `seed` in the order of the modules, so that they are the same on every device.
+    Raises UserError for a target or pattern that matches nothing.
+    """
+    modules = adaptable(model, head)
+    chosen = select(targets, maps, modules)
+    ranks = _ranks(chosen, maps, modules, rank, rank_pattern)
+    generator = torch.Generator().manual_seed(seed)
+    grouped: dict[str, list[Target]] = {}
+    for target in chosen:
+        grouped.setdefault(target.name, []).append(target)
+    for name, parts in grouped.items():
+        base = modules[name]
+        _untie(model, base)
+        cls, d_in, d_out = shape_of(base)
+        blocks = {}
+        for part in parts:
+            rows = _rows(part.rows, d_out)
+            size = d_out if part.rows is None else len(part.rows)
+            r = ranks[part]
+            make = EmbeddingFactors if cls is LoRAEmbedding else Factors
+            factors = make(d_in, size, rank=r, scaling=SCALINGS[scaling](alpha, r), dropout=dropout, rows=rows)
+            factors.reset(init=init, dist=init_dist, generator=generator)
+            blocks[part.block] = factors
+        wrap(model, name, cls(base, blocks))
+    _train_biases(model, head, bias)
+
+
+def wrap(model: nn.Module, name: str, adapted: LoRAModule) -> None:
+    """Puts `adapted` in the place of its base, on the base's device and in its mode."""
+    adapted.train(adapted.base.training)
+    adapted.blocks.to(adapted.weight.device)
+    model.set_submodule(name, adapted)
+
+
+def train_bias(module: nn.Module) -> None:
+    """Adds a trained update, zero at first, to the frozen bias of `module`."""
+    frozen = cast(Tensor, module.bias)
+    role: Literal["bias", "norm"] = "norm" if _is_norm(module) else "bias"
+    module.bias_update = BiasUpdate(frozen.shape[0], role=role).to(frozen.device)
+    module.register_forward_hook(module.bias_update)
+
+
+def lora_modules(model: nn.Module) -> dict[str, LoRAModule]:
+    """Every adapted map, by the name that it has in the backbone."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, LoRAModule)}
+
+
+def bias_updates(model: nn.Module) -> dict[str, tuple[nn.Module, BiasUpdate]]:
+    """Every module with a trained bias, by its name, with the update of that bias."""
+    return {
+        name: (module, cast(BiasUpdate, module.bias_update))
+        for name, module in model.named_modules()
+        if "bias_update" in module._modules
+    }
+
+
+def merge(model: nn.Module) -> None:
+    """Merges every adapter of `model` into its frozen map (LoRA, section 4.1)."""
+    for module in lora_modules(model).values():
+        module.merge()
+
+
+def unmerge(model: nn.Module) -> None:
+    """Takes every merged adapter out again, exact up to rounding in the weights' precision."""
+    for module in lora_modules(model).values():
+        module.unmerge()
+
+
+def swap(model: nn.Module, factors: Mapping[str, Tensor]) -> None:
+    """Puts another adapter of the same shape in place: W0 + B' A' for W0 + B A, merged if it was merged.
+
+    factors: what `{n: p for n, p in model.named_parameters() if p.requires_grad}` gave for the other adapter.
+    Raises UserError where names or shapes differ; the model is then as before.
+    """
+    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if wrong := sorted(own.keys() ^ factors.keys()) or [n for n in own if own[n].shape != factors[n].shape]:
+        raise UserError(f"swap: the adapters differ in {wrong[0]!r} ({len(wrong)} in all); only equal shapes can be swapped")
+    merged = [module for module in lora_modules(model).values() if module.merged]
+    for module in merged:
+        module.unmerge()
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(factors[name])
+    for module in merged:
+        module.merge()
+
+
+def _untie(model: nn.Module, base: nn.Module) -> None:
+    """Gives `base` a weight of its own where it shares one (T5's embeddings): merging must change this map alone."""
+    users = [module for module in model.modules() if any(p is base.weight for p in module._parameters.values())]
+    if len(users) > 1:
+        base.weight = nn.Parameter(cast(Tensor, base.weight).detach().clone(), requires_grad=False)
+
+
+def _ranks(
+    chosen: Sequence[Target],
+    maps: Sequence[RoleMap],
+    modules: Mapping[str, nn.Module],
+    rank: int,
+    rank_pattern: Mapping[str, int],
+) -> dict[Target, int]:
+    ranks = dict.fromkeys(chosen, rank)
+    for pattern, value in rank_pattern.items():
+        named = {(t.name, t.block) for t in select([pattern], maps, modules, key="lora.rank_pattern")}
+        hits = [t for t in chosen if (t.name, t.block) in named or matches(pattern, t.name)]
+        if not hits:
+            raise UserError(f"lora.rank_pattern: {pattern!r} matches none of the maps that lora.targets selects")
+        ranks.update(dict.fromkeys(hits, value))
+    return ranks
+
+
+def shape_of(base: nn.Module) -> tuple[type[LoRAModule], int, int]:
+    """The class that adapts `base`, and its d_in and d_out."""
+    if isinstance(base, nn.Linear):
+        return LoRALinear, base.in_features, base.out_features
+    if isinstance(base, nn.Embedding):
+        return LoRAEmbedding, base.num_embeddings, base.embedding_dim
+    d_in, d_out = cast(Tensor, base.weight).shape
+    return LoRAConv1D, d_in, d_out
+
+
+def _rows(rows: range | tuple[int, ...] | None, d_out: int) -> Rows:
+    if rows is None or rows == range(d_out):
+        return ALL_ROWS
+    if isinstance(rows, range) and rows.step == 1:
+        return slice(rows.start, rows.stop)
+    return tuple(rows)
+
+
+def _train_biases(model: nn.Module, head: Sequence[str], bias: str) -> None:
+    """bias `lora`: those of the adapted maps; `all`: every bias outside the head (PEFT's lora_only and all)."""
+    if bias == "none":
+        return
+    hosts = {f"{name}.base": m.base for name, m in lora_modules(model).items()}
+    if bias == "all":
+        hosts = {n: m for n, m in model.named_modules() if not any(n == h or n.startswith(f"{h}.") for h in head)}
+    for module in list(hosts.values()):
+        if "bias" in module._parameters and module.bias is not None:
+            train_bias(module)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm))

@@ -1,0 +1,72 @@
+"""Config -> Plan: every `auto` resolved, the run identified and its directory found; no weights or texts are loaded."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from omegaconf import OmegaConf
+
+from loralab import tasks
+from loralab.backbones.source import Source, locate
+from loralab.config import Config
+from loralab.store import runs
+from loralab.training import device
+
+__all__ = ["NUMERICS_VERSION", "Plan", "plan"]
+
+# Bumped when a fixed-seed sequence of losses changes, so that runs of two numerics are never taken for one.
+NUMERICS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A config with every `auto` resolved, what identifies it, and where its run is kept."""
+
+    config: Config
+    source: Source
+    device: torch.device
+    identity: dict[str, Any]
+    directory: runs.RunDirectory
+
+    @property
+    def cache(self) -> Path:
+        return Path(self.config.store) / "cache"
+
+
+def plan(config: Config) -> Plan:
+    """Resolves `config` without loading weights or texts; raises UserError for what is not there."""
+    store = Path(config.store)
+    model, task = asdict(config.model), asdict(config.task)
+    origin = {key: model[key] for key in ("name", "package", "hub", "revision", "path")}
+    source = locate(**origin, cache=store / "cache")
+    data = {key: task[key] for key in ("name", "files", "text", "label", "kind", "revision")}
+    data_identity = tasks.identity(**data, cache=store / "cache")
+    place = device.pick_device(config.train.device)
+    resolved = cast(Config, OmegaConf.to_object(OmegaConf.structured(config)))
+    resolved.train.precision = device.pick_precision(config.train.precision, place, width=source.width)
+    if resolved.model.attention == "auto":
+        resolved.model.attention = "eager" if place.type == "cpu" else "sdpa"
+    identity = _identity(resolved, source.identity, data_identity)
+    directory = runs.directory_of(store, _slug(resolved), runs.run_hash(identity))
+    return Plan(resolved, source, place, identity, directory)
+
+
+def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, Any]:
+    """All that determines a record's content, and nothing that does not (where it runs, is stored or mirrored)."""
+    values = asdict(config)
+    for name in ("tracker", "store", "seed"):  # the two seeds that `seed` sets are there
+        del values[name]
+    for name in ("device", "threads", "checkpoint_seconds"):
+        del values["train"][name]
+    del values["task"]["files"], values["task"]["revision"]
+    if config.method.name == "head":
+        del values["lora"], values["optim"]["groups"], values["optim"]["embedding_lr"]
+    values["task"]["data"] = data
+    values["model"] = {"weights": weights, "dropout": config.model.dropout, "attention": config.model.attention}
+    return {"numerics": NUMERICS_VERSION, **values}
+
+
+def _slug(config: Config) -> str:
+    shape = f"-r{config.lora.rank}-x{config.lora.ratio:g}" if config.method.name == "lora" else ""
+    return f"{config.model.name}-{config.task.name}-{config.method.name}{shape}-s{config.seed}"

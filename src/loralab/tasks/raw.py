@@ -1,0 +1,93 @@
+"""A task before tokenising, which is what every reader returns, and the rules by which rows are split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from loralab.errors import UserError
+
+__all__ = ["Kind", "Labels", "RawTask", "Texts", "hold_out", "order", "subset"]
+
+Kind: TypeAlias = Literal["classification", "regression"]
+Labels: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.float32]  # class ids | scores
+
+_TRAIN_ROWS_SEED = 1  # of the permutation that train_rows takes its first rows from; not a run's seed
+
+
+@dataclass(frozen=True)
+class Texts:
+    """One split: n examples of one or two texts, their labels, and where in the source they stand.
+
+    `labels` is int64 class ids, or float32 scores; `rows` (int64) counts the source's rows of this task from 0,
+    before duplicates are removed.
+    """
+
+    texts: list[tuple[str, ...]]
+    labels: Labels
+    rows: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        assert len(self.texts) == len(self.labels) == len(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, indices: npt.NDArray[np.int64]) -> "Texts":
+        """The examples at `indices`, in that order."""
+        return Texts([self.texts[i] for i in indices], self.labels[indices], self.rows[indices])
+
+
+@dataclass(frozen=True)
+class RawTask:
+    """A task's splits ("train", "validation", "test"; MNLI also "test_mismatched") and how it is scored.
+
+    `labels` names the classes in the order of their ids, None for regression; the first of `metrics` is primary.
+    """
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...] | None
+    splits: dict[str, Texts]
+    metrics: tuple[str, ...]
+
+
+def order(count: int, seed: int) -> npt.NDArray[np.int64]:
+    """A fixed permutation of range(count): the stable argsort of PCG64's raw stream.
+
+    numpy guarantees the bit generator's stream for ever, and `Generator.permutation` only within a version.
+    """
+    return np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable")
+
+
+def hold_out(texts: Sequence[tuple[str, ...]], sizes: Sequence[int], seed: int) -> list[npt.NDArray[np.int64]]:
+    """Indices of len(sizes) held-out parts of about sizes[k] rows each, and last the rest; no text is in two parts.
+
+    Rows that share their texts move together, so a part may pass its size by the repeats of its last text.
+    """
+    group_of: dict[tuple[str, ...], list[int]] = {}
+    for row, text in enumerate(texts):
+        group_of.setdefault(text, []).append(row)
+    groups = list(group_of.values())
+    parts: list[list[int]] = [[] for _ in range(len(sizes) + 1)]
+    part = 0
+    for index in order(len(groups), seed):
+        while part < len(sizes) and len(parts[part]) >= sizes[part]:
+            part += 1
+        parts[part].extend(groups[index])
+    return [np.array(rows, dtype=np.int64) for rows in parts]
+
+
+def subset(raw: RawTask, train_rows: int | None) -> RawTask:
+    """The task with the first `train_rows` of a fixed permutation of its training examples; None keeps them all.
+
+    A smaller set is part of every larger one.
+    """
+    if train_rows is None:
+        return raw
+    train = raw.splits["train"]
+    if not 1 <= train_rows <= len(train):
+        raise UserError(f"task.train_rows: got {train_rows}; {raw.name} has {len(train)} training rows, null takes all")
+    return replace(raw, splits={**raw.splits, "train": train.take(order(len(train), _TRAIN_ROWS_SEED)[:train_rows])})

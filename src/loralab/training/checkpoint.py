@@ -1,0 +1,111 @@
+"""Exact resume: all that changes while a run trains, in one file that is replaced atomically."""
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from loralab.files import atomic_path
+
+__all__ = ["Checkpointer", "Trained", "load"]
+
+FILE = "state.pt"
+# A checkpoint may cost at most this share of the training time: the next one waits until it does.
+COST = 0.02
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every generator that a run may draw from: Python, numpy, torch, and each CUDA device."""
+    version, internal, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Puts back what `random_state` gave."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def load(directory: Path) -> dict[str, Any] | None:
+    """The last state saved under `directory`, or None; read without unpickling anything but tensors and plain values."""
+    path = directory / FILE
+    if not path.exists():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+@dataclass
+class Trained:
+    """All that training changes, but for `Progress` and files: weights, optimizer, scaler, the best weights, generators."""
+
+    weights: dict[str, nn.Parameter]  # the trainable ones, by name
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    best: dict[str, Tensor] | None = None
+
+    def keep_best(self) -> None:
+        """Copies the weights as they are, on the host."""
+        self.best = {name: parameter.detach().cpu().clone() for name, parameter in self.weights.items()}
+
+    def put(self, weights: dict[str, Tensor]) -> None:
+        """Sets the trainable weights, in place."""
+        with torch.no_grad():
+            for name, parameter in self.weights.items():
+                parameter.copy_(weights[name])
+
+    def capture(self) -> dict[str, Any]:
+        """The state as tensors and plain values, to be saved before the next step."""
+        return {
+            "weights": {name: parameter.detach() for name, parameter in self.weights.items()},
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": random_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Puts back what `capture` gave."""
+        self.put(state["weights"])
+        self.best = state["best"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        restore_random_state(state["random"])
+
+
+class Checkpointer:
+    """Saves at most every `every` seconds, and so rarely that saving costs under 2% of the time."""
+
+    def __init__(self, directory: Path, *, every: float) -> None:
+        self.path = directory / FILE
+        self.every = every
+        self.wait = every
+        self.last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the wait since the last save is over."""
+        return time.monotonic() - self.last >= self.wait
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replaces the file by `state`: the old one or the new one is there, whole, at every moment."""
+        start = time.monotonic()
+        with atomic_path(self.path) as temporary:
+            torch.save(state, temporary)
+        self.last = time.monotonic()
+        self.wait = max(self.every, (self.last - start) / COST)

@@ -1,0 +1,112 @@
+"""The loop: forward, backward, clip, step; evaluate and checkpoint as it goes; stop where it diverges.
+
+`Progress` is all of a run that changes beside the weights, the optimizer and the random generators. The loop knows no
+method, tracker or task: it is given functions.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loralab.training.evaluate import forward
+
+__all__ = ["Progress", "train"]
+
+# A run has exploded when its training loss passes this multiple of the loss before the first step.
+EXPLODED = 20.0
+
+
+@dataclass
+class Progress:
+    """Where a run stands; `to_state` and `from_state` carry it through a checkpoint."""
+
+    step: int = 0
+    evaluated: int = -1  # the last step that was evaluated
+    tokens: int = 0
+    seconds: float = 0.0  # of training and evaluation, up to the last checkpoint
+    evaluation_seconds: float = 0.0
+    first_loss: float | None = None
+    diverged: bool = False
+    best: dict[str, Any] | None = None  # the best validation scores, with their step
+    last: dict[str, Any] | None = None  # the latest ones
+    losses: list[Tensor] = field(default_factory=list)  # since the last line of training loss; still on the device
+    started: float = field(default_factory=time.monotonic)
+
+    def elapsed(self) -> float:
+        """Seconds of this run over all the processes that worked on it."""
+        return self.seconds + time.monotonic() - self.started
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain values, with the clock stopped at now."""
+        losses = [float(loss) for loss in self.losses]
+        return {**vars(self), "losses": losses, "seconds": self.elapsed(), "started": 0.0}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "Progress":
+        """The inverse, with the clock going on from now."""
+        losses = [torch.tensor(loss) for loss in state["losses"]]
+        return cls(**{**state, "losses": losses, "started": time.monotonic()})
+
+
+def train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    steps: int,
+    fetch: Callable[[int], tuple[dict[str, Tensor], int]],
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    factor: Callable[[int], float],
+    scaler: torch.amp.GradScaler,
+    clip: float | None,
+    log_every: int,
+    progress: Progress,
+    evaluation_due: Callable[[int], bool],
+    evaluate: Callable[[Progress], None],
+    log: Callable[[Progress, float], None],
+    checkpoint: Callable[[Progress], None],
+) -> None:
+    """Trains from `progress.step` to `steps`, or until the loss is not finite or explodes (`progress.diverged`).
+
+    fetch: step -> its batch and the number of its real tokens; factor: step -> the factor on each group's `peak_lr`; log: called with the mean loss of
+    every `log_every` steps; checkpoint: called between any two steps, when `progress` is consistent; it may raise.
+    """
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    model.train()
+    while True:
+        if evaluation_due(progress.step) and progress.evaluated < progress.step and not progress.diverged:
+            start = time.monotonic()
+            evaluate(progress)
+            progress.evaluated = progress.step
+            progress.evaluation_seconds += time.monotonic() - start
+        checkpoint(progress)
+        if progress.step >= steps or progress.diverged:
+            return
+
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor(progress.step)
+        batch, tokens = fetch(progress.step)
+        loss = loss_of(forward(model, batch), batch["labels"])
+        scaler.scale(loss).backward()
+        if clip is not None:
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(params, clip)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+        progress.step += 1
+        progress.tokens += tokens
+        progress.losses.append(loss.detach())
+        if progress.first_loss is None:
+            progress.first_loss = loss.item()
+        if len(progress.losses) == log_every or progress.step == steps:
+            mean = fmean(map(float, progress.losses))  # the one wait for the device
+            progress.losses = []
+            progress.diverged = not math.isfinite(mean) or mean > EXPLODED * progress.first_loss
+            log(progress, mean)

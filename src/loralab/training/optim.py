@@ -1,0 +1,136 @@
+"""Parameter groups of LoRA+ over stock AdamW, and learning-rate schedules.
+
+LoRA+ (Hayou et al. 2024): train B at lr_B = ratio * lr_A. It is a choice of groups and nothing else.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+__all__ = ["adamw", "group_table", "param_groups", "param_roles", "schedule"]
+
+BIAS_ROLES = ("bias", "norm")
+
+
+def param_roles(model: nn.Module, head: Sequence[str]) -> dict[str, str]:
+    """Trainable parameter name -> A, B, embedding, head, bias or norm, from the module that owns it.
+
+    Modules of ours say it themselves (`parameter_roles`); every parameter inside a head module is `head`.
+    Raises AssertionError for a trainable parameter that nobody claims.
+    """
+    roles = {}
+    for prefix, module in model.named_modules():
+        for name, parameter in module.named_parameters(prefix, recurse=False):
+            if not parameter.requires_grad:
+                continue
+            if any(prefix == h or prefix.startswith(f"{h}.") for h in head):
+                roles[name] = "head"
+            else:
+                assert hasattr(module, "parameter_roles"), f"{name} is trainable, but has no role"
+                roles[name] = module.parameter_roles[name.rsplit(".", 1)[-1]]
+    return roles
+
+
+def param_groups(
+    model: nn.Module,
+    *,
+    head: Sequence[str],
+    lr: float,
+    ratio: float,
+    head_lr: float | None,
+    embedding_lr: float,
+    weight_decay: float,
+    layout: Literal["roles", "reference"] = "roles",
+) -> list[dict[str, Any]]:
+    """The groups of LoRA+ for a torch optimizer: {name, roles, names, params, lr, weight_decay}, empty ones left out.
+
+    lr is lr_A; lr_B = ratio * lr; head_lr None means lr; embedding_lr is for both factors of embedding adapters.
+
+    `roles`: A (lr), B (ratio * lr), head (head_lr), embedding, and trained biases of the backbone: they act on outputs
+    as B does, and get ratio * lr. Weight decay reaches all but biases and norms (vectors).
+    `reference`: the four groups of the released optimizer, first match wins: adapters of embeddings; B and vectors with
+    decay; B and vectors without (biases and norms); all else at lr, the head's matrices among it.
+
+    The groups partition the trainable parameters: each is in exactly one, or AssertionError.
+    """
+    roles = param_roles(model, head)
+    place = _by_role if layout == "roles" else _as_reference
+    rates = {"lr": lr, "lr_B": lr * ratio, "head_lr": lr if head_lr is None else head_lr, "embedding_lr": embedding_lr}
+    groups: dict[str, dict[str, Any]] = {}
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    norms = {n for n, m in model.named_modules() if isinstance(m, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm))}
+    for name, parameter in trainable.items():
+        undecayed = roles[name] in BIAS_ROLES or name.endswith("bias") or name.rpartition(".")[0] in norms
+        group, rate = place(roles[name], parameter.ndim, undecayed)
+        entry = {"name": group, "roles": [], "names": [], "params": [], "lr": rates[rate], "weight_decay": weight_decay}
+        groups.setdefault(group, entry)
+        if roles[name] not in groups[group]["roles"]:
+            groups[group]["roles"].append(roles[name])
+        if undecayed:
+            groups[group]["weight_decay"] = 0.0
+        groups[group]["names"].append(name)
+        groups[group]["params"].append(parameter)
+    listed = [name for group in groups.values() for name in group["names"]]
+    assert sorted(listed) == sorted(trainable), "the groups do not partition the trainable parameters"
+    return list(groups.values())
+
+
+def _by_role(role: str, ndim: int, undecayed: bool) -> tuple[str, str]:
+    if role == "head":
+        return ("head.bias" if undecayed else "head"), "head_lr"
+    return role, {"A": "lr", "B": "lr_B", "bias": "lr_B", "norm": "lr_B", "embedding": "embedding_lr"}[role]
+
+
+def _as_reference(role: str, ndim: int, undecayed: bool) -> tuple[str, str]:
+    if role == "embedding":
+        return "embedding", "embedding_lr"
+    if role == "B" or ndim == 1:
+        return ("groupB_no_decay" if undecayed else "groupB"), "lr_B"
+    return "groupA", "lr"
+
+
+def group_table(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each group resolved to: name, tensors, parameters, lr, weight_decay."""
+    return [
+        {
+            "name": group["name"],
+            "tensors": len(group["params"]),
+            "parameters": sum(p.numel() for p in group["params"]),
+            "lr": group["lr"],
+            "weight_decay": group["weight_decay"],
+        }
+        for group in groups
+    ]
+
+
+def adamw(groups: Sequence[dict[str, Any]], *, betas: Sequence[float], eps: float) -> torch.optim.AdamW:
+    """Stock AdamW over the groups; each keeps its peak rate as `peak_lr` for the schedule.
+
+    Fused: one kernel a group instead of about ten small ones a tensor (measured on a 2-core CPU: 0.2 ms a step
+    against 1.2 ms for MiniLM's 26 trained tensors).
+    """
+    copies = [{**group, "peak_lr": group["lr"]} for group in groups]
+    return torch.optim.AdamW(copies, betas=(betas[0], betas[1]), eps=eps, fused=True)
+
+
+def schedule(kind: Literal["linear", "cosine", "constant"], *, warmup: float, steps: int) -> Callable[[int], float]:
+    """The factor on every group's peak rate at update t = 0, 1, ..., steps - 1; a pure function of t.
+
+    warmup below 1 is a share of `steps` (rounded up, as transformers does), else a number of steps; the rate then rises linearly from 0.
+    """
+    rise = math.ceil(warmup * steps) if warmup < 1 else int(warmup)
+
+    def factor(t: int) -> float:
+        if t < rise:
+            return t / rise
+        progress = (t - rise) / max(1, steps - rise)
+        if kind == "linear":
+            return max(0.0, 1.0 - progress)
+        if kind == "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+        return 1.0
+
+    return factor

@@ -1,0 +1,405 @@
+"""Loading: what is frozen, what is new, what is refused; on every family, from real files."""
+
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from loralab.backbones.load import Backbone, load, load_tokenizer
+from loralab.backbones.roles import linear_maps
+from loralab.backbones.source import Source, locate
+from loralab.errors import UserError
+from tests.families import FAMILIES, example_batch, save_checkpoint
+
+HEADS = {
+    "bert": ("classifier",),
+    "roberta": ("classifier",),
+    "distilbert": ("pre_classifier", "classifier"),
+    "electra": ("classifier",),
+    "deberta_v2": ("pooler.dense", "classifier"),
+    "mpnet": ("classifier",),
+    "t5": ("classification_head",),
+} | dict.fromkeys(("gpt2", "gpt_neox", "opt", "llama", "qwen2"), ("score",))
+
+WITHOUT_SDPA = ("deberta_v2", "mpnet")
+
+families = pytest.mark.parametrize("family", FAMILIES)
+
+
+def find(directory: Path, cache: Path) -> Source:
+    return locate("mine", package=None, hub=None, revision=None, path=str(directory), cache=cache)
+
+
+def take(source: Source, **changes: Any) -> Backbone:
+    settings: dict[str, Any] = {
+        "labels": 3,
+        "regression": False,
+        "dropout": 0.0,
+        "attention": "auto",
+        "dtype": torch.float32,
+        "device": "cpu",
+        "seed": 0,
+    }
+    return load(source, **(settings | changes))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Source]:
+    """Family -> Source of its saved base model (no head), or of the classifier."""
+    made: dict[tuple[str, bool], Source] = {}
+
+    def get(family: str, *, classifier: bool = False) -> Source:
+        if (family, classifier) not in made:
+            model = FAMILIES[family]()
+            directory = tmp_path_factory.mktemp(family)
+            save_checkpoint(model if classifier else model.base_model, directory)
+            made[family, classifier] = find(directory, directory.parent / "digests")
+        return made[family, classifier]
+
+    return get
+
+
+@pytest.fixture
+def bert(checkpoint: Callable[..., Source], tmp_path: Path) -> Path:
+    """A copy of the BERT checkpoint, to break."""
+    source = checkpoint("bert")
+    assert source.directory is not None
+    directory = tmp_path / "bert"
+    directory.mkdir()
+    for file in source.directory.iterdir():
+        (directory / file.name).write_bytes(file.read_bytes())
+    return directory
+
+
+def head_bytes(backbone: Backbone) -> dict[str, bytes]:
+    return {
+        f"{path}.{name}": tensor.detach().numpy().tobytes()
+        for path in backbone.head
+        for name, tensor in backbone.model.get_submodule(path).named_parameters()
+    }
+
+
+@families
+def test_backbone_is_the_checkpoints_and_frozen_and_the_head_is_all_the_rest(
+    family: str, checkpoint: Callable[..., Source]
+) -> None:
+    backbone = take(checkpoint(family))
+    assert backbone.head == HEADS[family]
+    original = dict(FAMILIES[family]().named_parameters())
+    for name, parameter in backbone.model.named_parameters():
+        in_head = any(name.startswith(f"{path}.") for path in backbone.head)
+        assert parameter.requires_grad == in_head, name
+        assert parameter.dtype == torch.float32
+        assert in_head or torch.equal(parameter, original[name]), name
+        assert parameter.isfinite().all()
+    assert backbone.maps == linear_maps(backbone.model)
+    assert not backbone.model.training
+
+
+@families
+def test_head_bytes_depend_on_the_seed_alone(family: str, checkpoint: Callable[..., Source]) -> None:
+    source = checkpoint(family)
+    torch.manual_seed(1)
+    first = head_bytes(take(source, seed=5))
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    again = head_bytes(take(source, seed=5, dtype=torch.bfloat16))
+    assert torch.equal(before, torch.get_rng_state()), "the caller's generator was touched"
+    assert first == again
+    other = head_bytes(take(source, seed=6))
+    weights = [name for name in first if name.endswith("weight")]
+    assert weights
+    assert all(first[name] != other[name] for name in weights)
+
+
+@families
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def test_half_backbone_with_fp32_head_trains_its_head(
+    family: str, dtype: torch.dtype, checkpoint: Callable[..., Source]
+) -> None:
+    backbone = take(checkpoint(family), dtype=dtype)
+    for name, parameter in backbone.model.named_parameters():
+        overflows = family == "t5" and dtype == torch.float16 and ".wo." in name  # transformers keeps it in fp32
+        assert parameter.dtype == (torch.float32 if parameter.requires_grad or overflows else dtype), name
+    output = backbone.model(**example_batch(backbone.model))
+    assert output.logits.dtype == torch.float32
+    output.loss.backward()
+    for path in backbone.head:
+        for parameter in backbone.model.get_submodule(path).parameters():
+            assert parameter.grad is not None
+            assert parameter.grad.isfinite().all()
+    exact = take(checkpoint(family)).model(**example_batch(backbone.model)).logits
+    torch.testing.assert_close(output.logits, exact, rtol=0.1, atol=0.05)
+
+
+@families
+def test_padding_on_the_right_changes_nothing(family: str, checkpoint: Callable[..., Source]) -> None:
+    backbone = take(checkpoint(family))
+    texts = ["w7 w8 w9 w10 w11 w12", "w20 w21 w22"]
+    both = backbone.tokenizer(texts, padding=True, return_tensors="pt")
+    assert both["input_ids"][1, -1] == backbone.model.config.pad_token_id
+    alone = backbone.tokenizer(texts[1:], return_tensors="pt")
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.model(**both).logits[1:], backbone.model(**alone).logits)
+
+
+@families
+def test_dropout_zero_is_deterministic_and_dropout_reaches_every_layer(
+    family: str, checkpoint: Callable[..., Source]
+) -> None:
+    model = take(checkpoint(family)).model.train()
+    batch = example_batch(model)
+    with torch.no_grad():
+        assert torch.equal(model(**batch).logits, model(**batch).logits)
+        model = take(checkpoint(family), dropout=0.25).model.train()
+        assert not torch.equal(model(**batch).logits, model(**batch).logits)
+    rates = {module.p for module in model.modules() if isinstance(module, nn.Dropout)}
+    assert rates <= {0.25}
+
+
+@families
+def test_attention_auto_on_a_cpu_is_eager_and_sdpa_gives_the_same_where_it_exists(
+    family: str, checkpoint: Callable[..., Source]
+) -> None:
+    eager = take(checkpoint(family))
+    assert eager.model.config._attn_implementation == "eager"
+    batch = example_batch(eager.model)
+    if family in WITHOUT_SDPA:
+        with pytest.raises(UserError, match=r"^model.attention: 'sdpa' .*allowed: eager"):
+            take(checkpoint(family), attention="sdpa")
+        return
+    sdpa = take(checkpoint(family), attention="sdpa")
+    assert sdpa.model.config._attn_implementation == "sdpa"
+    torch.testing.assert_close(sdpa.model(**batch).logits, eager.model(**batch).logits)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "deberta_v2", "gpt2"])
+def test_a_classifiers_own_head_is_kept_and_still_trained(family: str, checkpoint: Callable[..., Source]) -> None:
+    backbone = take(checkpoint(family, classifier=True))
+    assert backbone.head == HEADS[family]
+    for name, tensor in FAMILIES[family]().named_parameters():
+        assert torch.equal(backbone.model.get_parameter(name), tensor), name
+    assert all(p.requires_grad for path in backbone.head for p in backbone.model.get_submodule(path).parameters())
+
+
+def test_another_number_of_classes_renews_the_output_layer_alone(checkpoint: Callable[..., Source]) -> None:
+    backbone = take(checkpoint("roberta", classifier=True), labels=5, seed=4)
+    old = FAMILIES["roberta"]()
+    assert torch.equal(backbone.model.get_parameter("classifier.dense.weight"), old.classifier.dense.weight)
+    output = backbone.model.get_parameter("classifier.out_proj.weight")
+    assert output.shape == (5, 32)
+    assert output.std().item() == pytest.approx(0.02, rel=0.3)  # drawn anew with BERT's initializer_range
+
+
+def test_class_names_and_regression_reach_the_config(checkpoint: Callable[..., Source]) -> None:
+    named = take(checkpoint("bert"), class_names=("neg", "so-so", "pos")).model.config
+    assert named.id2label == {0: "neg", 1: "so-so", 2: "pos"}
+    assert named.label2id["pos"] == 2
+    regression = take(checkpoint("bert"), labels=1, regression=True).model
+    assert regression.config.problem_type == "regression"
+    assert regression.config.num_labels == 1
+
+
+def test_half_checkpoint_is_loaded_in_fp32_when_asked(bert: Path, tmp_path: Path) -> None:
+    weights = bert / "model.safetensors"
+    halves = {name: tensor.bfloat16() for name, tensor in load_file(weights).items()}
+    save_file(halves, weights, metadata={"format": "pt"})
+    config = AutoConfig.from_pretrained(bert)
+    config.dtype = "bfloat16"
+    config.save_pretrained(bert)
+    model = take(find(bert, tmp_path)).model
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    name = "embeddings.word_embeddings.weight"
+    assert torch.equal(model.get_parameter(f"bert.{name}"), halves[name].float())
+
+
+def test_bin_weights_load_and_equal_safetensors(bert: Path, tmp_path: Path) -> None:
+    expected = dict(take(find(bert, tmp_path)).model.named_parameters())
+    torch.save(load_file(bert / "model.safetensors"), bert / "pytorch_model.bin")
+    (bert / "model.safetensors").unlink()
+    source = find(bert, tmp_path)
+    assert not source.safetensors
+    assert all(torch.equal(p, expected[name]) for name, p in take(source).model.named_parameters())
+
+
+def test_shards_load_and_a_missing_shard_is_named(tmp_path: Path) -> None:
+    model = FAMILIES["bert"]()
+    directory = save_checkpoint(model.base_model, tmp_path / "sharded")
+    (directory / "model.safetensors").unlink()
+    model.base_model.save_pretrained(directory, max_shard_size="30KB")
+    shards = sorted(directory.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    loaded = take(find(directory, tmp_path)).model
+    assert torch.equal(loaded.get_parameter("bert.pooler.dense.weight"), model.bert.pooler.dense.weight)
+    shards[0].unlink()
+    with pytest.raises(UserError, match=rf"^model.path: .* lacks 1 of {len(shards)} weight files: {shards[0].name}"):
+        find(directory, tmp_path)
+
+
+class Bomb:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.target,))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_unsafe_pickle_is_refused_and_never_run(bert: Path, tmp_path: Path, zipped: bool) -> None:
+    (bert / "model.safetensors").unlink()
+    target = tmp_path / "ran"
+    content = {"weight": torch.zeros(2), "extra": Bomb(target)}
+    if zipped:
+        torch.save(content, bert / "pytorch_model.bin")
+    else:
+        (bert / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(target)))
+    with pytest.raises(UserError, match=r"^model.path: .*never unpickled") as info:
+        take(find(bert, tmp_path))
+    assert "\n" not in str(info.value)
+    assert not target.exists()
+
+
+def test_cut_off_bin_is_one_line(bert: Path, tmp_path: Path) -> None:
+    torch.save(load_file(bert / "model.safetensors"), bert / "pytorch_model.bin")
+    (bert / "model.safetensors").unlink()
+    whole = (bert / "pytorch_model.bin").read_bytes()
+    (bert / "pytorch_model.bin").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"^model.path: .*(damaged|cannot be loaded)") as info:
+        take(find(bert, tmp_path))
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("defect", ["lost", "shape"])
+def test_incomplete_or_ill_fitting_weights_are_refused_by_name(bert: Path, tmp_path: Path, defect: str) -> None:
+    weights = bert / "model.safetensors"
+    tensors = load_file(weights)
+    name = "encoder.layer.1.output.dense.weight"
+    if defect == "lost":
+        del tensors[name]
+    else:
+        tensors[name] = torch.zeros(7, 7)
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=rf"^model.path: .* lacks 1 tensors of a 'bert' model.*bert\.{name}"):
+        take(find(bert, tmp_path))
+
+
+def test_checkpoint_without_pooler_trains_a_new_one(bert: Path, tmp_path: Path) -> None:
+    weights = bert / "model.safetensors"
+    tensors = {name: t for name, t in load_file(weights).items() if "pooler" not in name}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    backbone = take(find(bert, tmp_path))
+    assert set(backbone.head) == {"classifier", "bert.pooler.dense"}
+    assert backbone.model.get_parameter("bert.pooler.dense.weight").std().item() == pytest.approx(0.02, rel=0.2)
+
+
+def test_family_that_cannot_classify_is_refused_by_name(bert: Path, tmp_path: Path) -> None:
+    AutoConfig.for_model("vit", hidden_size=32).save_pretrained(bert)
+    with pytest.raises(UserError, match=r"^model.path: .* 'vit' model, which cannot classify.*bert.*t5"):
+        take(find(bert, tmp_path))
+
+
+def test_classifying_family_without_known_roles_loads_with_no_maps(bert: Path, tmp_path: Path) -> None:
+    config = AutoConfig.for_model(
+        "albert",
+        hidden_size=16,
+        embedding_size=8,
+        num_attention_heads=2,
+        num_hidden_layers=1,
+        intermediate_size=16,
+        vocab_size=100,
+    )
+    AutoModel.from_config(config).save_pretrained(bert)
+    backbone = take(find(bert, tmp_path))
+    assert backbone.maps == ()
+    assert backbone.head == ("classifier",)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_tokenizer_without_pad_pads_with_eos_on_the_right(
+    name: str, checkpoint: Callable[..., Source], tmp_path: Path
+) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    directory = save_checkpoint(FAMILIES[name]().base_model, tmp_path / name)
+    plain = PreTrainedTokenizerFast(
+        tokenizer_file=str(directory / "tokenizer.json"), eos_token="</s>", padding_side="left"
+    )
+    plain.save_pretrained(directory)
+    backbone = take(find(directory, tmp_path))
+    assert backbone.tokenizer.pad_token_id == backbone.model.config.pad_token_id == 2
+    texts = ["w7 w8 w9 w10 w11 w12", "w20 w21 w22"]
+    both = backbone.tokenizer(texts, padding=True, return_tensors="pt")
+    assert both["attention_mask"][1].tolist() == [1] * 5 + [0] * 3
+    plain = PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"))
+    plain.save_pretrained(directory)
+    with pytest.raises(UserError, match=r"^model.path: .*neither a pad nor an eos token"):
+        load_tokenizer(find(directory, tmp_path))
+
+
+def test_tokenizer_knows_the_longest_input(checkpoint: Callable[..., Source]) -> None:
+    longest = {family: load_tokenizer(checkpoint(family)).model_max_length for family in FAMILIES}
+    assert longest["bert"] == longest["gpt2"] == longest["opt"] == 64
+    assert longest["roberta"] == longest["mpnet"] == 62
+    assert longest["t5"] > 10**6
+    for family in ("bert", "roberta", "mpnet", "opt", "gpt2", "distilbert", "electra", "deberta_v2"):
+        backbone = take(checkpoint(family))
+        text = " ".join(["w9"] * 100)
+        with torch.no_grad():
+            backbone.model(**backbone.tokenizer(text, truncation=True, return_tensors="pt"))
+
+
+def test_damaged_tokenizer_is_one_line(bert: Path, tmp_path: Path) -> None:
+    (bert / "tokenizer.json").write_text('{"version": ')
+    with pytest.raises(UserError, match=r"^model.path: .*tokenizer cannot be loaded") as info:
+        load_tokenizer(find(bert, tmp_path))
+    assert "\n" not in str(info.value)
+
+
+def test_loading_says_nothing_and_asks_no_network(
+    checkpoint: Callable[..., Source], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    for family in ("roberta", "deberta_v2", "llama", "t5"):
+        take(checkpoint(family))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_fresh_process_loads_in_silence_too(checkpoint: Callable[..., Source]) -> None:
+    source = checkpoint("roberta", classifier=True)
+    code = f"""
+import torch
+from pathlib import Path
+from loralab.backbones.load import load
+from loralab.backbones.source import locate
+source = locate("x", package=None, hub=None, revision=None, path={str(source.directory)!r}, cache=Path("unused"))
+load(source, labels=2, regression=False, dropout=0.1, attention="auto", dtype=torch.float32, device="cpu", seed=0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(str(source.directory)))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@families
+def test_on_a_gpu_auto_is_sdpa_where_it_exists_and_logits_agree(family: str, checkpoint: Callable[..., Source]) -> None:
+    here, there = take(checkpoint(family)), take(checkpoint(family), device="cuda")
+    model: PreTrainedModel = there.model
+    assert model.config._attn_implementation == ("eager" if family in WITHOUT_SDPA else "sdpa")
+    assert head_bytes(here) == {name: b for name, b in head_bytes(take(checkpoint(family))).items()}
+    batch = example_batch(here.model)
+    expected = here.model(**batch).logits
+    got = model(**{name: tensor.cuda() for name, tensor in batch.items()}).logits.cpu()
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)

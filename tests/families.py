@@ -1,0 +1,203 @@
+"""One tiny random sequence classifier of every supported family: two layers, width 32, made on the spot."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+
+__all__ = ["FAMILIES", "MORE_FAMILIES", "example_batch", "save_checkpoint"]
+
+VOCABULARY = 100
+PAD = 1  # OPT and RoBERTa count positions from it
+
+_NAMED_AS_BERT: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 64,
+}
+_NO_DROPOUT: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+_ENCODER = _NAMED_AS_BERT | _NO_DROPOUT
+_DECODER = _NAMED_AS_BERT | {"num_key_value_heads": 2, "attention_dropout": 0.0}
+
+_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("bert", _ENCODER),
+    "roberta": ("roberta", _ENCODER),
+    "distilbert": (
+        "distilbert",
+        {
+            "dim": 32,
+            "hidden_dim": 48,
+            "n_layers": 2,
+            "n_heads": 4,
+            "max_position_embeddings": 64,
+            "dropout": 0.0,
+            "attention_dropout": 0.0,
+            "seq_classif_dropout": 0.0,
+        },
+    ),
+    "electra": ("electra", _ENCODER | {"embedding_size": 32}),
+    "deberta_v2": (
+        "deberta-v2",
+        _ENCODER
+        | {
+            "relative_attention": True,
+            "position_buckets": 8,
+            "share_att_key": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "norm_rel_ebd": "layer_norm",
+            "position_biased_input": False,
+            "pooler_hidden_size": 32,
+            "pooler_dropout": 0.0,
+        },
+    ),
+    "mpnet": ("mpnet", _ENCODER),
+    "gpt2": (
+        "gpt2",
+        {
+            "n_embd": 32,
+            "n_layer": 2,
+            "n_head": 4,
+            "n_positions": 64,
+            "resid_pdrop": 0.0,
+            "embd_pdrop": 0.0,
+            "attn_pdrop": 0.0,
+        },
+    ),
+    "gpt_neox": (
+        "gpt_neox",
+        _NAMED_AS_BERT | {"attention_dropout": 0.0, "hidden_dropout": 0.0, "classifier_dropout": 0.0},
+    ),
+    "opt": (
+        "opt",
+        {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "ffn_dim": 48,
+            "max_position_embeddings": 64,
+            "word_embed_proj_dim": 32,
+            "dropout": 0.0,
+            "attention_dropout": 0.0,
+        },
+    ),
+    "llama": ("llama", _DECODER),
+    "qwen2": ("qwen2", _DECODER),
+    "t5": (
+        "t5",
+        {
+            "d_model": 32,
+            "d_kv": 8,
+            "d_ff": 48,
+            "num_layers": 2,
+            "num_decoder_layers": 2,
+            "num_heads": 4,
+            "dropout_rate": 0.0,
+            "classifier_dropout": 0.0,
+            "decoder_start_token_id": 0,
+            "eos_token_id": 2,
+        },
+    ),
+}
+
+_MORE_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "xlm_roberta": ("xlm-roberta", _ENCODER),
+    "mistral": ("mistral", _DECODER),
+    "qwen3": ("qwen3", _DECODER | {"head_dim": 8}),
+    "phi3": ("phi3", _DECODER | {"resid_pdrop": 0.0, "embd_pdrop": 0.0}),
+    "gemma": ("gemma", _DECODER | {"head_dim": 8}),
+    "bloom": (
+        "bloom",
+        {"hidden_size": 32, "n_layer": 2, "n_head": 4, "hidden_dropout": 0.0, "attention_dropout": 0.0},
+    ),
+    "gptj": (
+        "gptj",
+        {
+            "n_embd": 32,
+            "n_layer": 2,
+            "n_head": 4,
+            "rotary_dim": 4,
+            "n_positions": 64,
+            "resid_pdrop": 0.0,
+            "embd_pdrop": 0.0,
+            "attn_pdrop": 0.0,
+        },
+    ),
+    "modernbert": (
+        "modernbert",
+        _NAMED_AS_BERT
+        | {"cls_token_id": 2, "sep_token_id": 2, "classifier_dropout": 0.0, "global_attn_every_n_layers": 2},
+    ),
+}
+
+
+def _build(model_type: str, settings: dict[str, Any], *, labels: int = 3) -> PreTrainedModel:
+    config = AutoConfig.for_model(
+        model_type,
+        **{
+            "vocab_size": VOCABULARY,
+            "num_labels": labels,
+            "pad_token_id": PAD,
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+            **settings,
+        },
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager", dtype=torch.float32)
+        # Some families start with zero biases and tiny weights, which would hide a wrong layout.
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
+    name: partial(_build, *setting) for name, setting in _SETTINGS.items()
+}
+"""The families of the issue: every part of the project is tested on them."""
+
+MORE_FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
+    name: partial(_build, *setting) for name, setting in _MORE_SETTINGS.items()
+}
+"""Families whose roles are known as well: tested for the roles alone."""
+
+
+def example_batch(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Two sentences of 10 and 7 tokens, padded on the right, with labels; T5's end in eos as it requires."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        input_ids = torch.randint(3, VOCABULARY, (2, 10))
+    attention_mask = torch.ones_like(input_ids)
+    input_ids[1, 7:] = PAD
+    attention_mask[1, 7:] = 0
+    if model.config.model_type == "t5":
+        input_ids[0, 9] = input_ids[1, 6] = model.config.eos_token_id
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": torch.tensor([0, 1])}
+
+
+def save_checkpoint(model: PreTrainedModel, directory: Path) -> Path:
+    """Writes `model` (a classifier, or its base model for a checkpoint without a head) and a word tokenizer."""
+    words = ["<s>", "<pad>", "</s>", *(f"w{i}" for i in range(3, VOCABULARY))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="</s>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        pad_token="<pad>",
+        eos_token="</s>",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    fast.save_pretrained(directory)
+    model.save_pretrained(directory)
+    return directory

@@ -1,0 +1,20 @@
+"""Trains one run of LoRA or LoRA+; with -m, many. `python train.py --help` shows what can be set."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep, so that contended cores don't stall torch
+
+import hydra
+from omegaconf import DictConfig
+
+from loralab import entry
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(composed: DictConfig) -> float | None:
+    """One run."""
+    return entry.train(composed)
+
+
+if __name__ == "__main__":
+    entry.launch(main)
