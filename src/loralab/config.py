@@ -5,15 +5,15 @@ Hydra merges conf/*.yaml and the command line into these classes, which rejects 
 """
 
 import difflib
-from collections.abc import Collection
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, get_type_hints
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from loralab.errors import UserError
 
-__all__ = ["Config", "from_hydra", "one_of"]
+__all__ = ["Config", "from_hydra", "keys", "no_such_key", "one_of", "type_of"]
 
 
 @dataclass
@@ -101,7 +101,7 @@ class LoraConfig:
     scaling: str = MISSING
     dropout: float = MISSING
     bias: str = MISSING
-    rank_pattern: dict[str, int] = MISSING
+    rank_pattern: Any = MISSING  # {pattern: rank} or null; untyped, since Hydra adds no keys to a typed dict
 
     def check(self) -> None:
         within("lora.rank", self.rank, at_least=1)
@@ -111,11 +111,14 @@ class LoraConfig:
             raise UserError("lora.targets: got an empty list; name at least one role (q, k, v, o, mlp, all) or glob")
         one_of("lora.init", self.init, ("A", "B"))
         one_of("lora.init_dist", self.init_dist, ("kaiming", "gaussian"))
-        one_of("lora.scaling", self.scaling, ("alpha/r", "alpha/sqrt(r)", "constant"))
+        one_of("lora.scaling", self.scaling, ("alpha/r", "alpha/sqrt_r", "constant"))
         within("lora.dropout", self.dropout, at_least=0, below=1)
         one_of("lora.bias", self.bias, ("none", "lora", "all"))
-        for pattern, rank in self.rank_pattern.items():
-            within(f"lora.rank_pattern.{pattern}", rank, at_least=1)
+        if self.rank_pattern is not None and not isinstance(self.rank_pattern, dict):
+            raise UserError(f"lora.rank_pattern: got {self.rank_pattern!r}; it maps roles or globs to ranks, as {{v: 16}}, or is null")
+        for pattern, rank in (self.rank_pattern or {}).items():
+            if type(rank) is not int or rank < 1:
+                raise UserError(f"lora.rank_pattern: {pattern!r} got {rank!r}; a rank is a whole number from 1")
 
 
 @dataclass
@@ -237,10 +240,54 @@ class Config:
 
 def from_hydra(composed: DictConfig) -> Config:
     """What Hydra composed, resolved, typed and in range; raises UserError for what is not."""
+    _only_known(OmegaConf.to_container(composed), "")
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     config.check()
     return config
+
+
+def type_of(key: str) -> Any:
+    """The annotation of a dotted key ("" is the whole Config), None where there is no such key."""
+    found: Any = Config
+    for part in filter(None, key.split(".")):
+        found = get_type_hints(found)[part] if is_dataclass(found) and part in _names(found) else None
+    return found
+
+
+def keys(node: str = "") -> Iterator[str]:
+    """Every dotted key below a node, nodes before what is in them."""
+    for name in _names(type_of(node)):
+        key = f"{node}.{name}" if node else name
+        yield key
+        if is_dataclass(type_of(key)):
+            yield from keys(key)
+
+
+def no_such_key(key: str) -> str:
+    """The line for a dotted key that the schema lacks: what its node has, and the key that was likely meant."""
+    node, _, name = key.rpartition(".")
+    every = list(keys())
+    namesakes = [k for k in every if k.rpartition(".")[2] == name]
+    near = namesakes if len(namesakes) == 1 else difflib.get_close_matches(key, every, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    known = is_dataclass(type_of(node))
+    has = f"{node if known and node else 'the configuration'} has {', '.join(_names(type_of(node if known else '')))}"
+    return f"{key}: no such key; {has}{hint}"
+
+
+def _names(schema: Any) -> list[str]:
+    return [f.name for f in fields(schema)]
+
+
+def _only_known(values: Any, node: str) -> None:
+    """Raises UserError for a key that was added with `+`, which OmegaConf lets through."""
+    for name, value in values.items():
+        key = f"{node}.{name}" if node else str(name)
+        if type_of(key) is None:
+            raise UserError(no_such_key(key))
+        if is_dataclass(type_of(key)) and isinstance(value, dict):
+            _only_known(value, key)
 
 
 def one_of(key: str, value: str, allowed: Collection[str]) -> None:

@@ -1,66 +1,73 @@
-"""What a person sees of a run: a bar on a terminal, plain lines elsewhere, and a table at the end."""
+"""What a person sees of a run: a bar on a terminal, plain lines elsewhere, and a table of its figures at the end."""
 
+import os
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console as Screen
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
-__all__ = ["Console"]
+__all__ = ["Console", "align", "bold", "figure", "group_table", "scores_table", "summary"]
 
 # Lines of training loss that a plain log gets in a run; a terminal has the bar.
 PLAIN_LINES = 10
+# Least seconds between two changes of the bar, which is drawn four times a second.
+BAR_SECONDS = 0.1
 
 
 class Console:
-    """The screen of one run after another. Standard error has the progress, standard output the final table."""
+    """The screen of one run. Standard error has its progress, standard output the figures at its end.
 
-    def __init__(self, screen: Screen, out: Screen) -> None:
-        self.screen, self.out = screen, out
+    title: what sets the run apart in a multirun, whose runs are shown in a few lines each; None for a single run.
+    """
+
+    def __init__(self, err: TextIO, out: TextIO, title: str | None = None) -> None:
+        self.err, self.out, self.title = err, out, title
         self.bar: Progress | None = None
+        self.drawn = 0.0  # when the bar last changed
         self.steps = 0
         self.printed = 0  # tenths of the run that have their plain line
 
     @classmethod
-    def for_terminal(cls) -> "Console":
-        """On this process's own streams; plain text where they are not a terminal."""
-        wide = None if sys.stdout.isatty() else 120
-        return cls(Screen(stderr=True, highlight=False), Screen(highlight=False, width=wide, soft_wrap=True))
+    def for_terminal(cls, title: str | None = None) -> "Console":
+        """On this process's own streams."""
+        return cls(sys.stderr, sys.stdout, title)
 
-    def started(self, name: str, steps: int, groups: list[dict[str, Any]], *, resumed_at: int) -> None:
+    def started(self, name: str, steps: int, groups: Sequence[dict[str, Any]], *, resumed_at: int) -> None:
         """Names the run, and shows every parameter group with its resolved rates."""
         self.steps, self.printed = steps, resumed_at * PLAIN_LINES // steps
-        self.screen.print(f"run {name}: {steps} steps" + (f", going on from step {resumed_at}" if resumed_at else ""))
-        table = Table(box=None, pad_edge=False, header_style="")
-        for column in ("group", "tensors", "parameters", "lr", "weight decay"):
-            table.add_column(column, justify="left" if column == "group" else "right")
-        for g in groups:
-            table.add_row(g["name"], str(g["tensors"]), f"{g['parameters']:,}", f"{g['lr']:.3g}", f"{g['weight_decay']:g}")
-        self.screen.print(table)
-        if self.screen.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self.bar = Progress(*columns, console=self.screen, transient=True)
-            self.bar.add_task("training", total=steps, completed=resumed_at)
-            self.bar.start()
+        going_on = f", going on from step {resumed_at}" if resumed_at else ""
+        if self.title is not None:
+            rates = "  ".join(f"{g['name']} {g['lr']:.3g}" for g in groups)
+            self._say(f"{bold(self.title, self.err)}\n    {steps} steps{going_on}  lr: {rates}")
+        else:
+            self._say(f"run {bold(name, self.err)}: {steps} steps{going_on}")
+            self._say("\n".join(group_table(groups)))
+        if self.err.isatty() and os.environ.get("TERM") != "dumb":
+            self._start_bar(resumed_at)
 
     def step(self, step: int) -> None:
         """Between two steps."""
-        if self.bar is not None:
+        if self.bar is not None and (step == self.steps or time.monotonic() - self.drawn >= BAR_SECONDS):
+            self.drawn = time.monotonic()
             self.bar.update(self.bar.task_ids[0], completed=step)
 
     def line(self, line: dict[str, Any]) -> None:
         """One line of metrics.jsonl."""
-        values = "  ".join(f"{name} {value:.4f}" if value is not None else f"{name} -" for name, value in line["values"].items())
+        values = "  ".join(f"{name} {figure(value)}" for name, value in line["values"].items())
         if line["split"] == "train":
             if self.bar is not None:
                 self.bar.update(self.bar.task_ids[0], description=values)
                 return
-            if line["step"] * PLAIN_LINES // self.steps == self.printed:
+            tenth = line["step"] * PLAIN_LINES // self.steps
+            if tenth == self.printed or self.title is not None:
                 return
-            self.printed = line["step"] * PLAIN_LINES // self.steps
-        self.screen.print(f"{line['seconds']:8.1f} s  step {line['step']:>{len(str(self.steps))}}  {line['split']:<10}  {values}")
+            self.printed = tenth
+        at = f"{line['step']:>{len(str(self.steps))}}/{self.steps}"
+        self._say(f"{line['seconds']:8.1f} s  step {at}  {line['split']:<10}  {values}")
 
     def close(self) -> None:
         """Takes the bar away."""
@@ -71,27 +78,110 @@ class Console:
     def interrupted(self, step: int, steps: int) -> None:
         """Says that the run can go on."""
         self.close()
-        self.screen.print(f"stopped at step {step} of {steps}; a checkpoint is written, and the same command goes on from it")
+        self._say(f"stopped at step {step} of {steps}; a checkpoint is written, and the same command goes on from it")
 
     def already_done(self, record: dict[str, Any], path: Path) -> None:
         """Says that nothing was trained, with the stored figures."""
-        self.out.print("this run is already done; its record:")
+        if self.title is not None:
+            self._say(f"{bold(self.title, self.err)}\n    already done")
+        else:
+            self._say("this run is already done; its record:")
         self.finished(record, path)
 
     def finished(self, record: dict[str, Any], path: Path) -> None:
-        """The table at the end: metrics, time, parameters, and where it all is."""
-        table = Table(box=None, pad_edge=False, show_header=False)
-        table.add_column(style="bold")
-        table.add_column()
-        timing, parameters = record["timing"], record["parameters"]
-        table.add_row("status", record["status"])
-        for split, scores in record["metrics"].items():
-            for at in ("last", "best") if isinstance(scores, dict) else ():
-                if scores[at] is not None:
-                    shown = "  ".join(f"{k} {v:.4f}" for k, v in scores[at].items() if k != "step" and v is not None)
-                    table.add_row(f"{split}, {at} step", f"{shown}  (step {scores[at]['step']})")
-        table.add_row("time", f"{timing['seconds']:.1f} s ({timing['steps_per_second']:.2f} steps/s, {timing['tokens_per_second']:,.0f} tokens/s)")
-        share = parameters["trainable"] / parameters["total"]
-        table.add_row("trained", f"{parameters['trainable']:,} of {parameters['total']:,} parameters ({share:.2%})")
-        table.add_row("run", str(path))
-        self.out.print(table)
+        """The figures at the end, the time, and where it all is."""
+        if self.title is not None:
+            primary = record["metrics"]["primary"]
+            figures = [
+                f"{split} {figure(scores['last'][primary])}"
+                for split, scores in record["metrics"].items()
+                if split != "primary" and scores["last"] is not None
+            ]
+            line = "  ".join([record["status"], primary, *figures, f"{record['timing']['seconds']:.1f} s", str(path)])
+            print(f"    {line}", file=self.out, flush=True)
+            return
+        lines = [*summary(record), str(path)]
+        lines[0] = bold(lines[0], self.out)
+        print("\n".join(lines), file=self.out, flush=True)
+
+    def _say(self, text: str) -> None:
+        if self.bar is not None:
+            self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=self.err, flush=True)
+
+    def _start_bar(self, completed: int) -> None:
+        from rich.console import Console as Screen
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            console=Screen(file=self.err), transient=True, refresh_per_second=4,
+        )  # fmt: skip
+        self.bar.add_task("training", total=self.steps, completed=completed)
+        self.bar.start()
+
+
+def summary(record: dict[str, Any]) -> list[str]:
+    """A record in a few lines: how it ended, its scores by split, its time. A failed one has its error's last line."""
+    if record["status"] == "failed":
+        return ["failed", record["error"].strip().splitlines()[-1]]
+    timing, parameters = record["timing"], record["parameters"]
+    ended = f"{record['status']} at step {record['steps']}" if record["status"] == "diverged" else record["status"]
+    memory = record["memory"]["device_bytes"] or record["memory"]["host_bytes"]
+    share = parameters["trainable"] / parameters["total"]
+    return [
+        ended,
+        *scores_table(record["metrics"]),
+        f"{timing['seconds']:.1f} s  ({timing['steps_per_second']:.2f} steps/s, {timing['tokens_per_second']:,.0f} tokens/s, "
+        f"{memory / 2**30:.1f} GiB at most)",
+        f"trained {parameters['trainable']:,} of {parameters['total']:,} parameters ({share:.2%})",
+    ]
+
+
+def group_table(groups: Sequence[dict[str, Any]]) -> list[str]:
+    """Every parameter group with its resolved learning rate and weight decay, in lines."""
+    header = ("group", "tensors", "parameters", "lr", "weight decay")
+    rows = [
+        (g["name"], str(g["tensors"]), f"{g['parameters']:,}", f"{g['lr']:.3g}", f"{g['weight_decay']:g}") for g in groups
+    ]
+    return align([header, *rows])
+
+
+def scores_table(metrics: dict[str, Any]) -> list[str]:
+    """Every split's scores at the last step and at the best validation step, in lines; one line where they are one step."""
+    rows: list[Sequence[str]] = []
+    names: list[str] = []
+    for split, scores in metrics.items():
+        if split == "primary" or scores["last"] is None:
+            continue
+        names = names or [name for name in scores["last"] if name != "step"]
+        same = scores["best"] is not None and scores["best"]["step"] == scores["last"]["step"]
+        for at in ("last",) if same else ("last", "best"):
+            if scores[at] is not None:
+                label = "last and best" if same else at
+                values = [figure(scores[at][name]) if name in scores[at] else "" for name in names]
+                rows.append((split if at == "last" else "", label, str(scores[at]["step"]), *values))
+    return align([("", "", "step", *names), *rows], text=2) if rows else []
+
+
+def align(rows: Sequence[Sequence[str]], *, text: int = 1) -> list[str]:
+    """The rows in columns two spaces apart, the first `text` of them to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(c.ljust(w) if i < text else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        for row in rows
+    ]
+
+
+def bold(text: str, stream: TextIO) -> str:
+    """In bold where the stream is a terminal that wants colour (no-color.org)."""
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[1m{text}\x1b[0m"
+
+
+def figure(value: float | None) -> str:
+    """Four decimals; a dash for a missing number."""
+    return "-" if value is None else f"{value:.4f}"

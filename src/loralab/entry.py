@@ -8,24 +8,43 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from hydra._internal.utils import get_args_parser  # Hydra's own flags; it has no public name for them
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
 from loralab.config import Config, from_hydra
-from loralab.errors import UserError
-from loralab.mistakes import explain
+from loralab.console import Console
+from loralab.mistakes import explain, in_arguments
+from loralab.training.interrupt import Interrupted
 
-__all__ = ["launch", "train"]
+__all__ = ["Mistake", "launch", "train"]
 
-ConfigStore.instance().store(name="schema", node=Config)
+# A mapping in a schema takes no new keys in Hydra, unless it is said to: lora.rank_pattern={v:16} is to work without a +.
+_schema = OmegaConf.structured(Config)
+_schema.lora.rank_pattern = {}
+OmegaConf.set_struct(_schema.lora.rank_pattern, False)
+ConfigStore.instance().store(name="schema", node=_schema)
+
+
+class Mistake(BaseException):
+    """A user's mistake in a single run, in one line; no Exception, so that Hydra prints nothing of its own."""
 
 
 def train(composed: DictConfig) -> float | None:
     """Trains what Hydra composed, or finds it done; gives the primary metric of the best validation step."""
-    config = from_hydra(composed)
-    from loralab.run import run  # torch takes a second to import: a mistake above is told at once
+    title = _job_title()
+    try:
+        config = from_hydra(composed)
+        from loralab.run import run  # torch takes a second to import: a mistake above is told at once
 
-    metrics = run(config)["metrics"]
+        metrics = run(config, console=Console.for_terminal(title))["metrics"]
+    except Exception as error:
+        line = explain(error)
+        if line is None or title is not None:  # in a multirun Hydra says which job it was
+            raise
+        raise Mistake(line) from error
     best = metrics["validation"]["best"]
     return None if best is None else best[metrics["primary"]]
 
@@ -38,19 +57,33 @@ def launch(command: Callable[[], Any]) -> None:
     """
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv[1:] = sorted(sys.argv[1:], key=_is_setting)  # argparse would refuse `model=tiny -m seed=0,1`
+    if line := in_arguments(sys.argv[1:], get_args_parser()):
+        sys.exit(_say(line))
     try:
         command()
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:
-        line = explain(error)
+    except Interrupted as interrupt:
+        sys.exit(interrupt.status)
+    except (Exception, Mistake) as error:
+        line = str(error) if isinstance(error, Mistake) else explain(error)
         if line is None or wants_traceback:
             raise
         sys.exit(_say(line))
-    except BaseException as error:
-        if isinstance(error, SystemExit) or not hasattr(error, "status"):
-            raise
-        sys.exit(error.status)
+
+
+def _job_title() -> str | None:
+    """What sets this job of a multirun apart, None in a single run."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return None
+    job = HydraConfig.get()
+    swept = [override for override in job.overrides.task if override not in sys.argv]
+    return f"#{job.job.num}  {' '.join(swept)}"
+
+
+def _is_setting(argument: str) -> bool:
+    return not argument.startswith("-") and "=" in argument
 
 
 def _say(line: str) -> int:

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_directory", "atomic_path", "fingerprint", "write_bytes", "write_json", "write_text"]
+from loralab.errors import UserError
+
+__all__ = ["atomic_directory", "atomic_path", "fingerprint", "remove_temporaries", "write_bytes", "write_json", "write_text"]
 
 
 @contextlib.contextmanager
@@ -38,8 +40,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
 def atomic_directory(target: Path) -> Iterator[Path]:
     """Yields a temporary directory beside `target`; on success fsyncs its files and renames it to `target`.
 
-    `target` is absent until it is whole. Raises OSError where it exists and is not an empty directory.
+    `target` is absent until it is whole. Raises UserError where it exists and is not an empty directory.
     """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target}: is there already and is not an empty directory; name a new one")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
     try:
@@ -69,6 +73,12 @@ def write_text(target: Path, content: str) -> None:
 def write_json(target: Path, content: Any) -> None:
     """Writes `content` as indented JSON; NaN and infinities raise ValueError (a missing number is null)."""
     write_text(target, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Removes what killed writers left under `directory`; only for who knows that nobody writes there now."""
+    for leftover in directory.rglob(".*.tmp"):
+        leftover.unlink()
 
 
 def fingerprint(paths: Iterable[Path], *, cache: Path | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Adapters and models as others read them: PEFT's format on disk, and plain transformers checkpoints.
+"""Adapters in PEFT's format on disk.
 
 At the end of a run, and behind `loralab export`. PEFT's files are written and read here without importing peft (its
 import takes 3.5 s); that PEFT itself reads and writes the same is what the tests show.
@@ -7,15 +7,13 @@ PEFT has one adapter a module: one A (r, d_in), one B (d_out, r) and alpha, with
 scaling goes into alpha, and the blocks of a fused projection become one adapter: their A's stacked, each B in its rows.
 """
 
-import contextlib
-import copy
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,14 +31,15 @@ from loralab.methods.factors import (
 )
 from loralab.methods.lora import bias_updates, lora_modules, shape_of, swap, train_bias, wrap
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-__all__ = ["attach_peft", "export_adapter", "export_merged", "load_adapter", "save_peft"]
+__all__ = ["attach_peft", "export_adapter", "load_adapter", "save_peft"]
 
 PREFIX = "base_model.model."
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+# What PEFT takes for the keys that files of its older versions lack.
+OLDER = {"bias": "none", "lora_dropout": 0.0, "alpha_pattern": {}, "use_rslora": False}
+# What PEFT writes besides: the frozen table of an adapted embedding; with bias=all, the head's biases thrice.
+SPARE = r"\.base_layer\.weight$|\.modules_to_save\.|\.original_module\."
 NO_TARGETS = "dummy-target-modules"  # PEFT's own constant for an adapter without LoRA layers
 
 
@@ -54,7 +53,8 @@ def save_peft(model: nn.Module, directory: Path, *, head: Sequence[str], base_mo
     """
     from safetensors.torch import save
 
-    tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(model, head).items()}
+    whole = {f"{path}.{key}": t for path in head for key, t in model.get_submodule(path).state_dict().items()}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(model, whole).items()}
     write_json(directory / CONFIG, _config(model, head, base_model))
     write_bytes(directory / WEIGHTS, save(tensors, metadata={"format": "pt"}))
 
@@ -62,132 +62,71 @@ def save_peft(model: nn.Module, directory: Path, *, head: Sequence[str], base_mo
 def load_adapter(model: nn.Module, directory: Path) -> None:
     """Puts the adapter of `directory` (PEFT format) into `model`, whose modules are in place already (`lora.attach`).
 
-    Every trainable parameter gets its value; the update is kept where alpha differs, by way of B. A bias is kept as
-    frozen + update in the file, so it comes back within a rounding.
-    Raises UserError where the tensors' names or shapes differ from the model's, or an update lies outside the model's blocks.
+    Every trainable parameter gets its value. Where alpha differs the update is kept, by way of B. A bias is kept as
+    frozen + update in the file, so its update comes back within a rounding.
+    Raises UserError where the names or shapes of the tensors differ from the model's; the model is then as before.
     """
     config, file = _read(directory)
-    modules = lora_modules(model)
-    values: dict[str, Tensor] = {}
+    modules, biases = lora_modules(model), bias_updates(model)
+    ours = {id(p) for m in model.modules() if isinstance(m, Factors | BiasUpdate) for p in m.parameters()}
+    whole = {name: p for name, p in model.named_parameters() if p.requires_grad and id(p) not in ours}
     with torch.no_grad():
-        _same_tensors(directory, _tensors(model, _head_modules(model)), file)
+        _check_same(directory, _tensors(model, whole), file)
+        values = {name: file[PREFIX + name] for name in whole}
         for name, module in modules.items():
             A, B = (file[key] for key in _factor_names(name, module))
-            blocks = _into_blocks(module, A, B, _scaling_of(config, name, len(A)))
+            blocks = _into_blocks(module, A, B, _scaling_in(config, name, len(A)))
             if blocks is None:
                 raise UserError(f"{directory}: its update of {name!r} touches outputs that this model does not adapt")
             values |= {f"{name}.blocks.{key}": value for key, value in blocks.items()}
-        for name, (host, _) in bias_updates(model).items():
-            frozen = cast(Tensor, host.bias)
-            values[f"{name}.bias_update.b"] = file[_bias_name(name, modules)].to(frozen.device) - frozen.float()
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and name not in values:
-            values[name] = file[PREFIX + name]
+        for name, (host, _) in biases.items():
+            values[f"{name}.bias_update.b"] = file[_bias_name(name, modules)] - cast(Tensor, host.bias).float().cpu()
     swap(model, values)
 
 
 def attach_peft(model: nn.Module, directory: Path) -> None:
-    """Builds the adapter of a PEFT directory (plain LoRA) on a bare `model`, and loads it: what others trained, as ours.
+    """Builds the adapter of a PEFT directory (plain LoRA) on a bare frozen `model`, and loads it.
 
-    Each adapter covers the whole of its map. The rest of the file (head, biases) replaces the model's and is trainable.
-    Raises UserError for what is not plain LoRA (DoRA, ...), and for a module that the model lacks or that has another shape.
+    Each adapter covers the whole of its map; what else the file holds (head, biases) becomes trainable.
+    Raises UserError for an adapter that is not plain LoRA (DoRA, ...), or was made for another model.
     """
     config, file = _read(directory)
-    modules = dict(model.named_modules())
-    for key in file:
-        match = re.fullmatch(rf"{re.escape(PREFIX)}(.+)\.lora_(A\.weight|embedding_A)", key)
+    hosts = dict(model.named_modules())
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(PREFIX + name in file)
+    for key, A in file.items():
+        match = re.fullmatch(rf"{re.escape(PREFIX)}(?P<name>.+)\.lora_(A\.weight|embedding_A)", key)
         if match is None:
             continue
-        if match[1] not in modules:
-            raise UserError(f"{directory}: it adapts {match[1]!r}, which this model does not have")
-        base, rank = modules[match[1]], len(file[key])
-        cls, d_in, d_out = shape_of(base)
+        name = match["name"]
+        if name not in hosts:
+            raise UserError(f"{directory}: it adapts {name!r}, which this model does not have")
+        cls, d_in, d_out = shape_of(hosts[name])
         make = EmbeddingFactors if cls is LoRAEmbedding else Factors
-        scaling, dropout = _scaling_of(config, match[1], rank), config["lora_dropout"]
-        factors = make(d_in, d_out, rank=rank, scaling=scaling, dropout=dropout, rows=ALL_ROWS)
-        wrap(model, match[1], cls(base, {"whole": factors}))
-    adapted = lora_modules(model)
+        scaling, dropout = _scaling_in(config, name, len(A)), config["lora_dropout"]
+        factors = make(d_in, d_out, rank=len(A), scaling=scaling, dropout=dropout, rows=ALL_ROWS)
+        wrap(model, name, cls(hosts[name], {"whole": factors}))
+    modules = lora_modules(model)
     for name, module in list(model.named_modules()):
-        if "bias" in module._parameters and module.bias is not None and _bias_name(name, adapted) in file:
-            own = _bias_name(name, adapted)
-            if own.endswith(".base_layer.bias") or (config["bias"] == "all" and not _in_saved(own, config)):
-                train_bias(module)
-    for name, parameter in model.named_parameters():
-        if PREFIX + name in file and not any(name.startswith(f"{host}.") for host in bias_updates(model)):
-            parameter.requires_grad_(True)
+        own = _bias_name(name, modules)
+        if own in file and own.removesuffix("bias") + "weight" not in file:  # a module with both is trained whole
+            cast(Tensor, module.bias).requires_grad_(False)
+            train_bias(module)
     load_adapter(model, directory)
 
 
 def export_adapter(model: nn.Module, directory: Path, *, head: Sequence[str], base_model: str) -> None:
     """`save_peft` to a new directory, which appears whole or not at all. Raises UserError where it is not empty."""
-    with _new(directory) as temporary:
-        save_peft(model, temporary, head=head, base_model=base_model)
-
-
-def export_merged(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", directory: Path, *, dtype: torch.dtype
-) -> None:
-    """A plain transformers checkpoint in `dtype`: W0 + scaling B A, trained biases and head, under the backbone's names.
-
-    `AutoModelForSequenceClassification` and `AutoTokenizer` load it. The model stays as it is, and its frozen tensors
-    are not copied where they are in `dtype` already. Raises UserError where the directory is not empty.
-    """
-    from transformers.utils import logging
-
-    config = copy.deepcopy(model.config)
-    with torch.device("meta"):
-        plain = type(model)(config)
-    plain.load_state_dict(_plain_state(model, dtype), assign=True)
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        with _new(directory) as temporary:
-            plain.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-    finally:
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def _new(directory: Path) -> Iterator[Path]:
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UserError(f"--to: {directory} is there already and is not an empty directory; name a new one")
     with atomic_directory(directory) as temporary:
-        yield temporary
-
-
-def _plain_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The state dict that the backbone would have, had it been trained itself; tied tensors stay tied."""
-    modules, updates = lora_modules(model), bias_updates(model)
-    inserted = {f"{name}.blocks" for name in modules} | {f"{host}.bias_update" for host in updates}
-    added = {f"{path}.{key}" for path in inserted for key in model.get_submodule(path).state_dict()}
-    state: dict[str, Tensor] = {}
-    cast_once: dict[tuple[int, torch.Size], Tensor] = {}
-    for key, tensor in model.state_dict().items():
-        if key in added:
-            continue
-        owner, _, leaf = key.rpartition(".")
-        name = owner.removesuffix(".base")
-        module = modules[name] if name != owner and name in modules else None
-        plain = key if module is None else f"{name}.{leaf}"
-        if module is not None and leaf == "weight" and not module.merged:
-            state[plain] = (tensor.float() + module.delta()).to(dtype)
-        elif leaf == "bias" and owner in updates:
-            state[plain] = (tensor.float() + updates[owner][1].b.detach()).to(dtype)
-        elif tensor.is_floating_point():
-            state[plain] = cast_once.setdefault((tensor.data_ptr(), tensor.shape), tensor.to(dtype))
-        else:
-            state[plain] = tensor
-    return state
+        save_peft(model, temporary, head=head, base_model=base_model)
 
 
 def _config(model: nn.Module, head: Sequence[str], base_model: str) -> dict[str, Any]:
     modules = lora_modules(model)
     ranks = {name: sum(f.rank for f in m.factors().values()) for name, m in modules.items()}
     alphas = {name: _alpha(_scaling(m), ranks[name]) for name, m in modules.items()}
-    rank = _commonest(ranks.values(), 8)
-    alpha = _commonest(alphas.values(), 8)
+    rank = _commonest(ranks.values())
+    alpha = _commonest(alphas.values())
     return {
         "peft_type": "LORA",
         "task_type": "SEQ_CLS",
@@ -208,18 +147,14 @@ def _config(model: nn.Module, head: Sequence[str], base_model: str) -> dict[str,
     }
 
 
-def _tensors(model: nn.Module, head: Sequence[str]) -> dict[str, Tensor]:
-    """Every trained tensor under the name that PEFT's file gives it."""
-    tensors = {}
+def _tensors(model: nn.Module, whole: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every trained tensor under the name that PEFT's file gives it; `whole` are those trained in place (the head)."""
+    tensors = {PREFIX + name: value for name, value in whole.items()}
     modules = lora_modules(model)
     for name, module in modules.items():
-        for key, value in zip(_factor_names(name, module), _one_adapter(module), strict=True):
-            tensors[key] = value
+        tensors.update(zip(_factor_names(name, module), _one_adapter(module), strict=True))
     for name, (host, update) in bias_updates(model).items():
         tensors[_bias_name(name, modules)] = cast(Tensor, host.bias).float() + update.b
-    for path in head:
-        for key, value in model.get_submodule(path).state_dict().items():
-            tensors[f"{PREFIX}{path}.{key}"] = value
     return tensors
 
 
@@ -272,9 +207,10 @@ def _exactly(name: str) -> str:
     return f"^{re.escape(name)}"
 
 
-def _commonest(values: Any, empty: float) -> float:
+def _commonest(values: Iterable[float]) -> float:
+    """The value for most modules; the others are exceptions (`rank_pattern`). Without modules, any valid one."""
     counts = Counter(values).most_common(1)
-    return counts[0][0] if counts else empty
+    return counts[0][0] if counts else 1
 
 
 def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -284,15 +220,15 @@ def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     for file in (directory / CONFIG, directory / WEIGHTS):
         if not file.is_file():
             raise UserError(f"{directory}: no {file.name} there; an adapter in PEFT format has {CONFIG} and {WEIGHTS}")
-    config = json.loads((directory / CONFIG).read_text())
+    config = OLDER | json.loads((directory / CONFIG).read_text())
     if config["peft_type"] != "LORA":
         raise UserError(f"{directory}: a {config['peft_type']} adapter; only LORA adapters can be loaded")
     tensors: dict[str, Tensor] = load_file(directory / WEIGHTS)
-    return config, tensors
+    return config, {name: t for name, t in tensors.items() if not re.search(SPARE, name)}
 
 
-def _scaling_of(config: Mapping[str, Any], name: str, rank: int) -> float:
-    """alpha / r or alpha / sqrt(r) of one module; the keys of alpha_pattern match as PEFT matches them: first match wins."""
+def _scaling_in(config: Mapping[str, Any], name: str, rank: int) -> float:
+    """alpha / r or alpha / sqrt(r) of one module; of alpha_pattern the first key that matches wins, as in PEFT."""
     patterns = config["alpha_pattern"]
     key = next((k for k in patterns if re.match(rf"(.*\.)?({k})$", name)), None)
     alpha: float = config["lora_alpha"] if key is None else patterns[key]
@@ -300,7 +236,7 @@ def _scaling_of(config: Mapping[str, Any], name: str, rank: int) -> float:
 
 
 def _into_blocks(module: LoRAModule, A: Tensor, B: Tensor, scaling: float) -> dict[str, Tensor] | None:
-    """The inverse of `_one_adapter`: `<block>.A` and `<block>.B` by name; None where B is not zero outside its blocks."""
+    """The inverse of `_one_adapter`, as `<block>.A` and `<block>.B`; None where B is not zero outside the blocks."""
     values = {}
     rest, start = B.clone(), 0
     for name, block in module.factors().items():
@@ -313,27 +249,8 @@ def _into_blocks(module: LoRAModule, A: Tensor, B: Tensor, scaling: float) -> di
     return values if not rest.any() else None
 
 
-def _head_modules(model: nn.Module) -> list[str]:
-    """The modules that own a trainable parameter which is neither a factor nor the update of a bias."""
-    ours = (Factors, BiasUpdate)
-    return [
-        name
-        for name, module in model.named_modules()
-        if not isinstance(module, ours) and any(p.requires_grad for p in module.parameters(recurse=False))
-    ]
-
-
-def _in_saved(key: str, config: Mapping[str, Any]) -> bool:
-    """Whether a tensor of the file belongs to `modules_to_save`, which PEFT matches by the ends of module names."""
-    name = key.removeprefix(PREFIX)
-    parents = ["", *(name[: m.start()] for m in re.finditer(r"\.", name))]
-    return any(parent.endswith(saved) for parent in parents for saved in config["modules_to_save"] or ())
-
-
-def _same_tensors(directory: Path, own: Mapping[str, Tensor], file: dict[str, Tensor]) -> None:
+def _check_same(directory: Path, own: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> None:
     """Raises UserError unless the file has the model's tensors in their shapes."""
-    for key in [k for k in file if k.endswith(".base_layer.weight")]:
-        del file[key]  # PEFT adds the frozen table of an adapted embedding
     wrong: Iterable[str] = sorted(own.keys() ^ file.keys()) or [k for k in own if own[k].shape != file[k].shape]
     for key in wrong:
         here, there = (tuple(t[key].shape) if key in t else "none" for t in (own, file))

@@ -1,92 +1,164 @@
 """Hydra's and OmegaConf's exceptions -> one line that names the key, what was got, and what is allowed."""
 
+import argparse
 import difflib
 import re
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from collections.abc import Iterator, Sequence
+from types import NoneType
+from typing import Any, get_args, get_origin
 
-from hydra.errors import HydraException, MissingConfigException
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    ConfigTypeError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
-from loralab.config import Config
+from loralab.config import no_such_key, type_of
 from loralab.errors import UserError
 
-__all__ = ["explain"]
+__all__ = ["explain", "in_arguments"]
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
 
 
 def explain(error: BaseException) -> str | None:
-    """The line for a user's mistake, or None where the exception is not one."""
+    """The line for a user's mistake, or None where the exception is not one.
+
+    Only the exception itself says what it is: one that was raised while a mistake was handled is a bug.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
+        return "a group (model, task, method, tracker) takes the name of one option, not null or a number"
+    if not isinstance(error, (HydraException, OmegaConfBaseException)):
+        return None
+    key, value = _override(str(error))
     for cause in _chain(error):
-        if isinstance(cause, UserError):
-            return str(cause)
-        if isinstance(cause, MissingConfigException):
-            return _missing_option(cause)
-        if isinstance(cause, ValidationError):
-            return _wrong_type(cause)
-        if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and cause.full_key:
-            return _unknown_key(cause.full_key)
-    if isinstance(error, (HydraException, OmegaConfBaseException)):
-        text = _one_line(str(error))
-        if found := re.search(r"Could not override '([^']+)'", text):
-            return _unknown_key(found[1])
-        return text
+        line = _explain_one(cause, key, value)
+        if line is not None:
+            return line
+    return _fallback(_one_line(str(error)))
+
+
+def in_arguments(arguments: Sequence[str], parser: argparse.ArgumentParser) -> str | None:
+    """The line for a flag that the command line's parser does not have: argparse would print its whole usage."""
+    flags = [option for action in parser._actions for option in action.option_strings]
+    for argument in arguments:
+        flag, _, value = argument.partition("=")
+        if not argument.startswith("-") or any(option.startswith(flag) for option in flags):
+            continue
+        if type_of(flag.lstrip("-")) is not None:
+            return f"{flag}: settings are written without dashes: {flag.lstrip('-')}={value}"
+        near = difflib.get_close_matches(flag, flags, n=1)
+        hint = f"did you mean {near[0]}?" if near else "settings are written KEY=VALUE"
+        return f"{flag}: no such flag; `--help` lists them; {hint}"
     return None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The innermost cause first: it knows the key."""
-    causes = [error]
-    while (inner := causes[-1].__cause__ or causes[-1].__context__) is not None:
-        causes.append(inner)
-    return reversed(causes)
+def _explain_one(cause: BaseException, key: str | None, value: str | None) -> str | None:
+    if isinstance(cause, MissingConfigException):
+        return _missing_option(cause)
+    if isinstance(cause, OverrideParseException):
+        return _unreadable(cause.override)
+    if not isinstance(cause, OmegaConfBaseException) or not cause.full_key:
+        return None
+    full_key: str = cause.full_key
+    if isinstance(cause, InterpolationResolutionError):
+        return f"{full_key}: {str(cause.msg or cause).splitlines()[0]}"
+    if isinstance(cause, MissingMandatoryValue):
+        return f"{full_key}: has no value; give it one"
+    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
+        wrong = key if key is not None and key.startswith(full_key) else full_key
+        return f"{wrong}: Hydra has no such key" if wrong.startswith("hydra.") else no_such_key(wrong)
+    if isinstance(cause, ValidationError):
+        return _wrong_type(full_key, value if key == full_key.partition("[")[0] else None, str(cause.msg))
+    if isinstance(cause, ConfigTypeError) and "deletion" in str(cause):
+        return f"{full_key}: cannot be taken away with ~; give it a value"
+    return None
 
 
-def _unknown_key(key: str) -> str:
-    node, name = key.rpartition(".")[::2]
-    allowed = _keys(node)
-    if allowed is None:
-        return f"{key}: no such key; `python train.py --cfg job` prints them all"
-    near = difflib.get_close_matches(name, allowed, n=1)
-    hint = f"; did you mean {f'{node}.{near[0]}' if node else near[0]}?" if near else ""
-    return f"{key}: no such key; {node or 'the configuration'} has {', '.join(allowed)}{hint}"
+def _wrong_type(full_key: str, value: str | None, message: str) -> str:
+    """`full_key` may name an element of a list (optim.betas[1]): the line is about the whole value."""
+    key = full_key.partition("[")[0]
+    if value is None:  # not from the command line but from a file
+        found = re.search(r"[Vv]alue '(.*?)'", message)
+        value = found[1] if found else "null" if "Optional" in message or "NoneType" in message else None
+    got = "a value of the wrong type" if value is None else "nothing" if value == "" else value
+    return f"{key}: got {got}; it must be {_expected(key)}"
 
 
-def _wrong_type(error: ValidationError) -> str:
-    text = _one_line(str(error.msg or error))
-    kind = re.search(r"could not be converted to (\w+)", text)
-    value = re.search(r"[Vv]alue '?(.*?)'? (?:of type|could not|is not)", text)
-    words = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "String": "a string"}
-    key = error.full_key or "the configuration"
-    if kind and value:
-        return f"{key}: got {value[1]!r}; it must be {words.get(kind[1], kind[1])}"
-    if "not Optional" in text or "NoneType" in text:
-        return f"{key}: got null; it must have a value"
-    return f"{key}: {text}"
+def _expected(key: str) -> str:
+    """What the schema takes at `key`, in words."""
+    annotation = type_of(key)
+    if annotation is None:  # a key of a mapping
+        node = key.rpartition(".")[0]
+        of = [a for a in get_args(type_of(node)) if get_origin(a) is dict] or [type_of(node)]
+        return _WORDS[get_args(of[0])[1]] if get_origin(of[0]) is dict else "of another type"
+    options = [a for a in get_args(annotation) if a is not NoneType] if NoneType in get_args(annotation) else [annotation]
+    null = " or null" if options != [annotation] else ""
+    return _words(key, options[0]) + null
+
+
+def _words(key: str, annotation: Any) -> str:
+    if annotation in _WORDS:
+        return _WORDS[annotation]
+    if get_origin(annotation) is list:
+        (inner,) = get_args(annotation)
+        example = "[0.9,0.999]" if inner is float else "[q,v]" if key == "lora.targets" else "[a,b]"
+        return f"a list, as {key}={example}"
+    if get_origin(annotation) is dict:
+        return f"a mapping, as {key}={{v:16}}"
+    return f"set by its keys, as {key}.KEY=VALUE"
 
 
 def _missing_option(error: MissingConfigException) -> str:
-    group, _, wanted = (error.missing_cfg_file or "").partition("/")
+    group, _, wanted = (error.missing_cfg_file or "").rpartition("/")
     options = list(error.options or ())
-    if not options:
+    if not group or not options:
         return _one_line(str(error))
     near = difflib.get_close_matches(wanted, options, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{group}: got {wanted!r}; allowed: {', '.join(options)}{hint}"
 
 
-def _keys(node: str) -> list[str] | None:
-    """The keys of a dotted node of the schema, None where there is no such node."""
-    schema: Any = Config
-    for part in filter(None, node.split(".")):
-        hints = get_type_hints(schema)
-        if part not in hints:
-            return None
-        schema = next((t for t in (hints[part], *get_args(hints[part])) if is_dataclass(t)), None)
-        if schema is None:
-            return None
-    return [f.name for f in fields(schema)]
+def _unreadable(override: str) -> str:
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{override}: got no value; write KEY=VALUE, without spaces around ="
+    return f"{key}: got {value}, which Hydra cannot read; lists are [a,b], and odd characters need quotes: {key}='\"...\"'"
+
+
+def _override(text: str) -> tuple[str | None, str | None]:
+    """Key and value of the override that the outermost exception is about."""
+    found = re.search(r"Error merging override [+~]*(\S+?)=(.*)", text, re.DOTALL)
+    if found:
+        return found[1], found[2].strip()
+    found = re.search(r"Could not override '([^']+)'", text)
+    return (found[1], None) if found else (None, None)
+
+
+def _fallback(text: str) -> str:
+    if found := re.search(r"Ambiguous value for argument '(.+?)=(.*?)' 1\.", text):
+        return f"{found[1]}: got {found[2]}; add -m to train one run for each, or write [{found[2]}] for a list"
+    if found := re.search(r"An item is already at '([^']+)'", text):
+        return f"{found[1]}: is there already; write it without +"
+    if found := re.search(r"Could not override '([^'@]+)", text):
+        return no_such_key(found[1])
+    return text
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The outermost first: OmegaConf names the key there, and not in what it wraps."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _one_line(text: str) -> str:
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+    return " ".join(line.strip() for line in text.splitlines() if line.strip() and "See https://" not in line)

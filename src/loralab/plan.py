@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from loralab import tasks
 from loralab.backbones.source import Source, locate
 from loralab.config import Config
+from loralab.errors import UserError
 from loralab.store import runs
 from loralab.training import device
 
@@ -36,7 +37,7 @@ class Plan:
 
 def plan(config: Config) -> Plan:
     """Resolves `config` without loading weights or texts; raises UserError for what is not there."""
-    store = Path(config.store)
+    store = _made(Path(config.store))
     model, task = asdict(config.model), asdict(config.task)
     origin = {key: model[key] for key in ("name", "package", "hub", "revision", "path")}
     source = locate(**origin, cache=store / "cache")
@@ -50,6 +51,14 @@ def plan(config: Config) -> Plan:
     identity = _identity(resolved, source.identity, data_identity)
     directory = runs.directory_of(store, _slug(resolved), runs.run_hash(identity))
     return Plan(resolved, source, place, identity, directory)
+
+
+def _made(store: Path) -> Path:
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"store: {store} cannot be made ({error.strerror}); name a folder that can be written to") from error
+    return store
 
 
 def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, Any]:

@@ -134,7 +134,8 @@ class _Run:
         )
         self.pad_id = cast(int, self.backbone.model.config.pad_token_id)
         rates = {key: getattr(config.optim, key) for key in ("lr", "head_lr", "embedding_lr", "weight_decay")}
-        layout = cast(Any, config.optim.groups)
+        # Where nothing is A or B there is no lr_B: the reference's groups would give it to the head's bias.
+        layout = cast(Any, config.optim.groups if config.method.name == "lora" else "roles")
         groups = optim.param_groups(
             self.model, head=self.backbone.head, ratio=config.lora.ratio, layout=layout, **rates
         )
@@ -178,7 +179,10 @@ class _Run:
                 checkpoint=self._between_steps,
             )
             self._save(progress)
-            record = self._record(progress, {} if progress.diverged else self._test(progress))
+            began = progress.elapsed()
+            tests = {} if progress.diverged else self._test(progress)
+            progress.evaluation_seconds += progress.elapsed() - began
+            record = self._record(progress, tests)
             self.tracker.summarise(record["metrics"])
         return record
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.families import FAMILIES, example_batch, save_checkpoint
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from loralab.backbones.load import Backbone, load, load_tokenizer
 from loralab.backbones.roles import linear_maps
 from loralab.backbones.source import Source, locate
 from loralab.errors import UserError
-from tests.families import FAMILIES, example_batch, save_checkpoint
 
 HEADS = {
     "bert": ("classifier",),
@@ -82,7 +82,7 @@ def bert(checkpoint: Callable[..., Source], tmp_path: Path) -> Path:
 
 def head_bytes(backbone: Backbone) -> dict[str, bytes]:
     return {
-        f"{path}.{name}": tensor.detach().numpy().tobytes()
+        f"{path}.{name}": tensor.detach().cpu().numpy().tobytes()
         for path in backbone.head
         for name, tensor in backbone.model.get_submodule(path).named_parameters()
     }
@@ -324,11 +324,7 @@ def test_classifying_family_without_known_roles_loads_with_no_maps(bert: Path, t
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_tokenizer_without_pad_pads_with_eos_on_the_right(
-    name: str, checkpoint: Callable[..., Source], tmp_path: Path
-) -> None:
-    from transformers import PreTrainedTokenizerFast
-
+def test_tokenizer_without_pad_pads_with_eos_on_the_right(name: str, tmp_path: Path) -> None:
     directory = save_checkpoint(FAMILIES[name]().base_model, tmp_path / name)
     plain = PreTrainedTokenizerFast(
         tokenizer_file=str(directory / "tokenizer.json"), eos_token="</s>", padding_side="left"
@@ -364,10 +360,21 @@ def test_damaged_tokenizer_is_one_line(bert: Path, tmp_path: Path) -> None:
     assert "\n" not in str(info.value)
 
 
+@pytest.mark.parametrize(("module", "pip"), [("sentencepiece", "sentencepiece"), ("google.protobuf", "protobuf")])
+def test_sentencepiece_tokenizer_names_the_package_it_lacks(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, pip: str
+) -> None:
+    (bert / "tokenizer.json").unlink()
+    (bert / "spm.model").write_bytes(b"\n\x0e")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=rf"^model.path: .*needs SentencePiece; run: pip install .*{pip}"):
+        load_tokenizer(find(bert, tmp_path))
+
+
 def test_loading_says_nothing_and_asks_no_network(
     checkpoint: Callable[..., Source], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*args: Any, **kwargs: Any) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("a connection was tried")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
@@ -398,7 +405,7 @@ def test_on_a_gpu_auto_is_sdpa_where_it_exists_and_logits_agree(family: str, che
     here, there = take(checkpoint(family)), take(checkpoint(family), device="cuda")
     model: PreTrainedModel = there.model
     assert model.config._attn_implementation == ("eager" if family in WITHOUT_SDPA else "sdpa")
-    assert head_bytes(here) == {name: b for name, b in head_bytes(take(checkpoint(family))).items()}
+    assert head_bytes(here) == head_bytes(there)
     batch = example_batch(here.model)
     expected = here.model(**batch).logits
     got = model(**{name: tensor.cuda() for name, tensor in batch.items()}).logits.cpu()

@@ -38,7 +38,7 @@ def shifted(model: PreTrainedModel, one: LinearMap, rows: Any = None) -> Iterato
     """Adds a fixed vector to what the map says about one token (not to DeBERTa's later calls, about positions)."""
     calls = []
 
-    def shift(module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
+    def shift(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
         calls.append(1)
         if len(calls) > 1:
             return None
@@ -122,7 +122,7 @@ def test_without_v_only_o_gets_nothing(model: PreTrainedModel) -> None:
     handles = []
 
     def silence(rows: Any) -> Any:
-        def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        def hook(_: nn.Module, __: Any, output: Tensor) -> Tensor:
             output = output.clone()
             output[..., list(rows) if rows is not None else slice(None)] = 0
             return output
@@ -130,7 +130,7 @@ def test_without_v_only_o_gets_nothing(model: PreTrainedModel) -> None:
         return hook
 
     def record(name: str) -> Any:
-        def hook(module: nn.Module, args: Any) -> None:
+        def hook(_: nn.Module, args: Any) -> None:
             inputs[name] = args[0].detach()
 
         return hook

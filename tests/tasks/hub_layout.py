@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 COMMIT = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 COLUMNS = {
-    "cola": ("sentence",), "sst2": ("sentence",), "mrpc": ("sentence1", "sentence2"), "stsb": ("sentence1", "sentence2"),
-    "qqp": ("question1", "question2"), "mnli": ("premise", "hypothesis"), "qnli": ("question", "sentence"),
-    "rte": ("sentence1", "sentence2"),
+    "cola": ("sentence",), "sst2": ("sentence",), "mrpc": ("sentence1", "sentence2"),
+    "stsb": ("sentence1", "sentence2"), "qqp": ("question1", "question2"), "mnli": ("premise", "hypothesis"),
+    "qnli": ("question", "sentence"), "rte": ("sentence1", "sentence2"),
 }  # fmt: skip
 
 
@@ -28,7 +28,9 @@ def write_task(root: Path, name: str, train: int = 60, test: int = 12) -> None:
         if name == "stsb":
             labels = pa.array([-1.0 if part == "test" else i % 11 / 2 for i in range(rows)], pa.float32())
         else:
-            labels = pa.array([-1 if part == "test" else i % (3 if name == "mnli" else 2) for i in range(rows)], pa.int64())
+            labels = pa.array(
+                [-1 if part == "test" else i % (3 if name == "mnli" else 2) for i in range(rows)], pa.int64()
+            )
         path = root / name / f"{part}-00000-of-00001.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table({**texts, "label": labels, "idx": list(range(rows))}), path)
@@ -52,7 +54,7 @@ def serve(root: Path) -> Iterator[tuple[str, list[str]]]:
         def do_GET(self) -> None:
             requests.append(f"{self.command} {self.path}")
             api, resolve = "/api/datasets/nyu-mll/glue/revision/", f"/datasets/nyu-mll/glue/resolve/{COMMIT}/"
-            if self.path == f"{api}main":
+            if self.path in (f"{api}main", f"{api}{COMMIT}"):
                 self._send(200, json.dumps({"id": "nyu-mll/glue", "sha": COMMIT}).encode())
             elif self.path == f"{api}broken":
                 self._send(500, b"")
@@ -62,7 +64,7 @@ def serve(root: Path) -> Iterator[tuple[str, list[str]]]:
                 code = "RevisionNotFound" if self.path.startswith(api) else "EntryNotFound"
                 self._send(404, b"", code)
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815, the server's own name
 
         def _send(self, status: int, content: bytes, error: str | None = None) -> None:
             self.send_response(status)

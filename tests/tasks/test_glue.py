@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
+from tests.tasks.hub_layout import COLUMNS, COMMIT, snapshot, write_task
 
-from hub_layout import COLUMNS, COMMIT, snapshot, write_task
 from loralab.tasks import RawTask, hub
 
 Read = Callable[..., RawTask]
@@ -53,7 +53,12 @@ def test_development_sets_are_the_test_and_validation_is_cut_from_train(cache: P
 
 
 def test_class_names_are_in_the_data_sets_order(cache: Path, read: Read) -> None:
-    for name, first in (("mnli", "entailment"), ("cola", "unacceptable"), ("qnli", "entailment"), ("mrpc", "not_equivalent")):
+    for name, first in (
+        ("mnli", "entailment"),
+        ("cola", "unacceptable"),
+        ("qnli", "entailment"),
+        ("mrpc", "not_equivalent"),
+    ):
         write_task(cache, name)
         labels = read(name, revision="main").labels
         assert labels is not None and labels[0] == first
@@ -78,7 +83,8 @@ def test_a_null_question_is_an_empty_one(cache: Path, read: Read) -> None:
     assert read("qqp", revision="main").splits["test"].texts == [("a", "c"), ("b", "")]
 
 
-def test_identity_is_the_commit(cache: Path, identity: Callable[..., dict[str, str]]) -> None:
+@pytest.mark.usefixtures("cache")
+def test_identity_is_the_commit(identity: Callable[..., dict[str, str]]) -> None:
     assert identity("rte", revision="main") == identity("mnli", revision="main") == {"data": COMMIT}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from tests.tasks.hub_layout import COMMIT, serve, snapshot, write_task
 
-from hub_layout import COMMIT, serve, snapshot, write_task
 from loralab.errors import UserError
 from loralab.tasks import hub
 
@@ -33,13 +33,19 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     hub.commit.cache_clear()
 
 
+def _use(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets the hub's address in both places where huggingface_hub keeps what HF_ENDPOINT said at import."""
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+
+
 def test_the_hubs_commit_and_files_come_down_once_and_then_serve_offline(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_task(tmp_path / "glue", "rte")
     nowhere = constants.ENDPOINT
     with serve(tmp_path / "glue") as (endpoint, requests):
-        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        _use(endpoint, monkeypatch)
         assert hub.commit(REPOSITORY, "main", asked_by="task=rte") == COMMIT
         path = hub.fetch(REPOSITORY, "main", (FILE,), asked_by="task=rte")[FILE]
         assert path.read_bytes() == (tmp_path / "glue" / FILE).read_bytes()
@@ -61,10 +67,12 @@ def test_a_commit_needs_no_hub_to_name_itself() -> None:
 def test_a_revision_or_file_that_the_hub_lacks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_task(tmp_path / "glue", "rte")
     with serve(tmp_path / "glue") as (endpoint, _):
-        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        _use(endpoint, monkeypatch)
         with pytest.raises(UserError, match=r"task\.revision: nyu-mll/glue has no revision 'mian' at http://127"):
             hub.commit(REPOSITORY, "mian", asked_by="task=rte")
-        with pytest.raises(UserError, match=r"task\.revision: nyu-mll/glue has no cola/x\.parquet at 'main' \(bcdcba79\)"):
+        with pytest.raises(
+            UserError, match=r"task\.revision: nyu-mll/glue has no cola/x\.parquet at commit bcdcba79; try main"
+        ):
             hub.fetch(REPOSITORY, "main", ("cola/x.parquet",), asked_by="task=cola")
 
 
@@ -77,13 +85,24 @@ def test_a_hub_that_fails_leaves_the_cache(cache: Path, tmp_path: Path, monkeypa
         assert hub.commit(REPOSITORY, "broken", asked_by="task=rte") == COMMIT
 
 
-LINE = r"^task=rte: the data set nyu-mll/glue \(revision main\) is neither at the hub \({}\) nor whole in its cache \(\S+\); "
+LINE = (
+    r"^task=rte: the data set nyu-mll/glue \(revision main\) is neither at the hub \({}\) "
+    r"nor whole in its cache \(\S+\); "
+)
 OFFLINE = r"without a hub: task=rotten_tomatoes, imdb, trec, sms_spam, snippets or local$"
 
 
 def test_no_hub_and_no_cache_is_one_line() -> None:
     with pytest.raises(UserError, match=LINE.format(r"no connection to 127\.0\.0\.1:\d+ in 3 s") + OFFLINE):
         hub.commit(REPOSITORY, "main", asked_by="task=rte")
+
+
+def test_a_download_that_cannot_start_is_not_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(tmp_path) as (endpoint, requests):
+        _use(endpoint, monkeypatch)
+        with pytest.raises(UserError, match="has no revision"):
+            hub.fetch(REPOSITORY, "0" * 40, (FILE,), asked_by="task=rte")
+        assert len(requests) == 1
 
 
 def test_offline_mode_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +116,9 @@ def test_offline_mode_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_cache_that_lacks_a_file_says_which(cache: Path) -> None:
     snapshot(cache)
-    with pytest.raises(UserError, match=r"no connection to .*; the cache lacks rte/train-00000-of-00001\.parquet of commit bcdc"):
+    with pytest.raises(
+        UserError, match=r"no connection to .*; the cache lacks rte/train-00000-of-00001\.parquet of commit bcdc"
+    ):
         hub.fetch(REPOSITORY, "main", (FILE,), asked_by="task=rte")
 
 

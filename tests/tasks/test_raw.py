@@ -11,7 +11,9 @@ from loralab.tasks.raw import RawTask, Texts, hold_out, order, subset
 
 def _task(texts: list[str]) -> RawTask:
     rows = np.arange(len(texts), dtype=np.int64)
-    return RawTask("t", "classification", ("a", "b"), {"train": Texts([(t,) for t in texts], rows % 2, rows)}, ("accuracy",))
+    return RawTask(
+        "t", "classification", ("a", "b"), {"train": Texts([(t,) for t in texts], rows % 2, rows)}, ("accuracy",)
+    )
 
 
 def test_order_is_a_permutation_that_never_changes() -> None:

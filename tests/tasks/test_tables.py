@@ -1,5 +1,6 @@
 """Data files are read exactly, and every defect is one line with file and line."""
 
+# ruff: noqa: E501, a case of a table is one line
 import json
 from pathlib import Path
 
@@ -20,7 +21,9 @@ def _quoted(text: str) -> str:
 
 def _write(path: Path, rows: list[tuple[str, str]]) -> Path:
     if path.suffix == ".parquet":
-        pq.write_table(pa.table({"id": [0] * len(rows), "text": [t for t, _ in rows], "label": [n for _, n in rows]}), path)
+        pq.write_table(
+            pa.table({"id": [0] * len(rows), "text": [t for t, _ in rows], "label": [n for _, n in rows]}), path
+        )
     elif path.suffix == ".jsonl":
         path.write_text("".join(json.dumps({"label": n, "text": t, "id": 0}) + "\n" for t, n in rows), encoding="utf-8")
     else:
@@ -83,13 +86,17 @@ def test_a_defect_is_one_line_with_file_and_place(tmp_path: Path, name: str, con
 
 def test_parquet_without_a_column_lists_those_it_has(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.parquet", ROWS)
-    with pytest.raises(UserError, match=r"task\.text: \S*a\.parquet has no column 'texts'; its columns: id, text, label; did"):
+    with pytest.raises(
+        UserError, match=r"task\.text: \S*a\.parquet has no column 'texts'; its columns: id, text, label; did"
+    ):
         read_table(path, {"texts": "task.text"})
 
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
     _write(tmp_path / "train.csv", ROWS)
-    with pytest.raises(UserError, match=r"task\.files\.train: '\S*trian\.csv' does not exist .* mean '\S*train\.csv'\?"):
+    with pytest.raises(
+        UserError, match=r"task\.files\.train: '\S*trian\.csv' does not exist .* mean '\S*train\.csv'\?"
+    ):
         existing("task.files.train", str(tmp_path / "trian.csv"))
     with pytest.raises(UserError, match=r"nowhere/a\.csv' does not exist"):
         existing("task.files.train", str(tmp_path / "nowhere" / "a.csv"))
@@ -99,5 +106,7 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_of_file_lists_those_known(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"task\.files\.test: \S*a\.xlsx' must end in one of \.csv, \.tsv, \.jsonl, \.parquet"):
+    with pytest.raises(
+        UserError, match=r"task\.files\.test: \S*a\.xlsx' must end in one of \.csv, \.tsv, \.jsonl, \.parquet"
+    ):
         existing("task.files.test", str(tmp_path / "a.xlsx"))

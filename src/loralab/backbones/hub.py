@@ -12,6 +12,7 @@ import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
+from logging import ERROR
 from pathlib import Path
 
 from loralab.backbones.checkpoint import index_of, inspect, needed_files, read_json
@@ -64,7 +65,7 @@ def reachable(endpoint: str) -> bool:
         proxy = next((proxies[scheme] for scheme in (url.scheme, "all") if scheme in proxies), None)
         if proxy is not None:
             url = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    port = url.port or (443 if url.scheme == "https" else 80)
+    port = url.port or {"https": 443, "http": 80}.get(url.scheme, 1080)  # 1080: socks
     opened = threading.Event()
 
     def knock() -> None:
@@ -189,7 +190,7 @@ def _plain_output() -> Iterator[None]:
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     level, bars = logging.get_verbosity(), not are_progress_bars_disabled()
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(ERROR)
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:

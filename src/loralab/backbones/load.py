@@ -1,6 +1,7 @@
 """Source -> frozen backbone with a trainable head, and its tokenizer. The slow half: imports torch and transformers."""
 
 import contextlib
+import importlib.util
 import pickle
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["Backbone", "load", "load_tokenizer"]
+
+_SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}  # pip's name -> module
 
 
 @dataclass
@@ -80,6 +83,7 @@ def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
 
     if source.directory is None:
         return tiny.make_tokenizer()
+    _check_sentencepiece(source.directory, source.key)
     with _quiet():
         try:
             kind: Any = PreTrainedTokenizerFast if _is_generic(source.directory, source.key) else AutoTokenizer
@@ -98,6 +102,24 @@ def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
     if longest is not None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
     return cast("PreTrainedTokenizerBase", tokenizer)
+
+
+def _check_sentencepiece(directory: Path, key: str) -> None:
+    """A SentencePiece file alone (DeBERTa-v3) needs two packages; transformers' error would name neither."""
+    if (directory / "tokenizer.json").is_file() or not any(directory.glob("*.model")):
+        return
+    lacking = [pip for pip, module in _SENTENCEPIECE.items() if not _is_installed(module)]
+    if lacking:
+        raise UserError(
+            f"{key}: the tokenizer in {directory} needs SentencePiece; run: pip install {' '.join(lacking)}"
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # its parent is missing, or was blocked
+        return False
 
 
 def _is_generic(directory: Path, key: str) -> bool:

@@ -6,10 +6,9 @@ whatever precision the frozen map has; their products run in the precision of th
 
 import math
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["BiasUpdate", "Factors", "LoRAConv1D", "LoRAEmbedding", "LoRALinear", "LoRAModule", "Rows"]
@@ -23,7 +22,7 @@ ALL_ROWS = slice(None)
 class Factors(nn.Module):
     """One update: delta W = scaling * B A, with A (r, d_in), B (d_out, r) and d_out = the number of `rows`."""
 
-    parameter_roles = {"A": "A", "B": "B"}
+    parameter_roles: ClassVar[dict[str, str]] = {"A": "A", "B": "B"}
     rows_index: Tensor
 
     def __init__(self, d_in: int, d_out: int, *, rank: int, scaling: float, dropout: float, rows: Rows) -> None:
@@ -40,7 +39,9 @@ class Factors(nn.Module):
     def rank(self) -> int:
         return self.A.shape[0]
 
-    def reset(self, *, init: Literal["A", "B"], dist: Literal["kaiming", "gaussian"], generator: torch.Generator) -> None:
+    def reset(
+        self, *, init: Literal["A", "B"], dist: Literal["kaiming", "gaussian"], generator: torch.Generator
+    ) -> None:
         """Draws the random factor (`init`) and zeroes the other, so that delta W = 0.
 
         kaiming (loralib, PEFT): A ~ U(-1/sqrt(d_in), 1/sqrt(d_in)) or B ~ U(-1/sqrt(r), 1/sqrt(r)).
@@ -64,8 +65,8 @@ class Factors(nn.Module):
     def update(self, x: Tensor) -> Tensor:
         """scaling * B A x for x (..., d_in), in x's precision: (..., d_out)."""
         if self.dropout > 0:
-            x = F.dropout(x, self.dropout, self.training)
-        return F.linear(F.linear(x, self.A.to(x.dtype)), (self.scaling * self.B).to(x.dtype))
+            x = nn.functional.dropout(x, self.dropout, self.training)
+        return nn.functional.linear(nn.functional.linear(x, self.A.to(x.dtype)), (self.scaling * self.B).to(x.dtype))
 
     def add_to(self, y: Tensor, x: Tensor) -> Tensor:
         """y with the update of its `rows` added."""
@@ -75,15 +76,17 @@ class Factors(nn.Module):
         if self.rows == ALL_ROWS:
             return y + update
         start, stop = self.rows.start, self.rows.stop
-        return y + F.pad(update, (start, y.shape[-1] - stop))
+        return y + nn.functional.pad(update, (start, y.shape[-1] - stop))
 
 
 class EmbeddingFactors(Factors):
     """The factors of a lookup table: the input is one-hot, so the roles of the two initialisations are reversed."""
 
-    parameter_roles = {"A": "embedding", "B": "embedding"}
+    parameter_roles: ClassVar[dict[str, str]] = {"A": "embedding", "B": "embedding"}
 
-    def reset(self, *, init: Literal["A", "B"], dist: Literal["kaiming", "gaussian"], generator: torch.Generator) -> None:
+    def reset(
+        self, *, init: Literal["A", "B"], dist: Literal["kaiming", "gaussian"], generator: torch.Generator
+    ) -> None:
         """init A (loralib, PEFT): A = 0 and B random; init B: B = 0 and A random.
 
         kaiming draws N(0, 1), as loralib and PEFT do; gaussian draws B ~ N(0, 1/r), and A ~ N(0, 1), since a lookup
@@ -97,7 +100,7 @@ class EmbeddingFactors(Factors):
 
     def update(self, x: Tensor) -> Tensor:
         """scaling * B A e_x for token ids x (...): (..., d_out), in fp32."""
-        return F.linear(F.embedding(x, self.A.T), self.scaling * self.B)
+        return nn.functional.linear(nn.functional.embedding(x, self.A.T), self.scaling * self.B)
 
 
 class LoRAModule(nn.Module):
@@ -198,6 +201,6 @@ class BiasUpdate(nn.Module):
         self.b = nn.Parameter(torch.zeros(d_out))
         self.parameter_roles = {"b": role}
 
-    def forward(self, host: nn.Module, inputs: Sequence[object], y: Tensor) -> Tensor:
+    def forward(self, _host: nn.Module, _inputs: Sequence[object], y: Tensor) -> Tensor:
         """The signature of a forward hook: called with the host module, its inputs and its output."""
         return y + self.b.to(y.dtype)

@@ -28,8 +28,8 @@ __all__ = ["attach", "bias_updates", "lora_modules", "merge", "shape_of", "swap"
 
 SCALINGS: dict[str, Callable[[float, int], float]] = {
     "alpha/r": lambda alpha, rank: alpha / rank,
-    "alpha/sqrt(r)": lambda alpha, rank: alpha / math.sqrt(rank),  # rsLoRA, Kalajdzievski 2023
-    "constant": lambda alpha, rank: alpha,
+    "alpha/sqrt_r": lambda alpha, rank: alpha / math.sqrt(rank),  # rsLoRA, Kalajdzievski 2023
+    "constant": lambda alpha, _rank: alpha,
 }
 
 
@@ -65,7 +65,6 @@ def attach(
         grouped.setdefault(target.name, []).append(target)
     for name, parts in grouped.items():
         base = modules[name]
-        _untie(model, base)
         cls, d_in, d_out = shape_of(base)
         blocks = {}
         for part in parts:
@@ -81,7 +80,14 @@ def attach(
 
 
 def wrap(model: nn.Module, name: str, adapted: LoRAModule) -> None:
-    """Puts `adapted` in the place of its base, on the base's device and in its mode."""
+    """Puts `adapted` in the place of its base, on the base's device and in its mode.
+
+    A base that shares its weight (T5's embeddings) gets one of its own: merging must change this map alone.
+    """
+    weight = adapted.weight
+    users = [module for module in model.modules() if any(p is weight for p in module._parameters.values())]
+    if len(users) > 1:
+        adapted.base.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
     adapted.train(adapted.base.training)
     adapted.blocks.to(adapted.weight.device)
     model.set_submodule(name, adapted)
@@ -129,7 +135,9 @@ def swap(model: nn.Module, factors: Mapping[str, Tensor]) -> None:
     """
     own = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if wrong := sorted(own.keys() ^ factors.keys()) or [n for n in own if own[n].shape != factors[n].shape]:
-        raise UserError(f"swap: the adapters differ in {wrong[0]!r} ({len(wrong)} in all); only equal shapes can be swapped")
+        raise UserError(
+            f"swap: the adapters differ in {wrong[0]!r} ({len(wrong)} in all); only equal shapes can be swapped"
+        )
     merged = [module for module in lora_modules(model).values() if module.merged]
     for module in merged:
         module.unmerge()
@@ -138,13 +146,6 @@ def swap(model: nn.Module, factors: Mapping[str, Tensor]) -> None:
             parameter.copy_(factors[name])
     for module in merged:
         module.merge()
-
-
-def _untie(model: nn.Module, base: nn.Module) -> None:
-    """Gives `base` a weight of its own where it shares one (T5's embeddings): merging must change this map alone."""
-    users = [module for module in model.modules() if any(p is base.weight for p in module._parameters.values())]
-    if len(users) > 1:
-        base.weight = nn.Parameter(cast(Tensor, base.weight).detach().clone(), requires_grad=False)
 
 
 def _ranks(

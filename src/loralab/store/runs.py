@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from loralab.errors import UserError
-from loralab.files import write_json, write_text
+from loralab.files import remove_temporaries, write_json, write_text
 
 __all__ = ["FINAL", "MetricsFile", "RunDirectory", "StepCounter", "directory_of", "find", "run_hash"]
 
@@ -87,6 +87,14 @@ class RunDirectory:
         finally:
             lock.release()
 
+    def held(self) -> bool:
+        """Whether a live process works on the run now."""
+        try:
+            with self.hold(wait=False):
+                return False
+        except UserError:
+            return True
+
     def finish(self, record: dict[str, Any]) -> None:
         """Writes the record, which ends the run, then removes what only a running run needs."""
         write_json(self.path / "record.json", record)
@@ -95,7 +103,8 @@ class RunDirectory:
             (self.path / StepCounter.FILE).unlink(missing_ok=True)
 
     def begin(self, config: str) -> None:
-        """Makes the directory, with config.yaml in it."""
+        """Makes the directory, with config.yaml in it and nothing half-written; for the process that holds the run."""
+        remove_temporaries(self.path)
         write_text(self.path / "config.yaml", config)
 
 
@@ -150,7 +159,7 @@ def find(store: Path, wanted: str) -> RunDirectory:
     """The run whose directory, name, hash, or the beginning of either, is `wanted`; UserError unless it is one run."""
     as_path = Path(wanted)
     if (as_path / "config.yaml").is_file():
-        return RunDirectory(as_path)
+        return RunDirectory(as_path.absolute())
     every = sorted(path for path in (store / "runs").glob("*") if path.is_dir())
     hits = [p for p in every if wanted in (p.name, p.name.rsplit("-", 1)[-1])] or [
         p for p in every if p.name.startswith(wanted) or p.name.rsplit("-", 1)[-1].startswith(wanted)

@@ -89,7 +89,7 @@ def score(metrics: tuple[str, ...], predictions: _Array, labels: _Array) -> dict
 
 
 def better(metric: str, score: float | None, than: float | None) -> bool:
-    """Whether a score beats another one (lower is better for mse alone); an undefined one beats none and is beaten by any."""
+    """Whether a score beats another (lower is better for mse alone); an undefined one is beaten by any other."""
     if score is None or than is None:
         return score is not None
     return score < than if metric == "mse" else score > than

@@ -64,30 +64,30 @@ def param_groups(
     norms = {n for n, m in model.named_modules() if isinstance(m, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm))}
     for name, parameter in trainable.items():
         undecayed = roles[name] in BIAS_ROLES or name.endswith("bias") or name.rpartition(".")[0] in norms
-        group, rate = place(roles[name], parameter.ndim, undecayed)
-        entry = {"name": group, "roles": [], "names": [], "params": [], "lr": rates[rate], "weight_decay": weight_decay}
-        groups.setdefault(group, entry)
-        if roles[name] not in groups[group]["roles"]:
-            groups[group]["roles"].append(roles[name])
-        if undecayed:
-            groups[group]["weight_decay"] = 0.0
-        groups[group]["names"].append(name)
-        groups[group]["params"].append(parameter)
+        group, rate = place(roles[name], parameter.ndim == 1, undecayed)
+        decay = 0.0 if undecayed else weight_decay
+        empty = {"name": group, "roles": [], "names": [], "params": [], "lr": rates[rate], "weight_decay": decay}
+        entry = groups.setdefault(group, empty)
+        assert entry["weight_decay"] == decay, f"{name}: {group} holds tensors with and without weight decay"
+        if roles[name] not in entry["roles"]:
+            entry["roles"].append(roles[name])
+        entry["names"].append(name)
+        entry["params"].append(parameter)
     listed = [name for group in groups.values() for name in group["names"]]
     assert sorted(listed) == sorted(trainable), "the groups do not partition the trainable parameters"
     return list(groups.values())
 
 
-def _by_role(role: str, ndim: int, undecayed: bool) -> tuple[str, str]:
+def _by_role(role: str, _vector: bool, undecayed: bool) -> tuple[str, str]:
     if role == "head":
         return ("head.bias" if undecayed else "head"), "head_lr"
     return role, {"A": "lr", "B": "lr_B", "bias": "lr_B", "norm": "lr_B", "embedding": "embedding_lr"}[role]
 
 
-def _as_reference(role: str, ndim: int, undecayed: bool) -> tuple[str, str]:
+def _as_reference(role: str, vector: bool, undecayed: bool) -> tuple[str, str]:
     if role == "embedding":
         return "embedding", "embedding_lr"
-    if role == "B" or ndim == 1:
+    if role == "B" or vector:
         return ("groupB_no_decay" if undecayed else "groupB"), "lr_B"
     return "groupA", "lr"
 
@@ -109,8 +109,8 @@ def group_table(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def adamw(groups: Sequence[dict[str, Any]], *, betas: Sequence[float], eps: float) -> torch.optim.AdamW:
     """Stock AdamW over the groups; each keeps its peak rate as `peak_lr` for the schedule.
 
-    Fused: one kernel a group instead of about ten small ones a tensor (measured on a 2-core CPU: 0.2 ms a step
-    against 1.2 ms for MiniLM's 26 trained tensors).
+    Fused: one kernel a tensor instead of about ten. For MiniLM's 26 trained tensors (rank 8 on q and v, the head) on
+    one thread of a 2-core CPU a step takes 0.2 ms, against 0.6 (foreach) and 0.75 (neither).
     """
     copies = [{**group, "peak_lr": group["lr"]} for group in groups]
     return torch.optim.AdamW(copies, betas=(betas[0], betas[1]), eps=eps, fused=True)
@@ -119,7 +119,8 @@ def adamw(groups: Sequence[dict[str, Any]], *, betas: Sequence[float], eps: floa
 def schedule(kind: Literal["linear", "cosine", "constant"], *, warmup: float, steps: int) -> Callable[[int], float]:
     """The factor on every group's peak rate at update t = 0, 1, ..., steps - 1; a pure function of t.
 
-    warmup below 1 is a share of `steps` (rounded up, as transformers does), else a number of steps; the rate then rises linearly from 0.
+    warmup below 1 is a share of `steps` (rounded up, as transformers does), else a number of steps; the rate then
+    rises linearly from 0.
     """
     rise = math.ceil(warmup * steps) if warmup < 1 else int(warmup)
 

@@ -1,0 +1,127 @@
+"""The `loralab` command: looks at what `train.py` trained. Nothing heavy is imported before a subcommand needs it."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from loralab.errors import UserError
+
+__all__ = ["main"]
+
+RUN = "its directory, name, hash, or a beginning of name or hash that no other run has"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; gives the exit status: 0 done, 2 a mistake of the user's, doctor's 1 for what is missing."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.command is None:
+        parser.print_help()
+        return 0
+    command: Callable[[argparse.Namespace], int] = given.command
+    try:
+        status = command(given)
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader (head, less) has seen enough; Python must not flush to it again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def _runs(given: argparse.Namespace) -> int:
+    from loralab.listing import listing
+
+    print("\n".join(listing(given.store)))
+    return 0
+
+
+def _show(given: argparse.Namespace) -> int:
+    from loralab.listing import record_of, shown
+    from loralab.store.runs import find
+
+    run = find(given.store, given.run)
+    print(json.dumps(record_of(run), indent=2) if given.json else "\n".join(shown(run)))
+    return 0
+
+
+def _export(given: argparse.Namespace) -> int:
+    from loralab.store.runs import find
+
+    run = find(given.store, given.run)  # before torch is imported
+    from loralab.export import export
+
+    export(run, given.to, merged=given.merged, dtype=given.dtype)
+    print(f"{run.path.name}: {'merged checkpoint' if given.merged else 'adapter in PEFT format'} in {given.to}")
+    return 0
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    from loralab.doctor import doctor
+
+    return doctor(given.store)
+
+
+class _OneLine(argparse.ArgumentParser):
+    """Says what is wrong in one line, with the way to the help."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # it does not return
+        self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLine(
+        prog="loralab",
+        description="Look at runs of LoRA and LoRA+, and take them elsewhere. `python train.py` makes them.",
+        epilog="`loralab COMMAND --help` has examples.",
+    )
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_OneLine)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str, *examples: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog="\n  ".join(["examples:", *examples]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        store = Path(os.environ["LORALAB_STORE"] if "LORALAB_STORE" in os.environ else "outputs")
+        text = "where runs/ is (default: $LORALAB_STORE, else outputs)"
+        sub.add_argument("--store", type=Path, metavar="DIR", default=store, help=text)
+        sub.set_defaults(command=command)
+        return sub
+
+    add("runs", _runs, "list the runs of a store, the latest last", "loralab runs", "loralab runs --store /data/lora | tail")
+
+    show = add(
+        "show", _show, "show one run: its settings, figures, parameter groups, origin and files",
+        "loralab show 47d00a88bf", "loralab show minilm-trec", "loralab show 47d0 --json | jq .metrics",
+    )  # fmt: skip
+    show.add_argument("run", metavar="RUN", help=RUN)
+    show.add_argument("--json", action="store_true", help="print record.json")
+
+    export = add(
+        "export", _export, "write a run's model so that others can load it",
+        "loralab export 47d00a88bf --to mine             an adapter for peft.PeftModel.from_pretrained",
+        "loralab export 47d00a88bf --to whole --merged   a checkpoint for transformers alone",
+    )  # fmt: skip
+    export.add_argument("run", metavar="RUN", help=RUN)
+    export.add_argument("--to", type=Path, metavar="DIR", required=True, help="a new or empty directory")
+    export.add_argument("--merged", action="store_true", help="merge the adapter into the backbone's weights")
+    text = "precision of a merged checkpoint (default: fp32)"
+    export.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help=text)
+
+    add("doctor", _doctor, "check this machine: versions, devices, hub, data, disk", "loralab doctor")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

