@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["first_step", "growth", "start", "window_seconds"]
+__all__ = ["environment", "finish", "first_step", "growth", "start", "window_seconds"]
 
 ROOT = Path(__file__).resolve().parents[1]
 POLL = 0.005  # seconds between two looks at metrics.jsonl
@@ -20,7 +20,7 @@ POLL = 0.005  # seconds between two looks at metrics.jsonl
 
 def start(environment: dict[str, str], store: Path, *overrides: str) -> subprocess.Popen[str]:
     """The default run (MiniLM, rotten_tomatoes, LoRA+, r = alpha = 8 on q and v) without a tracker."""
-    command = [sys.executable, ROOT / "train.py", "tracker=none", f"store={store}", *overrides]
+    command = [sys.executable, str(ROOT / "train.py"), "tracker=none", f"store={store}", *overrides]
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT
     )
@@ -30,7 +30,7 @@ def finish(process: subprocess.Popen[str], *, status: int = 0) -> None:
     """Waits for the process; RuntimeError with what it said, unless it exits with `status`."""
     _, said = process.communicate()
     if process.returncode != status:
-        raise RuntimeError(f"exit status {process.returncode} of {process.args}\n{said}")
+        raise RuntimeError(f"exit status {process.returncode} of {process.args!r}\n{said}")
 
 
 def window_seconds(store: Path, seed: int, first: int, last: int) -> float:

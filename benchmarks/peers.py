@@ -39,7 +39,7 @@ def read_rows(rows: int) -> tuple[list[str], list[int]]:
 
 
 def build_model(directory: Path, *, attention: str, precision: str, seed: int) -> Any:
-    """MiniLM with PEFT's LoRA on query and value, r = alpha = 8; the classifier is trained, as PEFT does for SEQ_CLS."""
+    """MiniLM with PEFT's LoRA on query and value, r = alpha = 8; PEFT trains the classifier too (SEQ_CLS)."""
     from peft import LoraConfig, TaskType, get_peft_model
     from transformers import AutoModelForSequenceClassification, set_seed
     from transformers.utils import logging

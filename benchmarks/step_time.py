@@ -1,11 +1,11 @@
 """Speed of training against HF Trainer + PEFT + create_loraplus_optimizer, in one run on one machine.
 
-    python benchmarks/step_time.py            everything, about 35 minutes on two cores; leave the machine alone meanwhile
+    python benchmarks/step_time.py            everything, about 35 minutes on two cores, which it needs to itself
     python benchmarks/step_time.py --quick    one repeat of short windows, about 8 minutes: for a look, not for a claim
 
-Both sides train MiniLM on rotten_tomatoes with LoRA+ (r = alpha = 8 on q and v, ratio 16, AdamW), batches of 32, as many
-threads, each arm in a fresh process, the arms taking turns; medians over the repeats. A step's time is the wall time
-between the ends of two steps, loading and optimizer included, set-up and evaluation not. Ours is `python train.py`
+Both sides train MiniLM on rotten_tomatoes with LoRA+ (r = alpha = 8 on q and v, ratio 16, AdamW), batches of 32, as
+many threads, each arm in a fresh process, the arms taking turns; medians over the repeats. A step's time is the wall
+time between the ends of two steps, loading and optimizer included, set-up and evaluation not. Ours is `python train.py`
 with its defaults. The peer has four settings, each with the attention and the precision that are fastest for it here.
 """
 
@@ -32,7 +32,7 @@ BATCH = 32
 ROWS = 159 * BATCH  # of the 5,100 training rows: every batch is full
 EPOCH = ROWS // BATCH
 WARM_UP = 10  # steps before the window, a multiple of train.log_every
-# Batches of like lengths differ in time by a factor of three, so a window of them is an epoch; random ones differ by 10%.
+# Batches of like lengths differ in time by a factor of three, so their window is an epoch; random ones differ by 10%.
 WINDOW = {"padded": 30, "dynamic": 40, "dynamic_bf16": 40, "grouped_bf16": EPOCH, "ours": 10 * (EPOCH // 10)}
 ARMS = tuple(WINDOW)
 PARTS = ("throughput", "pairs", "floor", "start", "growth")
@@ -172,7 +172,7 @@ def _outputs(commands: list[list[str]], threads: int) -> list[Any]:
     for process in processes:
         out, said = process.communicate()
         if process.returncode != 0:
-            raise RuntimeError(f"exit status {process.returncode} of {process.args}\n{said}")
+            raise RuntimeError(f"exit status {process.returncode} of {process.args!r}\n{said}")
         outputs.append(json.loads(out.splitlines()[-1]))
     return outputs
 

@@ -3,12 +3,12 @@
 from typing import Any
 
 import torch
-from tests.families import FAMILIES, MORE_FAMILIES, example_batch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from loralab.backbones.roles import linear_maps
 from loralab.methods.lora import attach
+from tests.families import FAMILIES, MORE_FAMILIES, example_batch
 
 __all__ = ["LORA", "adapt", "frozen", "head_of", "logits", "shake"]
 

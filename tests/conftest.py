@@ -1,7 +1,5 @@
 """Fixtures shared by the top-level tests: finished runs, made once a session."""
 
-from pathlib import Path
-
 import pytest
 
 from loralab.store.runs import RunDirectory

@@ -1,4 +1,4 @@
-"""Laws of conf/: every option composes, every key has a type and a visible default, and a run's hash covers what it must."""
+"""Laws of conf/: every option composes, every key has a type and a visible default, the hash covers what it must."""
 
 import importlib.util
 from pathlib import Path

@@ -92,9 +92,7 @@ def at_random(store: Path) -> bool:
     [just_after_a_checkpoint, between_two_checkpoints, during_evaluation, during_the_final_write, at_random],
     ids=lambda moment: moment.__name__,
 )
-def test_resume_after_kill_is_bitwise_equal(
-    moment: Callable[[Path], bool], undisturbed: Path, tmp_path: Path
-) -> None:
+def test_resume_after_kill_is_bitwise_equal(moment: Callable[[Path], bool], undisturbed: Path, tmp_path: Path) -> None:
     process = start(tmp_path)
     while not moment(tmp_path):
         assert process.poll() is None, f"the run ended before the moment came: {(tmp_path / 'output').read_text()}"

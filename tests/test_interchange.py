@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.adapted import adapt, frozen, head_of, logits, shake
-from tests.families import FAMILIES
 from torch import nn
 
 from loralab.errors import UserError
 from loralab.interchange import attach_peft, export_adapter, load_adapter, save_peft
 from loralab.methods.lora import lora_modules, merge
+from tests.adapted import adapt, frozen, head_of, logits, shake
+from tests.families import FAMILIES
 
 # PEFT 0.21 reads an attribute that transformers 5.23 has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.adapted import adapt, frozen, logits, shake
-from tests.families import FAMILIES
 
 from loralab.backbones.tiny import make_tokenizer
 from loralab.errors import UserError
 from loralab.merged import export_merged
 from loralab.methods.lora import merge
+from tests.adapted import adapt, frozen, logits, shake
+from tests.families import FAMILIES
 
 
 def loaded(directory: Path) -> Any:

@@ -62,7 +62,10 @@ def test_the_record_holds_all_that_a_reviewer_asks(store: Path) -> None:
 
 def test_metrics_are_one_object_a_line_with_both_rates(store: Path) -> None:
     found = lines(store)
-    assert [(line["split"], line["step"]) for line in found if line["split"] != "train"] == [("validation", 6), ("validation", 12)]
+    assert [(line["split"], line["step"]) for line in found if line["split"] != "train"] == [
+        ("validation", 6),
+        ("validation", 12),
+    ]
     assert [line["step"] for line in found if line["split"] == "train"] == list(range(1, 13))
     for line in found:
         assert line.keys() == {"step", "split", "values", "lr_A", "lr_B", "seconds"}
@@ -117,9 +120,14 @@ def test_divergence_is_a_final_status_with_nulls(tmp_path: Path) -> None:
     assert record["status"] == "diverged"
     assert record["steps"] < 40
     assert "test" not in record["metrics"]
-    text = next(tmp_path.glob("runs/*/record.json")).read_text() + next(tmp_path.glob("runs/*/metrics.jsonl")).read_text()
+    text = (
+        next(tmp_path.glob("runs/*/record.json")).read_text() + next(tmp_path.glob("runs/*/metrics.jsonl")).read_text()
+    )
     assert "NaN" not in text and "Infinity" not in text
-    assert run(config(tmp_path, "optim.lr=1e6", "optim.clip=null", "train.steps=40", "optim.warmup=0"))["ended"] == record["ended"]
+    assert (
+        run(config(tmp_path, "optim.lr=1e6", "optim.clip=null", "train.steps=40", "optim.warmup=0"))["ended"]
+        == record["ended"]
+    )
 
 
 def test_an_exception_is_recorded_and_the_run_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +148,16 @@ def test_an_exception_is_recorded_and_the_run_tried_again(tmp_path: Path, monkey
 
 
 def test_dropout_and_every_option_of_the_adapter_train(tmp_path: Path) -> None:
-    options = ("lora.dropout=0.1", "model.dropout=0.1", "lora.bias=all", "lora.targets=[all,word_embeddings]", "lora.init=B")
-    record = run(config(tmp_path, *options, "lora.scaling=alpha/sqrt_r", "lora.rank_pattern={q:2}", "optim.groups=reference"))
+    options = (
+        "lora.dropout=0.1",
+        "model.dropout=0.1",
+        "lora.bias=all",
+        "lora.targets=[all,word_embeddings]",
+        "lora.init=B",
+    )
+    record = run(
+        config(tmp_path, *options, "lora.scaling=alpha/sqrt_r", "lora.rank_pattern={q:2}", "optim.groups=reference")
+    )
     assert {group["name"] for group in record["groups"]} == {"groupA", "groupB", "groupB_no_decay", "embedding"}
     weights = load_file(next(tmp_path.glob("runs/*/adapter/adapter_model.safetensors")))
     assert all(torch.isfinite(w).all() for w in weights.values())
@@ -151,8 +167,34 @@ def test_dropout_and_every_option_of_the_adapter_train(tmp_path: Path) -> None:
 def test_fixed_seed_losses_are_golden(tmp_path: Path, precision: str) -> None:
     """Fails when a fixed-seed loss sequence changes: then bump NUMERICS_VERSION, and write the new figures here."""
     golden = {
-        "fp32": [1.34518, 1.58022, 0.84604, 0.82385, 0.68959, 0.65875, 0.72739, 0.71808, 0.75008, 0.82199, 0.59033, 0.70229],
-        "bf16": [1.34314, 1.57757, 0.84504, 0.82321, 0.68688, 0.65827, 0.72843, 0.71752, 0.75005, 0.82159, 0.59046, 0.701],
+        "fp32": [
+            1.34518,
+            1.58022,
+            0.84604,
+            0.82385,
+            0.68959,
+            0.65875,
+            0.72739,
+            0.71808,
+            0.75008,
+            0.82199,
+            0.59033,
+            0.70229,
+        ],
+        "bf16": [
+            1.34314,
+            1.57757,
+            0.84504,
+            0.82321,
+            0.68688,
+            0.65827,
+            0.72843,
+            0.71752,
+            0.75005,
+            0.82159,
+            0.59046,
+            0.701,
+        ],
     }
     run(config(tmp_path, f"train.precision={precision}"))
     losses = [line["values"]["loss"] for line in lines(tmp_path) if line["split"] == "train"]

@@ -11,6 +11,7 @@ from loralab.errors import UserError
 
 __all__ = ["main"]
 
+Command = Callable[[argparse.Namespace], int]
 RUN = "its directory, name, hash, or a beginning of name or hash that no other run has"
 
 
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.command is None:
         parser.print_help()
         return 0
-    command: Callable[[argparse.Namespace], int] = given.command
+    command: Command = given.command
     try:
         status = command(given)
         sys.stdout.flush()
@@ -85,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_OneLine)
 
-    def add(name: str, command: Callable[[argparse.Namespace], int], text: str, *examples: str) -> argparse.ArgumentParser:
+    def add(
+        name: str, command: Callable[[argparse.Namespace], int], text: str, *examples: str
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name,
             help=text,
@@ -93,13 +96,19 @@ def _parser() -> argparse.ArgumentParser:
             epilog="\n  ".join(["examples:", *examples]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        store = Path(os.environ["LORALAB_STORE"] if "LORALAB_STORE" in os.environ else "outputs")
+        store = Path(os.environ.get("LORALAB_STORE", "outputs"))
         text = "where runs/ is (default: $LORALAB_STORE, else outputs)"
         sub.add_argument("--store", type=Path, metavar="DIR", default=store, help=text)
         sub.set_defaults(command=command)
         return sub
 
-    add("runs", _runs, "list the runs of a store, the latest last", "loralab runs", "loralab runs --store /data/lora | tail")
+    add(
+        "runs",
+        _runs,
+        "list the runs of a store, the latest last",
+        "loralab runs",
+        "loralab runs --store /data/lora | tail",
+    )
 
     show = add(
         "show", _show, "show one run: its settings, figures, parameter groups, origin and files",

@@ -101,7 +101,7 @@ class LoraConfig:
     scaling: str = MISSING
     dropout: float = MISSING
     bias: str = MISSING
-    rank_pattern: Any = MISSING  # {pattern: rank} or null; untyped, since Hydra adds no keys to a typed dict
+    rank_pattern: dict[str, int] = MISSING  # open to new keys, see loralab.entry
 
     def check(self) -> None:
         within("lora.rank", self.rank, at_least=1)
@@ -114,11 +114,8 @@ class LoraConfig:
         one_of("lora.scaling", self.scaling, ("alpha/r", "alpha/sqrt_r", "constant"))
         within("lora.dropout", self.dropout, at_least=0, below=1)
         one_of("lora.bias", self.bias, ("none", "lora", "all"))
-        if self.rank_pattern is not None and not isinstance(self.rank_pattern, dict):
-            raise UserError(f"lora.rank_pattern: got {self.rank_pattern!r}; it maps roles or globs to ranks, as {{v: 16}}, or is null")
-        for pattern, rank in (self.rank_pattern or {}).items():
-            if type(rank) is not int or rank < 1:
-                raise UserError(f"lora.rank_pattern: {pattern!r} got {rank!r}; a rank is a whole number from 1")
+        for pattern, rank in self.rank_pattern.items():
+            within(f"lora.rank_pattern.{pattern}", rank, at_least=1)
 
 
 @dataclass
@@ -147,7 +144,9 @@ class OptimConfig:
         one_of("optim.schedule", self.schedule, ("linear", "cosine", "constant"))
         within("optim.warmup", self.warmup, at_least=0)
         if self.warmup >= 1 and self.warmup != int(self.warmup):
-            raise UserError(f"optim.warmup: got {self.warmup}; below 1 it is a share of the steps, else a whole number of steps")
+            raise UserError(
+                f"optim.warmup: got {self.warmup}; below 1 it is a share of the steps, else a whole number of steps"
+            )
         if self.head_lr is not None:
             within("optim.head_lr", self.head_lr, above=0)
         within("optim.embedding_lr", self.embedding_lr, above=0)
@@ -176,8 +175,8 @@ class TrainConfig:
     def check(self) -> None:
         if (self.epochs is None) == (self.steps is None):
             raise UserError(
-                f"train.epochs, train.steps: got {self.epochs} and {self.steps}; set one of them and leave the other null "
-                "(e.g. train.steps=100 train.epochs=null)"
+                f"train.epochs, train.steps: got {self.epochs} and {self.steps}; set one of them and leave the other "
+                "null (e.g. train.steps=100 train.epochs=null)"
             )
         if self.epochs is not None:
             within("train.epochs", self.epochs, above=0)

@@ -39,12 +39,13 @@ class Console:
     def started(self, name: str, steps: int, groups: Sequence[dict[str, Any]], *, resumed_at: int) -> None:
         """Names the run, and shows every parameter group with its resolved rates."""
         self.steps, self.printed = steps, resumed_at * PLAIN_LINES // steps
+        length = f"{steps} step{'s' if steps != 1 else ''}"
         going_on = f", going on from step {resumed_at}" if resumed_at else ""
         if self.title is not None:
             rates = "  ".join(f"{g['name']} {g['lr']:.3g}" for g in groups)
-            self._say(f"{bold(self.title, self.err)}\n    {steps} steps{going_on}  lr: {rates}")
+            self._say(f"{bold(self.title, self.err)}\n    {length}{going_on}  lr: {rates}")
         else:
-            self._say(f"run {bold(name, self.err)}: {steps} steps{going_on}")
+            self._say(f"run {bold(name, self.err)}: {length}{going_on}")
             self._say("\n".join(group_table(groups)))
         if self.err.isatty() and os.environ.get("TERM") != "dumb":
             self._start_bar(resumed_at)
@@ -85,7 +86,7 @@ class Console:
         if self.title is not None:
             self._say(f"{bold(self.title, self.err)}\n    already done")
         else:
-            self._say("this run is already done; its record:")
+            print("this run is already done; its record:", file=self.out)
         self.finished(record, path)
 
     def finished(self, record: dict[str, Any], path: Path) -> None:
@@ -112,11 +113,13 @@ class Console:
 
     def _start_bar(self, completed: int) -> None:
         from rich.console import Console as Screen
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeElapsedColumn as Elapsed
+        from rich.progress import TimeRemainingColumn as Remaining
 
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            Elapsed(), TextColumn("left"), Remaining(),
             console=Screen(file=self.err), transient=True, refresh_per_second=4,
         )  # fmt: skip
         self.bar.add_task("training", total=self.steps, completed=completed)
@@ -134,8 +137,8 @@ def summary(record: dict[str, Any]) -> list[str]:
     return [
         ended,
         *scores_table(record["metrics"]),
-        f"{timing['seconds']:.1f} s  ({timing['steps_per_second']:.2f} steps/s, {timing['tokens_per_second']:,.0f} tokens/s, "
-        f"{memory / 2**30:.1f} GiB at most)",
+        f"{timing['seconds']:.1f} s  ({timing['steps_per_second']:.2f} steps/s, "
+        f"{timing['tokens_per_second']:,.0f} tokens/s, {memory / 2**30:.1f} GiB at most)",
         f"trained {parameters['trainable']:,} of {parameters['total']:,} parameters ({share:.2%})",
     ]
 
@@ -144,13 +147,14 @@ def group_table(groups: Sequence[dict[str, Any]]) -> list[str]:
     """Every parameter group with its resolved learning rate and weight decay, in lines."""
     header = ("group", "tensors", "parameters", "lr", "weight decay")
     rows = [
-        (g["name"], str(g["tensors"]), f"{g['parameters']:,}", f"{g['lr']:.3g}", f"{g['weight_decay']:g}") for g in groups
+        (g["name"], str(g["tensors"]), f"{g['parameters']:,}", f"{g['lr']:.3g}", f"{g['weight_decay']:g}")
+        for g in groups
     ]
     return align([header, *rows])
 
 
 def scores_table(metrics: dict[str, Any]) -> list[str]:
-    """Every split's scores at the last step and at the best validation step, in lines; one line where they are one step."""
+    """Every split's scores at the last step and at the best validation step; one line where these are one."""
     rows: list[Sequence[str]] = []
     names: list[str] = []
     for split, scores in metrics.items():
@@ -170,7 +174,9 @@ def align(rows: Sequence[Sequence[str]], *, text: int = 1) -> list[str]:
     """The rows in columns two spaces apart, the first `text` of them to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        "  ".join(c.ljust(w) if i < text else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        "  ".join(
+            c.ljust(w) if i < text else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in rows
     ]
 

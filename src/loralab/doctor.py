@@ -41,7 +41,11 @@ def doctor(store: Path) -> int:
         bad += check.mark == "missing"
         mark = {"ok": "+", "note": ".", "missing": "X"}[check.mark] if plain else MARKS[check.mark]
         print(f"{mark} {check.name:<11} {check.found}", flush=True)
-    print("all that `python train.py` needs is here" if not bad else f"{bad} of these must be mended before `python train.py` runs")
+    print(
+        "all that `python train.py` needs is here"
+        if not bad
+        else f"{bad} of these must be mended before `python train.py` runs"
+    )
     return int(bad > 0)
 
 
@@ -135,7 +139,9 @@ def _store(store: Path) -> Iterator[Check]:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        yield Check("missing", "store", f"{place} cannot be written to ({error.strerror}); set store=DIR or LORALAB_STORE")
+        yield Check(
+            "missing", "store", f"{place} cannot be written to ({error.strerror}); set store=DIR or LORALAB_STORE"
+        )
         return
     free = shutil.disk_usage(place).free
     runs = sum(path.is_dir() for path in (place / "runs").glob("*"))
@@ -170,8 +176,12 @@ def _wandb() -> Iterator[Check]:
         yield Check("note", "wandb", "not installed; runs go on without it (pip install wandb, or tracker=none)")
         return
     mode = wandb_mode()
-    how = {"online": "logged in: runs are mirrored online", "offline": "not logged in: runs are kept offline (wandb login)"}
-    yield Check("ok" if mode == "online" else "note", "wandb", how[mode] if mode in how else f"WANDB_MODE={mode}")
+    if mode == "online":
+        yield Check("ok", "wandb", "logged in: runs are mirrored online")
+    elif "WANDB_MODE" in os.environ:
+        yield Check("note", "wandb", f"WANDB_MODE={mode}")
+    else:
+        yield Check("note", "wandb", "not logged in: runs are kept offline (wandb login)")
 
 
 def _device() -> Iterator[Check]:
@@ -190,13 +200,15 @@ def _device() -> Iterator[Check]:
     taken = device.pick_precision("auto", chosen, width=384)
     has = device.cpu_has_bf16() if chosen.type == "cpu" else taken == "bf16"
     hardware = "has bf16 in hardware" if has else "has no bf16 in hardware"
-    yield Check("ok" if has else "note", "precision", f"{chosen.type} {hardware}; train.precision=auto takes {taken} for minilm")
+    yield Check(
+        "ok" if has else "note", "precision", f"{chosen.type} {hardware}; train.precision=auto takes {taken} for minilm"
+    )
 
 
 def _hub() -> Iterator[Check]:
     from huggingface_hub import constants
 
-    from loralab.backbones.hub import reachable
+    from loralab.reach import reachable
 
     if constants.is_offline_mode():
         yield Check("note", "hub", "HF_HUB_OFFLINE is set: only models and data in the cache")
@@ -207,7 +219,8 @@ def _hub() -> Iterator[Check]:
         yield Check("note", "hub", f"{constants.ENDPOINT} does not answer; {what}")
     cache = Path(constants.HF_HUB_CACHE)
     blobs = [blob.stat().st_size for blob in cache.glob("*--*/blobs/*") if blob.is_file()]
-    held = f"{len(list(cache.glob('models--*')))} models, {len(list(cache.glob('datasets--*')))} data sets, {_size(sum(blobs))}"
+    models, data = (len(list(cache.glob(f"{kind}--*"))) for kind in ("models", "datasets"))
+    held = f"{models} models, {data} data sets, {_size(sum(blobs))}"
     yield Check("ok", "hub cache", f"{cache}: {held if cache.is_dir() else 'empty'}")
 
 

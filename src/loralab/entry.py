@@ -1,6 +1,7 @@
 """The command line's frame around a Hydra function: the schema is registered, and a user's mistake is one line.
 
-Exit status: 0 done, 2 a mistake of the user's, 130 or 143 interrupted (the same command goes on), 1 anything else.
+Exit status: 0 done, 2 a mistake of the user's, 130 or 143 interrupted (the same command goes on),
+141 nobody reads its output any more, 1 anything else.
 """
 
 import os
@@ -21,7 +22,7 @@ from loralab.training.interrupt import Interrupted
 
 __all__ = ["Mistake", "launch", "train"]
 
-# A mapping in a schema takes no new keys in Hydra, unless it is said to: lora.rank_pattern={v:16} is to work without a +.
+# In Hydra a mapping of a schema takes no new keys unless it is opened: lora.rank_pattern={v:16} is to work without a +.
 _schema = OmegaConf.structured(Config)
 _schema.lora.rank_pattern = {}
 OmegaConf.set_struct(_schema.lora.rank_pattern, False)
@@ -66,6 +67,9 @@ def launch(command: Callable[[], Any]) -> None:
         sys.exit(130)
     except Interrupted as interrupt:
         sys.exit(interrupt.status)
+    except BrokenPipeError:  # the reader of `--help | head` has seen enough; nothing may be flushed to it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (Exception, Mistake) as error:
         line = str(error) if isinstance(error, Mistake) else explain(error)
         if line is None or wants_traceback:

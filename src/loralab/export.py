@@ -1,4 +1,4 @@
-"""`loralab export`: a finished run -> an adapter in PEFT's format, or a plain merged checkpoint, that others can load."""
+"""`loralab export`: a finished run -> an adapter in PEFT's format, or a plain merged checkpoint, for others to load."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from loralab.console import scores_table
 from loralab.errors import UserError
 from loralab.files import atomic_directory, write_text
 from loralab.interchange import CONFIG, load_adapter
-from loralab.listing import settings, status
+from loralab.listing import command, status
 from loralab.merged import export_merged
 from loralab.plan import Plan, plan
 from loralab.run import read_task, rebuild
@@ -86,13 +86,14 @@ def _readme(run: RunDirectory, record: dict[str, Any], directory: Path, *, merge
     config = OmegaConf.load(run.path / "config.yaml")
     code = LOAD_MERGED if merged else LOAD_ADAPTER
     if base == "random" and not merged:  # model=tiny
-        code = "# The backbone is random weights that loralab alone makes; `loralab export --merged` takes them along.\n"
+        code = "# The backbone is random weights that loralab alone makes; an export with --merged brings them along.\n"
     loading = code.format(base=base, directory=directory, labels=_outputs(run))
     scores = "\n".join(scores_table(record["metrics"]))
-    command = f"python train.py {' '.join(settings(config))}".rstrip()
+    task = record["config"]["task"]["name"]
     return (
-        f"# {run.path.name}\n\n{record['config']['task']['name']} on {base}, trained with loralab:\n\n    {command}\n\n"
-        f"The weights are those of the last step ({record['steps']}).\n\n```\n{scores}\n```\n\n```python\n{loading}```\n"
+        f"# {run.path.name}\n\n{task} on {base}, trained with loralab:\n\n    {command(config)}\n\n"
+        f"The weights are those of the last step ({record['steps']}).\n\n"
+        f"```\n{scores}\n```\n\n```python\n{loading}```\n"
     )
 
 

@@ -12,7 +12,15 @@ from typing import Any
 
 from loralab.errors import UserError
 
-__all__ = ["atomic_directory", "atomic_path", "fingerprint", "remove_temporaries", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "atomic_directory",
+    "atomic_path",
+    "fingerprint",
+    "remove_temporaries",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 
 @contextlib.contextmanager

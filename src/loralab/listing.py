@@ -1,6 +1,8 @@
 """What `loralab runs` and `loralab show` print of a store: read from its files alone, without torch."""
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +15,7 @@ from loralab.console import align, figure, group_table, summary
 from loralab.errors import UserError
 from loralab.store.runs import RunDirectory
 
-__all__ = ["CONF", "listing", "record_of", "settings", "shown", "status"]
+__all__ = ["CONF", "command", "listing", "record_of", "settings", "shown", "status"]
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 """The configs of this checkout: what `settings` tells the defaults by."""
@@ -39,8 +41,7 @@ def listing(store: Path) -> list[str]:
 def shown(run: RunDirectory) -> list[str]:
     """All that is known of a run, in lines: how to make it again, its figures, its groups, and where it came from."""
     record = run.record()
-    overrides = settings(OmegaConf.load(run.path / "config.yaml"))
-    lines = [run.path.name, f"python train.py {' '.join(overrides)}".rstrip(), ""]
+    lines = [run.path.name, command(OmegaConf.load(run.path / "config.yaml")), ""]
     if record is None or record["status"] == "failed":
         lines += [status(run)] + ([] if record is None else record["error"].strip().splitlines())
     else:
@@ -83,13 +84,11 @@ def settings(config: Any) -> list[str]:
 
 def _differing(values: dict[str, Any], groups: list[str]) -> list[str]:
     """The overrides that lead from the defaults with these groups to `values`."""
-    found: list[str] = []
-    for key in values:
-        if key in ("seed", "model.default_lr") and _composed(groups)[key] != values[key]:
-            found.append(f"{key}={_written(values[key])}")  # others follow from these two
+    base = _composed(groups)
+    sources = [key for key in ("seed", "model.default_lr") if base[key] != values[key]]  # others follow from these two
+    found = [f"{key}={_written(values[key])}" for key in sources]
     base = _composed([*groups, *found])
-    follows = {override.partition("=")[0] for override in found}
-    return found + [f"{k}={_written(v)}" for k, v in values.items() if base[k] != v and k not in follows]
+    return found + [f"{key}={_written(value)}" for key, value in values.items() if base[key] != value]
 
 
 def _composed(overrides: list[str]) -> dict[str, Any]:
@@ -114,7 +113,7 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _written(value: Any) -> str:
-    """As Hydra's command line and a shell read it."""
+    """As Hydra's command line reads it."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     if isinstance(value, list):
@@ -123,7 +122,13 @@ def _written(value: Any) -> str:
         return "{" + ",".join(f"{key}:{_written(v)}" for key, v in value.items()) + "}"
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return str(value)
+    text = str(value)
+    return text if re.fullmatch(r"[\w./:@+*?-]+", text) else "'" + text.replace("'", "\\'") + "'"
+
+
+def command(config: Any) -> str:
+    """The line for a shell that makes the run of `config` again."""
+    return shlex.join(["python", "train.py", *settings(config)])
 
 
 def _line(run: RunDirectory) -> _Line:

@@ -33,8 +33,10 @@ def explain(error: BaseException) -> str | None:
     """
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
-        return "a group (model, task, method, tracker) takes the name of one option, not null or a number"
+    if type(error) is ValueError:  # Hydra raises two plain ones for what a user writes
+        if str(error).startswith("Config group override must be"):
+            return "a group (model, task, method, tracker) takes the name of one option, not null or a number"
+        return str(error) if str(error).startswith("Only one of --run, --multirun,") else None
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
     key, value = _override(str(error))
@@ -95,13 +97,12 @@ def _wrong_type(full_key: str, value: str | None, message: str) -> str:
 def _expected(key: str) -> str:
     """What the schema takes at `key`, in words."""
     annotation = type_of(key)
-    if annotation is None:  # a key of a mapping
-        node = key.rpartition(".")[0]
-        of = [a for a in get_args(type_of(node)) if get_origin(a) is dict] or [type_of(node)]
-        return _WORDS[get_args(of[0])[1]] if get_origin(of[0]) is dict else "of another type"
-    options = [a for a in get_args(annotation) if a is not NoneType] if NoneType in get_args(annotation) else [annotation]
-    null = " or null" if options != [annotation] else ""
-    return _words(key, options[0]) + null
+    if annotation is None and get_origin(mapping := type_of(key.rpartition(".")[0])) is dict:
+        annotation = get_args(mapping)[1]
+    options = [option for option in get_args(annotation) if option is not NoneType]
+    if NoneType in get_args(annotation):
+        return f"{_words(key, options[0])} or null"
+    return _words(key, annotation)
 
 
 def _words(key: str, annotation: Any) -> str:
@@ -130,7 +131,9 @@ def _unreadable(override: str) -> str:
     key, equals, value = override.partition("=")
     if not equals:
         return f"{override}: got no value; write KEY=VALUE, without spaces around ="
-    return f"{key}: got {value}, which Hydra cannot read; lists are [a,b], and odd characters need quotes: {key}='\"...\"'"
+    return (
+        f"{key}: got {value}, which Hydra cannot read; lists are [a,b], and odd characters need quotes: {key}='\"...\"'"
+    )
 
 
 def _override(text: str) -> tuple[str | None, str | None]:
@@ -148,7 +151,7 @@ def _fallback(text: str) -> str:
     if found := re.search(r"An item is already at '([^']+)'", text):
         return f"{found[1]}: is there already; write it without +"
     if found := re.search(r"Could not override '([^'@]+)", text):
-        return no_such_key(found[1])
+        return f"{found[1]}: is a group; set it as {found[1]}=OPTION" if "@" in text else no_such_key(found[1])
     return text
 
 

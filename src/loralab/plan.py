@@ -57,7 +57,9 @@ def _made(store: Path) -> Path:
     try:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"store: {store} cannot be made ({error.strerror}); name a folder that can be written to") from error
+        raise UserError(
+            f"store: {store} cannot be made ({error.strerror}); name a folder that can be written to"
+        ) from error
     return store
 
 

@@ -195,9 +195,7 @@ class _Run:
         self.counter = runs.StepCounter(self.directory)
         if state is not None:
             self.trained.restore(state)
-        progress = Progress() if state is None else Progress.from_state(state["progress"])
         name = self.directory.path.name
-        self.console.started(name, self.steps, self.groups, resumed_at=progress.step)
         tracker = open_tracker(
             **{**asdict(self.config.tracker), "kind": self.config.tracker.name, "name": name},
             run_id=self.directory.hash,
@@ -205,6 +203,8 @@ class _Run:
             directory=Path(self.config.store),
         )
         with tracker as self.tracker:
+            progress = Progress() if state is None else Progress.from_state(state["progress"])
+            self.console.started(name, self.steps, self.groups, resumed_at=progress.step)
             try:
                 yield progress
             except Interrupted:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.families import FAMILIES, example_batch, save_checkpoint
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -19,6 +18,7 @@ from loralab.backbones.load import Backbone, load, load_tokenizer
 from loralab.backbones.roles import linear_maps
 from loralab.backbones.source import Source, locate
 from loralab.errors import UserError
+from tests.families import FAMILIES, example_batch, save_checkpoint
 
 HEADS = {
     "bert": ("classifier",),

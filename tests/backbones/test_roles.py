@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.families import FAMILIES, MORE_FAMILIES, example_batch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from loralab.backbones.roles import KNOWN_FAMILIES, ROLES, LinearMap, linear_maps
 from loralab.errors import UserError
+from tests.families import FAMILIES, MORE_FAMILIES, example_batch
 
 ALL = FAMILIES | MORE_FAMILIES
 FUSED = ("gpt2", "gpt_neox", "phi3", "bloom", "modernbert")

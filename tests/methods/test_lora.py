@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from tests.adapted import LORA, adapt, frozen, head_of, logits, shake
-from tests.families import FAMILIES, example_batch
 from torch import Tensor
 
 from loralab.backbones.roles import linear_maps
 from loralab.errors import UserError
 from loralab.methods.lora import attach, bias_updates, lora_modules, merge, swap, unmerge
+from tests.adapted import LORA, adapt, frozen, head_of, logits, shake
+from tests.families import FAMILIES, example_batch
 
 families = pytest.mark.parametrize("family", FAMILIES)
 

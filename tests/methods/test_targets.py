@@ -1,13 +1,13 @@
 """Targets: roles, globs, and the one line for what matches nothing."""
 
 import pytest
-from tests.adapted import adapt, head_of
-from tests.families import FAMILIES
 
 from loralab.backbones.roles import linear_maps
 from loralab.errors import UserError
 from loralab.methods.lora import lora_modules
 from loralab.methods.targets import Target, adaptable, matches, select
+from tests.adapted import adapt, head_of
+from tests.families import FAMILIES
 
 
 def chosen(family: str, *patterns: str) -> tuple[Target, ...]:

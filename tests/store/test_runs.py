@@ -83,7 +83,10 @@ def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     again = MetricsFile(run, size=size)
     again.append({"step": 2, "again": True})
     again.close()
-    assert [json.loads(line) for line in metrics.path.read_text().splitlines()] == [{"step": 1}, {"step": 2, "again": True}]
+    assert [json.loads(line) for line in metrics.path.read_text().splitlines()] == [
+        {"step": 1},
+        {"step": 2, "again": True},
+    ]
 
 
 def test_a_nan_never_reaches_the_metrics(tmp_path: Path) -> None:

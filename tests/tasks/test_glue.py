@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
-from tests.tasks.hub_layout import COLUMNS, COMMIT, snapshot, write_task
 
 from loralab.tasks import RawTask, hub
+from tests.tasks.hub_layout import COLUMNS, COMMIT, snapshot, write_task
 
 Read = Callable[..., RawTask]
 

@@ -16,7 +16,9 @@ def test_auto_finds_a_device_that_works() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there_is_one_line() -> None:
-    with pytest.raises(UserError, match=r"^train\.device: got 'cuda:1', but this machine has no cuda; use train\.device=auto$"):
+    with pytest.raises(
+        UserError, match=r"^train\.device: got 'cuda:1', but this machine has no cuda; use train\.device=auto$"
+    ):
         device.pick_device("cuda:1")
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from tests.families import FAMILIES
 
 from loralab.training.evaluate import forward, predict
+from tests.families import FAMILIES
 
 
 def test_predictions_stand_in_the_order_of_the_split() -> None:

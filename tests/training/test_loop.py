@@ -23,7 +23,9 @@ class Net(nn.Module):
 class Trace:
     """Runs the loop and keeps what it called."""
 
-    def __init__(self, *, lr: float = 0.05, steps: int = 10, log_every: int = 4, scale: float = 1.0, clip: float | None = None) -> None:
+    def __init__(
+        self, *, lr: float = 0.05, steps: int = 10, log_every: int = 4, scale: float = 1.0, clip: float | None = None
+    ) -> None:
         self.logged: list[tuple[int, float]] = []
         self.evaluated: list[int] = []
         self.checkpoints: list[int] = []

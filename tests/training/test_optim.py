@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.adapted import adapt, frozen, head_of, shake
-from tests.families import FAMILIES, VOCABULARY
 from torch import Tensor, nn
 
 from loralab.interchange import save_peft
 from loralab.training.optim import adamw, group_table, param_groups, param_roles, schedule
+from tests.adapted import adapt, frozen, head_of, shake
+from tests.families import FAMILIES, VOCABULARY
 
 STEPS = 20
 ADAM: dict[str, Any] = {"betas": (0.9, 0.99), "eps": 1e-8}

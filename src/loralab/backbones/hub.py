@@ -6,11 +6,7 @@ line, within 10 seconds: huggingface_hub's own retries take the better part of a
 
 import contextlib
 import re
-import socket
 import sys
-import threading
-import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from logging import ERROR
 from pathlib import Path
@@ -18,10 +14,10 @@ from pathlib import Path
 from loralab.backbones.checkpoint import index_of, inspect, needed_files, read_json
 from loralab.errors import UserError
 from loralab.files import write_text
+from loralab.reach import reachable
 
-__all__ = ["reachable", "snapshot"]
+__all__ = ["snapshot"]
 
-_PROBE_SECONDS = 3.0
 _ANSWER_SECONDS = 3.0  # each for connecting and for answering; with the probe, under 10 in all
 
 
@@ -55,28 +51,6 @@ def snapshot(name: str, hub: str, revision: str) -> tuple[Path, str]:
         f"model={name}: {hub} at revision {revision!r} cannot be had: {why} and the cache ({constants.HF_HUB_CACHE}) "
         "does not hold it whole; without a hub these work: model=minilm, model=tiny, model.path=DIR"
     )
-
-
-def reachable(endpoint: str) -> bool:
-    """Whether a TCP connection to the endpoint, or to the proxy that leads to it, opens within 3 seconds."""
-    url = urllib.parse.urlsplit(endpoint)
-    proxies = urllib.request.getproxies()
-    if not urllib.request.proxy_bypass(url.hostname or ""):
-        proxy = next((proxies[scheme] for scheme in (url.scheme, "all") if scheme in proxies), None)
-        if proxy is not None:
-            url = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    port = url.port or {"https": 443, "http": 80}.get(url.scheme, 1080)  # 1080: socks
-    opened = threading.Event()
-
-    def knock() -> None:
-        with contextlib.suppress(OSError), socket.create_connection((url.hostname, port), timeout=_PROBE_SECONDS):
-            opened.set()
-
-    # Looking up a name knows no timeout of its own, hence the thread, which may outlive this call.
-    thread = threading.Thread(target=knock, daemon=True)
-    thread.start()
-    thread.join(_PROBE_SECONDS)
-    return opened.is_set()
 
 
 def _ask(hub: str, revision: str) -> tuple[str, tuple[str, ...]] | None:

@@ -12,7 +12,17 @@ from loralab.files import write_bytes
 
 __all__ = ["code_version", "versions"]
 
-PACKAGES = ("loralab", "torch", "transformers", "tokenizers", "datasets", "numpy", "hydra-core", "omegaconf", "safetensors")
+PACKAGES = (
+    "loralab",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "numpy",
+    "hydra-core",
+    "omegaconf",
+    "safetensors",
+)
 
 
 @functools.cache
@@ -39,7 +49,11 @@ def code_version(store: Path) -> dict[str, str | None]:
 @functools.cache
 def versions() -> dict[str, str]:
     """Package -> version, with Python's and the platform's."""
-    return {"python": platform.python_version(), "platform": platform.platform(), **{p: metadata.version(p) for p in PACKAGES}}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{p: metadata.version(p) for p in PACKAGES},
+    }
 
 
 def _git(directory: Path, *arguments: str) -> bytes | None:

@@ -1,7 +1,7 @@
 """A run is a directory named by the hash of all that determines its content; one process works on it at a time.
 
-    <store>/runs/<slug>-<hash>/
-        config.yaml  metrics.jsonl  predictions.parquet  adapter/  checkpoint/ (while it runs)  record.json (last)
+<store>/runs/<slug>-<hash>/
+    config.yaml  metrics.jsonl  predictions.parquet  adapter/  checkpoint/ (while it runs)  record.json (last)
 """
 
 import contextlib

@@ -67,7 +67,9 @@ class WandbTracker:
     def summarise(self, summary: dict[str, Any]) -> None:
         self._attempt(lambda: self.run.summary.update(summary))
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._attempt(lambda: self.run.finish(exit_code=0 if kind is None else 1))
 
     def _start(self) -> None:
@@ -76,7 +78,9 @@ class WandbTracker:
 
         Path(self.settings["dir"]).mkdir(parents=True, exist_ok=True)
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
-            self.run = wandb.init(**self.settings, settings=wandb.Settings(console="off", disable_git=True, x_disable_stats=True))
+            self.run = wandb.init(
+                **self.settings, settings=wandb.Settings(console="off", disable_git=True, x_disable_stats=True)
+            )
 
     def _attempt(self, action: Callable[[], Any]) -> None:
         if self.run is None and action != self._start:

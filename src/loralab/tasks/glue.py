@@ -72,9 +72,14 @@ def read(name: str, revision: str) -> RawTask:
 
 
 def _texts(task: _Glue, path: Path) -> Texts:
-    import pyarrow.parquet
+    import datasets
 
-    columns: dict[str, list[Any]] = pyarrow.parquet.read_table(path, columns=[*task.columns, "label"]).to_pydict()
+    bars = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    table = datasets.Dataset.from_parquet(str(path), columns=[*task.columns, "label"], keep_in_memory=True)
+    if not bars:
+        datasets.enable_progress_bars()
+    columns: dict[str, list[Any]] = table.to_dict()
     # QQP has a handful of empty questions, null in some conversions; GLUE counts those pairs too
     texts = [tuple(text or "" for text in row) for row in zip(*(columns[name] for name in task.columns), strict=True)]
     labels: Labels = (

@@ -5,18 +5,14 @@ Whether the hub answers is probed first (3 s), since its client retries for much
 
 import functools
 import re
-import socket
-import threading
-import urllib.parse
-import urllib.request
 from pathlib import Path
 
 from loralab.errors import UserError
 from loralab.files import write_text
+from loralab.reach import reachable
 
 __all__ = ["commit", "fetch"]
 
-_PROBE_SECONDS = 3.0
 _REQUEST_SECONDS = 5.0  # of one request for metadata; with the probe it stays under 10 s
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -64,9 +60,13 @@ class _NoHubError(Exception):
 
 def _ask(repository: str, revision: str) -> str:
     """The hub's commit for `revision`; raises _NoHubError without an answer, UserError for an unknown revision."""
-    import httpx
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HTTPError,  # type: ignore[attr-defined]  # of the httpx it is built on
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     _probe()
     try:
@@ -75,16 +75,20 @@ def _ask(repository: str, revision: str) -> str:
         raise UserError(f"task.revision: {repository} has no revision '{revision}' at {constants.ENDPOINT}") from None
     except RepositoryNotFoundError:
         raise _NoHubError(f"{constants.ENDPOINT} does not have it") from None
-    except (HfHubHTTPError, OSError, httpx.HTTPError) as error:
+    except (HfHubHTTPError, OSError, HTTPError) as error:
         raise _NoHubError(f"{constants.ENDPOINT} failed: {_first_line(error)}") from None
     assert info.sha is not None
     return info.sha
 
 
 def _download(repository: str, file: str, sha: str) -> None:
-    import httpx
     from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RemoteEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HTTPError,  # type: ignore[attr-defined]  # of the httpx it is built on
+        LocalEntryNotFoundError,
+        RemoteEntryNotFoundError,
+    )
 
     try:
         hf_hub_download(
@@ -93,7 +97,7 @@ def _download(repository: str, file: str, sha: str) -> None:
         )  # fmt: skip
     except RemoteEntryNotFoundError:
         raise UserError(f"task.revision: {repository} has no {file} at commit {sha[:8]}; try main") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, httpx.HTTPError) as error:
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, HTTPError) as error:
         raise _NoHubError(f"the download failed: {_first_line(error)}") from None
 
 
@@ -114,36 +118,13 @@ def _neither(repository: str, revision: str, trouble: object, asked_by: str) -> 
 
 
 def _probe() -> None:
-    """Raises _NoHubError unless a TCP connection to the hub, or to the proxy that leads to it, opens."""
+    """Raises _NoHubError unless a connection to the hub opens."""
     from huggingface_hub import constants
 
     if constants.is_offline_mode():
         raise _NoHubError("HF_HUB_OFFLINE is set")
-    url = urllib.parse.urlsplit(constants.ENDPOINT)
-    proxies = urllib.request.getproxies()
-    if url.hostname is not None and not urllib.request.proxy_bypass(url.hostname):
-        proxy = next((proxies[scheme] for scheme in (url.scheme, "all") if scheme in proxies), None)
-        url = url if proxy is None else urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    port = url.port or {"https": 443, "http": 80}.get(url.scheme, 1080)  # 1080: socks
-    if url.hostname is None or not _opens(url.hostname, port):
-        raise _NoHubError(f"no connection to {url.hostname}:{port} in {_PROBE_SECONDS:.0f} s")
-
-
-def _opens(host: str, port: int) -> bool:
-    """Whether a connection opens in time; in a thread, since looking up a name has no time limit of its own."""
-    opened = threading.Event()
-
-    def connect() -> None:
-        try:
-            socket.create_connection((host, port), timeout=_PROBE_SECONDS).close()
-        except OSError:
-            return
-        opened.set()
-
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(_PROBE_SECONDS)
-    return opened.is_set()
+    if not reachable(constants.ENDPOINT):
+        raise _NoHubError(f"no connection to {constants.ENDPOINT}")
 
 
 def _first_line(error: Exception) -> str:

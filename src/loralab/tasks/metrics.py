@@ -1,7 +1,7 @@
 """What a task is scored by: numpy arrays of predictions and labels in, one number a metric out.
 
-Definitions are the GLUE benchmark's, which are scikit-learn's and scipy's; those libraries are the tests' oracles and
-are not imported here, since importing them costs every run seconds.
+Definitions are the GLUE benchmark's, which are scikit-learn's and scipy's. Those libraries are imported by the metrics
+that need them alone, since importing them costs a run two seconds.
 """
 
 import difflib
@@ -24,25 +24,24 @@ def _accuracy(classes: _Array, labels: _Array) -> float:
     return float(np.mean(classes == labels))
 
 
-def _f1(classes: _Array, labels: _Array, of: int = 1) -> float:
-    """2 TP / (2 TP + FP + FN) of one class, NaN where it is neither predicted nor there; GLUE's is class 1's."""
-    hits, total = np.sum((classes == of) & (labels == of)), np.sum(classes == of) + np.sum(labels == of)
-    return float(2 * hits / total) if total else float("nan")
+def _f1(classes: _Array, labels: _Array) -> float:
+    """F1 of class 1, as GLUE has it; NaN where it is neither predicted nor there."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, classes, labels=[1], average="macro", zero_division=np.nan))
 
 
 def _macro_f1(classes: _Array, labels: _Array) -> float:
     """The mean F1 of the classes that are predicted or there."""
-    return float(np.mean([_f1(classes, labels, int(c)) for c in np.union1d(classes, labels)]))
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, classes, average="macro"))
 
 
 def _matthews(classes: _Array, labels: _Array) -> float:
-    """The multiclass R_K of Gorodkin (2004); 0, as scikit-learn and GLUE have it, where either side is constant."""
-    names = np.union1d(classes, labels)
-    predicted, true = classes[:, None] == names, labels[:, None] == names
-    covariance = [np.sum(np.mean(a & b, axis=0) - a.mean(axis=0) * b.mean(axis=0)) for a, b in (
-        (predicted, true), (predicted, predicted), (true, true))]  # fmt: skip
-    denominator = np.sqrt(covariance[1] * covariance[2])
-    return float(covariance[0] / denominator) if denominator > 0 else 0.0
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(labels, classes))
 
 
 def _mse(scores: _Array, labels: _Array) -> float:
@@ -51,20 +50,21 @@ def _mse(scores: _Array, labels: _Array) -> float:
 
 def _pearson(scores: _Array, labels: _Array) -> float:
     """Linear correlation, NaN where either side is constant."""
-    if np.ptp(scores) == 0 or np.ptp(labels) == 0:
-        return float("nan")
-    x, y = scores - scores.mean(), labels - labels.mean()
-    return float(np.clip(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)), -1, 1))
+    from scipy.stats import pearsonr
+
+    return _correlation(pearsonr, scores, labels)
 
 
 def _spearman(scores: _Array, labels: _Array) -> float:
-    """Pearson's correlation of the ranks, ties at their mean rank."""
-    return _pearson(_ranks(scores), _ranks(labels))
+    """Correlation of the ranks, NaN where either side is constant."""
+    from scipy.stats import spearmanr
+
+    return _correlation(spearmanr, scores, labels)
 
 
-def _ranks(values: _Array) -> _Array:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+def _correlation(of: Callable[[_Array, _Array], Any], scores: _Array, labels: _Array) -> float:
+    constant = np.ptp(scores) == 0 or np.ptp(labels) == 0  # scipy warns there
+    return float("nan") if constant else float(of(scores, labels).statistic)
 
 
 METRICS: dict[Kind, dict[str, Callable[[_Array, _Array], float]]] = {

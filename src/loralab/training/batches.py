@@ -18,7 +18,9 @@ POOL = 50
 class Order:
     """The batches of every epoch: shuffled by `seed`, with or without buckets of like lengths; the last may be short."""
 
-    def __init__(self, lengths: Sequence[int] | NDArray[np.int64], *, batch_size: int, seed: int, bucketing: bool) -> None:
+    def __init__(
+        self, lengths: Sequence[int] | NDArray[np.int64], *, batch_size: int, seed: int, bucketing: bool
+    ) -> None:
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.seed = seed

@@ -14,7 +14,16 @@ import torch
 
 from loralab.errors import UserError
 
-__all__ = ["DTYPES", "cpu_has_bf16", "describe", "memory_peak", "pick_device", "pick_precision", "synchronize", "prepare"]
+__all__ = [
+    "DTYPES",
+    "cpu_has_bf16",
+    "describe",
+    "memory_peak",
+    "pick_device",
+    "pick_precision",
+    "prepare",
+    "synchronize",
+]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 OWN_THREADS = torch.get_num_threads()
@@ -33,7 +42,9 @@ def pick_device(asked: str) -> torch.device:
     if not there[kind]:
         raise UserError(f"train.device: got {asked!r}, but this machine has no {kind}; use train.device=auto")
     if index and (not index.isdigit() or int(index) >= torch.cuda.device_count()):
-        raise UserError(f"train.device: got {asked!r}; this machine has {torch.cuda.device_count()} CUDA devices, from 0")
+        raise UserError(
+            f"train.device: got {asked!r}; this machine has {torch.cuda.device_count()} CUDA devices, from 0"
+        )
     return torch.device(asked)
 
 
@@ -53,7 +64,9 @@ def pick_precision(asked: str, device: torch.device, *, width: int) -> str:
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
         return "bf16" if device.type == "cpu" and width >= CPU_BF16_WIDTH and cpu_has_bf16() else "fp32"
     if asked == "fp16" and device.type != "cuda":
-        raise UserError(f"train.precision: got 'fp16', which needs a CUDA device (this one is {device.type}); use bf16 or fp32")
+        raise UserError(
+            f"train.precision: got 'fp16', which needs a CUDA device (this one is {device.type}); use bf16 or fp32"
+        )
     return asked
 
 
@@ -79,7 +92,11 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
-    models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    models = (
+        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
     return f"{device.type} ({models[0] if models else platform.processor() or platform.machine()})"
 
 
@@ -87,4 +104,7 @@ def memory_peak(device: torch.device) -> dict[str, int | None]:
     """Peak bytes: of this process on the host (its whole life), and of torch's allocator on the device."""
     unit = 1 if sys.platform == "darwin" else 1024
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return {"host_bytes": host, "device_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None}
+    return {
+        "host_bytes": host,
+        "device_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+    }

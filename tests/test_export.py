@@ -1,0 +1,74 @@
+"""Laws of an exported run: others' libraries load it, and it gives what the run gave."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from loralab.errors import UserError
+from loralab.export import export
+from loralab.store.runs import RunDirectory
+from loralab.tasks import packaged
+
+
+def test_a_merged_export_gives_the_runs_own_predictions_in_plain_transformers(
+    finished: RunDirectory, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    export(finished, tmp_path / "whole", merged=True, dtype="fp32")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "whole").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "whole")
+    texts = [text for (text,) in packaged.read("rotten_tomatoes").splits["test"].texts[:8]]
+    batch = tokenizer(texts, truncation=True, max_length=32, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**batch).logits.numpy()
+    stored = pd.read_parquet(finished.predictions)
+    last = stored[(stored["at"] == "last") & (stored["split"] == "test")]
+    assert np.abs(logits - np.stack(last["logits"].iloc[:8].to_list())).max() < 1e-5
+
+
+def test_a_merged_export_takes_the_precision_asked_for(finished: RunDirectory, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    export(finished, tmp_path / "half", merged=True, dtype="bf16")
+    assert {w.dtype for w in load_file(tmp_path / "half" / "model.safetensors").values()} == {torch.bfloat16}
+
+
+def test_an_adapter_export_is_the_runs_adapter_with_tokenizer_and_note(finished: RunDirectory, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    export(finished, tmp_path / "adapter", merged=False, dtype="fp32")
+    for file in finished.adapter.iterdir():
+        assert (tmp_path / "adapter" / file.name).read_bytes() == file.read_bytes()
+    assert AutoTokenizer.from_pretrained(tmp_path / "adapter")("good")["input_ids"]
+    note = (tmp_path / "adapter" / "README.md").read_text()
+    assert note.startswith(f"# {finished.path.name}\n")
+    assert "python train.py model=tiny" in note
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["peft_type"] == "LORA"
+
+
+def test_a_directory_with_something_in_it_is_refused(finished: RunDirectory, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("")
+    with pytest.raises(UserError, match="is there already and is not an empty directory"):
+        export(finished, tmp_path, merged=False, dtype="fp32")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_run_without_an_adapter_is_refused(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "store" / "runs" / "tiny-x-0123456789")
+    run.begin("seed: 0\n")
+    with pytest.raises(UserError, match=r"has no adapter to export \(cut off at step 0\)"):
+        export(run, tmp_path / "out", merged=False, dtype="fp32")
+
+
+def test_a_backbone_that_has_changed_is_refused(
+    finished: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loralab.backbones.tiny.WEIGHT_SEED", 1)
+    with pytest.raises(UserError, match=r"^model.name: random has changed since the run was trained"):
+        export(finished, tmp_path / "out", merged=False, dtype="fp32")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,63 @@
+"""On a CUDA device: the same losses as on the CPU, low precision trains, and resuming is exact. Skipped where there is none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from loralab.run import run
+from loralab.training.interrupt import Interrupted
+from tests.runs import config
+from tests.test_run import outcome
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none"),
+]
+
+
+def losses(store: Path) -> list[float]:
+    (path,) = store.glob("runs/*/metrics.jsonl")
+    lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line["values"]["loss"] for line in lines if line["split"] == "train"]
+
+
+def test_cuda_in_fp32_has_the_losses_of_the_cpu(tmp_path: Path) -> None:
+    for device in ("cpu", "cuda"):
+        run(config(tmp_path / device, f"train.device={device}", "train.precision=fp32", "model.attention=eager"))
+    assert losses(tmp_path / "cuda") == pytest.approx(losses(tmp_path / "cpu"), abs=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("model", ["tiny", pytest.param("minilm", marks=pytest.mark.slow)])
+def test_every_precision_trains(tmp_path: Path, model: str, precision: str) -> None:
+    options = (f"model={model}", "train.device=cuda", f"train.precision={precision}", "train.steps=60", "optim.lr=1e-3")
+    record = run(config(tmp_path, *options))
+    found = losses(tmp_path)
+    assert record["status"] == "success"
+    assert sum(found[-10:]) < sum(found[:10])
+    assert record["memory"]["device_bytes"] > 0
+    assert record["timing"]["steps_executed"] == 60
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_resume_on_cuda_is_bitwise_equal(tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("train.device=cuda", f"train.precision={precision}", "lora.dropout=0.1", "train.checkpoint_seconds=0")
+    run(config(tmp_path / "whole", *options))
+
+    from loralab.run import _Run
+
+    between = _Run._between_steps
+
+    def cut(self: _Run, progress: Any) -> None:
+        if progress.step == 7:
+            raise Interrupted(15)
+        between(self, progress)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(_Run, "_between_steps", cut)
+        run(config(tmp_path / "cut", *options))
+    run(config(tmp_path / "cut", *options))
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")

@@ -1,0 +1,184 @@
+"""Laws of the layout: sizes, names, which file may import which, and a test file for every module."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "loralab"
+MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+PLACES = ("*.py", "src/**/*.py", "analysis/**/*.py", "benchmarks/**/*.py")
+CODE = sorted(path for place in PLACES for path in ROOT.glob(place))
+
+LONGEST = 350
+FORBIDDEN = {"utils", "util", "common", "helpers", "helper", "misc", "base", "manager", "core", "lib"}
+ROOMS = ("backbones", "tasks", "methods", "training", "store")
+
+# What each top-level module may import of ours, beside errors and files; a room stands for its modules, * for all.
+# A room's modules import their own room and nothing else. A new top-level module is added here, or the test fails.
+MAY_IMPORT: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "files": set(),
+    "reach": set(),
+    "config": set(),
+    "console": set(),
+    "interchange": {"methods"},
+    "merged": {"methods"},
+    "plan": {"config", "backbones", "tasks", "training", "store"},
+    "run": {"*"},
+    "mistakes": {"config"},
+    "entry": {"config", "console", "mistakes", "run", "training"},
+    "listing": {"console", "entry", "store"},
+    "export": {
+        "backbones",
+        "config",
+        "console",
+        "interchange",
+        "listing",
+        "merged",
+        "plan",
+        "run",
+        "store",
+        "training",
+    },
+    "doctor": {"reach", "backbones", "tasks", "training", "store"},
+    "cli": {"listing", "export", "doctor", "store"},
+}
+FREE = {"errors", "files", "reach", "__init__"}  # every room may import these
+
+# Modules whose tests stand in a file of another name, for pytest wants each test file's name once.
+ELSEWHERE = {
+    "errors": "test_mistakes",
+    "files": "store/test_runs",
+    "plan": "test_conf",
+    "backbones/checkpoint": "backbones/test_locate",
+    "backbones/head": "backbones/test_load",
+    "backbones/hub": "backbones/test_snapshot",
+    "backbones/source": "backbones/test_locate",
+    "tasks/__init__": "tasks/test_tasks",
+}
+
+
+def name_of(path: Path) -> str:
+    """`tasks/raw` for src/loralab/tasks/raw.py."""
+    return str(path.relative_to(PACKAGE).with_suffix(""))
+
+
+def _is_ours(parts: list[str]) -> bool:
+    return PACKAGE.joinpath(*parts).is_dir() or PACKAGE.joinpath(*parts).with_suffix(".py").is_file()
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of ours that a file imports, anywhere in it, as `tasks/raw`."""
+    dotted: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            dotted |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            assert node.module is not None
+            dotted |= {f"{node.module}.{alias.name}" for alias in node.names}
+    inside = (name.split(".")[1:] for name in dotted if name.split(".")[0] == "loralab")
+    found = set()
+    for parts in inside:
+        while parts and not (
+            PACKAGE.joinpath(*parts).with_suffix(".py").is_file() or PACKAGE.joinpath(*parts).is_dir()
+        ):
+            parts = parts[:-1]  # the rest is a name inside the module
+        package = ["__init__"] if PACKAGE.joinpath(*parts).is_dir() else []
+        found |= {"/".join([*parts, *package])}
+    return found
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_is_longer_than_the_cap(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGEST
+
+
+def test_entries_at_the_top_are_thin() -> None:
+    for path in ROOT.glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 25, path.name
+
+
+def test_no_file_has_a_name_that_says_nothing() -> None:
+    for path in [*CODE, *(ROOT / "tests").rglob("*.py")]:
+        assert path.stem.removeprefix("test_") not in FORBIDDEN, path
+    for directory in (path for path in PACKAGE.rglob("*") if path.is_dir()):
+        assert directory.name not in FORBIDDEN, directory
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_one_way(path: Path) -> None:
+    name = name_of(path)
+    room = name.split("/")[0] if "/" in name else None
+    if room is not None:
+        assert room in ROOMS, (
+            f"a new room: say in this test what it may import, and in the design what it is for ({room})"
+        )
+        allowed = {room}
+    else:
+        assert name in MAY_IMPORT, f"a new module: say in this test what it may import ({name})"
+        allowed = MAY_IMPORT[name]
+    for imported in imports(path):
+        if "*" not in allowed:
+            assert imported.split("/")[0] in allowed | FREE, f"{name} imports {imported}"
+
+
+def test_errors_and_files_stand_on_nothing_of_ours() -> None:
+    assert imports(PACKAGE / "errors.py") == set()
+    assert imports(PACKAGE / "files.py") == {"errors"}
+
+
+def test_nothing_imports_what_stands_above_it() -> None:
+    """No cycle among modules: what a module imports never imports it back, by however long a way."""
+    direct = {name_of(path): imports(path) for path in MODULES}
+
+    def reached(name: str, seen: frozenset[str]) -> frozenset[str]:
+        for other in direct[name]:
+            if other not in seen:
+                seen = reached(other, seen | {other})
+        return seen
+
+    for name in direct:
+        assert name not in reached(name, frozenset()), f"{name} imports itself through another module"
+
+
+def test_only_the_composition_root_knows_every_room() -> None:
+    def rooms(name: str) -> set[str]:
+        return {imported.split("/")[0] for imported in imports(PACKAGE / f"{name}.py")} & set(ROOMS)
+
+    assert rooms("run") == set(ROOMS)
+    for path in PACKAGE.glob("*.py"):
+        assert path.stem == "run" or rooms(path.stem) < set(ROOMS), path.stem
+
+
+def test_hydra_builds_no_objects_from_yaml() -> None:
+    for path in [*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("sweeps/**/*.yaml")]:
+        assert "_target_" not in path.read_text(), path
+    for path in CODE:
+        assert "instantiate" not in path.read_text(), path
+
+
+def test_the_config_object_stays_above_the_composition_root() -> None:
+    below = [name_of(path) for path in MODULES if "config" in imports(path)]
+    assert not [name for name in below if "/" in name]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_module_has_its_test_file(path: Path) -> None:
+    name = name_of(path)
+    if path.name == "__init__.py" and len(path.read_text().splitlines()) <= 5:
+        return  # a docstring, or nothing
+    room, _, stem = name.rpartition("/")
+    mirror = f"{room}/test_{stem}" if room else f"test_{stem}"
+    test = ELSEWHERE.get(name, mirror)
+    assert (ROOT / "tests" / f"{test}.py").is_file(), f"{name} has no tests/{mirror}.py"
+
+
+def test_no_exception_outlives_its_reason() -> None:
+    for name in ELSEWHERE:
+        assert (PACKAGE / f"{name}.py").is_file(), name
+        room, _, stem = name.rpartition("/")
+        assert not (ROOT / "tests" / room / f"test_{stem}.py").is_file(), f"{name} has a test file of its own now"
