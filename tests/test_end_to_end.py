@@ -20,7 +20,7 @@ LONG = ("train.steps=240", "train.eval_every=80", "lora.dropout=0.1", "train.che
 
 def start(store: Path, *overrides: str, output: str = "output") -> subprocess.Popen[bytes]:
     """The command in a process of its own, which writes to <store>/<output>."""
-    command = [sys.executable, ROOT / "train.py", *SMALL, *LONG, f"store={store}", *overrides]
+    command = [sys.executable, str(ROOT / "train.py"), *SMALL, *LONG, f"store={store}", *overrides]
     with (store / output).open("wb") as stream:
         return subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
 

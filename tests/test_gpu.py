@@ -1,4 +1,4 @@
-"""On a CUDA device: the same losses as on the CPU, low precision trains, and resuming is exact. Skipped where there is none."""
+"""On a CUDA device: the losses of the CPU, low precision trains, resuming is exact. Skipped where there is none."""
 
 import json
 from pathlib import Path

@@ -42,7 +42,7 @@ Logits = NDArray[np.float32]
 
 
 def run(config: Config, *, wait: bool = False, console: Console | None = None) -> dict[str, Any]:
-    """The record of `config`'s run: the stored one if it is done, else trained now, from its checkpoint if it was cut off.
+    """The record of `config`'s run: the stored one if it is done, else trained now, from its checkpoint if one is there.
 
     wait: whether to wait for another process that holds the run, rather than raise UserError. An exception while it
     trains is recorded as `failed` and raised; Interrupted is raised once a checkpoint is written.
@@ -282,7 +282,7 @@ class _Run:
         self._log(progress, "validation", scores)
 
     def _test(self, progress: Progress) -> dict[str, Any]:
-        """Scores of every test split at the last step and at the best validation step; writes adapter and predictions."""
+        """Scores of every test split at the last and the best validation step; writes adapter and predictions."""
         interchange.save_peft(
             self.model, self.directory.adapter, head=self.backbone.head, base_model=self.planned.source.origin
         )

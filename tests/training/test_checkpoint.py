@@ -26,7 +26,7 @@ def step(model: nn.Module, trained: Trained) -> float:
     loss.backward()
     trained.optimizer.step()
     trained.optimizer.zero_grad()
-    return loss.item()
+    return float(loss.item())
 
 
 def test_restored_training_goes_on_to_the_bit(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ PACKAGES = (
 def code_version(store: Path) -> dict[str, str | None]:
     """{commit, diff}: the commit of loralab's checkout and the hash of its uncommitted diff, None where there is none.
 
-    The diff itself is stored once, as <store>/diffs/<hash>.diff. Outside a git checkout both are None. Read once a process.
+    The diff itself is stored once, as <store>/diffs/<hash>.diff. Outside a git checkout both are None; read once a
+    process.
     """
     source = Path(__file__).resolve().parents[1]
     inside = _git(source, "ls-files", "--error-unmatch", "run.py")

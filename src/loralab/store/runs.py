@@ -80,7 +80,8 @@ class RunDirectory:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
             raise UserError(
-                f"run {self.path.name} is being trained by another process; wait for it, or change a setting to get another run"
+                f"run {self.path.name} is being trained by another process; wait for it, or change a setting to get "
+                "another run"
             ) from None
         try:
             yield
@@ -132,7 +133,7 @@ class MetricsFile:
 
 
 class StepCounter:
-    """Steps really executed, over every process that worked on the run: written at each step, so that a kill loses none."""
+    """Steps really executed, by every process that worked on the run: written at each step, so a kill loses none."""
 
     FILE = "executed"
 

@@ -61,9 +61,9 @@ class _NoHubError(Exception):
 def _ask(repository: str, revision: str) -> str:
     """The hub's commit for `revision`; raises _NoHubError without an answer, UserError for an unknown revision."""
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import (
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of the httpx it is built on
         HfHubHTTPError,
-        HTTPError,  # type: ignore[attr-defined]  # of the httpx it is built on
+        HTTPError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -83,9 +83,9 @@ def _ask(repository: str, revision: str) -> str:
 
 def _download(repository: str, file: str, sha: str) -> None:
     from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import (
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of the httpx it is built on
         HfHubHTTPError,
-        HTTPError,  # type: ignore[attr-defined]  # of the httpx it is built on
+        HTTPError,
         LocalEntryNotFoundError,
         RemoteEntryNotFoundError,
     )

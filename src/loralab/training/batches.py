@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 __all__ = ["Order", "by_length"]
 
 # With bucketing, this many batches' worth of a shuffled epoch is sorted by length and cut into batches: enough to leave
-# about 6% of padding on sentences, few enough that a batch's company stays random (transformers' group_by_length does the same).
+# about 6% of padding on sentences, few enough that a batch's company stays random (transformers' grouping by length
+# does the same).
 POOL = 50
 
 
 class Order:
-    """The batches of every epoch: shuffled by `seed`, with or without buckets of like lengths; the last may be short."""
+    """The batches of every epoch: shuffled by `seed`, with or without buckets of like lengths; one may be short."""
 
     def __init__(
         self, lengths: Sequence[int] | NDArray[np.int64], *, batch_size: int, seed: int, bucketing: bool
@@ -55,7 +56,7 @@ def by_length(lengths: Sequence[int] | NDArray[np.int64], *, batch_size: int) ->
 
 
 def _permutation(stream: np.random.PCG64, count: int) -> NDArray[np.int64]:
-    """From the raw stream, which numpy keeps the same for ever; `Generator.permutation` is the same within a version only."""
+    """From the raw stream, which numpy keeps for ever; `Generator.permutation` is the same within a version only."""
     return np.argsort(stream.random_raw(count), kind="stable")
 
 

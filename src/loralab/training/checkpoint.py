@@ -22,7 +22,7 @@ COST = 0.02
 def random_state() -> dict[str, Any]:
     """The state of every generator that a run may draw from: Python, numpy, torch, and each CUDA device."""
     version, internal, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
         "python": [version, list(internal), gauss],
         "numpy": [kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached],
@@ -43,7 +43,7 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 def load(directory: Path) -> dict[str, Any] | None:
-    """The last state saved under `directory`, or None; read without unpickling anything but tensors and plain values."""
+    """The last state saved under `directory`, or None; only tensors and plain values are unpickled."""
     path = directory / FILE
     if not path.exists():
         return None
@@ -53,7 +53,7 @@ def load(directory: Path) -> dict[str, Any] | None:
 
 @dataclass
 class Trained:
-    """All that training changes, but for `Progress` and files: weights, optimizer, scaler, the best weights, generators."""
+    """All that training changes, `Progress` and files aside: weights, optimizer, scaler, best weights, generators."""
 
     weights: dict[str, nn.Parameter]  # the trainable ones, by name
     optimizer: torch.optim.Optimizer

@@ -71,7 +71,7 @@ def pick_precision(asked: str, device: torch.device, *, width: int) -> str:
 
 
 def prepare(device: torch.device, *, threads: int | None) -> int:
-    """Sets CPU threads (None: as many as torch chose at its start) and, on CUDA, deterministic kernels; gives the threads."""
+    """Sets CPU threads (None: torch's own choice) and, on CUDA, deterministic kernels; gives the threads."""
     torch.set_num_threads(threads or OWN_THREADS)
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

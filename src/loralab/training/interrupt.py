@@ -41,6 +41,6 @@ class Interrupts:
         if self.noted is not None:
             raise Interrupted(self.noted)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, _: FrameType | None) -> None:
         self.noted = number
         signal.signal(number, self.before[number])  # type: ignore[arg-type]

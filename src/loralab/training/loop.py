@@ -73,8 +73,9 @@ def train(
 ) -> None:
     """Trains from `progress.step` to `steps`, or until the loss is not finite or explodes (`progress.diverged`).
 
-    fetch: step -> its batch and the number of its real tokens; factor: step -> the factor on each group's `peak_lr`; log: called with the mean loss of
-    every `log_every` steps; checkpoint: called between any two steps, when `progress` is consistent; it may raise.
+    fetch: step -> its batch and the number of its real tokens; factor: step -> the factor on each group's `peak_lr`;
+    log: called with the mean loss of every `log_every` steps; checkpoint: called between any two steps, when `progress`
+    is consistent; it may raise.
     """
     params = [p for group in optimizer.param_groups for p in group["params"]]
     model.train()
@@ -92,7 +93,7 @@ def train(
             group["lr"] = group["peak_lr"] * factor(progress.step)
         batch, tokens = fetch(progress.step)
         loss = loss_of(forward(model, batch), batch["labels"])
-        scaler.scale(loss).backward()
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if clip is not None:
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(params, clip)
