@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "interchange": {"methods"},
     "merged": {"methods"},
     "plan": {"config", "backbones", "tasks", "training", "store"},
+    "build": {"backbones", "config", "methods", "plan", "tasks", "training"},
     "run": {"*"},
     "mistakes": {"config"},
     "entry": {"config", "console", "mistakes", "run", "training"},
@@ -38,8 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "interchange",
         "listing",
         "merged",
+        "build",
         "plan",
-        "run",
         "store",
         "training",
     },
@@ -51,7 +52,7 @@ FREE = {"errors", "files", "reach", "__init__"}  # every room may import these
 # Modules whose tests stand in a file of another name, for pytest wants each test file's name once.
 ELSEWHERE = {
     "errors": "test_mistakes",
-    "files": "store/test_runs",
+    "build": "test_run",
     "plan": "test_conf",
     "backbones/checkpoint": "backbones/test_locate",
     "backbones/head": "backbones/test_load",
@@ -149,7 +150,7 @@ def test_only_the_composition_root_knows_every_room() -> None:
     def rooms(name: str) -> set[str]:
         return {imported.split("/")[0] for imported in imports(PACKAGE / f"{name}.py")} & set(ROOMS)
 
-    assert rooms("run") == set(ROOMS)
+    assert rooms("run") | rooms("build") == set(ROOMS)  # build.py is the half of it that export shares
     for path in PACKAGE.glob("*.py"):
         assert path.stem == "run" or rooms(path.stem) < set(ROOMS), path.stem
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from loralab.backbones.load import load_tokenizer
+from loralab.build import adapted_backbone, read_task
 from loralab.config import Config
 from loralab.console import scores_table
 from loralab.errors import UserError
@@ -16,7 +17,6 @@ from loralab.interchange import CONFIG, load_adapter
 from loralab.listing import command, status
 from loralab.merged import export_merged
 from loralab.plan import Plan, plan
-from loralab.run import read_task, rebuild
 from loralab.store.runs import RunDirectory
 from loralab.training.device import DTYPES
 
@@ -52,7 +52,7 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
     with atomic_directory(directory) as temporary:
         inside = temporary / "checkpoint"  # the writers below make their own directory
         if merged:
-            backbone = rebuild(planned, read_task(planned.config))
+            backbone = adapted_backbone(planned, read_task(planned.config))
             load_adapter(backbone.model, run.adapter)
             export_merged(backbone.model, backbone.tokenizer, inside, dtype=DTYPES[dtype])
         else:

@@ -1,6 +1,6 @@
 """The composition root: a Config becomes a run directory and its record. The one file that knows all the others.
 
-`run` gives the stored record, or trains (from the checkpoint, if there is one); `rebuild` loads a run's model.
+`run` gives the stored record, or trains: from the run's checkpoint, where there is one.
 """
 
 import time
@@ -18,22 +18,22 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from loralab import interchange, tasks
-from loralab.backbones.load import Backbone, load
+from loralab.build import adapted_backbone, read_task
 from loralab.config import Config
 from loralab.console import Console
 from loralab.errors import UserError
-from loralab.methods import lora
 from loralab.plan import Plan, plan
 from loralab.store import provenance, runs
 from loralab.store.predictions import write_predictions
-from loralab.store.track import open_tracker
+from loralab.store.track import Tracker, open_tracker
 from loralab.training import checkpoint, device, optim
 from loralab.training.batches import Order, by_length
 from loralab.training.evaluate import predict
 from loralab.training.interrupt import Interrupted, Interrupts
 from loralab.training.loop import Progress, train
+from loralab.training.workers import Workers
 
-__all__ = ["read_task", "rebuild", "run"]
+__all__ = ["run"]
 
 # Examples a batch when evaluating; a constant, since the shape of a batch touches the last bits of a logit.
 EVALUATION_BATCH = 64
@@ -42,7 +42,7 @@ Logits = NDArray[np.float32]
 
 
 def run(config: Config, *, wait: bool = False, console: Console | None = None) -> dict[str, Any]:
-    """The record of `config`'s run: the stored one if it is done, else trained now, from its checkpoint if one is there.
+    """The record of `config`'s run: the stored one if it is done, else trained now, from its checkpoint if it has one.
 
     wait: whether to wait for another process that holds the run, rather than raise UserError. An exception while it
     trains is recorded as `failed` and raised; Interrupted is raised once a checkpoint is written.
@@ -84,35 +84,6 @@ def _execute(planned: Plan, console: Console, interrupts: Interrupts) -> dict[st
     return record
 
 
-def rebuild(planned: Plan, task: tasks.RawTask) -> Backbone:
-    """The backbone in its precision, on its device, with the method's modules in place as they are before training."""
-    config = planned.config
-    backbone = load(
-        planned.source,
-        labels=len(task.labels) if task.labels is not None else 1,
-        regression=task.kind == "regression",
-        dropout=config.model.dropout,
-        attention=cast(Any, config.model.attention),
-        dtype=device.DTYPES[config.train.precision],
-        device=planned.device,
-        seed=config.init_seed,
-        class_names=task.labels or (),
-    )
-    if config.method.name == "lora":
-        settings = asdict(config.lora)
-        del settings["ratio"]  # LoRA+ is in the optimizer's groups
-        lora.attach(backbone.model, backbone.maps, head=backbone.head, seed=config.init_seed, **settings)
-    backbone.model.to(planned.device)
-    return backbone
-
-
-def read_task(config: Config) -> tasks.RawTask:
-    """The task's texts and labels, with its primary metric chosen."""
-    settings = asdict(config.task)
-    metric = settings.pop("metric")
-    return tasks.choose(tasks.read(**settings), metric)
-
-
 class _Run:
     """One run in this process: build, resume, train, test, save; gives the record, which its caller writes last."""
 
@@ -123,7 +94,7 @@ class _Run:
         config = self.config = planned.config
         self.threads = device.prepare(planned.device, threads=config.train.threads)
         self.task = read_task(config)
-        self.backbone = rebuild(planned, self.task)
+        self.backbone = adapted_backbone(planned, self.task)
         self.model = cast(torch.nn.Module, self.backbone.model)
         self.splits = tasks.tokenise(
             self.task,
@@ -170,6 +141,7 @@ class _Run:
                     cast(Any, self.config.optim.schedule), warmup=self.config.optim.warmup, steps=self.steps
                 ),
                 scaler=self.trained.scaler,
+                workers=self.workers,
                 clip=self.config.optim.clip,
                 log_every=self.config.train.log_every,
                 progress=progress,
@@ -196,13 +168,7 @@ class _Run:
         if state is not None:
             self.trained.restore(state)
         name = self.directory.path.name
-        tracker = open_tracker(
-            **{**asdict(self.config.tracker), "kind": self.config.tracker.name, "name": name},
-            run_id=self.directory.hash,
-            config=asdict(self.config),
-            directory=Path(self.config.store),
-        )
-        with tracker as self.tracker:
+        with self._tracker(name) as self.tracker, self._workers() as self.workers:
             progress = Progress() if state is None else Progress.from_state(state["progress"])
             self.console.started(name, self.steps, self.groups, resumed_at=progress.step)
             try:
@@ -215,6 +181,16 @@ class _Run:
                 self.console.close()
                 self.metrics.close()
                 self.counter.close()
+
+    def _tracker(self, name: str) -> Tracker:
+        config = asdict(self.config)
+        settings = {**config["tracker"], "kind": self.config.tracker.name, "name": name}
+        return open_tracker(**settings, run_id=self.directory.hash, config=config, directory=Path(self.config.store))
+
+    def _workers(self) -> Workers:
+        """A worker a thread on a CPU; one where dropout would draw from one generator in nobody's order."""
+        draws = self.config.model.dropout > 0 or self.config.lora.dropout > 0
+        return Workers(1 if draws or self.planned.device.type != "cpu" else self.threads)
 
     def _evaluation_due(self, step: int) -> bool:
         if step == 0:
@@ -263,7 +239,12 @@ class _Run:
         rows = self.splits[split]
         order = by_length(rows.lengths, batch_size=EVALUATION_BATCH)
         return predict(
-            self.model, order, lambda at: self._batch(split, at), rows=len(rows), check=self.interrupts.check
+            self.model,
+            order,
+            lambda at: self._batch(split, at),
+            rows=len(rows),
+            check=self.interrupts.check,
+            workers=self.workers,
         )
 
     def _scores(self, split: str, logits: Logits) -> dict[str, float | None]:

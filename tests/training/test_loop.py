@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from loralab.training.loop import Progress, train
+from loralab.training.workers import Workers
 
 
 class Net(nn.Module):
@@ -38,6 +39,7 @@ class Trace:
             "loss_of": lambda logits, labels: (logits.squeeze(-1) - labels).square().mean(),
             "factor": lambda t: 1.0,
             "scaler": torch.amp.GradScaler("cpu", enabled=False),
+            "workers": Workers(1),
             "clip": clip,
             "log_every": log_every,
             "evaluation_due": lambda step: step % 5 == 0,

@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from loralab.training.workers import Workers
+
 __all__ = ["forward", "predict"]
 
 
@@ -25,22 +27,29 @@ def predict(
     *,
     rows: int,
     check: Callable[[], Any],
+    workers: Workers,
 ) -> NDArray[np.float32]:
     """Logits (rows, classes) of every example, with dropout off; `check` is called before each batch and may raise.
 
-    order: the indices of each batch, every example once; fetch: indices -> the batch on the model's device.
+    order: the indices of each batch, every example once; fetch: indices -> the batch on the model's device; workers:
+    who predict the batches.
     """
+
+    def of_batch(indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        check()
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = forward(model, fetch(indices)).cpu().numpy()
+        return logits
+
     was_training = model.training
     model.eval()
     out: NDArray[np.float32] | None = None
+    batches = list(order)
     try:
-        with torch.inference_mode():
-            for indices in order:
-                check()
-                logits = forward(model, fetch(indices)).cpu().numpy()
-                if out is None:
-                    out = np.empty((rows, logits.shape[1]), dtype=np.float32)
-                out[indices] = logits
+        for indices, logits in zip(batches, workers.map(of_batch, batches), strict=True):
+            if out is None:
+                out = np.empty((rows, logits.shape[1]), dtype=np.float32)
+            out[indices] = logits
     finally:
         model.train(was_training)
     assert out is not None, "nothing to predict"

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from loralab.training.evaluate import forward
+from loralab.training.gradient import backward
+from loralab.training.workers import Workers
 
 __all__ = ["Progress", "train"]
 
@@ -63,6 +64,7 @@ def train(
     loss_of: Callable[[Tensor, Tensor], Tensor],
     factor: Callable[[int], float],
     scaler: torch.amp.GradScaler,
+    workers: Workers,
     clip: float | None,
     log_every: int,
     progress: Progress,
@@ -92,8 +94,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor(progress.step)
         batch, tokens = fetch(progress.step)
-        loss = loss_of(forward(model, batch), batch["labels"])
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        loss = backward(model, batch, loss_of=loss_of, scaler=scaler, parameters=params, workers=workers)
         if clip is not None:
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(params, clip)
@@ -103,7 +104,7 @@ def train(
 
         progress.step += 1
         progress.tokens += tokens
-        progress.losses.append(loss.detach())
+        progress.losses.append(loss)
         if progress.first_loss is None:
             progress.first_loss = loss.item()
         if len(progress.losses) == log_every or progress.step == steps:

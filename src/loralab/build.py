@@ -1,0 +1,42 @@
+"""Plan -> the task's texts, and the backbone with the method in place: what training and export start from."""
+
+from dataclasses import asdict
+from typing import Any, cast
+
+from loralab import tasks
+from loralab.backbones.load import Backbone, load
+from loralab.config import Config
+from loralab.methods import lora
+from loralab.plan import Plan
+from loralab.training import device
+
+__all__ = ["adapted_backbone", "read_task"]
+
+
+def adapted_backbone(planned: Plan, task: tasks.RawTask) -> Backbone:
+    """The backbone in its precision, on its device, with the method's modules in place as they are before training."""
+    config = planned.config
+    backbone = load(
+        planned.source,
+        labels=len(task.labels) if task.labels is not None else 1,
+        regression=task.kind == "regression",
+        dropout=config.model.dropout,
+        attention=cast(Any, config.model.attention),
+        dtype=device.DTYPES[config.train.precision],
+        device=planned.device,
+        seed=config.init_seed,
+        class_names=task.labels or (),
+    )
+    if config.method.name == "lora":
+        settings = asdict(config.lora)
+        del settings["ratio"]  # LoRA+ is in the optimizer's groups
+        lora.attach(backbone.model, backbone.maps, head=backbone.head, seed=config.init_seed, **settings)
+    backbone.model.to(planned.device)
+    return backbone
+
+
+def read_task(config: Config) -> tasks.RawTask:
+    """The task's texts and labels, with its primary metric chosen."""
+    settings = asdict(config.task)
+    metric = settings.pop("metric")
+    return tasks.choose(tasks.read(**settings), metric)

@@ -1,0 +1,46 @@
+"""The gradient of one batch: at once, or by workers that each take a shard of the batch."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from loralab.training.evaluate import forward
+from loralab.training.workers import Workers
+
+__all__ = ["backward"]
+
+
+def backward(
+    model: nn.Module,
+    batch: Mapping[str, Tensor],
+    *,
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    scaler: torch.amp.GradScaler,
+    parameters: Sequence[nn.Parameter],
+    workers: Workers,
+) -> Tensor:
+    """The batch's mean loss, detached; its gradient, scaled by `scaler`, is in the `grad` of each of `parameters`.
+
+    loss_of: logits and labels -> the mean loss of the examples. Of n workers each takes every n-th example, so that all
+    have as much to do. Losses and gradients are summed in the order of the shards: equal counts give equal bits.
+    """
+    if workers.count == 1:
+        loss = loss_of(forward(model, batch), batch["labels"])
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    rows = len(batch["labels"])
+
+    def of_shard(first: int) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        shard = {name: value[first :: workers.count] for name, value in batch.items()}
+        loss = loss_of(forward(model, shard), shard["labels"]) * (len(shard["labels"]) / rows)
+        # autograd.grad, since two threads must not add to one `grad`
+        return loss.detach(), torch.autograd.grad(scaler.scale(loss), parameters, allow_unused=True)
+
+    losses, gradients = zip(*workers.map(of_shard, range(min(workers.count, rows))), strict=True)
+    for parameter, *parts in zip(parameters, *gradients, strict=True):
+        for part in parts:
+            if part is not None:
+                parameter.grad = part if parameter.grad is None else parameter.grad.add_(part)
+    return torch.stack(losses).sum()

@@ -1,0 +1,42 @@
+"""Threads that each do a part of a step on one core, where torch's own threads would split every operation."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TypeVar
+
+import torch
+
+__all__ = ["Workers"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Workers:
+    """A `map` over `count` threads, while this context is open; a count of 1 is the calling thread and a plain `map`.
+
+    With more than one, each thread computes alone: torch's own number of threads is 1 meanwhile.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> "Workers":
+        if self.count > 1:
+            self.before = torch.get_num_threads()
+            torch.set_num_threads(1)
+            self.pool = ThreadPoolExecutor(self.count, "worker", torch.set_num_threads, (1,))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(self.before)
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """The results in the order of the items; the first exception is raised, and what has not begun is dropped."""
+        return map(function, items) if self.pool is None else self.pool.map(function, items)

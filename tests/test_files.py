@@ -1,0 +1,79 @@
+"""Laws of files: whole or not there, and fingerprints of content alone."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from loralab.errors import UserError
+from loralab.files import (
+    atomic_directory,
+    atomic_path,
+    fingerprint,
+    remove_temporaries,
+    write_json,
+    write_text,
+)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file"
+    write_text(target, "old")
+    with pytest.raises(KeyError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    assert target.read_text() == "old"
+    assert os.listdir(target.parent) == ["file"]
+
+
+def test_a_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_text(tmp_path / "ours", "x")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"loss": float("inf")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "export"
+    with pytest.raises(KeyError), atomic_directory(target) as temporary:
+        (temporary / "half").touch()
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+    with atomic_directory(target) as temporary:
+        (temporary / "file").write_text("x")
+    assert os.listdir(target) == ["file"]
+    with pytest.raises(UserError, match="is there already"), atomic_directory(target):
+        pass
+
+
+def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    for name in (".state.pt.abc.tmp", "adapter/.x.def.tmp", "adapter/kept", ".hidden"):
+        (tmp_path / name).touch()
+    remove_temporaries(tmp_path)
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == [".hidden", "kept"]
+
+
+def test_a_fingerprint_is_of_names_and_contents_not_of_places(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        for name in ("a", "b"):
+            write_text(tmp_path / folder / name, name)
+    one, two = ([tmp_path / f / "b", tmp_path / f / "a"] for f in ("one", "two"))
+    assert fingerprint(one) == fingerprint(reversed(two))
+    assert fingerprint(one[:1]) != fingerprint(one)
+    write_text(two[0], "changed")
+    assert fingerprint(one) != fingerprint(two)
+
+
+def test_a_cached_fingerprint_sees_a_change(tmp_path: Path) -> None:
+    path, cache = tmp_path / "weights", tmp_path / "cache"
+    write_text(path, "first")
+    before = fingerprint([path], cache=cache)
+    assert fingerprint([path], cache=cache) == before == fingerprint([path])
+    write_text(path, "other")
+    assert fingerprint([path], cache=cache) == fingerprint([path]) != before

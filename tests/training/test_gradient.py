@@ -1,0 +1,62 @@
+"""Laws of the sharded gradient: it is the batch's gradient, it repeats to the bit, and leaves torch as it was."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from loralab.training.gradient import backward
+from loralab.training.workers import Workers
+from tests.families import FAMILIES
+
+SCALER = torch.amp.GradScaler("cpu", enabled=False)
+
+
+def batch(rows: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, 90, (rows, 9), generator=generator)
+    mask = (torch.arange(9) < torch.randint(3, 10, (rows, 1), generator=generator)).long()
+    return {"input_ids": ids, "attention_mask": mask, "labels": torch.arange(rows) % 2}
+
+
+def gradients(model: nn.Module, rows: int, count: int) -> tuple[float, list[Tensor]]:
+    parameters = list(model.parameters())
+    for parameter in parameters:
+        parameter.grad = None
+    with Workers(count) as workers:
+        loss = backward(
+            model, batch(rows), loss_of=cross_entropy, scaler=SCALER, parameters=parameters, workers=workers
+        )
+    return loss.item(), [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize(("rows", "count"), [(8, 2), (7, 2), (5, 3), (1, 2)])
+def test_shards_give_the_gradient_of_the_batch(family: str, rows: int, count: int) -> None:
+    model = FAMILIES[family]().train()
+    loss, expected = gradients(model, rows, 1)
+    sharded_loss, sharded = gradients(model, rows, count)
+    assert sharded_loss == pytest.approx(loss, abs=1e-6)
+    for got, wanted in zip(sharded, expected, strict=True):
+        torch.testing.assert_close(got, wanted, atol=2e-6, rtol=1e-4)
+
+
+def test_equal_counts_give_equal_bits() -> None:
+    model = FAMILIES["bert"]().train()
+    first = gradients(model, 11, 2)
+    for _ in range(5):
+        again = gradients(model, 11, 2)
+        assert again[0] == first[0]
+        assert all(torch.equal(a, b) for a, b in zip(again[1], first[1], strict=True))
+
+
+def test_gradients_add_up_over_two_calls() -> None:
+    model = FAMILIES["bert"]().train()
+    parameters = list(model.parameters())
+    _, once = gradients(model, 6, 2)
+    once = [g.clone() for g in once]
+    with Workers(2) as workers:
+        backward(model, batch(6), loss_of=cross_entropy, scaler=SCALER, parameters=parameters, workers=workers)
+    for parameter, single in zip(parameters, once, strict=True):
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, 2 * single)
