@@ -1,6 +1,5 @@
 """Laws of files: whole or not there, and fingerprints of content alone."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         temporary.write_text("half")
         raise KeyError
     assert target.read_text() == "old"
-    assert os.listdir(target.parent) == ["file"]
+    assert [p.name for p in target.parent.iterdir()] == ["file"]
 
 
 def test_a_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
@@ -46,7 +45,7 @@ def test_a_directory_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     with atomic_directory(target) as temporary:
         (temporary / "file").write_text("x")
-    assert os.listdir(target) == ["file"]
+    assert [p.name for p in target.iterdir()] == ["file"]
     with pytest.raises(UserError, match="is there already"), atomic_directory(target):
         pass
 
