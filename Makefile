@@ -25,7 +25,6 @@ clean:                        ## removes the environment; outputs/ stays
 $(VENV)/.ready: pyproject.toml constraints.txt requirements-demo.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "loralab needs Python 3.11 or newer: make PYTHON=python3.11"'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(RUN) -m pip install --quiet --no-deps --requirement requirements-demo.txt
 	touch $@
