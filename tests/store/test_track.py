@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,17 @@ def tracker(directory: Path, **settings: Any) -> Tracker:
 
 
 def records(directory: Path) -> list[Any]:
-    """What a .wandb file holds: LevelDB's log format (blocks of 32 KiB; a header of crc, length and type a chunk)."""
+    """What the finished run's file holds; W&B's own process may still be writing it when `finish` returns."""
+    for _ in range(200):
+        found = _records(directory)
+        if found and found[-1].WhichOneof("record_type") == "exit":
+            break
+        time.sleep(0.05)
+    return found
+
+
+def _records(directory: Path) -> list[Any]:
+    """A .wandb file is LevelDB's log format: blocks of 32 KiB; a header of crc, length and type a chunk."""
     from wandb.proto import wandb_internal_pb2
 
     (path,) = directory.glob("wandb/offline-run-*/*.wandb")
