@@ -26,9 +26,11 @@ LOAD_ADAPTER = """\
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-backbone = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels={labels})
-model = PeftModel.from_pretrained(backbone, "{directory}")
 tokenizer = AutoTokenizer.from_pretrained("{directory}")
+backbone = AutoModelForSequenceClassification.from_pretrained(
+    "{base}", num_labels={labels}, pad_token_id=tokenizer.pad_token_id
+)
+model = PeftModel.from_pretrained(backbone, "{directory}")
 """
 
 LOAD_MERGED = """\

@@ -73,6 +73,8 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
     del values["task"]["files"], values["task"]["revision"]
     if config.method.name == "head":
         del values["lora"], values["optim"]["groups"], values["optim"]["embedding_lr"]
+    else:  # of two patterns that match, the last wins: their order counts, and JSON's sorted keys would lose it
+        values["lora"]["rank_pattern"] = list(values["lora"]["rank_pattern"].items())
     values["task"]["data"] = data
     values["model"] = {"weights": weights, "dropout": config.model.dropout, "attention": config.model.attention}
     return {"numerics": NUMERICS_VERSION, **values}

@@ -96,6 +96,11 @@ class _Run:
         self.task = read_task(config)
         self.backbone = adapted_backbone(planned, self.task)
         self.model = cast(torch.nn.Module, self.backbone.model)
+        longest = self.backbone.tokenizer.model_max_length
+        if config.train.max_length > longest:
+            raise UserError(
+                f"train.max_length: got {config.train.max_length}; {config.model.name} takes at most {longest} tokens"
+            )
         self.splits = tasks.tokenise(
             self.task,
             self.backbone.tokenizer,
@@ -271,10 +276,11 @@ class _Run:
         names = [split for split in self.splits if split.startswith("test")]
         steps = {"last": progress.step, "best": progress.best["step"]}
         logits = {"last": {split: self._predict(split) for split in names}}
-        if steps["best"] != steps["last"]:
-            self.trained.put(self.trained.best)
-        same = steps["best"] == steps["last"]
-        logits["best"] = logits["last"] if same else {split: self._predict(split) for split in names}
+        if steps["best"] == steps["last"]:
+            logits["best"] = logits["last"]
+        else:
+            with self.trained.at_best():  # an interrupt in here checkpoints the last step's weights
+                logits["best"] = {split: self._predict(split) for split in names}
         write_predictions(self.directory.predictions, logits, self.splits)
         return {
             split: {at: {"step": steps[at], **self._scores(split, logits[at][split])} for at in ("best", "last")}

@@ -59,6 +59,10 @@ class RunDirectory:
             record: dict[str, Any] = json.loads((self.path / "record.json").read_text())
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise UserError(
+                f"{self.path / 'record.json'} is damaged ({error}); remove it, and the same command trains the run again"
+            ) from error
         return record
 
     def finished(self) -> dict[str, Any] | None:
@@ -115,6 +119,13 @@ class MetricsFile:
     def __init__(self, directory: RunDirectory, *, size: int) -> None:
         self.path = directory.path / "metrics.jsonl"
         self.stream = self.path.open("ab")
+        there = os.fstat(self.stream.fileno()).st_size
+        if there < size:  # truncate would fill it up with NUL bytes
+            self.stream.close()
+            raise UserError(
+                f"{self.path} holds {there:,} bytes, and the checkpoint had seen {size:,}; remove {directory.path} to "
+                "train the run from the start"
+            )
         self.stream.truncate(size)
 
     def append(self, line: dict[str, Any]) -> None:

@@ -1,7 +1,10 @@
 """Exact resume: all that changes while a run trains, in one file that is replaced atomically."""
 
+import contextlib
+import pickle
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from loralab.errors import UserError
 from loralab.files import atomic_path
 
 __all__ = ["Checkpointer", "Trained", "load"]
@@ -47,7 +51,13 @@ def load(directory: Path) -> dict[str, Any] | None:
     path = directory / FILE
     if not path.exists():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path} is damaged ({(str(error) or 'it is empty').splitlines()[0][:80]}); remove {directory} to train the run "
+            "from the start"
+        ) from error
     return state
 
 
@@ -62,7 +72,21 @@ class Trained:
 
     def keep_best(self) -> None:
         """Copies the weights as they are, on the host."""
-        self.best = {name: parameter.detach().cpu().clone() for name, parameter in self.weights.items()}
+        self.best = self._copied()
+
+    @contextlib.contextmanager
+    def at_best(self) -> Iterator[None]:
+        """The best weights in place, and the present ones again afterwards, however it ends."""
+        assert self.best is not None
+        present = self._copied()
+        self.put(self.best)
+        try:
+            yield
+        finally:
+            self.put(present)
+
+    def _copied(self) -> dict[str, Tensor]:
+        return {name: parameter.detach().cpu().clone() for name, parameter in self.weights.items()}
 
     def put(self, weights: dict[str, Tensor]) -> None:
         """Sets the trainable weights, in place."""

@@ -19,7 +19,8 @@ from loralab.training.workers import Workers
 
 __all__ = ["Progress", "train"]
 
-# A run has exploded when its training loss passes this multiple of the loss before the first step.
+# A run has exploded when its training loss passes this multiple of the loss before the first step, and of 1: one lucky
+# batch, or a checkpoint that knows the task, starts near 0.
 EXPLODED = 20.0
 
 
@@ -110,5 +111,5 @@ def train(
         if len(progress.losses) == log_every or progress.step == steps:
             mean = fmean(map(float, progress.losses))  # the one wait for the device
             progress.losses = []
-            progress.diverged = not math.isfinite(mean) or mean > EXPLODED * progress.first_loss
+            progress.diverged = not math.isfinite(mean) or mean > EXPLODED * max(1.0, progress.first_loss)
             log(progress, mean)
