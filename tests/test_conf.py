@@ -167,7 +167,7 @@ def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     from loralab.errors import UserError
 
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"^store: .*file/store cannot be made \(Not a directory\)"):
+    with pytest.raises(UserError, match=r"^store: .*file/store cannot be written to \(Not a directory\)"):
         plan(config(tmp_path / "file" / "store"))
 
 
@@ -176,3 +176,13 @@ def test_values_are_typed(tmp_path: Path) -> None:
     assert isinstance(composed.optim.lr, float) and isinstance(composed.lora.alpha, float)
     assert composed.lora.rank_pattern == {"v": 4}
     assert composed.optim.clip is None
+
+
+def test_equal_content_has_one_hash_and_an_order_that_counts_has_two(tmp_path: Path) -> None:
+    def hashed(*overrides: str) -> str:
+        return plan(config(tmp_path, *overrides)).directory.hash
+
+    assert hashed("lora.targets=[v,q]") == hashed("lora.targets=[q,v,q]") == hashed()
+    assert hashed("optim.lr=1e-3", "optim.head_lr=1e-3") == hashed("optim.lr=1e-3")
+    first, second = "lora.rank_pattern={query:2,q:4}", "lora.rank_pattern={q:4,query:2}"
+    assert hashed(first) != hashed(second)  # the last match wins

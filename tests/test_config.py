@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from loralab.config import Config, from_hydra, keys, no_such_key, one_of, type_of, within
 from loralab.errors import UserError
+from loralab.plan import plan
 from tests.runs import config
 
 OUT_OF_RANGE = {
@@ -63,10 +64,11 @@ def test_a_value_out_of_range_is_one_line_with_key_value_and_range(override: str
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("steps", ["train.epochs=1", "train.steps=null"])
-def test_epochs_and_steps_exclude_each_other(steps: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^train.epochs, train.steps: .* set one of them and leave the other null"):
-        config(tmp_path, steps)
+def test_one_of_epochs_and_steps_is_set_and_steps_win(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^train\.epochs, train\.steps: got null and null; set one of them"):
+        config(tmp_path, "train.steps=null", "train.epochs=null")
+    both, alone = config(tmp_path, "train.steps=5", "train.epochs=3"), config(tmp_path, "train.steps=5")
+    assert plan(both).directory == plan(alone).directory
 
 
 def test_the_two_shares_leave_rows_to_train_on(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from loralab.errors import UserError
 from loralab.plan import plan
 from loralab.run import run
+from loralab.training.interrupt import Interrupted, Interrupts
 from tests.runs import config
 
 
@@ -161,6 +163,73 @@ def test_dropout_and_every_option_of_the_adapter_train(tmp_path: Path) -> None:
     assert {group["name"] for group in record["groups"]} == {"groupA", "groupB", "groupB_no_decay", "embedding"}
     weights = load_file(next(tmp_path.glob("runs/*/adapter/adapter_model.safetensors")))
     assert all(torch.isfinite(w).all() for w in weights.values())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_stop_at_any_moment_of_the_end_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """Also while the best step's weights are in place to be tested: they must not be taken for the last step's."""
+    options = ("optim.lr=3e-2", "train.eval_every=2", f"train.threads={threads}", "seed=3")
+    whole = run(config(tmp_path / "whole", *options))
+    assert whole["metrics"]["validation"]["best"]["step"] < 12, "the best step must not be the last one here"
+    checks = 0
+
+    def count(self: Interrupts) -> None:
+        nonlocal checks
+        checks += 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Interrupts, "check", count)
+        run(config(tmp_path / "counted", *options))
+    for stop in (checks - 40, checks - 20, checks - 3, checks):  # the last 54 are those of the two test passes
+        seen = 0
+        store = tmp_path / f"cut{stop}"
+
+        def cut(self: Interrupts, stop: int = stop) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == stop:
+                raise Interrupted(15)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Interrupts, "check", cut)
+            with pytest.raises(Interrupted):
+                run(config(store, *options))
+        run(config(store, *options))
+        assert outcome(store) == outcome(tmp_path / "whole"), f"stopped at check {stop} of {checks}"
+
+
+def test_a_lucky_first_batch_is_no_divergence(tmp_path: Path) -> None:
+    options = ("task=snippets", "train.batch_size=1", "train.steps=40", "train.log_every=10", "method=lora")
+    assert run(config(tmp_path, *options, "seed=0"))["status"] == "success"
+
+
+def test_inputs_longer_than_the_backbone_takes_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^train\.max_length: got 400; tiny takes at most 256 tokens$"):
+        run(config(tmp_path, "train.max_length=400"))
+
+
+def test_a_warm_up_longer_than_the_run_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^optim\.warmup: got 100 steps, and the run has 12; warm up for fewer$"):
+        run(config(tmp_path, "optim.warmup=100"))
+
+
+@pytest.mark.parametrize("damage", ["metrics.jsonl", "checkpoint/state.pt", "record.json"])
+def test_a_damaged_run_is_one_line_that_says_what_to_remove(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("loralab.interchange.save_peft", stop)
+        with pytest.raises(RuntimeError):
+            run(config(tmp_path))
+    (path,) = tmp_path.glob(f"runs/*/{damage}")
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(UserError, match=r"remove "):
+        run(config(tmp_path))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -5,6 +5,7 @@ Hydra merges conf/*.yaml and the command line into these classes, which rejects 
 """
 
 import difflib
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, get_type_hints
@@ -30,6 +31,8 @@ class ModelConfig:
     attention: str = MISSING
 
     def check(self) -> None:
+        if self.path == "":
+            raise UserError("model.path: got an empty name; it is a checkpoint's folder, or null")
         within("model.default_lr", self.default_lr, above=0)
         within("model.dropout", self.dropout, at_least=0, below=1)
         one_of("model.attention", self.attention, ("auto", "eager", "sdpa"))
@@ -173,11 +176,8 @@ class TrainConfig:
     checkpoint_seconds: float = MISSING
 
     def check(self) -> None:
-        if (self.epochs is None) == (self.steps is None):
-            raise UserError(
-                f"train.epochs, train.steps: got {self.epochs} and {self.steps}; set one of them and leave the other "
-                "null (e.g. train.steps=100 train.epochs=null)"
-            )
+        if self.epochs is None and self.steps is None:
+            raise UserError("train.epochs, train.steps: got null and null; set one of them (steps wins over epochs)")
         if self.epochs is not None:
             within("train.epochs", self.epochs, above=0)
         if self.steps is not None:
@@ -188,7 +188,7 @@ class TrainConfig:
             within("train.eval_every", self.eval_every, at_least=1)
         within("train.log_every", self.log_every, at_least=1)
         one_of("train.precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
-        if self.device.split(":")[0] not in ("auto", "cpu", "cuda", "mps"):
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
             one_of("train.device", self.device, ("auto", "cpu", "cuda", "cuda:N", "mps"))
         if self.threads is not None:
             within("train.threads", self.threads, at_least=1)
@@ -229,6 +229,8 @@ class Config:
 
     def check(self) -> None:
         """Raises UserError for the first value out of its range."""
+        if not self.store:
+            raise UserError("store: got an empty name; it is the folder for runs/ and cache/, e.g. outputs")
         for name in ("seed", "init_seed", "data_seed"):
             within(name, getattr(self, name), at_least=0, below=2**63)
         for node in fields(self):

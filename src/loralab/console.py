@@ -36,6 +36,11 @@ class Console:
         """On this process's own streams."""
         return cls(sys.stderr, sys.stdout, title)
 
+    def loading(self, model: str, task: str) -> None:
+        """Before what takes seconds: weights, texts, tokens. A log has the run's own lines, and a mistake one alone."""
+        if self.title is None and self.err.isatty():
+            self._say(f"loading {model}, reading {task}")
+
     def started(self, name: str, steps: int, groups: Sequence[dict[str, Any]], *, resumed_at: int) -> None:
         """Names the run, and shows every parameter group with its resolved rates."""
         self.steps, self.printed = steps, resumed_at * PLAIN_LINES // steps

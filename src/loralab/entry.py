@@ -40,7 +40,7 @@ def train(composed: DictConfig) -> float | None:
         config = from_hydra(composed)
         from loralab.run import run  # torch takes a second to import: a mistake above is told at once
 
-        metrics = run(config, console=Console.for_terminal(title))["metrics"]
+        metrics = run(config, wait=title is not None, console=Console.for_terminal(title))["metrics"]
     except Exception as error:
         line = explain(error)
         if line is None or title is not None:  # in a multirun Hydra says which job it was

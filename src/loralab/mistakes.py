@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import errno
 import re
 from collections.abc import Iterator, Sequence
 from types import NoneType
@@ -23,6 +24,8 @@ from loralab.errors import UserError
 
 __all__ = ["explain", "in_arguments"]
 
+# A disk that is full or may not be written to.
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
 
 
@@ -33,6 +36,10 @@ def explain(error: BaseException) -> str | None:
     """
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, OSError) and error.errno in _STORAGE:
+        return (
+            f"{error.filename or 'the store'}: {error.strerror}; nothing is lost: mend it, and the same command goes on"
+        )
     if type(error) is ValueError:  # Hydra raises two plain ones for what a user writes
         if str(error).startswith("Config group override must be"):
             return "a group (model, task, method, tracker) takes the name of one option, not null or a number"

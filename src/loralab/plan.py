@@ -1,5 +1,7 @@
 """Config -> Plan: every `auto` resolved, the run identified and its directory found; no weights or texts are loaded."""
 
+import re
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -8,6 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from loralab import tasks
+from loralab.backbones.roles import NO_SDPA
 from loralab.backbones.source import Source, locate
 from loralab.config import Config
 from loralab.errors import UserError
@@ -47,7 +50,12 @@ def plan(config: Config) -> Plan:
     resolved = cast(Config, OmegaConf.to_object(OmegaConf.structured(config)))
     resolved.train.precision = device.pick_precision(config.train.precision, place, width=source.width)
     if resolved.model.attention == "auto":
-        resolved.model.attention = "eager" if place.type == "cpu" else "sdpa"
+        # On a CPU eager attention is faster: SDPA's backward was 46% of MiniLM's step.
+        resolved.model.attention = "eager" if place.type == "cpu" or source.family in NO_SDPA else "sdpa"
+    if config.train.steps is not None:
+        resolved.train.epochs = None
+    if config.optim.head_lr is None:
+        resolved.optim.head_lr = config.optim.lr
     identity = _identity(resolved, source.identity, data_identity)
     directory = runs.directory_of(store, _slug(resolved), runs.run_hash(identity))
     return Plan(resolved, source, place, identity, directory)
@@ -56,9 +64,11 @@ def plan(config: Config) -> Plan:
 def _made(store: Path) -> Path:
     try:
         store.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=store):
+            pass
     except OSError as error:
         raise UserError(
-            f"store: {store} cannot be made ({error.strerror}); name a folder that can be written to"
+            f"store: {store} cannot be written to ({error.strerror}); name a folder that can be written to"
         ) from error
     return store
 
@@ -73,7 +83,9 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
     del values["task"]["files"], values["task"]["revision"]
     if config.method.name == "head":
         del values["lora"], values["optim"]["groups"], values["optim"]["embedding_lr"]
-    else:  # of two patterns that match, the last wins: their order counts, and JSON's sorted keys would lose it
+    else:
+        values["lora"]["targets"] = sorted(set(values["lora"]["targets"]))
+        # of two patterns that match, the last wins: their order counts, and JSON's sorted keys would lose it
         values["lora"]["rank_pattern"] = list(values["lora"]["rank_pattern"].items())
     values["task"]["data"] = data
     values["model"] = {"weights": weights, "dropout": config.model.dropout, "attention": config.model.attention}
@@ -82,4 +94,5 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
 
 def _slug(config: Config) -> str:
     shape = f"-r{config.lora.rank}-x{config.lora.ratio:g}" if config.method.name == "lora" else ""
-    return f"{config.model.name}-{config.task.name}-{config.method.name}{shape}-s{config.seed}"
+    name = re.sub(r"[^\w.-]", "_", config.model.name)
+    return f"{name}-{config.task.name}-{config.method.name}{shape}-s{config.seed}"

@@ -52,7 +52,7 @@ def run(config: Config, *, wait: bool = False, console: Console | None = None) -
         planned = plan(config)
         done = planned.directory.finished()
         if done is None:
-            with planned.directory.hold(wait=wait):
+            with planned.directory.hold(wait=wait, check=interrupts.check):
                 done = planned.directory.finished()  # by the process that was waited for
                 if done is None:
                     return _execute(planned, console, interrupts)
@@ -92,6 +92,7 @@ class _Run:
         self.planned, self.console, self.interrupts = planned, console, interrupts
         self.directory = planned.directory
         config = self.config = planned.config
+        console.loading(config.model.name, config.task.name)
         self.threads = device.prepare(planned.device, threads=config.train.threads)
         self.task = read_task(config)
         self.backbone = adapted_backbone(planned, self.task)
@@ -128,6 +129,10 @@ class _Run:
             bucketing=config.train.bucketing,
         )
         self.steps = config.train.steps or max(1, round(cast(float, config.train.epochs) * self.order.per_epoch))
+        if config.optim.warmup >= self.steps:
+            raise UserError(
+                f"optim.warmup: got {config.optim.warmup:g} steps, and the run has {self.steps}; warm up for fewer"
+            )
         self.evaluate_every = config.train.eval_every or self.order.per_epoch
         self.set_up_seconds = time.monotonic() - began
 
@@ -208,7 +213,7 @@ class _Run:
         return self._batch("train", indices), int(self.splits["train"].lengths[indices].sum())
 
     def _batch(self, split: str, indices: NDArray[np.int64]) -> dict[str, Tensor]:
-        batch = tasks.collate(self.splits[split], indices, pad_id=self.pad_id, pad_to=None)
+        batch = tasks.collate(self.splits[split], indices, pad_id=self.pad_id)
         return {name: value.to(self.planned.device, non_blocking=True) for name, value in batch.items()}
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:

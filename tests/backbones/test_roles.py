@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from loralab.backbones.roles import KNOWN_FAMILIES, ROLES, LinearMap, linear_maps
+from loralab.backbones.roles import KNOWN_FAMILIES, NO_SDPA, ROLES, LinearMap, linear_maps
 from loralab.errors import UserError
 from tests.families import FAMILIES, MORE_FAMILIES, example_batch
 
@@ -206,3 +206,9 @@ def test_unknown_family_lists_the_known_ones_and_offers_globs() -> None:
     ) as info:
         linear_maps(AutoModelForSequenceClassification.from_config(config))
     assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
+def test_the_families_without_sdpa_are_those_whose_classes_say_so(family: str) -> None:
+    model = (FAMILIES | MORE_FAMILIES)[family]()
+    assert (model.config.model_type in NO_SDPA) != model._supports_sdpa

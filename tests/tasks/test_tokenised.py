@@ -130,12 +130,11 @@ def test_a_text_without_tokens_is_named(tmp_path: Path) -> None:
         _tokenise(_task(["a", "\x00", "b"]), silent, tmp_path)
 
 
-@pytest.mark.parametrize("pad_to", [None, 32])
-def test_collate_pads_on_the_right_and_nothing_else(tokenizer: Any, tmp_path: Path, pad_to: int | None) -> None:
+def test_collate_pads_on_the_right_and_nothing_else(tokenizer: Any, tmp_path: Path) -> None:
     split = _tokenise(_task(SENTENCES, SENTENCES[::-1]), tokenizer, tmp_path)["train"]
     at = np.array([2, 0])
-    batch = collate(split, at, pad_id=7, pad_to=pad_to)
-    width = int(split.lengths[at].max()) if pad_to is None else pad_to
+    batch = collate(split, at, pad_id=7)
+    width = int(split.lengths[at].max())
     assert set(batch) == {"input_ids", "attention_mask", "token_type_ids", "labels"}
     assert all(tensor.dtype == torch.int64 for tensor in batch.values())
     for row, i in enumerate(at):
@@ -149,7 +148,7 @@ def test_collate_pads_on_the_right_and_nothing_else(tokenizer: Any, tmp_path: Pa
 
 def test_collate_equals_the_tokenizers_own_padding(tokenizer: Any, tmp_path: Path) -> None:
     split = _tokenise(_task(SENTENCES), tokenizer, tmp_path)["train"]
-    batch = collate(split, [0, 1, 2, 3], pad_id=tokenizer.pad_token_id, pad_to=None)
+    batch = collate(split, [0, 1, 2, 3], pad_id=tokenizer.pad_token_id)
     own = tokenizer(SENTENCES, truncation=True, max_length=32, padding=True, return_tensors="pt")
     assert torch.equal(batch["input_ids"], own["input_ids"])
     assert torch.equal(batch["attention_mask"], own["attention_mask"])
@@ -158,11 +157,5 @@ def test_collate_equals_the_tokenizers_own_padding(tokenizer: Any, tmp_path: Pat
 
 def test_collated_scores_are_float32(tokenizer: Any, tmp_path: Path) -> None:
     split = _tokenise(_task(SENTENCES, labels=np.linspace(0, 1, 4, dtype=np.float32)), tokenizer, tmp_path)["train"]
-    batch = collate(split, [3], pad_id=0, pad_to=None)
+    batch = collate(split, [3], pad_id=0)
     assert batch["labels"].dtype == torch.float32 and batch["labels"].item() == 1
-
-
-def test_collate_never_cuts(tokenizer: Any, tmp_path: Path) -> None:
-    split = _tokenise(_task(SENTENCES), tokenizer, tmp_path)["train"]
-    with pytest.raises(ValueError, match="pad_to is 31, and the batch has an example of 32 tokens"):
-        collate(split, [3], pad_id=0, pad_to=31)

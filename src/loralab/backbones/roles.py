@@ -15,9 +15,11 @@ from loralab.errors import UserError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["KNOWN_FAMILIES", "ROLES", "LinearMap", "linear_maps"]
+__all__ = ["KNOWN_FAMILIES", "NO_SDPA", "ROLES", "LinearMap", "linear_maps"]
 
 ROLES = ("q", "k", "v", "o", "mlp")
+# Families whose classes in transformers have no scaled-dot-product attention.
+NO_SDPA = frozenset({"deberta-v2", "mpnet", "bloom", "gptj"})
 
 Rows = range | tuple[int, ...]
 Layout = Callable[[Any], dict[str, Rows]]  # config -> the output rows of each role

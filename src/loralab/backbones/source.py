@@ -4,6 +4,7 @@ The run's identity is computed from this, so that asking for a finished run load
 """
 
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def locate(
     Raises UserError in one line for whatever is missing, within 10 seconds where there is no network.
     """
     if path is not None:
-        directory = Path(path).expanduser().absolute()
+        directory = Path(os.path.expanduser(path)).resolve()  # noqa: PTH111  # Path.expanduser raises for an unknown ~user
         checkpoint = inspect(directory, "model.path")
         return _of_files(name, checkpoint, origin=str(directory), key="model.path", cache=cache)
     if package is not None and hub is not None:

@@ -71,6 +71,10 @@ def attach(
             rows = _rows(part.rows, d_out)
             size = d_out if part.rows is None else len(part.rows)
             r = ranks[part]
+            if r > min(d_in, size):
+                raise UserError(
+                    f"lora.rank: got {r}, but the full rank of {name} ({d_in} to {size}) is {min(d_in, size)}"
+                )
             make = EmbeddingFactors if cls is LoRAEmbedding else Factors
             factors = make(d_in, size, rank=r, scaling=SCALINGS[scaling](alpha, r), dropout=dropout, rows=rows)
             factors.reset(init=init, dist=init_dist, generator=generator)

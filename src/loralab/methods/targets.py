@@ -71,10 +71,11 @@ def select(
             raise UserError(_no_match(key, pattern, maps, modules))
         for hit in hits:
             found.setdefault(hit.name, {})[hit.block] = hit
+    order = [*dict.fromkeys(m.role for m in maps)]  # so that the order of the patterns does not matter
     chosen = []
     for name in modules:
         blocks = found.pop(name, {})
-        chosen += [blocks[WHOLE]] if WHOLE in blocks else list(blocks.values())
+        chosen += [blocks[WHOLE]] if WHOLE in blocks else [blocks[role] for role in order if role in blocks]
     assert not found, f"maps outside the adaptable modules: {sorted(found)}"
     return tuple(chosen)
 

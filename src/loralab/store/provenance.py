@@ -61,5 +61,5 @@ def _git(directory: Path, *arguments: str) -> bytes | None:
     command: list[Any] = ["git", "-C", directory, *arguments]
     try:
         return subprocess.run(command, capture_output=True, check=True).stdout
-    except (FileNotFoundError, subprocess.CalledProcessError):
+    except (OSError, subprocess.CalledProcessError):
         return None

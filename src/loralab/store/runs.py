@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,8 @@ class RunDirectory:
             return None
         except ValueError as error:
             raise UserError(
-                f"{self.path / 'record.json'} is damaged ({error}); remove it, and the same command trains the run again"
+                f"{self.path / 'record.json'} is damaged ({error}); remove it, and the same command trains the run "
+                "again"
             ) from error
         return record
 
@@ -71,17 +72,21 @@ class RunDirectory:
         return record if record is not None and record["status"] in FINAL else None
 
     @contextlib.contextmanager
-    def hold(self, *, wait: bool) -> Iterator[None]:
+    def hold(self, *, wait: bool, check: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Holds the run for this process, by an OS file lock that dies with the process.
 
-        Waits for another holder, or raises UserError at once unless `wait`. The lock's file stays: to remove it would
-        let two processes hold two files of one name.
+        Waits for another holder, calling `check`, which may raise, every half second; or raises UserError at once
+        unless `wait`. The lock's file stays: to remove it would let two processes hold two files of one name.
         """
         locks = self.path.parent.parent / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"{self.hash}.lock")
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            while True:
+                with contextlib.suppress(Timeout) if wait else contextlib.nullcontext():
+                    lock.acquire(timeout=0.5 if wait else 0)
+                    break
+                check()
         except Timeout:
             raise UserError(
                 f"run {self.path.name} is being trained by another process; wait for it, or change a setting to get "
@@ -150,7 +155,7 @@ class StepCounter:
 
     def __init__(self, directory: RunDirectory) -> None:
         self.handle = os.open(directory.path / self.FILE, os.O_RDWR | os.O_CREAT, 0o644)
-        self.count = int(os.pread(self.handle, 20, 0) or b"0")
+        self.count = int(os.pread(self.handle, 20, 0).strip(b"\0") or b"0")
 
     def add(self) -> None:
         """Counts one step (a microsecond: the page cache outlives a killed process)."""

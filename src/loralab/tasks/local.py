@@ -23,6 +23,7 @@ from loralab.tasks.tables import Table, existing, read_table
 __all__ = ["identity", "read"]
 
 _WHOLE_FLOAT = re.compile(r"^(-?\d+)\.0*$")
+_LARGEST = float(np.finfo(np.float32).max)  # scores are float32
 _PARTS = ("train", "validation", "test")
 _MOST_CLASSES = 1_000  # more distinct labels than this are a mistaken column, not classes
 
@@ -101,6 +102,10 @@ def _texts(table: Table, columns: Sequence[str]) -> list[tuple[str, ...]]:
             if not isinstance(cell, str):
                 raise UserError(
                     f"{table.path}, {where}: column '{column}' holds {type(cell).__name__} {cell!r}, not text"
+                )
+            if not _is_unicode(cell):
+                raise UserError(
+                    f"{table.path}, {where}: column '{column}' holds half a surrogate pair, which is no text"
                 )
     return list(zip(*(table.columns[column] for column in columns), strict=True))
 
@@ -204,9 +209,17 @@ class _Labels:
         return [_WHOLE_FLOAT.sub(r"\1", name) for name in self.names]
 
 
+def _is_unicode(cell: str) -> bool:
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _number(name: str) -> float | None:
     try:
         number = float(name)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= _LARGEST else None  # False for NaN too

@@ -4,6 +4,7 @@ import csv
 import difflib
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class Table:
 
 def existing(key: str, path: str) -> Path:
     """`path` as a file of a known kind; `key` is the setting it came from."""
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser raises for an unknown ~user
     if file.suffix.lower() not in SUFFIXES:
         raise UserError(f"{key}: '{path}' must end in one of {', '.join(SUFFIXES)}")
     if not file.is_file():
@@ -104,6 +105,8 @@ def _json_lines(path: Path, columns: dict[str, str]) -> Table:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {number}: malformed JSON ({error.msg}, column {error.colno})") from None
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets in brackets in ...
+            raise UserError(f"{path}, line {number}: JSON that cannot be read ({error})") from None
         if not isinstance(record, dict):
             raise UserError(f"{path}, line {number}: holds a JSON {type(record).__name__}; each line must be an object")
         _require(path, columns, list(record), at=f", line {number}")

@@ -83,22 +83,17 @@ def tokenise(
     return splits
 
 
-def collate(
-    split: Split, indices: npt.NDArray[np.int64] | Sequence[int], *, pad_id: int, pad_to: int | None
-) -> dict[str, "torch.Tensor"]:
-    """A batch padded on the right to its longest example, or to exactly `pad_to` tokens.
+def collate(split: Split, indices: npt.NDArray[np.int64] | Sequence[int], *, pad_id: int) -> dict[str, "torch.Tensor"]:
+    """A batch padded on the right to its longest example.
 
     input_ids, attention_mask (1 on tokens) and, where the split has them, token_type_ids: int64 (batch, width);
-    labels: int64 or float32 (batch,). An example longer than `pad_to` raises ValueError.
+    labels: int64 or float32 (batch,).
     """
     import torch
 
     at = np.asarray(indices, dtype=np.int64)
     starts, lengths = split.offsets[at], split.offsets[at + 1] - split.offsets[at]
-    width = int(lengths.max()) if pad_to is None else pad_to
-    if lengths.max() > width:
-        raise ValueError(f"pad_to is {pad_to}, and the batch has an example of {lengths.max()} tokens")
-    columns = np.arange(width)
+    columns = np.arange(lengths.max())
     mask_bt = columns < lengths[:, None]
     flat = (starts[:, None] + columns)[mask_bt]
     batch = {"input_ids": np.full(mask_bt.shape, pad_id, dtype=np.int64), "attention_mask": mask_bt.astype(np.int64)}

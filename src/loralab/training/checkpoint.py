@@ -54,10 +54,8 @@ def load(directory: Path) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{path} is damaged ({(str(error) or 'it is empty').splitlines()[0][:80]}); remove {directory} to train the run "
-            "from the start"
-        ) from error
+        why = (str(error) or "it is empty").splitlines()[0][:80]
+        raise UserError(f"{path} is damaged ({why}); remove {directory} to train the run from the start") from error
     return state
 
 

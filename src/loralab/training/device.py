@@ -22,7 +22,6 @@ __all__ = [
     "pick_device",
     "pick_precision",
     "prepare",
-    "synchronize",
 ]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -72,19 +71,14 @@ def pick_precision(asked: str, device: torch.device, *, width: int) -> str:
 
 def prepare(device: torch.device, *, threads: int | None) -> int:
     """Sets CPU threads (None: torch's own choice) and, on CUDA, deterministic kernels; gives the threads."""
+    most = 8 * (os.cpu_count() or 1)
+    if threads is not None and threads > most:
+        raise UserError(f"train.threads: got {threads}; at most {most} here, eight times the cores")
     torch.set_num_threads(threads or OWN_THREADS)
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     return torch.get_num_threads()
-
-
-def synchronize(device: torch.device) -> None:
-    """Waits for the device's queue, so that a clock read next to it tells the truth."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def describe(device: torch.device) -> str:
