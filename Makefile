@@ -16,7 +16,7 @@ check: $(VENV)/.ready         ## lint, format and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(VENV)/.ready         ## speed against HF Trainer + PEFT; leave the machine alone meanwhile
+bench: $(VENV)/.ready         ## speed against HF Trainer + PEFT, 25 minutes; leave the machine alone meanwhile
 	$(RUN) benchmarks/step_time.py
 
 clean:                        ## removes the environment; outputs/ stays
