@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import shlex
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,14 @@ def test_every_state_has_its_word_and_the_latest_is_last(tmp_path: Path, finishe
     names = [line.split()[0] for line in listing(tmp_path)[1:]]
     assert names[0] == finished.path.name
     assert len(names) == 4
+
+
+def test_a_damaged_record_hides_no_other_run(tmp_path: Path, finished: RunDirectory) -> None:
+    for name in ("whole-0000000001", "cut-0000000002"):
+        shutil.copytree(finished.path, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "cut-0000000002" / "record.json").write_text('{"status": ')
+    states = {line.split()[0]: line.split()[1] for line in listing(tmp_path)[1:]}
+    assert states == {"whole-0000000001": "success", "cut-0000000002": "damaged"}
 
 
 def test_a_run_whose_lock_is_held_is_running(tmp_path: Path) -> None:

@@ -132,8 +132,10 @@ def command(config: Any) -> str:
 
 
 def _line(run: RunDirectory) -> _Line:
-    record = run.finished()
-    state = status(run)
+    try:
+        record, state = run.finished(), status(run)
+    except UserError:  # one damaged record must not hide the other runs; `loralab show` says what is wrong with it
+        record, state = None, "damaged"
     if record is None:
         moved = max(path.stat().st_mtime for path in run.path.iterdir())
         return _Line((run.path.name, state, "", "", "", "", _clock(moved)), moved)
