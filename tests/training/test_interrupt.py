@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,6 +21,15 @@ def test_a_signal_is_noted_and_raised_at_the_check(number: signal.Signals, statu
     assert signal.getsignal(number) is before
 
 
+@pytest.fixture
+def default_handler() -> Iterator[None]:
+    """Python's own handler: a process that was started in the background of a script inherits an ignored SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("default_handler")
 def test_a_second_signal_acts_at_once() -> None:
     with pytest.raises(KeyboardInterrupt), Interrupts():
         os.kill(os.getpid(), signal.SIGINT)
