@@ -1,0 +1,75 @@
+"""A step's gradient on the CPU three ways: one thread, torch's threads inside every operation, one thread a shard.
+
+    python benchmarks/shards.py            MiniLM with LoRA on q and v, batches of 32, a minute; leave the machine alone
+
+The ways take turns on the same batches, of five lengths; each figure is the mean over the lengths of the least time.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from statistics import mean
+
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from loralab import entry
+from loralab.build import adapted_backbone, read_task
+from loralab.config import from_hydra
+from loralab.plan import plan
+from loralab.training.gradient import backward
+from loralab.training.workers import Workers
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+LENGTHS = (14, 20, 27, 34, 44)
+assert entry, "registers the schema"
+
+
+def batch(length: int) -> dict[str, Tensor]:
+    """32 rows of random words, a third of them two tokens shorter."""
+    generator = torch.Generator().manual_seed(length)
+    mask = torch.ones(32, length, dtype=torch.long)
+    mask[::3, -2:] = 0
+    ids = torch.randint(1000, 20000, (32, length), generator=generator)
+    return {"input_ids": ids, "attention_mask": mask, "labels": torch.arange(32) % 2}
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=14)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as store, initialize_config_dir(str(CONF), version_base="1.3"):
+        planned = plan(from_hydra(compose("config", [f"store={store}", "train.device=cpu"])))
+        model = adapted_backbone(planned, read_task(planned.config)).model.train()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    ways = {"one thread": (1, 1), "threads in every operation": (asked.threads, 1), "shards": (1, asked.threads)}
+    least = {(way, length): float("inf") for way in ways for length in LENGTHS}
+    for repeat in range(asked.repeats + 1):  # the first one warms up
+        for length in LENGTHS:
+            for way, (threads, count) in ways.items():
+                torch.set_num_threads(threads)
+                with Workers(count) as workers:
+                    start = time.perf_counter()
+                    backward(
+                        model,
+                        batch(length),
+                        loss_of=cross_entropy,
+                        scaler=scaler,
+                        parameters=parameters,
+                        workers=workers,
+                    )
+                    seconds = time.perf_counter() - start
+                if repeat > 0:
+                    least[way, length] = min(least[way, length], seconds)
+    for way in ways:
+        print(f"{way:<28}{1e3 * mean(least[way, length] for length in LENGTHS):7.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
