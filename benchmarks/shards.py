@@ -50,11 +50,11 @@ def main() -> None:
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     ways = {"one thread": (1, 1), "threads in every operation": (asked.threads, 1), "shards": (1, asked.threads)}
     least = {(way, length): float("inf") for way in ways for length in LENGTHS}
-    for repeat in range(asked.repeats + 1):  # the first one warms up
-        for length in LENGTHS:
-            for way, (threads, count) in ways.items():
-                torch.set_num_threads(threads)
-                with Workers(count) as workers:
+    for _ in range(asked.repeats):
+        for way, (threads, count) in ways.items():
+            torch.set_num_threads(threads)
+            with Workers(count) as workers:
+                for timed, length in enumerate((LENGTHS[-1], *LENGTHS)):  # the first wakes the workers
                     start = time.perf_counter()
                     backward(
                         model,
@@ -64,9 +64,8 @@ def main() -> None:
                         parameters=parameters,
                         workers=workers,
                     )
-                    seconds = time.perf_counter() - start
-                if repeat > 0:
-                    least[way, length] = min(least[way, length], seconds)
+                    if timed:
+                        least[way, length] = min(least[way, length], time.perf_counter() - start)
     for way in ways:
         print(f"{way:<28}{1e3 * mean(least[way, length] for length in LENGTHS):7.1f} ms")
 
