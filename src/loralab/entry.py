@@ -41,7 +41,7 @@ def train(composed: DictConfig) -> float | None:
         from loralab.run import run  # torch takes a second to import: a mistake above is told at once
 
         metrics = run(config, wait=title is not None, console=Console.for_terminal(title))["metrics"]
-    except Exception as error:
+    except Exception as error:  # a mistake becomes its line; all else is raised as it came
         line = explain(error)
         if line is None or title is not None:  # in a multirun Hydra says which job it was
             raise

@@ -75,7 +75,7 @@ def _execute(planned: Plan, console: Console, interrupts: Interrupts) -> dict[st
         record = header | _Run(planned, console, interrupts).execute() | {"ended": time.time()}
     except UserError:
         raise
-    except Exception:
+    except Exception:  # whatever it was, it is recorded, and raised again
         failure = {"status": "failed", "error": traceback.format_exc(), "metrics": None, "ended": time.time()}
         planned.directory.finish(header | failure)
         raise

@@ -27,7 +27,7 @@ def backward(
     """
     if workers.count == 1:
         loss = loss_of(forward(model, batch), batch["labels"])
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
         return loss.detach()
 
     rows = len(batch["labels"])

@@ -33,6 +33,7 @@ class Interrupts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # typeshed cannot tell that what signal.signal gave back is what it takes
         for number, handler in self.before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
