@@ -9,7 +9,7 @@ demo: $(VENV)/.ready          ## LoRA+ on the real MiniLM and Rotten Tomatoes, a
 	$(RUN) train.py tracker=none
 
 test: $(VENV)/.ready          ## every test; those that need a GPU are skipped where there is none
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.ready         ## lint, format and types
 	$(VENV)/bin/ruff check .

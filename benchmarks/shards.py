@@ -45,7 +45,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as store, initialize_config_dir(str(CONF), version_base="1.3"):
         planned = plan(from_hydra(compose("config", [f"store={store}", "train.device=cpu"])))
-        model = adapted_backbone(planned, read_task(planned.config)).model.train()
+        model = adapted_backbone(planned, read_task(planned)).model.train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     ways = {"one thread": (1, 1), "threads in every operation": (asked.threads, 1), "shards": (1, asked.threads)}

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from loralab.config import Config, keys, type_of
-from loralab.plan import plan
+from loralab.plan import make_store, plan
 from tests.runs import CONF, config
 
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
@@ -168,7 +168,7 @@ def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"^store: .*file/store cannot be written to \(Not a directory\)"):
-        plan(config(tmp_path / "file" / "store"))
+        make_store(tmp_path / "file" / "store")
 
 
 def test_values_are_typed(tmp_path: Path) -> None:

@@ -1,3 +1,19 @@
 """loralab: a laboratory for LoRA and LoRA+. `train.py` trains a run, `loralab` looks at what was trained."""
 
 __version__ = "0.1.0"
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loralab.results import load_study
+
+__all__ = ["load_study"]
+
+
+def __getattr__(name: str) -> Any:
+    """`from loralab import load_study` imports pandas and Hydra, and nothing else of loralab should."""
+    if name == "load_study":
+        from loralab.results import load_study
+
+        return load_study
+    raise AttributeError(f"module 'loralab' has no attribute {name!r}")

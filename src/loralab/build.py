@@ -1,11 +1,12 @@
 """Plan -> the task's texts, and the backbone with the method in place: what training and export start from."""
 
+import functools
+import json
 from dataclasses import asdict
 from typing import Any, cast
 
 from loralab import tasks
 from loralab.backbones.load import Backbone, load
-from loralab.config import Config
 from loralab.methods import lora
 from loralab.plan import Plan
 from loralab.training import device
@@ -35,8 +36,13 @@ def adapted_backbone(planned: Plan, task: tasks.RawTask) -> Backbone:
     return backbone
 
 
-def read_task(config: Config) -> tasks.RawTask:
-    """The task's texts and labels, with its primary metric chosen."""
-    settings = asdict(config.task)
+def read_task(planned: Plan) -> tasks.RawTask:
+    """The task's texts and labels, with its primary metric chosen; run after run of one process reads them once."""
+    settings = asdict(planned.config.task)
     metric = settings.pop("metric")
-    return tasks.choose(tasks.read(**settings), metric)
+    return tasks.choose(_read(json.dumps(settings), json.dumps(planned.identity["task"]["data"])), metric)
+
+
+@functools.lru_cache(maxsize=2)  # a sweep goes back and forth between two tasks at most: its longest runs come first
+def _read(settings: str, data: str) -> tasks.RawTask:  # noqa: ARG001  # `data` tells two contents of one path apart
+    return tasks.read(**json.loads(settings))

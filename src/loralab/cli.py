@@ -18,7 +18,11 @@ RUN = "its directory, name, hash, or a beginning of name or hash that no other r
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand; gives the exit status: 0 done, 2 a mistake of the user's, doctor's 1 for what is missing."""
     parser = _parser()
-    given = parser.parse_args(arguments)
+    given, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(given, "overrides") or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # argparse takes no more settings after an option
+        given.overrides += rest
     if given.command is None:
         parser.print_help()
         return 0
@@ -68,6 +72,29 @@ def _doctor(given: argparse.Namespace) -> int:
     from loralab.doctor import doctor
 
     return doctor(given.store)
+
+
+def _status(given: argparse.Namespace) -> int:
+    from loralab.forecast import state
+    from loralab.study import open_study
+
+    with open_study(given.study, given.overrides, store=given.store) as study:
+        print("\n".join(state(study)))
+    return 0
+
+
+def _collect(given: argparse.Namespace) -> int:
+    from loralab.collect import mixed_versions
+    from loralab.results import reduced, save, tables, target
+    from loralab.study import open_study
+
+    with open_study(given.study, given.overrides, store=given.store) as study:
+        found = tables(study)
+        to = given.to or target(given.study, given.overrides, study.store)
+    save(reduced(given.study, found), to)
+    tally = ", ".join(f"{n} {status}" for status, n in found.runs["status"].value_counts().items())
+    print("\n".join([f"{len(found.runs)} runs ({tally}) in {to}", *mixed_versions(found.runs)]))
+    return 0
 
 
 class _OneLine(argparse.ArgumentParser):
@@ -127,6 +154,20 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--merged", action="store_true", help="merge the adapter into the backbone's weights")
     text = "precision of a merged checkpoint (default: fp32)"
     export.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help=text)
+
+    text = "settings that pin or add axes, as on the command line of train.py, e.g. seed=0 or smoke=true"
+    status = add(
+        "status", _status, "tell how a study stands, while it runs or after", "loralab status lr_grid",
+    )  # fmt: skip
+    collect = add(
+        "collect", _collect, "gather a study's runs in its CSV, one row a run or what its analysis makes of them",
+        "loralab collect lr_grid                    analysis/results/lr_grid.csv",
+        "loralab collect lr_grid seed=0 --to mine.csv",
+    )  # fmt: skip
+    for sub in (status, collect):
+        sub.add_argument("study", metavar="STUDY", help="a file of sweeps/, without .yaml")
+        sub.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=text)
+    collect.add_argument("--to", type=Path, metavar="FILE", help="the CSV")
 
     add("doctor", _doctor, "check this machine: versions, devices, hub, data, disk", "loralab doctor")
     return parser

@@ -5,6 +5,7 @@ Hydra merges conf/*.yaml and the command line into these classes, which rejects 
 """
 
 import difflib
+import functools
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -252,7 +253,7 @@ def type_of(key: str) -> Any:
     """The annotation of a dotted key ("" is the whole Config), None where there is no such key."""
     found: Any = Config
     for part in filter(None, key.split(".")):
-        found = get_type_hints(found)[part] if is_dataclass(found) and part in _names(found) else None
+        found = _hints(found).get(part) if isinstance(found, type) and is_dataclass(found) else None
     return found
 
 
@@ -275,6 +276,11 @@ def no_such_key(key: str) -> str:
     known = is_dataclass(type_of(node))
     has = f"{node if known and node else 'the configuration'} has {', '.join(_names(type_of(node if known else '')))}"
     return f"{key}: no such key; {has}{hint}"
+
+
+@functools.cache  # sweeps ask for thousands of configs
+def _hints(schema: type) -> dict[str, Any]:
+    return get_type_hints(schema)
 
 
 def _names(schema: Any) -> list[str]:

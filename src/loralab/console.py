@@ -1,16 +1,17 @@
 """What a person sees of a run: a bar on a terminal, plain lines elsewhere, and a table of its figures at the end."""
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Console", "align", "bold", "figure", "group_table", "scores_table", "summary"]
+__all__ = ["Console", "align", "bold", "figure", "group_table", "report_to", "scores_table", "summary"]
 
 # Lines of training loss that a plain log gets in a run; a terminal has the bar.
 PLAIN_LINES = 10
@@ -31,10 +32,10 @@ class Console:
         self.steps = 0
         self.printed = 0  # tenths of the run that have their plain line
 
-    @classmethod
-    def for_terminal(cls, title: str | None = None) -> "Console":
-        """On this process's own streams."""
-        return cls(sys.stderr, sys.stdout, title)
+    @staticmethod
+    def for_terminal(title: str | None = None) -> "Console":
+        """On this process's own streams, or what `report_to` put in their place."""
+        return _reporter or Console(sys.stderr, sys.stdout, title)
 
     def loading(self, model: str, task: str) -> None:
         """Before what takes seconds: weights, texts, tokens. A log has the run's own lines, and a mistake one alone."""
@@ -60,6 +61,9 @@ class Console:
         if self.bar is not None and (step == self.steps or time.monotonic() - self.drawn >= BAR_SECONDS):
             self.drawn = time.monotonic()
             self.bar.update(self.bar.task_ids[0], completed=step)
+
+    def alive(self) -> None:
+        """Between two batches of an evaluation, and while a run is waited for: for who watches for a hang."""
 
     def line(self, line: dict[str, Any]) -> None:
         """One line of metrics.jsonl."""
@@ -129,6 +133,20 @@ class Console:
         )  # fmt: skip
         self.bar.add_task("training", total=self.steps, completed=completed)
         self.bar.start()
+
+
+_reporter: Console | None = None
+
+
+@contextlib.contextmanager
+def report_to(console: Console) -> Iterator[None]:
+    """In here, runs of this process show themselves on `console`: a sweep's worker has no terminal of its own."""
+    global _reporter
+    before, _reporter = _reporter, console
+    try:
+        yield
+    finally:
+        _reporter = before
 
 
 def summary(record: dict[str, Any]) -> list[str]:

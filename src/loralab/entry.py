@@ -6,7 +6,7 @@ Exit status: 0 done, 2 a mistake of the user's, 130 or 143 interrupted (the same
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hydra._internal.utils import get_args_parser  # Hydra's own flags; it has no public name for them
@@ -17,10 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from loralab.config import Config, from_hydra
 from loralab.console import Console
+from loralab.errors import RunsFailed, UserError
 from loralab.mistakes import explain, in_arguments
+from loralab.sweep.values import expand_logspace
 from loralab.training.interrupt import Interrupted
+from loralab.training.ranks import let_first_speak
 
-__all__ = ["Mistake", "launch", "train"]
+__all__ = ["Mistake", "launch", "train", "translated"]
 
 # In Hydra a mapping of a schema takes no new keys unless it is opened: lora.rank_pattern={v:16} is to work without a +.
 _schema = OmegaConf.structured(Config)
@@ -37,6 +40,8 @@ def train(composed: DictConfig) -> float | None:
     """Trains what Hydra composed, or finds it done; gives the primary metric of the best validation step."""
     title = _job_title()
     try:
+        if HydraConfig.initialized() and HydraConfig.get().job.chdir:
+            raise UserError("hydra.job.chdir: got true; your files are found from where you are, so leave it false")
         config = from_hydra(composed)
         from loralab.run import run  # torch takes a second to import: a mistake above is told at once
 
@@ -58,7 +63,11 @@ def launch(command: Callable[[], Any]) -> None:
     """
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv[1:] = sorted(sys.argv[1:], key=_is_setting)  # argparse would refuse `model=tiny -m seed=0,1`
+    try:
+        flags, settings = translated(sys.argv[1:])
+    except UserError as error:
+        sys.exit(_say(str(error)))
+    sys.argv[1:] = [*flags, *settings]  # argparse would refuse `model=tiny -m seed=0,1`
     if line := in_arguments(sys.argv[1:], get_args_parser()):
         sys.exit(_say(line))
     try:
@@ -70,6 +79,10 @@ def launch(command: Callable[[], Any]) -> None:
     except BrokenPipeError:  # the reader of `--help | head` has seen enough; nothing may be flushed to it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except RunsFailed as error:
+        if error.args:
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except (Exception, Mistake) as error:
         line = str(error) if isinstance(error, Mistake) else explain(error)
         if line is None or wants_traceback:
@@ -86,10 +99,36 @@ def _job_title() -> str | None:
     return f"#{job.job.num}  {' '.join(swept)}"
 
 
-def _is_setting(argument: str) -> bool:
-    return not argument.startswith("-") and "=" in argument
+def translated(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags and settings of a command line as Hydra takes them, from what is shorter for people.
+
+    logspace(a,b,n) becomes its values; sweeps=X and +sweeps=X are a multirun; --dry-run and smoke=true are settings of
+    its sweeper.
+    """
+    flags, settings = [], []
+    is_study = any(argument.partition("=")[0].lstrip("+") == "sweeps" for argument in arguments)
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if argument == "--dry-run":
+            flags.append("--multirun")
+            settings.append("hydra.sweeper.dry_run=true")
+        elif key == "smoke":
+            if value not in ("true", "false"):
+                raise UserError(f"smoke: got {value or 'nothing'}; it must be true or false")
+            if not is_study:
+                raise UserError("smoke: is the small size of a study; name one, as sweeps=first smoke=true")
+            settings.append(f"hydra.sweeper.size={'smoke' if value == 'true' else 'full'}")
+        elif key.lstrip("+") == "sweeps":
+            flags.append("--multirun")
+            settings.append(f"+sweeps={value}")
+        elif argument.startswith("-") or "=" not in argument:
+            flags.append(argument)
+        else:
+            settings.append(expand_logspace(argument))
+    return list(dict.fromkeys(flags)), settings
 
 
 def _say(line: str) -> int:
+    let_first_speak()
     print(f"error: {line}", file=sys.stderr)
     return 2

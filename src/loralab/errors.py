@@ -1,4 +1,4 @@
-"""The one error class of ours: a mistake that the user can mend. Every room may import it."""
+"""The error classes of ours. Every room may import them."""
 
 
 class UserError(ValueError):
@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     The command line prints the line and exits with status 2; it never shows a traceback for it.
     """
+
+
+class RunsFailed(Exception):  # noqa: N818  # it says what happened, not what is wrong
+    """Some runs of a sweep failed, and the user was told which; the command line adds nothing and exits with 1."""

@@ -54,7 +54,7 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
     with atomic_directory(directory) as temporary:
         inside = temporary / "checkpoint"  # the writers below make their own directory
         if merged:
-            backbone = adapted_backbone(planned, read_task(planned.config))
+            backbone = adapted_backbone(planned, read_task(planned))
             load_adapter(backbone.model, run.adapter)
             export_merged(backbone.model, backbone.tokenizer, inside, dtype=DTYPES[dtype])
         else:

@@ -110,7 +110,8 @@ def _digest(path: Path, cache: Path | None) -> str:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if entry is not None:
-        write_text(entry, digest)
+        with contextlib.suppress(OSError):  # a store that may only be read has no cache
+            write_text(entry, digest)
     return digest
 
 

@@ -1,7 +1,6 @@
 """What `loralab runs` and `loralab show` print of a store: read from its files alone, without torch."""
 
 import json
-import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from loralab.console import align, figure, group_table, summary
 from loralab.errors import UserError
 from loralab.store.runs import RunDirectory
+from loralab.sweep.values import written
 
 __all__ = ["CONF", "command", "listing", "record_of", "settings", "shown", "status"]
 
@@ -71,7 +71,7 @@ def settings(config: Any) -> list[str]:
     """
     values = {key: value for key, value in _leaves(config) if key != "store" and not key.startswith("tracker.")}
     if not CONF.is_dir():  # installed without its checkout
-        return [f"{key}={_written(value)}" for key, value in values.items()]
+        return [f"{key}={written(value)}" for key, value in values.items()]
     groups = []
     for group, name in (("model", values["model.name"]), ("task", values["task.name"])):
         groups += [f"{group}={name}"] if (CONF / group / f"{name}.yaml").is_file() else []
@@ -86,9 +86,9 @@ def _differing(values: dict[str, Any], groups: list[str]) -> list[str]:
     """The overrides that lead from the defaults with these groups to `values`."""
     base = _composed(groups)
     sources = [key for key in ("seed", "model.default_lr") if base[key] != values[key]]  # others follow from these two
-    found = [f"{key}={_written(values[key])}" for key in sources]
+    found = [f"{key}={written(values[key])}" for key in sources]
     base = _composed([*groups, *found])
-    return found + [f"{key}={_written(value)}" for key, value in values.items() if base[key] != value]
+    return found + [f"{key}={written(value)}" for key, value in values.items() if base[key] != value]
 
 
 def _composed(overrides: list[str]) -> dict[str, Any]:
@@ -110,20 +110,6 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{key}.")
         else:
             yield key, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-
-
-def _written(value: Any) -> str:
-    """As Hydra's command line reads it."""
-    if isinstance(value, bool) or value is None:
-        return json.dumps(value)
-    if isinstance(value, list):
-        return "[" + ",".join(map(_written, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_written(v)}" for key, v in value.items()) + "}"
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    text = str(value)
-    return text if re.fullmatch(r"[\w./:@+*?-]+", text) else "'" + text.replace("'", "\\'") + "'"
 
 
 def command(config: Any) -> str:

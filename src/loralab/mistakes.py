@@ -26,6 +26,12 @@ __all__ = ["explain", "in_arguments"]
 
 # A disk that is full or may not be written to.
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+# Hydra's launchers that stand in packages of their own, and what installs them.
+_PLUGINS = {
+    "submitit_slurm": "pip install -e '.[slurm]'",
+    "submitit_local": "pip install -e '.[slurm]'",
+    "ray": "pip install -e '.[ray]' && pip install --no-deps hydra-ray-launcher",
+}
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
 
 
@@ -40,6 +46,8 @@ def explain(error: BaseException) -> str | None:
         return (
             f"{error.filename or 'the store'}: {error.strerror}; nothing is lost: mend it, and the same command goes on"
         )
+    if type(error) is RuntimeError and 'Could not detect "srun"' in str(error):
+        return "hydra/launcher: got slurm, but there is no SLURM here (no srun on the PATH)"
     if type(error) is ValueError:  # Hydra raises two plain ones for what a user writes
         if str(error).startswith("Config group override must be"):
             return "a group (model, task, method, tracker) takes the name of one option, not null or a number"
@@ -126,6 +134,8 @@ def _words(key: str, annotation: Any) -> str:
 
 def _missing_option(error: MissingConfigException) -> str:
     group, _, wanted = (error.missing_cfg_file or "").rpartition("/")
+    if group == "hydra/launcher" and wanted in _PLUGINS:
+        return f"hydra/launcher: {wanted} needs a plugin that is not installed; {_PLUGINS[wanted]}"
     options = list(error.options or ())
     if not group or not options:
         return _one_line(str(error))

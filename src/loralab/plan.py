@@ -1,13 +1,13 @@
 """Config -> Plan: every `auto` resolved, the run identified and its directory found; no weights or texts are loaded."""
 
+import copy
 import re
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 from loralab import tasks
 from loralab.backbones.roles import NO_SDPA
@@ -17,10 +17,10 @@ from loralab.errors import UserError
 from loralab.store import runs
 from loralab.training import device
 
-__all__ = ["NUMERICS_VERSION", "Plan", "plan"]
+__all__ = ["NUMERICS_VERSION", "Plan", "make_store", "plan"]
 
 # Bumped when a fixed-seed sequence of losses changes, so that runs of two numerics are never taken for one.
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,15 @@ class Plan:
 
 def plan(config: Config) -> Plan:
     """Resolves `config` without loading weights or texts; raises UserError for what is not there."""
-    store = _made(Path(config.store))
+    store = Path(config.store)
+    cache = store / "cache" if store.is_dir() else None  # to look at what would be trained makes no store
     model, task = asdict(config.model), asdict(config.task)
     origin = {key: model[key] for key in ("name", "package", "hub", "revision", "path")}
-    source = locate(**origin, cache=store / "cache")
+    source = locate(**origin, cache=cache)
     data = {key: task[key] for key in ("name", "files", "text", "label", "kind", "revision")}
-    data_identity = tasks.identity(**data, cache=store / "cache")
+    data_identity = tasks.identity(**data, cache=cache)
     place = device.pick_device(config.train.device)
-    resolved = cast(Config, OmegaConf.to_object(OmegaConf.structured(config)))
+    resolved = copy.deepcopy(config)
     resolved.train.precision = device.pick_precision(config.train.precision, place, width=source.width)
     if resolved.model.attention == "auto":
         # On a CPU eager attention is faster: SDPA's backward was 46% of MiniLM's step.
@@ -61,7 +62,8 @@ def plan(config: Config) -> Plan:
     return Plan(resolved, source, place, identity, directory)
 
 
-def _made(store: Path) -> Path:
+def make_store(store: Path) -> None:
+    """Makes the folder, where it is not there; raises UserError where nothing can be written to it."""
     try:
         store.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=store):
@@ -70,7 +72,6 @@ def _made(store: Path) -> Path:
         raise UserError(
             f"store: {store} cannot be written to ({error.strerror}); name a folder that can be written to"
         ) from error
-    return store
 
 
 def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """The composition root: a Config becomes a run directory and its record. The one file that knows all the others.
 
-`run` gives the stored record, or trains: from the run's checkpoint, where there is one.
+`run` gives the stored record, or trains: from the run's checkpoint, where there is one. Where torchrun started several
+processes they train one run together: rank 0 does what a single one does, and the others compute and write nothing.
 """
 
+import os
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +16,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from loralab import interchange, tasks
@@ -22,15 +23,17 @@ from loralab.build import adapted_backbone, read_task
 from loralab.config import Config
 from loralab.console import Console
 from loralab.errors import UserError
-from loralab.plan import Plan, plan
-from loralab.store import provenance, runs
+from loralab.plan import Plan, make_store, plan
+from loralab.record import as_yaml, fail, header
+from loralab.store.journal import Journal, open_journal
 from loralab.store.predictions import write_predictions
-from loralab.store.track import Tracker, open_tracker
+from loralab.store.track import open_tracker
 from loralab.training import checkpoint, device, optim
 from loralab.training.batches import Order, by_length
 from loralab.training.evaluate import predict
 from loralab.training.interrupt import Interrupted, Interrupts
 from loralab.training.loop import Progress, train
+from loralab.training.ranks import Ranks, join, refuse_multirun
 from loralab.training.workers import Workers
 
 __all__ = ["run"]
@@ -48,36 +51,52 @@ def run(config: Config, *, wait: bool = False, console: Console | None = None) -
     trains is recorded as `failed` and raised; Interrupted is raised once a checkpoint is written.
     """
     console = console or Console.for_terminal()
-    with Interrupts() as interrupts:
+    if wait:  # a run of a sweep
+        refuse_multirun()
+    with Interrupts() as interrupts, join(config.train.device) as ranks:
+        if not ranks.leads:
+            return _follow(ranks, interrupts)
+
+        def alive() -> None:
+            interrupts.check()
+            console.alive()
+
+        make_store(Path(config.store))
         planned = plan(config)
         done = planned.directory.finished()
         if done is None:
-            with planned.directory.hold(wait=wait, check=interrupts.check):
+            with planned.directory.hold(wait=wait, check=alive):
                 done = planned.directory.finished()  # by the process that was waited for
                 if done is None:
-                    return _execute(planned, console, interrupts)
+                    ranks.of_first((planned, None))
+                    return ranks.of_first(_execute(planned, console, interrupts, ranks))
+        ranks.of_first((planned, done))
     console.already_done(done, planned.directory.path)
     return done
 
 
-def _execute(planned: Plan, console: Console, interrupts: Interrupts) -> dict[str, Any]:
-    start = time.time()
-    header = {
-        "run_id": planned.directory.hash,
-        "name": planned.directory.path.name,
-        "config": asdict(planned.config),
-        "identity": planned.identity,
-        "git": provenance.code_version(Path(planned.config.store)),
-        "versions": provenance.versions(),
-        "started": start,
-    }
+def _follow(ranks: Ranks, interrupts: Interrupts) -> dict[str, Any]:
+    """The record, as rank 0 gives it, of the run that it plans; this rank computes its part, and writes nothing."""
+    first: Any = None
+    planned, record = ranks.of_first(first)
+    if record is None:
+        with Path(os.devnull).open("w") as nowhere:
+            ranks.agreed(lambda: _Run(planned, Console(nowhere, nowhere), interrupts, ranks)).execute()
+        record = ranks.of_first(first)
+    return cast(dict[str, Any], record)
+
+
+def _execute(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks) -> dict[str, Any]:
+    started = time.time()
+    head = header(planned, started)
     try:
-        record = header | _Run(planned, console, interrupts).execute() | {"ended": time.time()}
+        prepared = ranks.agreed(lambda: _Run(planned, console, interrupts, ranks))
+        planned.directory.begin(as_yaml(planned.config))
+        record = head | prepared.execute() | {"ended": time.time()}
     except UserError:
         raise
     except Exception:  # whatever it was, it is recorded, and raised again
-        failure = {"status": "failed", "error": traceback.format_exc(), "metrics": None, "ended": time.time()}
-        planned.directory.finish(header | failure)
+        fail(planned, traceback.format_exc(), started=started)
         raise
     planned.directory.finish(record)
     console.finished(record, planned.directory.path)
@@ -87,14 +106,15 @@ def _execute(planned: Plan, console: Console, interrupts: Interrupts) -> dict[st
 class _Run:
     """One run in this process: build, resume, train, test, save; gives the record, which its caller writes last."""
 
-    def __init__(self, planned: Plan, console: Console, interrupts: Interrupts) -> None:
+    def __init__(self, planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks) -> None:
         began = time.monotonic()
-        self.planned, self.console, self.interrupts = planned, console, interrupts
+        self.planned, self.console, self.interrupts, self.ranks = planned, console, interrupts, ranks
         self.directory = planned.directory
         config = self.config = planned.config
         console.loading(config.model.name, config.task.name)
         self.threads = device.prepare(planned.device, threads=config.train.threads)
-        self.task = read_task(config)
+        with ranks.in_turn():
+            self.task = read_task(planned)
         self.backbone = adapted_backbone(planned, self.task)
         self.model = cast(torch.nn.Module, self.backbone.model)
         longest = self.backbone.tokenizer.model_max_length
@@ -102,13 +122,14 @@ class _Run:
             raise UserError(
                 f"train.max_length: got {config.train.max_length}; {config.model.name} takes at most {longest} tokens"
             )
-        self.splits = tasks.tokenise(
-            self.task,
-            self.backbone.tokenizer,
-            tokenizer_identity=planned.source.identity,
-            max_length=config.train.max_length,
-            cache=planned.cache,
-        )
+        with ranks.in_turn():
+            self.splits = tasks.tokenise(
+                self.task,
+                self.backbone.tokenizer,
+                tokenizer_identity=planned.source.identity,
+                max_length=config.train.max_length,
+                cache=planned.cache,
+            )
         self.pad_id = cast(int, self.backbone.model.config.pad_token_id)
         rates = {key: getattr(config.optim, key) for key in ("lr", "head_lr", "embedding_lr", "weight_decay")}
         # Where nothing is A or B there is no lr_B: the reference's groups would give it to the head's bias.
@@ -121,6 +142,7 @@ class _Run:
             weights={name: p for name, p in self.model.named_parameters() if p.requires_grad},
             optimizer=optim.adamw(groups, betas=config.optim.betas, eps=config.optim.eps),
             scaler=torch.amp.GradScaler(planned.device.type, enabled=config.train.precision == "fp16"),
+            ranks=ranks,
         )
         self.order = Order(
             self.splits["train"].lengths,
@@ -137,9 +159,8 @@ class _Run:
         self.set_up_seconds = time.monotonic() - began
 
     def execute(self) -> dict[str, Any]:
-        torch.manual_seed(self.config.data_seed)  # dropout; a checkpoint brings its own state
-        self.directory.begin(OmegaConf.to_yaml(OmegaConf.structured(self.config)))
-        state = checkpoint.load(self.directory.checkpoint)
+        state = self.ranks.of_first(checkpoint.load(self.directory.checkpoint) if self.ranks.leads else None)
+        self.trained.begin(self.config.data_seed)  # dropout; a checkpoint brings its own state
         with self._open(state) as progress:
             train(
                 self.model,
@@ -159,28 +180,25 @@ class _Run:
                 evaluate=self._validate,
                 log=lambda progress, loss: self._log(progress, "train", {"loss": loss}),
                 checkpoint=self._between_steps,
+                ranks=self.ranks,
             )
             self._save(progress)
             began = progress.elapsed()
             tests = {} if progress.diverged else self._test(progress)
             progress.evaluation_seconds += progress.elapsed() - began
             record = self._record(progress, tests)
-            self.tracker.summarise(record["metrics"])
+            self.journal.summarise(record["metrics"])
         return record
 
     @contextmanager
     def _open(self, state: dict[str, Any] | None) -> Iterator[Progress]:
         """The run's files, tracker and console, open; what it had done, restored; an interrupt leaves a checkpoint."""
-        every = self.config.train.checkpoint_seconds
-        self.saver = checkpoint.Checkpointer(self.directory.checkpoint, every=every)
-        self.metrics = runs.MetricsFile(self.directory, size=0 if state is None else state["metrics_size"])
-        self.counter = runs.StepCounter(self.directory)
+        self.saver = checkpoint.Checkpointer(self.directory.checkpoint, every=self.config.train.checkpoint_seconds)
         if state is not None:
             self.trained.restore(state)
-        name = self.directory.path.name
-        with self._tracker(name) as self.tracker, self._workers() as self.workers:
+        with self._journal(state) as self.journal, self._workers() as self.workers:
             progress = Progress() if state is None else Progress.from_state(state["progress"])
-            self.console.started(name, self.steps, self.groups, resumed_at=progress.step)
+            self.console.started(self.directory.path.name, self.steps, self.groups, resumed_at=progress.step)
             try:
                 yield progress
             except Interrupted:
@@ -189,18 +207,19 @@ class _Run:
                 raise
             finally:
                 self.console.close()
-                self.metrics.close()
-                self.counter.close()
 
-    def _tracker(self, name: str) -> Tracker:
+    def _journal(self, state: dict[str, Any] | None) -> AbstractContextManager[Journal]:
+        if not self.ranks.leads:
+            return nullcontext(Journal())
         config = asdict(self.config)
-        settings = {**config["tracker"], "kind": self.config.tracker.name, "name": name}
-        return open_tracker(**settings, run_id=self.directory.hash, config=config, directory=Path(self.config.store))
+        settings = {**config["tracker"], "kind": self.config.tracker.name, "name": self.directory.path.name}
+        tracker = open_tracker(**settings, run_id=self.directory.hash, config=config, directory=Path(self.config.store))
+        return open_journal(self.directory, tracker, size=0 if state is None else state["metrics_size"])
 
     def _workers(self) -> Workers:
-        """A worker a thread on a CPU; one where dropout would draw from one generator in nobody's order."""
+        """A worker a thread on a CPU; one for a rank, and where dropout draws from one generator in nobody's order."""
         draws = self.config.model.dropout > 0 or self.config.lora.dropout > 0
-        return Workers(1 if draws or self.planned.device.type != "cpu" else self.threads)
+        return Workers(1 if draws or self.ranks.count > 1 or self.planned.device.type != "cpu" else self.threads)
 
     def _evaluation_due(self, step: int) -> bool:
         if step == 0:
@@ -208,7 +227,7 @@ class _Run:
         return step % self.evaluate_every == 0 or step == self.steps
 
     def _fetch(self, step: int) -> tuple[dict[str, Tensor], int]:
-        self.counter.add()
+        self.journal.step()
         indices = self.order.batch(step)
         return self._batch("train", indices), int(self.splits["train"].lengths[indices].sum())
 
@@ -221,15 +240,20 @@ class _Run:
             return torch.nn.functional.mse_loss(logits.squeeze(-1), labels.float())
         return torch.nn.functional.cross_entropy(logits, labels)
 
+    def _alive(self) -> None:
+        self.ranks.agree(self.interrupts)
+        self.console.alive()
+
     def _between_steps(self, progress: Progress) -> None:
-        self.interrupts.check()
-        if self.saver.due():
+        if self.ranks.agree(self.interrupts, due=self.saver.due()):
             self._save(progress)
         self.console.step(progress.step)
 
     def _save(self, progress: Progress) -> None:
-        metrics_size = self.metrics.sync()
-        self.saver.save({"progress": progress.to_state(), "metrics_size": metrics_size, **self.trained.capture()})
+        state = self.trained.capture()
+        if self.ranks.leads:
+            seen = self.journal.sync()
+            self.saver.save({"progress": progress.to_state(), "metrics_size": seen, **state})
 
     def _log(self, progress: Progress, split: str, values: dict[str, float | None]) -> None:
         rates = {role: group["lr"] for group in self.trained.optimizer.param_groups for role in group["roles"]}
@@ -241,8 +265,7 @@ class _Run:
             "lr_B": rates.get("B"),
             "seconds": round(progress.elapsed(), 3),
         }
-        self.metrics.append(line)
-        self.tracker.log(line)
+        self.journal.line(line)
         self.console.line(line)
 
     def _predict(self, split: str) -> Logits:
@@ -253,8 +276,9 @@ class _Run:
             order,
             lambda at: self._batch(split, at),
             rows=len(rows),
-            check=self.interrupts.check,
+            check=self._alive,
             workers=self.workers,
+            ranks=self.ranks,
         )
 
     def _scores(self, split: str, logits: Logits) -> dict[str, float | None]:
@@ -274,9 +298,10 @@ class _Run:
 
     def _test(self, progress: Progress) -> dict[str, Any]:
         """Scores of every test split at the last and the best validation step; writes adapter and predictions."""
-        interchange.save_peft(
-            self.model, self.directory.adapter, head=self.backbone.head, base_model=self.planned.source.origin
-        )
+        if self.ranks.leads:
+            interchange.save_peft(
+                self.model, self.directory.adapter, head=self.backbone.head, base_model=self.planned.source.origin
+            )
         assert progress.best is not None and self.trained.best is not None, "the last step is always evaluated"
         names = [split for split in self.splits if split.startswith("test")]
         steps = {"last": progress.step, "best": progress.best["step"]}
@@ -286,21 +311,16 @@ class _Run:
         else:
             with self.trained.at_best():  # an interrupt in here checkpoints the last step's weights
                 logits["best"] = {split: self._predict(split) for split in names}
-        write_predictions(self.directory.predictions, logits, self.splits)
+        if self.ranks.leads:
+            write_predictions(self.directory.predictions, logits, self.splits)
         return {
             split: {at: {"step": steps[at], **self._scores(split, logits[at][split])} for at in ("best", "last")}
             for split in names
         }
 
     def _record(self, progress: Progress, tests: dict[str, Any]) -> dict[str, Any]:
-        seconds = progress.elapsed()
-        training = seconds - progress.evaluation_seconds
         head = [p for name in self.backbone.head for p in self.model.get_submodule(name).parameters()]
-        parameters = {
-            "total": list(self.model.parameters()),
-            "trainable": list(self.trained.weights.values()),
-            "head": head,
-        }
+        parameters = {"total": self.model.parameters(), "trainable": self.trained.weights.values(), "head": head}
         validation = {"best": progress.best, "last": progress.last}
         return {
             "status": "diverged" if progress.diverged else "success",
@@ -310,18 +330,14 @@ class _Run:
             "groups": self.groups,
             "parameters": {name: sum(p.numel() for p in some) for name, some in parameters.items()},
             "timing": {
-                "seconds": seconds,
-                "training_seconds": training,
-                "evaluation_seconds": progress.evaluation_seconds,
+                **progress.timing(),
                 "set_up_seconds": self.set_up_seconds,
-                "steps_per_second": progress.step / training,
-                "tokens_per_second": progress.tokens / training,
-                "tokens": progress.tokens,
-                "steps_executed": self.counter.count,
+                "steps_executed": self.journal.executed,
             },
             "memory": device.memory_peak(self.planned.device),
             "device": device.describe(self.planned.device),
             "threads": self.threads,
+            "ranks": self.ranks.count,
             "rows": {split: len(rows) for split, rows in self.splits.items()},
         }
 

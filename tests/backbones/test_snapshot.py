@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+from loralab.backbones import source
 from loralab.backbones.hub import snapshot
 from loralab.backbones.source import Source, locate
 from loralab.errors import UserError
@@ -151,6 +152,7 @@ def fill(cache: Path, checkpoint: Path, revision: str = "main", commit: str = CO
 
 
 def find(revision: str = "main", hub: str = MODEL) -> Source:
+    source._snapshot.cache_clear()  # each look is that of a new process
     return locate(
         "mine", package=None, hub=hub, revision=revision, path=None, cache=Path(constants.HF_HUB_CACHE).parent
     )

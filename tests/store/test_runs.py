@@ -12,6 +12,8 @@ import pytest
 from loralab.errors import UserError
 from loralab.store.runs import MetricsFile, RunDirectory, StepCounter, directory_of, find, run_hash
 
+RECORD = {"metrics": None, "started": 0.0, "ended": 1.0}
+
 
 def directory(store: Path, name: str = "tiny-x-0123456789") -> RunDirectory:
     found = RunDirectory(store / "runs" / name)
@@ -53,22 +55,53 @@ def test_a_held_run_is_refused_in_one_line_and_free_once_its_holder_is_killed(tm
     holder.join()
 
 
+def _probe(run: RunDirectory, begun: object) -> None:
+    while True:
+        run.held()
+        begun.set()  # type: ignore[attr-defined]
+
+
+def test_who_only_looks_whether_a_run_is_held_keeps_nobody_from_it(tmp_path: Path) -> None:
+    run = directory(tmp_path)
+    context = multiprocessing.get_context("fork")
+    begun = context.Event()
+    prober = context.Process(target=_probe, args=(run, begun))
+    prober.start()
+    assert begun.wait(10)
+    try:
+        for _ in range(200):
+            with run.hold(wait=False):
+                pass
+    finally:
+        prober.kill()
+        prober.join()
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{}", '{"status": "success"}', '{"status": '])
+def test_a_record_that_is_none_is_told_as_damaged(text: str, tmp_path: Path) -> None:
+    run = directory(tmp_path)
+    (run.path / "record.json").write_text(text)
+    for look in (run.record, run.finished):
+        with pytest.raises(UserError, match=r"record.json is damaged \(.*\); remove it"):
+            look()
+
+
 def test_only_success_and_divergence_are_final(tmp_path: Path) -> None:
     run = directory(tmp_path)
     assert run.record() is None
     for status, final in (("failed", False), ("success", True), ("diverged", True)):
-        run.finish({"status": status})
+        run.finish(RECORD | {"status": status})
         assert (run.finished() is not None) == final
-        assert run.record() == {"status": status}
+        assert run.record() == RECORD | {"status": status}
 
 
 def test_finishing_removes_what_only_a_running_run_needs(tmp_path: Path) -> None:
     run = directory(tmp_path)
     run.checkpoint.mkdir()
     StepCounter(run).close()
-    run.finish({"status": "failed"})
+    run.finish(RECORD | {"status": "failed"})
     assert run.checkpoint.exists()
-    run.finish({"status": "success"})
+    run.finish(RECORD | {"status": "success"})
     assert sorted(p.name for p in run.path.iterdir()) == ["config.yaml", "record.json"]
 
 

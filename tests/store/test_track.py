@@ -1,5 +1,6 @@
 """Trackers: a real offline W&B run holds what it was told, a broken one ends nothing, and none writes nothing."""
 
+import contextlib
 import json
 import struct
 import time
@@ -19,21 +20,21 @@ def tracker(directory: Path, **settings: Any) -> Tracker:
     return open_tracker(**{**given, **settings}, directory=directory)
 
 
-def records(directory: Path) -> list[Any]:
+def records(directory: Path, run_id: str = "*") -> list[Any]:
     """What the finished run's file holds; W&B's own process may still be writing it when `finish` returns."""
     for _ in range(200):
-        found = _records(directory)
+        found = _records(directory, run_id)
         if found and found[-1].WhichOneof("record_type") == "exit":
             break
         time.sleep(0.05)
     return found
 
 
-def _records(directory: Path) -> list[Any]:
+def _records(directory: Path, run_id: str) -> list[Any]:
     """A .wandb file is LevelDB's log format: blocks of 32 KiB; a header of crc, length and type a chunk."""
     from wandb.proto import wandb_internal_pb2
 
-    (path,) = directory.glob("wandb/offline-run-*/*.wandb")
+    (path,) = directory.glob(f"wandb/offline-run-*-{run_id}/*.wandb")
     data, at, found, whole = path.read_bytes(), 7, [], b""
     while at + 7 <= len(data):
         if 32768 - at % 32768 < 7:
@@ -71,6 +72,23 @@ def test_it_is_finished_also_after_an_exception(tmp_path: Path) -> None:
         raise KeyError
     (end,) = [r.exit for r in records(tmp_path) if r.WhichOneof("record_type") == "exit"]
     assert end.exit_code == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")
+def test_runs_of_one_process_never_merge_also_where_one_of_them_raised(tmp_path: Path) -> None:
+    for number in range(3):
+        with contextlib.suppress(KeyError), tracker(tmp_path, run_id=f"run{number}") as opened:
+            opened.log({**LINE, "values": {"loss": float(number)}})
+            if number == 1:
+                raise KeyError
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 3
+    for number in range(3):
+        kept = records(tmp_path, f"run{number}")
+        (run,) = [r.run for r in kept if r.WhichOneof("record_type") == "run"]
+        assert (run.run_id, run.run_group) == (f"run{number}", "study")
+        (history,) = [r.history for r in kept if r.WhichOneof("record_type") == "history"]
+        told = {(i.key or ".".join(i.nested_key)): json.loads(i.value_json) for i in history.item}
+        assert told["train/loss"] == number
 
 
 def test_a_tracker_that_cannot_start_is_one_warning_and_the_run_goes_on(

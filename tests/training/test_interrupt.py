@@ -34,3 +34,29 @@ def test_a_second_signal_acts_at_once() -> None:
     with pytest.raises(KeyboardInterrupt), Interrupts():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_in_a_job_of_submitits_the_signal_to_requeue_is_passed_on_once_the_run_has_stopped() -> None:
+    told: list[int] = []
+
+    def handler(number: int, _: object) -> None:
+        told.append(number)
+
+    handler.__module__ = "submitit.core.job_environment"
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    try:
+        with pytest.raises(Interrupted), Interrupts() as interrupts:
+            for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGUSR2):
+                os.kill(os.getpid(), number)
+            assert told == [signal.SIGTERM]  # submitit's own to ignore
+            interrupts.check()
+        assert told == [signal.SIGTERM, signal.SIGUSR2]
+    finally:
+        for number, handle in before.items():
+            signal.signal(number, handle)
+
+
+def test_elsewhere_the_signal_to_requeue_is_left_alone() -> None:
+    before = signal.getsignal(signal.SIGUSR2)
+    with Interrupts():
+        assert signal.getsignal(signal.SIGUSR2) is before

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 
 from loralab.backbones import tiny
+from loralab.backbones.attention import use_fp32_softmax
 from loralab.backbones.checkpoint import read_json
+from loralab.backbones.first_token import narrow_last_layer
 from loralab.backbones.head import head_of, prepare_head
 from loralab.backbones.roles import KNOWN_FAMILIES, LinearMap, linear_maps
 from loralab.backbones.source import Source
@@ -57,9 +59,9 @@ def load(
 
     The new part of the head depends on `seed` alone: equal bytes whatever `dtype`, `device` and the state
     of the global RNG, which is left as it was. `dropout` replaces every dropout probability of the config.
-    `attention` auto is eager on a CPU (where SDPA's backward is slow) and SDPA elsewhere,
-    if the family has it. `class_names`
-    become id2label. In fp16, T5 keeps the maps that overflow in fp32.
+    `attention` auto is eager on a CPU (where SDPA's backward is slow) and SDPA elsewhere, if the family has it; eager
+    has its softmax in fp32 there. Where the head reads the first position alone, the last layer computes that one
+    alone. `class_names` become id2label. In fp16, T5 keeps the maps that overflow in fp32.
     Raises UserError for weights that are incomplete, damaged or unsafe.
     """
     device = torch.device(device)
@@ -72,6 +74,9 @@ def load(
         head = head_of(model, absent, source)
         model.requires_grad_(False)
         prepare_head(model, head, absent, seed)
+        narrow_last_layer(model)
+        if implementation == "eager" and device.type == "cpu" and dtype != torch.float32:
+            use_fp32_softmax(model)
     model.eval().to(device)
     maps = linear_maps(model) if source.family in KNOWN_FAMILIES else ()
     return Backbone(model, tokenizer, maps, head, source)

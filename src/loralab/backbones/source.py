@@ -3,6 +3,7 @@
 The run's identity is computed from this, so that asking for a finished run loads nothing.
 """
 
+import functools
 import importlib.util
 import os
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class Source:
 
 
 def locate(
-    name: str, *, package: str | None, hub: str | None, revision: str | None, path: str | None, cache: Path
+    name: str, *, package: str | None, hub: str | None, revision: str | None, path: str | None, cache: Path | None
 ) -> Source:
     """Finds the backbone: `path` wins, then `package` ("importable/folder"), then `hub` at `revision`; or tiny.
 
@@ -57,9 +58,7 @@ def locate(
         checkpoint = inspect(directory, "model.package")
         return _of_files(name, checkpoint, origin=str(directory), key="model.package", cache=cache)
     if hub is not None:
-        from loralab.backbones.hub import snapshot
-
-        directory, commit = snapshot(name, hub, revision if revision is not None else "main")
+        directory, commit = _snapshot(name, hub, revision if revision is not None else "main")
         checkpoint = inspect(directory, "model.hub")
         return _source(name, checkpoint, origin=hub, identity=commit, key="model.hub")
     if name == "tiny":
@@ -68,7 +67,14 @@ def locate(
     raise UserError(f"model: {name!r} names no weights; set one of model.path, model.package and model.hub")
 
 
-def _of_files(name: str, checkpoint: Checkpoint, *, origin: str, key: str, cache: Path) -> Source:
+@functools.cache  # one answer a process: a sweep's jobs are planned by the hundred, and a branch may move meanwhile
+def _snapshot(name: str, hub: str, revision: str) -> tuple[Path, str]:
+    from loralab.backbones.hub import snapshot
+
+    return snapshot(name, hub, revision)
+
+
+def _of_files(name: str, checkpoint: Checkpoint, *, origin: str, key: str, cache: Path | None) -> Source:
     identity = fingerprint(checkpoint.files, cache=cache)
     return _source(name, checkpoint, origin=origin, identity=identity, key=key)
 

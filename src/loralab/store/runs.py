@@ -21,6 +21,8 @@ from loralab.files import remove_temporaries, write_json, write_text
 
 __all__ = ["FINAL", "MetricsFile", "RunDirectory", "StepCounter", "directory_of", "find", "run_hash"]
 
+# Who looks whether a run is held takes its lock for less than this; a lock that is taken for longer is a run's.
+PROBE_SECONDS = 0.2
 FINAL = ("success", "diverged")
 """The statuses that are never tried again."""
 
@@ -57,9 +59,11 @@ class RunDirectory:
         """The record, or None where the run never came to an end."""
         try:
             record: dict[str, Any] = json.loads((self.path / "record.json").read_text())
+            if not {"status", "metrics", "started", "ended"} <= record.keys():
+                raise ValueError("it is no run's")
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, AttributeError) as error:
             raise UserError(
                 f"{self.path / 'record.json'} is damaged ({error}); remove it, and the same command trains the run "
                 "again"
@@ -78,13 +82,11 @@ class RunDirectory:
         Waits for another holder, calling `check`, which may raise, every half second; or raises UserError at once
         unless `wait`. The lock's file stays: to remove it would let two processes hold two files of one name.
         """
-        locks = self.path.parent.parent / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"{self.hash}.lock")
+        lock = self._lock()
         try:
             while True:
                 with contextlib.suppress(Timeout) if wait else contextlib.nullcontext():
-                    lock.acquire(timeout=0.5 if wait else 0)
+                    lock.acquire(timeout=0.5 if wait else PROBE_SECONDS, poll_interval=0.02)
                     break
                 check()
         except Timeout:
@@ -97,13 +99,22 @@ class RunDirectory:
         finally:
             lock.release()
 
+    def _lock(self) -> FileLock:
+        locks = self.path.parent.parent / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        return FileLock(locks / f"{self.hash}.lock")
+
     def held(self) -> bool:
         """Whether a live process works on the run now."""
         try:
-            with self.hold(wait=False):
-                return False
-        except UserError:
+            lock = self._lock()
+            lock.acquire(timeout=0)
+        except Timeout:
             return True
+        except PermissionError:  # a store that may only be read: nobody works on it from here
+            return False
+        lock.release()
+        return False
 
     def finish(self, record: dict[str, Any]) -> None:
         """Writes the record, which ends the run, then removes what only a running run needs."""

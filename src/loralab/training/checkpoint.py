@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from loralab.errors import UserError
 from loralab.files import atomic_path
+from loralab.training.ranks import ALONE, Ranks
 
 __all__ = ["Checkpointer", "Trained", "load"]
 
@@ -67,6 +68,13 @@ class Trained:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     best: dict[str, Tensor] | None = None
+    ranks: Ranks = ALONE
+
+    def begin(self, seed: int) -> None:
+        """Rank 0's weights on every rank (two machines may draw differently), and generators seeded for each."""
+        if self.ranks.count > 1:
+            self.put(self.ranks.of_first(self._copied()))
+        torch.manual_seed(self.ranks.seed(seed))
 
     def keep_best(self) -> None:
         """Copies the weights as they are, on the host."""
@@ -93,22 +101,26 @@ class Trained:
                 parameter.copy_(weights[name])
 
     def capture(self) -> dict[str, Any]:
-        """The state as tensors and plain values, to be saved before the next step."""
+        """The state as tensors and plain values, to be saved before the next step; every rank's, on every rank."""
+        first, *others = self.ranks.of_all(random_state())
         return {
             "weights": {name: parameter.detach() for name, parameter in self.weights.items()},
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "random": random_state(),
+            "random": first,
+            "random_of_other_ranks": others,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Puts back what `capture` gave."""
+        """Puts back what `capture` gave; a rank that was not there then keeps the generators that it has."""
         self.put(state["weights"])
         self.best = state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        restore_random_state(state["random"])
+        states = [state["random"], *state.get("random_of_other_ranks", ())]
+        if self.ranks.index < len(states):
+            restore_random_state(states[self.ranks.index])
 
 
 class Checkpointer:

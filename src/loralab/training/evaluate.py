@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from loralab.training.ranks import ALONE, Ranks
 from loralab.training.workers import Workers
 
 __all__ = ["forward", "predict"]
@@ -28,11 +29,13 @@ def predict(
     rows: int,
     check: Callable[[], Any],
     workers: Workers,
+    ranks: Ranks = ALONE,
 ) -> NDArray[np.float32]:
     """Logits (rows, classes) of every example, with dropout off; `check` is called before each batch and may raise.
 
     order: the indices of each batch, every example once; fetch: indices -> the batch on the model's device; workers:
-    who predict the batches.
+    who predict the batches. Of several ranks each predicts every n-th batch, in step with the others (all call `check`
+    equally often, so that it may be a word among them), and all get all logits; each is then its only worker.
     """
 
     def of_batch(indices: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -43,14 +46,18 @@ def predict(
 
     was_training = model.training
     model.eval()
-    out: NDArray[np.float32] | None = None
     batches = list(order)
+    assert batches, "nothing to predict"
+    mine = batches[ranks.index :: ranks.count]
+    assert ranks.count == 1 or workers.count == 1, "threads would speak to other ranks in nobody's order"
     try:
-        for indices, logits in zip(batches, workers.map(of_batch, batches), strict=True):
-            if out is None:
-                out = np.empty((rows, logits.shape[1]), dtype=np.float32)
-            out[indices] = logits
+        found = list(zip(mine, workers.map(of_batch, mine), strict=True))
+        if len(mine) < -(-len(batches) // ranks.count):
+            check()
     finally:
         model.train(was_training)
-    assert out is not None, "nothing to predict"
+    every = [pair for part in ranks.of_all(found) for pair in part]
+    out = np.empty((rows, every[0][1].shape[1]), dtype=np.float32)
+    for indices, logits in every:
+        out[indices] = logits
     return out

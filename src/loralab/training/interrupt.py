@@ -1,10 +1,15 @@
-"""SIGINT and SIGTERM become a flag that a run looks at where it can stop: between two steps, or two batches."""
+"""Signals become a flag that a run looks at where it can stop: between two steps, or two batches."""
 
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Any
 
 __all__ = ["Interrupted", "Interrupts"]
+
+STOP = (signal.SIGINT, signal.SIGTERM)
+# With which submitit is told that its time or its machine is taken away; it then puts the job back into the queue.
+REQUEUE = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 
 class Interrupted(BaseException):
@@ -12,30 +17,37 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.status = 128 + number
+        self.number, self.status = number, 128 + number
 
 
 class Interrupts:
-    """Within this context the first signal is noted, and a second one of the same kind acts as it always did.
+    """Within this context the first SIGINT or SIGTERM is noted, and a second one of the kind acts as it always did.
 
-    Outside the main thread, where Python takes no handlers, it notes nothing.
+    In a job of submitit SIGUSR2 is noted, and passed on once the run has stopped. SIGTERM stays submitit's there, which
+    ignores it: SLURM requeues a job that it preempts only where the job is still there at the end of its grace time.
+    Outside the main thread, where Python takes no handlers, nothing is noted.
     """
 
     def __init__(self) -> None:
         self.noted: int | None = None
-        self.before: dict[int, object] = {}
+        self.before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            noted = [n for n in STOP if not _is_submitits(n)] + [n for n in REQUEUE if _is_submitits(n)]
+            self.before = {number: signal.signal(number, self._note) for number in noted}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # typeshed cannot tell that what signal.signal gave back is what it takes
+        requeue = None
+        if isinstance(error, Interrupted) and error.number in REQUEUE:
+            requeue = self.before.pop(error.number, None)
         for number, handler in self.before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
+        if requeue is not None:
+            requeue(self.noted, None)  # a further signal meanwhile is noted, for submitit bears none
 
     def check(self) -> None:
         """Raises Interrupted once a signal was noted."""
@@ -44,4 +56,10 @@ class Interrupts:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.noted = number
-        signal.signal(number, self.before[number])  # type: ignore[arg-type]
+        if number in STOP:
+            signal.signal(number, self.before[number])
+
+
+def _is_submitits(number: int) -> bool:
+    """Whether the signal's handler is submitit's."""
+    return str(getattr(signal.getsignal(number), "__module__", None)).startswith("submitit.")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from loralab.training.gradient import backward
+from loralab.training.ranks import ALONE, Ranks
 from loralab.training.workers import Workers
 
 __all__ = ["Progress", "train"]
@@ -43,6 +44,19 @@ class Progress:
     def elapsed(self) -> float:
         """Seconds of this run over all the processes that worked on it."""
         return self.seconds + time.monotonic() - self.started
+
+    def timing(self) -> dict[str, float]:
+        """Seconds and rates up to now; the rates are over training alone."""
+        seconds = self.elapsed()
+        training = seconds - self.evaluation_seconds
+        return {
+            "seconds": seconds,
+            "training_seconds": training,
+            "evaluation_seconds": self.evaluation_seconds,
+            "steps_per_second": self.step / training,
+            "tokens_per_second": self.tokens / training,
+            "tokens": self.tokens,
+        }
 
     def to_state(self) -> dict[str, Any]:
         """Plain values, with the clock stopped at now."""
@@ -73,12 +87,13 @@ def train(
     evaluate: Callable[[Progress], None],
     log: Callable[[Progress, float], None],
     checkpoint: Callable[[Progress], None],
+    ranks: Ranks = ALONE,
 ) -> None:
     """Trains from `progress.step` to `steps`, or until the loss is not finite or explodes (`progress.diverged`).
 
     fetch: step -> its batch and the number of its real tokens; factor: step -> the factor on each group's `peak_lr`;
     log: called with the mean loss of every `log_every` steps; checkpoint: called between any two steps, when `progress`
-    is consistent; it may raise.
+    is consistent; it may raise; ranks: the processes that share each batch.
     """
     params = [p for group in optimizer.param_groups for p in group["params"]]
     model.train()
@@ -95,7 +110,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor(progress.step)
         batch, tokens = fetch(progress.step)
-        loss = backward(model, batch, loss_of=loss_of, scaler=scaler, parameters=params, workers=workers)
+        loss = backward(model, batch, loss_of=loss_of, scaler=scaler, parameters=params, workers=workers, ranks=ranks)
         if clip is not None:
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(params, clip)

@@ -1,0 +1,80 @@
+"""What we change in a backbone's forward on a CPU, against the stock model: a step's gradient, and evaluation.
+
+    python benchmarks/attention.py         MiniLM with LoRA on q and v, every fifth batch of an epoch; a minute
+
+One thread; overrides of the config may follow (task=trec). The ways take turns on every batch; each figure is the mean
+over the batches of the least CPU time of three.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from torch.nn.functional import cross_entropy
+
+from loralab import entry, tasks
+from loralab.backbones.attention import use_fp32_softmax
+from loralab.backbones.first_token import narrow_last_layer
+from loralab.build import adapted_backbone, read_task
+from loralab.config import from_hydra
+from loralab.plan import plan
+from loralab.training.batches import Order, by_length
+from loralab.training.evaluate import forward
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+assert entry, "registers the schema"
+
+
+def stock(model: Any) -> None:
+    """The model as transformers makes it, with eager attention."""
+    vars(model.base_model.encoder.layer[-1]).pop("forward", None)
+    model.set_attn_implementation("eager")
+
+
+WAYS: dict[str, tuple[Callable[[Any], None], ...]] = {
+    "stock": (stock,),
+    "softmax in fp32": (stock, use_fp32_softmax),
+    "last layer narrowed": (stock, narrow_last_layer),
+    "both": (stock, use_fp32_softmax, narrow_last_layer),
+}
+
+
+def main() -> None:
+    """Measures and prints."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as store, initialize_config_dir(str(CONF), version_base="1.3"):
+        planned = plan(from_hydra(compose("config", [f"store={store}", "train.device=cpu", *sys.argv[1:]])))
+        task = read_task(planned)
+        backbone = adapted_backbone(planned, task)
+        splits = tasks.tokenise(task, backbone.tokenizer, tokenizer_identity="any", max_length=128, cache=Path(store))
+    model: Any = backbone.model
+    order = Order(splits["train"].lengths, batch_size=32, seed=0, bucketing=True)
+    training = [order.batch(step) for step in range(0, order.per_epoch, 5)]
+    evaluation = by_length(splits["validation"].lengths, batch_size=64)[::5]
+    for split, batches in {"train": training, "validation": evaluation}.items():
+        spent = dict.fromkeys(WAYS, 0.0)
+        for indices in batches:
+            batch = tasks.collate(splits[split], indices, pad_id=model.config.pad_token_id)
+            least = dict.fromkeys(WAYS, float("inf"))
+            for _ in range(3):
+                for way, changes in WAYS.items():
+                    for change in changes:
+                        change(model)
+                    start = time.process_time()
+                    with torch.inference_mode(split != "train"):
+                        loss = cross_entropy(forward(model, batch), batch["labels"])
+                        if split == "train":
+                            loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
+                    least[way] = min(least[way], time.process_time() - start)
+            spent = {way: spent[way] + 1e3 * least[way] / len(batches) for way in WAYS}
+        for way, figure in spent.items():
+            print(f"{split:<12}{way:<22}{figure:7.1f} ms a batch, {spent['stock'] / figure:5.2f}x")
+
+
+if __name__ == "__main__":
+    main()

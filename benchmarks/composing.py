@@ -1,0 +1,18 @@
+"""`train.py` without its run: Hydra composes every job of a multirun and calls a function that does nothing.
+
+python benchmarks/composing.py -m hydra/launcher=basic hydra/sweeper=basic seed=0,1,2
+"""
+
+import hydra
+from omegaconf import DictConfig
+
+from loralab import entry
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+def main(_: DictConfig) -> None:
+    """Nothing."""
+
+
+if __name__ == "__main__":
+    entry.launch(main)

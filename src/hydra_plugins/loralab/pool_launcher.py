@@ -1,0 +1,130 @@
+"""hydra/launcher=pool: a bounded pool of warm workers, which loses no run. The engine is in loralab.sweep."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from loralab.sweep.engine import Outcome
+    from loralab.sweep.pool import Pool
+
+__all__ = ["PoolLauncher"]
+
+
+@dataclass
+class PoolConf:
+    """hydra.launcher"""
+
+    _target_: str = "hydra_plugins.loralab.pool_launcher.PoolLauncher"
+    slots: int | None = None  # runs at once; null: one a GPU, or as many as there are cores for
+    slots_per_gpu: int = 1
+    timeout: float | None = 1800  # seconds without a sign of life (a step, a batch) until a run counts as hung
+    on_error: str = "continue"  # continue | stop: what the other runs do when one has failed
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="pool", node=PoolConf, provider="loralab")
+
+
+class PoolLauncher(Launcher):
+    """Trains the jobs that are not done, as many at once as the machine has room for."""
+
+    def __init__(self, slots: int | None, slots_per_gpu: int, timeout: float | None, on_error: str) -> None:
+        self.slots, self.slots_per_gpu, self.timeout, self.on_error = slots, slots_per_gpu, timeout, on_error
+        self.pool: Pool | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before `launch`."""
+        self.context, self.task_function, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Every job's return, in their order. Raises Interrupted once the runs have their checkpoints."""
+        from loralab.book import RunBook
+        from loralab.compose import Composer
+        from loralab.sweep.board import Board
+        from loralab.sweep.engine import Engine
+        from loralab.training.interrupt import Interrupted, Interrupts
+
+        self._check()
+        setup_globals()
+        book = RunBook(Composer(self.context.config_loader, self.config), job_overrides, first=initial_job_idx)
+        found = {key: book.done(key) for key in dict.fromkeys(book.keys)}
+        outcomes = {key: outcome for key, outcome in found.items() if outcome is not None}
+        jobs = book.jobs([key for key, outcome in found.items() if outcome is None])
+        if jobs and self.pool is None:
+            self.pool = self._pool()
+        places = len(self.pool.slots) if self.pool is not None else 0
+        before = Counter(outcome.status for outcome in outcomes.values())
+        with Interrupts() as interrupts, Board(jobs, places, before) as board:
+            if self.pool is not None:
+                engine = Engine(
+                    jobs, pool=self.pool, book=book, screen=board,
+                    interrupted=lambda: interrupts.noted is not None, stop_on_error=self.on_error == "stop",
+                )  # fmt: skip
+                outcomes |= engine.run()
+        board.conclude({key: book.title(key) for key in outcomes}, outcomes)
+        if interrupts.noted is not None:
+            raise Interrupted(interrupts.noted)
+        return [
+            self._returned(outcomes[key], overrides) for key, overrides in zip(book.keys, job_overrides, strict=True)
+        ]
+
+    def _check(self) -> None:
+        from loralab.config import one_of, within
+
+        one_of("hydra.launcher.on_error", self.on_error, ("continue", "stop"))
+        within("hydra.launcher.slots_per_gpu", self.slots_per_gpu, at_least=1)
+        if self.slots is not None:
+            within("hydra.launcher.slots", self.slots, at_least=1)
+        if self.timeout is not None:
+            within("hydra.launcher.timeout", self.timeout, above=0)
+
+    def _pool(self) -> "Pool":
+        import atexit
+
+        from loralab.errors import UserError
+        from loralab.reporter import Shared, prepare
+        from loralab.slots import slots
+        from loralab.sweep.pool import Pool
+
+        train = self.config.train
+        places = slots(device=train.device, threads=train.threads, count=self.slots, per_gpu=self.slots_per_gpu)
+        function = self.task_function
+        if "<locals>" in function.__qualname__:
+            raise UserError(
+                f"hydra/launcher: pool's workers import the task function, and {function.__qualname__} cannot be; "
+                "move it to the top of its module, or use hydra/launcher=basic"
+            )
+        shared = Shared(self.context, self.config.hydra.job.name, function.__module__, function.__qualname__)
+        pool = Pool(places, prepare, shared, timeout=self.timeout)
+        atexit.register(pool.close)
+        return pool
+
+    def _returned(self, outcome: "Outcome", overrides: Sequence[str]) -> JobReturn:
+        job = RunReturn(overrides=filter_overrides(overrides), task_name=self.config.hydra.job.name)
+        job.status = JobStatus.COMPLETED if outcome.status in ("success", "diverged") else JobStatus.FAILED
+        job._return_value = outcome.value
+        return job
+
+
+class RunReturn(JobReturn):
+    """A job's return whose failure was told already: asked for its value, it raises, and prints nothing."""
+
+    @property
+    def return_value(self) -> Any:
+        """The primary metric of the best validation step; raises RunsFailed where the run failed."""
+        from loralab.errors import RunsFailed
+
+        if self.status != JobStatus.COMPLETED:
+            raise RunsFailed(f"run {' '.join(self.overrides or ())} failed")
+        return self._return_value
+
+    @return_value.setter
+    def return_value(self, value: Any) -> None:
+        self._return_value = value

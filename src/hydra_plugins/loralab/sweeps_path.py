@@ -1,0 +1,61 @@
+"""`+sweeps=X` is the file sweeps/X.yaml beside conf/, from whatever directory the command is given."""
+
+from pathlib import Path
+
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+__all__ = ["SweepsPath", "SweepsSource"]
+
+GROUP = "sweeps"
+FOLDER = Path(__file__).resolve().parents[3] / GROUP
+
+
+class SweepsSource(FileConfigSource):
+    """A folder of configs as the group `sweeps`, so that nothing else beside the folder is taken for configs."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "sweeps"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        if not self.is_config(config_path):
+            raise ConfigLoadError(f"Config not found : {config_path}")
+        return super().load_config(_inside(config_path))
+
+    def available(self) -> bool:
+        return Path(self.path).is_dir()
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path in ("", GROUP) or (_is_ours(config_path) and super().is_group(_inside(config_path)))
+
+    def is_config(self, config_path: str) -> bool:
+        return _is_ours(config_path) and super().is_config(_inside(config_path))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        if config_path == "":
+            return [GROUP] if results_filter in (None, ObjectType.GROUP) else []
+        found: list[str] = []
+        for entry in Path(self.path, _inside(config_path)).iterdir() if _is_ours(config_path) else ():
+            self._list_add_result(found, f"{config_path}/{entry.name}", entry.name, results_filter)
+        return sorted(set(found))
+
+
+class SweepsPath(SearchPathPlugin):
+    """Adds the folder to Hydra's search path."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra."""
+        if FOLDER.is_dir():
+            search_path.append(provider="loralab", path=f"{SweepsSource.scheme()}://{FOLDER}")
+
+
+def _is_ours(config_path: str) -> bool:
+    return config_path.split("/")[0] == GROUP
+
+
+def _inside(config_path: str) -> str:
+    return config_path.removeprefix(GROUP).lstrip("/")

@@ -1,0 +1,1 @@
+"""Sweeps: grids of runs (grid, select), and the pool of worker processes that trains them (pool, worker, board)."""

@@ -1,0 +1,191 @@
+"""Values on Hydra's command line: how a value is written, how an override is read, which values a sweep's text lists.
+
+Hydra's parser takes a tenth of a second to import, so it comes with the first override that is read.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
+
+from loralab.errors import UserError
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Override
+
+__all__ = ["expand_logspace", "listed", "name_of", "read", "settings", "values_of", "written"]
+
+# Text that needs no quotes, and text that would be read as something else than text without them.
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@+*?-]+")
+_WORDS = {"true", "false", "null"}
+# What is quoted is text; elsewhere logspace(...) is ours.
+_LOGSPACE = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\blogspace\(([^()]*)\)""")
+# Digits that a float of a range keeps: range(0.1,0.4,0.1) has 0.3, not 0.30000000000000004.
+_RANGE_DIGITS = 12
+
+
+def written(value: Any) -> str:
+    """The value as Hydra's command line reads it: floats in their shortest exact text, whole ones as integers.
+
+    Two values are one where their texts are: 1e-3 and 0.001, 16 and 16.0, but not 1 and true, nor 16 and '16' (what
+    would be read as something else than text is quoted).
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(written, value)) + "]"
+    if isinstance(value, Mapping):
+        from hydra._internal.grammar.utils import escape_special_characters  # a key cannot be quoted
+
+        return "{" + ",".join(f"{escape_special_characters(str(k))}:{written(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, float):
+        if value.is_integer() and abs(value) < 1e15:
+            return str(int(value))
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if not isinstance(value, str):
+        return str(value)
+    if _PLAIN.fullmatch(value) and value.lower() not in _WORDS and not _is_number(value):
+        return value
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(value, Quote.single).with_quotes()
+
+
+def expand_logspace(argument: str) -> str:
+    """`optim.lr=logspace(1e-4,1e-2,5)` -> `optim.lr=0.0001,0.000316,0.001,0.00316,0.01`; all else as it came.
+
+    logspace(start,stop,num): num values with a constant ratio. The ends are as given, and what lies between is rounded
+    to 3 significant digits, so that the same grid written in another way has the same runs.
+    """
+    key, equals, value = argument.partition("=")
+    if not equals or key.startswith("-"):
+        return argument
+    return f"{key}={_expanded(value, where=key.lstrip('+'))}"
+
+
+def listed(value: Any, key: str, where: str) -> list[Any]:
+    """The values that a sweep's file lists for a key: a YAML list, one value, or text as on the command line.
+
+    where: the place in the file, for errors.
+    """
+    if isinstance(value, Mapping):
+        raise UserError(
+            f"{where}: got a mapping; write dotted keys ({key}.KEY: [...]), or [{{...}}] for a value that is a mapping"
+        )
+    if isinstance(value, str):
+        from hydra.errors import HydraException
+
+        try:
+            override = _parser().parse_override(f"{key}={_expanded(value, where)}")
+        except HydraException as error:
+            raise UserError(
+                f"{where}: got {value!r}, which Hydra cannot read; write a YAML list, or text such as 0,1,2 or "
+                "range(3) or logspace(1e-4,1e-2,5)"
+            ) from error
+        return values_of(override, where)
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    return _some(values, where, got=value)
+
+
+@lru_cache(maxsize=10_000)
+def read(argument: str) -> "Override":
+    """One argument of the command line, by Hydra's own parser; OverrideParseException where it cannot be read."""
+    return _parser().parse_overrides([argument])[0]
+
+
+def name_of(override: "Override") -> str:
+    """Its key or group without + and ~: what an axis goes by."""
+    return override.get_key_element().lstrip("+~")
+
+
+def values_of(override: "Override", where: str) -> list[Any]:
+    """The values that an override lists, as plain Python; shuffle() is without effect, as runs have their own order."""
+    from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
+
+    value = override.value()
+    if not override.is_sweep_override():
+        return [value]
+    if override.is_interval_sweep():
+        raise UserError(
+            f"{where}: got {override.get_value_string()}, which lists no values; list them, or write "
+            "range(start,stop,step) or logspace(start,stop,num)"
+        )
+    found: list[Any]
+    if isinstance(value, ChoiceSweep):
+        found = [override._convert_value(each) for each in value.list]  # takes the quotes off; it has no public name
+    elif isinstance(value, RangeSweep):
+        if value.step == 0:
+            raise UserError(f"{where}: got {override.get_value_string()}, whose step is 0; give it another")
+        found = [float(f"{x:.{_RANGE_DIGITS}g}") if isinstance(x, float) else x for x in value.range()]
+    else:
+        found = _options(override, where)
+    return _some(found, where, got=override.get_value_string())
+
+
+def settings(job: Sequence[str]) -> dict[str, Any]:
+    """The values that a job's overrides give, by key without +; what it takes away (~key) is left out."""
+    overrides = [read(argument) for argument in job]
+    return {name_of(o): o.value() for o in overrides if not o.is_delete() and not o.is_sweep_override()}
+
+
+def _options(override: "Override", where: str) -> list[Any]:
+    """The options of a group that match glob(...), for which Hydra must be running."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    if not GlobalHydra.instance().is_initialized():
+        raise UserError(
+            f"{where}: got {override.get_value_string()}, which only a running Hydra can list; name the options"
+        )
+    override.config_loader = GlobalHydra.instance().config_loader()
+    return list(override.sweep_iterator())
+
+
+def _some(values: list[Any], where: str, *, got: Any) -> list[Any]:
+    if not values:
+        raise UserError(f"{where}: got {got}, which has no values; give it at least one")
+    return values
+
+
+def _expanded(text: str, where: str) -> str:
+    def one(found: re.Match[str]) -> str:
+        return found[0] if found[1] is None else ",".join(map(written, _logspace(found[1], where)))
+
+    return _LOGSPACE.sub(one, text)
+
+
+def _logspace(text: str, where: str) -> list[float]:
+    got = f"{where}: got logspace({text})"
+    try:
+        start, stop, num = text.split(",")
+        first, last, count = float(start), float(stop), int(num)
+    except ValueError:
+        raise UserError(f"{got}; it takes two bounds and a whole number of values, as logspace(1e-4,1e-2,5)") from None
+    if not (0 < first < math.inf and 0 < last < math.inf):
+        raise UserError(f"{got}; both bounds must be positive numbers")
+    if count < 1:
+        raise UserError(f"{got}; the number of values must be at least 1")
+    step = (math.log(last) - math.log(first)) / max(1, count - 1)
+    between = [float(f"{math.exp(math.log(first) + step * i):.3g}") for i in range(1, count - 1)]
+    values = [first, *between, last][:count]
+    if len(set(values)) < count:
+        raise UserError(f"{got}; these are not {count} different values of 3 significant digits; take fewer")
+    return values
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+@cache
+def _parser() -> "OverridesParser":
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create()

@@ -1,0 +1,173 @@
+"""Jobs for the pool's and the engine's tests; a worker imports them by name, as it does a run's."""
+
+import contextlib
+import os
+import signal
+import stat
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Tell = Callable[..., None]
+# What a library reads when it is imported, before any job.
+AT_IMPORT = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")}
+
+
+def prepare(shared: Any, tell: Tell) -> Callable[[Any], Any]:
+    """A worker's function: a job is (name of a function here, its argument)."""
+
+    def work(job: tuple[str, Any]) -> Any:
+        name, argument = job
+        return JOBS[name](argument, shared, tell)
+
+    return work
+
+
+def prepare_and_die(shared: Any, tell: Tell) -> Callable[[Any], Any]:
+    """Never gets ready."""
+    print("no room for the weights", flush=True)
+    os._exit(7)
+
+
+def _double(argument: Any, shared: Any, tell: Tell) -> Any:
+    return argument * 2
+
+
+def _shared(argument: Any, shared: Any, tell: Tell) -> Any:
+    return shared
+
+
+def _pid(argument: Any, shared: Any, tell: Tell) -> Any:
+    return os.getpid()
+
+
+def _environment(argument: Any, shared: Any, tell: Tell) -> Any:
+    return AT_IMPORT
+
+
+def _tell(argument: Any, shared: Any, tell: Tell) -> Any:
+    for message in argument:
+        tell(message)
+    return "told"
+
+
+def _alive(argument: Any, shared: Any, tell: Tell) -> Any:
+    """Works for so many seconds, with signs of life."""
+    end = time.monotonic() + argument
+    while time.monotonic() < end:
+        tell("alive")
+        time.sleep(0.05)
+    return "lived"
+
+
+def _raise(argument: Any, shared: Any, tell: Tell) -> Any:
+    raise RuntimeError(argument)
+
+
+def _leave(argument: Any, shared: Any, tell: Tell) -> Any:
+    print(argument)
+    os._exit(3)
+
+
+def _leave_once(argument: Any, shared: Any, tell: Tell) -> Any:
+    """Leaves without a word when the file is not there yet, and makes it."""
+    if not Path(argument).exists():
+        Path(argument).touch()
+        os._exit(3)
+    return "at last"
+
+
+def _print(argument: Any, shared: Any, tell: Tell) -> Any:
+    print(argument)
+    return None
+
+
+def _kill_myself(argument: Any, shared: Any, tell: Tell) -> Any:
+    print("last words", file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hang(argument: Any, shared: Any, tell: Tell) -> Any:
+    """Says that it lives, then no more."""
+    tell("hanging")
+    in_a_function_with_a_name(argument)
+
+
+def _announce(argument: Any, shared: Any, tell: Tell) -> Any:
+    """Says that it will be silent, is so for two seconds, says that it is back, then hangs."""
+    tell("silent from here", silence=argument)
+    time.sleep(2)
+    tell("back")
+    time.sleep(3600)
+
+
+def _leave_a_child(argument: Any, shared: Any, tell: Tell) -> Any:
+    """Dies, and leaves a child behind that has all its open files, or its sockets alone."""
+    child = os.fork()
+    if child == 0:
+        for handle in () if argument == "all" else range(3, 256):
+            with contextlib.suppress(OSError):
+                if not stat.S_ISSOCK(os.fstat(handle).st_mode):
+                    os.close(handle)
+        time.sleep(120)
+        os._exit(0)
+    tell(child)
+    os._exit(3)
+
+
+def _unpicklable(argument: Any, shared: Any, tell: Tell) -> Any:
+    return lambda: argument
+
+
+def in_a_function_with_a_name(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def _allocate(argument: Any, shared: Any, tell: Tell) -> Any:
+    """Touches so many bytes; gives the process's resident bytes before it."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    assert len(b"x" * argument) == argument
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _stop(argument: Any, shared: Any, tell: Tell) -> Any:
+    """Works until it is told to stop, as a run does that then writes its checkpoint to the file."""
+    stopped: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    tell("started")
+    while not stopped:
+        time.sleep(0.01)
+    signal.signal(signal.SIGTERM, before)
+    time.sleep(0.3)  # a checkpoint takes its time
+    Path(argument).touch()
+    return "stopped"
+
+
+def _stop_and_leave(argument: Any, shared: Any, tell: Tell) -> Any:
+    """Dies as soon as it has done what it was told to."""
+    _stop(argument, shared, tell)
+    os._exit(1)
+
+
+JOBS: dict[str, Callable[[Any, Any, Tell], Any]] = {
+    "double": _double,
+    "shared": _shared,
+    "pid": _pid,
+    "environment": _environment,
+    "tell": _tell,
+    "alive": _alive,
+    "raise": _raise,
+    "leave": _leave,
+    "leave once": _leave_once,
+    "print": _print,
+    "kill myself": _kill_myself,
+    "hang": _hang,
+    "announce": _announce,
+    "leave a child": _leave_a_child,
+    "unpicklable": _unpicklable,
+    "allocate": _allocate,
+    "stop": _stop,
+    "stop and leave": _stop_and_leave,
+}

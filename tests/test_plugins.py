@@ -1,0 +1,149 @@
+"""Laws of what we add to Hydra: studies are found from everywhere, its own commands stay, and a mistake is one line."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.plugins.sweeper import Sweeper
+
+from hydra_plugins.loralab.sweeps_path import FOLDER, SweepsSource
+from loralab.study import open_study, studies
+from tests.runs import CONF, SMALL
+
+TRAIN = CONF.parent / "train.py"
+
+
+def command(where: Path, *arguments: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of `python train.py ARGUMENTS` given in the folder."""
+    environment = {**os.environ, "LORALAB_STORE": str(where / "store"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(TRAIN), *arguments],
+        cwd=where,
+        env=environment,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("argument", ["+sweeps=first", "sweeps=first"])
+def test_a_study_is_found_from_any_folder(argument: str, tmp_path: Path) -> None:
+    status, out, err = command(tmp_path, argument, "smoke=true", "--dry-run")
+    assert (status, err) == (0, "")
+    assert out.startswith("study first (smoke size)\n")
+    with open_study("first", ("smoke=true",), store=tmp_path / "store") as study:
+        runs = [cell.run.rpartition("-")[2] for cell in study.cells()]
+    assert [line.split()[0] for line in out.splitlines() if " missing " in line and ":" not in line] == runs
+    assert list(tmp_path.glob("store/runs/*")) == [], "a dry run trains nothing"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("sweeps=frist",), "sweeps: got 'frist'; allowed: .*first.*; did you mean first\\?"),
+        (("sweeps=first", "hydra.launcher.slots=0"), "hydra.launcher.slots: got 0; it must be a number at least 1"),
+        (("sweeps=first", "hydra.launcher.timeout=0"), "hydra.launcher.timeout: got 0.* it must be a number above 0"),
+        (("sweeps=first", "hydra.launcher.slots_per_gpu=0"), "hydra.launcher.slots_per_gpu: got 0; .* at least 1"),
+        (("-m", "seed=0,1", "hydra.launcher.on_error=stpo"), "hydra.launcher.on_error: got 'stpo'; .*'stop'\\?"),
+        (("sweeps=first", "hydra.launcher.slot=1"), "hydra.launcher.slot: Hydra has no such key"),
+        (("sweeps=first", "hydra.sweeper.size=big"), "hydra.sweeper.size: got 'big'; allowed: full, smoke"),
+        (("sweeps=first", "smoke=perhaps"), "smoke: got perhaps; it must be true or false"),
+        (("-m", "lora.rank=0,4", "train.device=cpu"), r"lora.rank: got 0; it must be a number at least 1 \(.*job"),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_starts(arguments: tuple[str, ...], line: str, tmp_path: Path) -> None:
+    status, out, err = command(tmp_path, *SMALL, *arguments)
+    assert (status, out) == (2, "")
+    assert re.fullmatch(f"error: {line}.*\n", err), err
+    assert list(tmp_path.glob("store/runs/*")) == []
+
+
+def test_help_shows_the_studies_as_a_group_and_none_of_our_machinery(tmp_path: Path) -> None:
+    status, out, err = command(tmp_path, "--help")
+    assert (status, err) == (0, "")
+    groups = dict(re.findall(r"^(\w+): (.+)$", out[: out.index("Configuration (")], re.MULTILINE))
+    assert list(groups) == ["method", "model", "sweeps", "task", "tracker"]
+    assert groups["sweeps"] == ", ".join(study for study in studies() if "/" not in study)
+    assert groups["tracker"] == "none, wandb"
+    assert "sweeper" not in out and list(tmp_path.iterdir()) == []
+
+
+def test_the_configuration_of_a_run_has_nothing_of_ours(tmp_path: Path) -> None:
+    status, out, err = command(tmp_path, "--cfg", "job")
+    assert (status, err) == (0, "")
+    assert "sweeps" not in yaml.safe_load(out)
+
+
+def test_hydra_finds_one_plugin_of_each_kind() -> None:
+    for kind, name in ((Launcher, "PoolLauncher"), (Sweeper, "StudySweeper"), (SearchPathPlugin, "SweepsPath")):
+        assert [found.__name__ for found in Plugins.instance().discover(kind)].count(name) == 1
+
+
+def test_what_hydra_imports_at_every_start_is_light() -> None:
+    code = (
+        "import sys, pkgutil, importlib, hydra_plugins.loralab as ours\n"
+        "for module in pkgutil.iter_modules(ours.__path__, 'hydra_plugins.loralab.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "print(sorted({'torch', 'pandas', 'transformers', 'wandb', 'rich', 'multiprocessing'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> SweepsSource:
+    """A folder with studies, a folder of studies, and things that are none."""
+    (tmp_path / "paper").mkdir()
+    for name in ("b.yaml", "a.yaml", "notes.txt", "paper/big.yaml"):
+        (tmp_path / name).write_text("# @package _global_\nseed: 1\n")
+    return SweepsSource("loralab", f"sweeps://{tmp_path}")
+
+
+def test_the_folder_is_the_group_sweeps_and_nothing_else(source: SweepsSource) -> None:
+    assert source.available() and not SweepsSource("loralab", "sweeps:///nowhere").available()
+    assert source.list("", None) == source.list("", ObjectType.GROUP) == ["sweeps"]
+    assert source.list("", ObjectType.CONFIG) == []
+    assert source.list("sweeps", ObjectType.CONFIG) == ["a", "b"]
+    assert source.list("sweeps", ObjectType.GROUP) == ["paper"]
+    assert source.list("sweeps/paper", ObjectType.CONFIG) == ["big"]
+    assert source.is_group("sweeps/paper") and not source.is_group("paper")
+    assert source.is_config("sweeps/a") and source.is_config("sweeps/paper/big.yaml")
+    assert not source.is_config("a") and not source.is_config("sweeps/nope")
+
+
+def test_a_study_is_read_with_its_header(source: SweepsSource) -> None:
+    found = source.load_config("sweeps/paper/big")
+    assert found.config == {"seed": 1} and found.header["package"] == "_global_"
+
+
+@pytest.mark.parametrize("name", studies())
+def test_every_study_composes_and_says_what_it_is_for(name: str, tmp_path: Path) -> None:
+    text = (FOLDER / f"{name}.yaml").read_text().splitlines()
+    assert text[0] == "# @package _global_"
+    assert re.match(r"# \w.{20,}", text[1]), "a line for people"
+    with open_study(name, ("tracker=none",), store=tmp_path) as study:
+        assert study.spec.study.keys() >= {"claim", "metric", "command", "cost"}
+        assert study.spec.study["command"] == f"python train.py +sweeps={name}"
+        assert re.fullmatch(r"(validation|test\w*)/\w+", study.spec.study["metric"])
+        runs = [study.composer.settings(job) for job in study.grid]  # its weights and texts may not be here
+        assert len({str(run) for run in runs}) == len(runs)
+        assert study.spec.study["cost"].startswith(f"{len(runs)} runs") or study.spec.confirm is not None
+
+
+@pytest.mark.parametrize("name", [study for study in studies() if not study.startswith("paper/")])
+def test_every_study_has_a_smoke_size_of_tiny_runs(name: str, tmp_path: Path) -> None:
+    with open_study(name, ("smoke=true", "tracker=none"), store=tmp_path) as study:
+        configs = [study.planned(job).config for job in study.grid]
+    assert 2 <= len(configs) <= 32
+    for config in configs:
+        assert config.model.name == "tiny" and config.task.train_rows is not None and config.task.train_rows <= 128
+        assert config.train.steps is not None and config.train.steps <= 20

@@ -1,0 +1,234 @@
+"""Sweeps of real processes, really killed: what was done stays done, and the rest ends as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from tests.runs import SMALL
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS = 150
+GRID = ("lora.ratio=1,4,16", "seed=0,1,2,3,4,5,6,7", f"train.steps={STEPS}", "train.eval_every=75")
+PART = ("lora.ratio=1,4,16", "seed=0,1", *GRID[2:])  # six of these runs
+CHECKPOINT_SECONDS = 0.2
+# A worker has this long to notice that its parent is dead, and to write its checkpoint.
+END_SECONDS = 60.0
+
+
+def start(store: Path, *arguments: str, program: str = "train.py", output: str = "output") -> subprocess.Popen[bytes]:
+    """A sweep of its own, in a session of its own; what it prints goes to a file in the store."""
+    store.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "LORALAB_STORE": str(store), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / program), "-m", *SMALL, f"train.checkpoint_seconds={CHECKPOINT_SECONDS}"]
+    with (store / output).open("wb") as stream:
+        return subprocess.Popen(
+            [*command, *arguments], stdout=stream, stderr=stream, env=environment, start_new_session=True
+        )
+
+
+def finish(store: Path, *arguments: str, status: int = 0, program: str = "train.py") -> str:
+    """The same, to its end; gives what it printed."""
+    process = start(store, *arguments, program=program, output="last")
+    assert process.wait(timeout=600) == status, (store / "last").read_text()
+    return (store / "last").read_text()
+
+
+def workers(parent: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The pool's worker processes, which are those that lead a session."""
+    try:
+        children = psutil.Process(parent.pid).children()
+    except psutil.NoSuchProcess:
+        return []
+    return [child for child in children if os.getsid(child.pid) == child.pid]
+
+
+def records(store: Path) -> dict[str, dict[str, Any]]:
+    """Every record, by the name of its run."""
+    return {path.parent.name: json.loads(path.read_text()) for path in (store / "runs").glob("*/record.json")}
+
+
+def contents(store: Path, seeds: int = 8) -> dict[str, Any]:
+    """All that two sweeps must have in common, by run: scores, metrics without their clocks, and bytes.
+
+    seeds: of the first so many seeds alone.
+    """
+    found = {}
+    for name, record in records(store).items():
+        if record["config"]["seed"] >= seeds:
+            continue
+        run = store / "runs" / name
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for line in lines:
+            del line["seconds"]
+        files = ("predictions.parquet", "adapter/adapter_model.safetensors")
+        found[name] = (record["status"], record["metrics"], lines, *((run / file).read_bytes() for file in files))
+    return found
+
+
+def executed(run: Path) -> int:
+    return int((run / "executed").read_text() or "0")
+
+
+def saved_step(run: Path) -> int:
+    path = run / "checkpoint" / "state.pt"
+    return int(torch.load(path, weights_only=True)["progress"]["step"]) if path.exists() else 0
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """What `condition` gives as soon as it is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the sweep, trained in peace."""
+    store = tmp_path_factory.mktemp("undisturbed")
+    text = finish(store, *GRID)
+    assert "24 runs: 24 success" in text
+    return store
+
+
+def kill_one_worker(sweep: subprocess.Popen[bytes], store: Path, lost: dict[str, int]) -> None:
+    """SIGKILLs a worker that trains, and adds to `lost` the steps that its run had done since its checkpoint."""
+
+    def at_work() -> tuple[psutil.Process, Path] | None:
+        for worker in workers(sweep):
+            for file in worker.open_files():
+                if file.path.endswith("metrics.jsonl"):
+                    return worker, Path(file.path).parent
+        return None
+
+    worker, run = wait_for(at_work)
+    worker.suspend()  # so that what is read is what it leaves behind
+    if (run / "executed").exists():  # else it was ending the run at this moment
+        since = executed(run) - lost.get(run.name, 0) - saved_step(run)
+        assert since >= 0
+        lost[run.name] = lost.get(run.name, 0) + since
+        checkpoint = run / "checkpoint" / "state.pt"
+        if checkpoint.exists():
+            assert time.time() - checkpoint.stat().st_mtime < 10 * CHECKPOINT_SECONDS + 5
+    worker.kill()
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_three_times_ends_as_if_it_never_was(undisturbed: Path, tmp_path: Path) -> None:
+    seed = random.randrange(10**6)
+    chance = random.Random(seed)
+    print(f"moments from seed {seed}")
+    lost: dict[str, int] = {}
+    done = 0
+    for _ in range(3):
+        sweep = start(tmp_path, *GRID, output=f"killed-{done}")
+        wait_for(lambda done=done: len(records(tmp_path)) > done)  # type: ignore[misc]  # mypy knows no such default
+        time.sleep(chance.uniform(0, 1))
+        kill_one_worker(sweep, tmp_path, lost)
+        time.sleep(chance.uniform(0, 1.5))
+        left = workers(sweep)
+        sweep.kill()
+        sweep.wait()
+        psutil.wait_procs(left, timeout=END_SECONDS)
+        assert not any(worker.is_running() for worker in left)
+        done = len(records(tmp_path))
+    assert done < 24, "nothing was left to be disturbed"
+
+    text = finish(tmp_path, *GRID)
+    assert "24 runs: 24 success" in text
+    assert contents(tmp_path) == contents(undisturbed)
+    executed_steps = sum(record["timing"]["steps_executed"] for record in records(tmp_path).values())
+    print(f"steps trained again: {lost}")
+    assert executed_steps == 24 * STEPS + sum(lost.values())
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_costs_its_own_run_alone(tmp_path: Path) -> None:
+    """Seeds 1, 2, 4 raise, leave and hang (tests/sabotaged.py), 3 diverges; 0 and 5 are well."""
+    arms = "[{seed:[0,1,2,4,5],optim.lr:0.001},{seed:3,optim.lr:1e9,optim.clip:null}]"
+    command = (f"hydra.sweeper.arms={arms}", "hydra.launcher.timeout=10")
+    text = finish(tmp_path, *command, program="tests/sabotaged.py", status=1)
+    assert "6 runs: 2 success, 1 diverged, 3 failed" in text
+    table = text[text.index("what happened") :]
+    for expected in (
+        "seed=1 optim.lr=0.001                       RuntimeError: seed 1 raises",
+        "seed=2 optim.lr=0.001                       its process ended with exit status 3",
+        "seed=4 optim.lr=0.001                       it hung: no sign of life for 10 s",
+        "seed=3 optim.lr=1000000000 optim.clip=null  at step",
+    ):
+        assert expected in table, text
+    by_seed = {record["config"]["seed"]: record for record in records(tmp_path).values()}
+    assert {seed: record["status"] for seed, record in by_seed.items()} == {
+        0: "success", 1: "failed", 2: "failed", 3: "diverged", 4: "failed", 5: "success",
+    }  # fmt: skip
+    assert "seed 2 leaves" in by_seed[2]["error"], "what it printed is kept"
+    assert "sabotaged.py" in by_seed[4]["error"], "where it hung is kept"
+
+    again = finish(tmp_path, *command, program="tests/sabotaged.py", status=1)
+    assert "6 runs, done before: 1 diverged, 2 success; 3 to train" in again
+    after = {record["config"]["seed"]: record["started"] for record in records(tmp_path).values()}
+    tried = {seed for seed, started in after.items() if started != by_seed[seed]["started"]}
+    assert tried == {1, 2, 4}
+
+
+@pytest.mark.slow
+def test_on_error_stop_leaves_the_others_for_later(tmp_path: Path) -> None:
+    text = finish(
+        tmp_path, "seed=1,0,5,6,7,8", "train.steps=400", "hydra.launcher.on_error=stop",
+        program="tests/sabotaged.py", status=1,
+    )  # fmt: skip
+    assert "1 failed" in text
+    assert "stopped" in text
+    assert len(records(tmp_path)) < 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_checkpoints_what_runs_and_the_same_command_goes_on(
+    number: signal.Signals, status: int, undisturbed: Path, tmp_path: Path
+) -> None:
+    sweep = start(tmp_path, *PART)
+    wait_for(lambda: len(records(tmp_path)) >= 2)
+    running = workers(sweep)
+    sweep.send_signal(number)
+    assert sweep.wait(timeout=60) == status, (tmp_path / "output").read_text()
+    assert "the same command goes on from here" in (tmp_path / "output").read_text()
+    assert not any(worker.is_running() for worker in running)
+
+    finish(tmp_path, *PART)
+    assert contents(tmp_path) == contents(undisturbed, seeds=2)
+    executed_steps = sum(record["timing"]["steps_executed"] for record in records(tmp_path).values())
+    assert executed_steps == 6 * STEPS, "a run that was asked to stop repeats no step"
+
+
+@pytest.mark.slow
+def test_two_sweeps_at_once_share_the_work(undisturbed: Path, tmp_path: Path) -> None:
+    both = [start(tmp_path, *PART, output=name) for name in ("first", "second")]
+    for sweep, name in zip(both, ("first", "second"), strict=True):
+        assert sweep.wait(timeout=600) == 0, (tmp_path / name).read_text()
+        assert "6 runs: 6 success" in (tmp_path / name).read_text()
+    assert contents(tmp_path) == contents(undisturbed, seeds=2)
+    executed_steps = sum(record["timing"]["steps_executed"] for record in records(tmp_path).values())
+    assert executed_steps == 6 * STEPS, "no run was trained by both"
+    assert "(elsewhere)" in (tmp_path / "first").read_text() + (tmp_path / "second").read_text()
+
+
+@pytest.mark.slow
+def test_a_finished_sweep_trains_nothing_again(undisturbed: Path) -> None:
+    before = {name: record["ended"] for name, record in records(undisturbed).items()}
+    text = finish(undisturbed, *GRID)
+    assert "24 runs, done before: 24 success" in text
+    assert {name: record["ended"] for name, record in records(undisturbed).items()} == before
