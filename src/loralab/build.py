@@ -11,7 +11,10 @@ from loralab.methods import lora
 from loralab.plan import Plan
 from loralab.training import device
 
-__all__ = ["adapted_backbone", "read_task"]
+__all__ = ["adapted_backbone", "read_task", "token_ids"]
+
+# A sweep goes back and forth between two tasks at most, for its longest runs come first.
+KEPT = 2
 
 
 def adapted_backbone(planned: Plan, task: tasks.RawTask) -> Backbone:
@@ -43,6 +46,25 @@ def read_task(planned: Plan) -> tasks.RawTask:
     return tasks.choose(_read(json.dumps(settings), json.dumps(planned.identity["task"]["data"])), metric)
 
 
-@functools.lru_cache(maxsize=2)  # a sweep goes back and forth between two tasks at most: its longest runs come first
+@functools.lru_cache(maxsize=KEPT)
 def _read(settings: str, data: str) -> tasks.RawTask:  # noqa: ARG001  # `data` tells two contents of one path apart
     return tasks.read(**json.loads(settings))
+
+
+def token_ids(planned: Plan, task: tasks.RawTask, tokenizer: Any) -> dict[str, tasks.Split]:
+    """The task's splits as the backbone reads them; run after run of one process tokenises, or loads, them once."""
+    key = json.dumps([planned.identity["task"], planned.source.identity, planned.config.train.max_length])
+    if key not in _token_ids:
+        while len(_token_ids) >= KEPT:
+            del _token_ids[next(iter(_token_ids))]
+        _token_ids[key] = tasks.tokenise(
+            task,
+            tokenizer,
+            tokenizer_identity=planned.source.identity,
+            max_length=planned.config.train.max_length,
+            cache=planned.cache,
+        )
+    return _token_ids[key]
+
+
+_token_ids: dict[str, dict[str, tasks.Split]] = {}

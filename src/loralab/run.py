@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loralab import interchange, tasks
-from loralab.build import adapted_backbone, read_task
+from loralab.build import adapted_backbone, read_task, token_ids
 from loralab.config import Config
 from loralab.console import Console
 from loralab.errors import UserError
@@ -123,13 +123,7 @@ class _Run:
                 f"train.max_length: got {config.train.max_length}; {config.model.name} takes at most {longest} tokens"
             )
         with ranks.in_turn():
-            self.splits = tasks.tokenise(
-                self.task,
-                self.backbone.tokenizer,
-                tokenizer_identity=planned.source.identity,
-                max_length=config.train.max_length,
-                cache=planned.cache,
-            )
+            self.splits = token_ids(planned, self.task, self.backbone.tokenizer)
         self.pad_id = cast(int, self.backbone.model.config.pad_token_id)
         rates = {key: getattr(config.optim, key) for key in ("lr", "head_lr", "embedding_lr", "weight_decay")}
         # Where nothing is A or B there is no lr_B: the reference's groups would give it to the head's bias.
