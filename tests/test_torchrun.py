@@ -48,9 +48,9 @@ def record(store: Path) -> dict[str, Any]:
 
 
 def files(store: Path) -> set[str]:
-    """All that lies there, the code's uncommitted diff aside: it may change while the test runs."""
+    """All that lies there, but for the caches, which one process fills once, and the code's uncommitted diff."""
     found = {path.relative_to(store) for path in store.rglob("*") if path.is_file() and path.name != "output"}
-    return {str(path) for path in found if path.parts[0] != "diffs"}
+    return {str(path) for path in found if path.parts[0] not in ("diffs", "cache")}
 
 
 def ranks_of(torchrun: subprocess.Popen[bytes]) -> list[psutil.Process]:

@@ -6,6 +6,7 @@ Exit status: 0 done, 2 a mistake of the user's, 130 or 143 interrupted (the same
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from loralab.errors import RunsFailed, UserError
 from loralab.mistakes import explain, in_arguments
 from loralab.sweep.values import expand_logspace
 from loralab.training.interrupt import Interrupted
-from loralab.training.ranks import let_first_speak
+from loralab.training.ranks import launched, let_first_speak
 
 __all__ = ["Mistake", "launch", "train", "translated"]
 
@@ -57,6 +58,28 @@ def train(composed: DictConfig) -> float | None:
 
 def launch(command: Callable[[], Any]) -> None:
     """Runs a Hydra entry point and exits with the status that its end calls for.
+
+    A process of torchrun's leaves without the interpreter's teardown: one of the threads under its process group may
+    outlive what holds it, and the process would end with SIGABRT after all was done.
+    """
+    if launched() == 1:
+        _launch(command)
+        return
+    status: Any = 0
+    try:
+        _launch(command)
+    except SystemExit as ended:
+        status = ended.code
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 1)
+
+
+def _launch(command: Callable[[], Any]) -> None:
+    """The same, by way of SystemExit.
 
     Hydra prints errors over several lines and exits with 1; asked for full errors, it raises them, and they are put
     in one line here. Who sets HYDRA_FULL_ERROR=1 sees the traceback.
