@@ -96,7 +96,7 @@ def run(
         get_linear_schedule_with_warmup,
     )
 
-    class InOrder(Trainer):  # type: ignore[misc]
+    class InOrder(Trainer):  # type: ignore[misc]  # transformers is untyped here
         """Evaluates in the order of the rows, which is by length; Trainer's grouping would shuffle them first."""
 
         def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:

@@ -95,7 +95,7 @@ def train(
     )
     marks: list[float] = []
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
         def on_step_end(self, *_: Any, **__: Any) -> None:
             marks.append(time.monotonic())
 

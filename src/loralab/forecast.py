@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loralab.collect import mixed_versions, table
 from loralab.console import align
@@ -103,10 +103,11 @@ def _second_stage(study: Study) -> list[str]:
 
 
 def _places(study: Study) -> int:
-    config = study.planned(study.grid[0]).config
-    launcher: Any = study.composer.master.hydra.launcher
-    own, per_gpu = launcher.get("slots"), launcher.get("slots_per_gpu", 1)
-    return len(slots(device=config.train.device, threads=config.train.threads, count=own, per_gpu=per_gpu))
+    """How many runs the pool trains at once; under another launcher it counts one, for who knows its queue."""
+    if study.composer.master.hydra.runtime.choices["hydra/launcher"] != "pool":
+        return 1
+    train, launcher = study.planned(study.grid[0]).config.train, study.composer.master.hydra.launcher
+    return len(slots(device=train.device, threads=train.threads, count=launcher.slots, per_gpu=launcher.slots_per_gpu))
 
 
 def _seconds(study: Study, times: Estimator, cell: Cell) -> float | None:

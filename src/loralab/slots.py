@@ -15,7 +15,7 @@ def slots(*, device: str, threads: int | None, count: int | None, per_gpu: int) 
 
     device: what the runs ask for (train.device); threads: of each run, None: one on a CPU, a fair share of the cores
     beside a GPU; count: workers, None: `per_gpu` a GPU, or as many as the cores have room for: on two cores two
-    processes of one thread did 1.3x to 1.7x the work of one process of two.
+    processes of one thread did 1.5x the work of one process of two (benchmarks/results/step_time.csv).
     """
     gpus = _gpus() if device in ("auto", "cuda") else []
     if device.startswith("cuda:"):

@@ -5,6 +5,9 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -33,48 +36,50 @@ def test_a_run_is_found_under_whatever_slug_it_was_made(tmp_path: Path) -> None:
     assert directory_of(tmp_path, "new", "0123456789").path == old.path
 
 
-def _hold(run: RunDirectory, held: object) -> None:
+@contextmanager
+def doing(work: Callable[[RunDirectory, Event], None], run: RunDirectory) -> Iterator[int]:
+    """Another process at `work`, which has set its event; gives its id, and kills it in the end."""
+    context = multiprocessing.get_context("fork")
+    begun = context.Event()
+    process = context.Process(target=work, args=(run, begun))
+    process.start()
+    try:
+        assert begun.wait(10)
+        assert process.pid is not None
+        yield process.pid
+    finally:
+        process.kill()
+        process.join()
+
+
+def _hold(run: RunDirectory, held: Event) -> None:
     with run.hold(wait=False):
-        held.set()  # type: ignore[attr-defined]
+        held.set()
         time.sleep(60)
 
 
 def test_a_held_run_is_refused_in_one_line_and_free_once_its_holder_is_killed(tmp_path: Path) -> None:
     run = directory(tmp_path)
-    context = multiprocessing.get_context("fork")
-    held = context.Event()
-    holder = context.Process(target=_hold, args=(run, held))
-    holder.start()
-    assert held.wait(10)
-    with pytest.raises(UserError, match="is being trained by another process"), run.hold(wait=False):
-        pass
-    assert holder.pid is not None
-    os.kill(holder.pid, signal.SIGKILL)
-    with run.hold(wait=True):
-        pass
-    holder.join()
+    with doing(_hold, run) as holder:
+        with pytest.raises(UserError, match="is being trained by another process"), run.hold(wait=False):
+            pass
+        os.kill(holder, signal.SIGKILL)
+        with run.hold(wait=True):
+            pass
 
 
-def _probe(run: RunDirectory, begun: object) -> None:
+def _probe(run: RunDirectory, begun: Event) -> None:
     while True:
         run.held()
-        begun.set()  # type: ignore[attr-defined]
+        begun.set()
 
 
 def test_who_only_looks_whether_a_run_is_held_keeps_nobody_from_it(tmp_path: Path) -> None:
     run = directory(tmp_path)
-    context = multiprocessing.get_context("fork")
-    begun = context.Event()
-    prober = context.Process(target=_probe, args=(run, begun))
-    prober.start()
-    assert begun.wait(10)
-    try:
+    with doing(_probe, run):
         for _ in range(200):
             with run.hold(wait=False):
                 pass
-    finally:
-        prober.kill()
-        prober.join()
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "{}", '{"status": "success"}', '{"status": '])

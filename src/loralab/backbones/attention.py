@@ -27,7 +27,8 @@ def use_fp32_softmax(model: Any) -> None:
     from transformers.masking_utils import eager_mask
 
     config = model.config
-    if config.model_type in _FAMILIES and not getattr(config, "reorder_and_upcast_attn", False):  # GPT-2's own fp32
+    in_fp32_already = config.model_type == "gpt2" and config.reorder_and_upcast_attn  # GPT-2's own
+    if config.model_type in _FAMILIES and not in_fp32_already:
         AttentionInterface.register(_NAME, attend)
         AttentionMaskInterface.register(_NAME, eager_mask)
         model.set_attn_implementation(_NAME)

@@ -62,7 +62,7 @@ def serve(connection: Connection, output: Path, prepare: Prepare, shared: Any) -
         os.lseek(1, 0, os.SEEK_SET)
         try:
             send("done", work(job))
-        except Exception:
+        except Exception:  # a bug of the job's own must not end the worker: the parent is told, and shows it
             send("raised", traceback.format_exc())
 
 

@@ -118,7 +118,7 @@ class Trained:
         self.best = state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        states = [state["random"], *state.get("random_of_other_ranks", ())]
+        states = [state["random"], *state["random_of_other_ranks"]]
         if self.ranks.index < len(states):
             restore_random_state(states[self.ranks.index])
 

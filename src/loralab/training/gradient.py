@@ -28,38 +28,23 @@ def backward(
     have as much to do. Losses and gradients are summed in the order of the shards: equal counts give equal bits.
     Several ranks are given the same batch; no `grad` may be there before, for the sum over the ranks would count it.
     """
-    if ranks.count == 1:
-        return _backward(model, batch, loss_of, scaler, parameters, workers)
     part, share = ranks.part(batch)
-    loss = _backward(model, part, lambda logits, y: loss_of(logits, y) * share, scaler, parameters, workers)
-    return ranks.add_up(loss, parameters)
-
-
-def _backward(
-    model: nn.Module,
-    batch: Mapping[str, Tensor],
-    loss_of: Callable[[Tensor, Tensor], Tensor],
-    scaler: torch.amp.GradScaler,
-    parameters: Sequence[nn.Parameter],
-    workers: Workers,
-) -> Tensor:
-    """`backward` by this process alone."""
     if workers.count == 1:
-        loss = loss_of(forward(model, batch), batch["labels"])
+        loss = loss_of(forward(model, part), part["labels"]) * share
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
-        return loss.detach()
+        return ranks.add_up(loss.detach(), parameters)
 
-    rows = len(batch["labels"])
+    rows = len(part["labels"])
 
     def of_shard(first: int) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        shard = {name: value[first :: workers.count] for name, value in batch.items()}
-        loss = loss_of(forward(model, shard), shard["labels"]) * (len(shard["labels"]) / rows)
+        shard = {name: value[first :: workers.count] for name, value in part.items()}
+        loss = loss_of(forward(model, shard), shard["labels"]) * (share * len(shard["labels"]) / rows)
         # autograd.grad, since two threads must not add to one `grad`
         return loss.detach(), torch.autograd.grad(scaler.scale(loss), parameters, allow_unused=True)
 
     losses, gradients = zip(*workers.map(of_shard, range(min(workers.count, rows))), strict=True)
-    for parameter, *parts in zip(parameters, *gradients, strict=True):
-        for part in parts:
-            if part is not None:
-                parameter.grad = part if parameter.grad is None else parameter.grad.add_(part)
-    return torch.stack(losses).sum()
+    for parameter, *shards in zip(parameters, *gradients, strict=True):
+        for gradient in shards:
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    return ranks.add_up(torch.stack(losses).sum(), parameters)
