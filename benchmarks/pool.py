@@ -30,6 +30,7 @@ import pandas as pd
 import psutil
 from rich.console import Console
 from rich.table import Table
+from saved import save
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "pool.csv"
@@ -204,8 +205,7 @@ def main() -> None:
     rows = pd.DataFrame(bench.rows)
     report(rows, screen)
     if asked.save:
-        RESULT.parent.mkdir(exist_ok=True)
-        rows.to_csv(RESULT, index=False, float_format="%.6g")
+        save(rows, RESULT)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ import ours
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from saved import save
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "sweep.csv"
@@ -180,8 +181,7 @@ def main() -> None:
                                 say=lambda text: screen.print(text, style="dim")))  # fmt: skip
     report(rows, grid, screen)
     if asked.save:
-        RESULT.parent.mkdir(exist_ok=True)
-        rows.to_csv(RESULT, index=False, float_format="%.6g")
+        save(rows, RESULT)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "loralab"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 PLACES = ("*.py", "src/**/*.py", "analysis/**/*.py", "benchmarks/**/*.py")
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 CODE = sorted(path for place in PLACES for path in ROOT.glob(place))
 
 LONGEST = 350
@@ -106,7 +107,7 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*CODE, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_is_longer_than_the_cap(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LONGEST
 
@@ -117,7 +118,7 @@ def test_entries_at_the_top_are_thin() -> None:
 
 
 def test_no_file_has_a_name_that_says_nothing() -> None:
-    for path in [*CODE, *(ROOT / "tests").rglob("*.py")]:
+    for path in [*CODE, *TESTS]:
         assert path.stem.removeprefix("test_") not in FORBIDDEN, path
     for directory in (path for path in PACKAGE.rglob("*") if path.is_dir()):
         assert directory.name not in FORBIDDEN, directory

@@ -1,12 +1,9 @@
 """Laws of the grid: counts are products, each job is legal and there once, and the command line pins what it names."""
 
-import math
 import random
-from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
-import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -14,39 +11,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from loralab.config import from_hydra
 from loralab.errors import UserError
-from loralab.sweep.grid import Spec, axes, confirm_jobs, jobs
+from loralab.sweep.grid import Spec, axes, jobs
 from loralab.sweep.values import settings, written
 from tests.runs import CONF
-
-RATIO: dict[str, Any] = {
-    "params": {"task": ["rotten_tomatoes", "trec"], "seed": "range(3)", "lora.rank,lora.alpha": [[1, 1], [8, 16]]},
-    "arms": [
-        {"lora.ratio": 1, "optim.lr": "logspace(2e-4,8e-3,6)"},
-        {"lora.ratio": 16, "optim.lr": "logspace(5e-5,2e-3,6)", "optim.clip": None},
-    ],
-    "confirm": {
-        "by": ["task", "lora.ratio"],
-        "select": "validation/loss",
-        "params": {"seed": "range(100,105)"},
-    },
-    "smoke": {"model": "tiny", "task": "trec", "train.steps": 4, "seed": [0, 1], "optim.lr": [1e-3]},
-}
-"""Two arms with windows of their own, a pair that varies together, fresh seeds and a smoke size: 144 jobs."""
-
-
-def ratio(**parts: Any) -> Spec:
-    return Spec.from_mapping({**RATIO, **parts})
-
-
-def grid(params: dict[str, Any], *arms: dict[str, Any]) -> Spec:
-    return Spec.from_mapping({"params": params, "arms": list(arms)})
-
-
-def column(found: Sequence[tuple[str, ...]], name: str) -> list[Any]:
-    """The distinct values of one key among the jobs, None where a job does not have it."""
-    every = [settings(job).get(name) for job in found]
-    return [value for i, value in enumerate(every) if value not in every[:i]]
-
+from tests.sweep.grids import column, grid, ratio
 
 # Plain multiruns
 
@@ -283,73 +251,6 @@ def test_a_smoke_size_that_does_not_fit_the_grid_is_named(smoke: dict[str, Any],
     with pytest.raises(UserError) as caught:
         jobs(ratio(smoke=smoke), [], smoke=True)
     assert str(caught.value).startswith(line)
-
-
-# The second stage
-
-CHOSEN: list[dict[str, Any]] = [
-    {"task": "trec", "lora.ratio": 1, "lora.rank": 8, "lora.alpha": 16, "optim.lr": 8e-3, "optim.clip": math.nan},
-    {"task": "trec", "lora.ratio": 16, "lora.rank": 1, "lora.alpha": 1, "optim.lr": 5e-5, "optim.clip": None},
-]
-
-
-def test_selected_configurations_are_confirmed_on_fresh_seeds() -> None:
-    found = confirm_jobs(ratio(), ["+sweeps=ratio", "tracker=none"], CHOSEN)
-    assert len(found) == 2 * 5
-    first = ("+sweeps=ratio", "tracker=none", "task=trec", "lora.rank=8", "lora.alpha=16", "lora.ratio=1")
-    assert found[0] == (*first, "optim.lr=0.008", "seed=100")
-    assert axes(found)["seed"] == [100, 101, 102, 103, 104]
-    assert not set(found) & set(jobs(ratio(), ["+sweeps=ratio", "tracker=none"]))
-
-
-def test_selected_values_may_come_from_a_table() -> None:
-    spec = ratio(params={**RATIO["params"], "train.bucketing": [True, False]})
-    plain = {"train.bucketing": False, **CHOSEN[0]}
-    types = {"train.bucketing": np.bool_, "lora.rank": np.int64, "lora.alpha": np.float64, "optim.lr": np.float64}
-    table = {name: types.get(name, lambda value: value)(value) for name, value in plain.items()}
-    assert confirm_jobs(spec, [], [table]) == confirm_jobs(spec, [], [plain])
-
-
-def test_a_configuration_selected_twice_is_confirmed_once() -> None:
-    assert confirm_jobs(ratio(), [], [*CHOSEN, CHOSEN[0]]) == confirm_jobs(ratio(), [], CHOSEN)
-
-
-def test_a_seed_on_the_command_line_is_the_selections_and_leaves_the_fresh_ones() -> None:
-    found = confirm_jobs(ratio(), ["seed=0"], CHOSEN)
-    assert [settings(job) for job in found] == [settings(job) for job in confirm_jobs(ratio(), [], CHOSEN)]
-
-
-def test_what_the_first_stage_pins_is_kept_in_the_second() -> None:
-    chosen = [{name: value for name, value in CHOSEN[0].items() if name not in ("task", "lora.ratio", "optim.clip")}]
-    found = confirm_jobs(ratio(), ["task=trec", "lora.ratio=1", "lora.init=B"], chosen)
-    assert len(found) == 5
-    assert (column(found, "task"), column(found, "lora.ratio"), column(found, "lora.init")) == (["trec"], [1], ["B"])
-
-
-def test_an_argument_for_what_only_the_second_stage_has_is_taken_there() -> None:
-    confirm = {**RATIO["confirm"], "params": {"seed": [100, 101], "train.epochs": [3, 4]}}
-    assert column(confirm_jobs(ratio(confirm=confirm), [], CHOSEN), "train.epochs") == [3, 4]
-    found = confirm_jobs(ratio(confirm=confirm), ["train.epochs=2"], CHOSEN)
-    assert column(found, "train.epochs") == [2] and len(found) == 2 * 2
-
-
-def test_a_smoke_size_confirms_on_as_many_fresh_values_as_it_has() -> None:
-    chosen = {"lora.ratio": 1, "lora.rank": 1, "lora.alpha": 1}
-    found = confirm_jobs(ratio(), [], [chosen], smoke=True)
-    assert column(found, "seed") == [100, 101] and column(found, "model") == ["tiny"]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_any_job_of_the_grid_can_be_selected_by_the_axes_that_vary(seed: int) -> None:
-    draw = random.Random(seed)
-    arguments = draw.sample(["lora.init=A,B", "task=trec", "lora.ratio=1", "lora.rank=8", "optim.lr=1e-3,1e-4"], 2)
-    found = jobs(ratio(), arguments)
-    names = axes(found)
-    job = settings(draw.choice(found))
-    confirmed = confirm_jobs(ratio(), arguments, [{name: job.get(name) for name in names}])
-    assert len(confirmed) == 5
-    for fresh in confirmed:
-        assert {**settings(fresh), "seed": job["seed"]} == job
 
 
 def test_axes_are_the_keys_that_vary_with_typed_values_in_the_order_met() -> None:
