@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from loralab.board import clock
 from loralab.estimate import Estimator
 from loralab.plan import plan
 from loralab.run import run
-from loralab.sweep.board import clock
 from tests.runs import config
 
 Change = dict[str, dict[str, Any]]

@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mistakes": {"config"},
     "entry": {"config", "console", "mistakes", "run", "sweep", "training"},
     "listing": {"console", "entry", "store", "sweep"},
+    "board": {"console", "sweep"},
     "compose": set(),
     "slots": set(),
     "estimate": {"store"},
@@ -41,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reporter": {"console", "mistakes", "run", "training"},
     "book": {"compose", "config", "console", "estimate", "plan", "record", "reporter", "sweep"},
     "study": {"collect", "compose", "config", "entry", "listing", "mistakes", "plan", "store", "sweep"},
-    "forecast": {"collect", "console", "estimate", "slots", "study", "sweep"},
+    "forecast": {"board", "collect", "console", "estimate", "slots", "study", "sweep"},
     "results": {"collect", "listing", "study"},
     "export": {
         "backbones",

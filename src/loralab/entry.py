@@ -22,7 +22,7 @@ from loralab.errors import RunsFailed, UserError
 from loralab.mistakes import explain, in_arguments
 from loralab.sweep.values import expand_logspace
 from loralab.training.interrupt import Interrupted
-from loralab.training.ranks import launched, let_first_speak
+from loralab.training.ranks import launched, let_first_speak, refuse_multirun
 
 __all__ = ["Mistake", "launch", "train", "translated"]
 
@@ -43,6 +43,8 @@ def train(composed: DictConfig) -> float | None:
     try:
         if HydraConfig.initialized() and HydraConfig.get().job.chdir:
             raise UserError("hydra.job.chdir: got true; your files are found from where you are, so leave it false")
+        if title is not None:
+            refuse_multirun()
         config = from_hydra(composed)
         from loralab.run import run  # torch takes a second to import: a mistake above is told at once
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from loralab.board import clock, count
 from loralab.collect import mixed_versions, table
 from loralab.console import align
 from loralab.estimate import Estimator
 from loralab.slots import slots
 from loralab.study import Study, Unfinished
-from loralab.sweep.board import clock, count
 from loralab.sweep.cells import Cell
 from loralab.sweep.values import written
 

@@ -33,7 +33,7 @@ from loralab.training.batches import Order, by_length
 from loralab.training.evaluate import predict
 from loralab.training.interrupt import Interrupted, Interrupts
 from loralab.training.loop import Progress, train
-from loralab.training.ranks import Ranks, join, refuse_multirun
+from loralab.training.ranks import Ranks, join
 from loralab.training.workers import Workers
 
 __all__ = ["run"]
@@ -51,8 +51,6 @@ def run(config: Config, *, wait: bool = False, console: Console | None = None) -
     trains is recorded as `failed` and raised; Interrupted is raised once a checkpoint is written.
     """
     console = console or Console.for_terminal()
-    if wait:  # a run of a sweep
-        refuse_multirun()
     with Interrupts() as interrupts, join(config.train.device) as ranks:
         if not ranks.leads:
             return _follow(ranks, interrupts)

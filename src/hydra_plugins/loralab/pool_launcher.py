@@ -45,9 +45,9 @@ class PoolLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Every job's return, in their order. Raises Interrupted once the runs have their checkpoints."""
+        from loralab.board import Board
         from loralab.book import RunBook
         from loralab.compose import Composer
-        from loralab.sweep.board import Board
         from loralab.sweep.engine import Engine
         from loralab.training.interrupt import Interrupted, Interrupts
 

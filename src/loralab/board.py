@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
+from loralab.console import align
 from loralab.sweep.engine import Job, Outcome
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ class Board:
             rows = [
                 (key.rpartition("-")[2], outcome.status, titles[key], _last(outcome.text)) for key, outcome in wrong
             ]
-            print("\n".join(["", *_aligned([("run", "status", "settings", "what happened"), *rows])]), file=self.out)
+            print(
+                "\n".join(["", *align([("run", "status", "settings", "what happened"), *rows], text=4)]), file=self.out
+            )
         if tally["failed"]:
             print("\n`loralab show RUN` has it whole; the same command tries the failed ones again", file=self.out)
         elif tally["stopped"]:
@@ -189,11 +192,6 @@ def clock(seconds: float) -> str:
 def _last(text: str) -> str:
     """A text's last line: of a traceback, the error itself."""
     return next((line for line in reversed(text.splitlines()) if line.strip()), "")
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _cut(text: str) -> str:

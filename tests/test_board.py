@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from loralab.sweep.board import Board, clock, count
+from loralab.board import Board, clock, count
 from loralab.sweep.engine import Job, Outcome
 from tests.test_console import Terminal
 
