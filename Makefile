@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check figures bench clean
 
 demo: $(VENV)/.ready          ## LoRA+ on the real MiniLM and Rotten Tomatoes, about a minute on two cores
 	$(RUN) train.py tracker=none
@@ -15,6 +15,10 @@ check: $(VENV)/.ready         ## lint, format and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+figures: $(VENV)/.ready       ## every figure and the claims table, from analysis/results/*.csv; seconds, trains nothing
+	$(VENV)/bin/loralab figure all
+	$(VENV)/bin/loralab claims
 
 bench: $(VENV)/.ready         ## speed against HF Trainer + PEFT, 25 minutes; leave the machine alone meanwhile
 	$(RUN) benchmarks/step_time.py

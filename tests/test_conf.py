@@ -66,9 +66,9 @@ def test_every_config_option_composes(option: str, tmp_path: Path) -> None:
 
 
 def test_method_lora_is_ratio_one_and_lora_plus_sixteen(tmp_path: Path) -> None:
-    assert config(tmp_path).lora.ratio == 16
+    assert config(tmp_path).lora.ratio == 4
     assert config(tmp_path, "method=lora").lora.ratio == 1
-    assert config(tmp_path, "method=lora_plus").lora.ratio == 16
+    assert config(tmp_path, "method=lora_plus").lora.ratio == 4
     assert config(tmp_path, "method=head").method.name == "head"
     assert config(tmp_path, "method=lora", "lora.ratio=4").lora.ratio == 4
 
@@ -79,7 +79,7 @@ def test_seeds_follow_seed_unless_set_apart(tmp_path: Path) -> None:
 
 
 def test_the_learning_rate_is_the_models_own(tmp_path: Path) -> None:
-    assert config(tmp_path, "model=roberta").optim.lr == config(tmp_path, "model=roberta").model.default_lr == 5e-5
+    assert config(tmp_path, "model=roberta").optim.lr == config(tmp_path, "model=roberta").model.default_lr == 2e-4
 
 
 def test_the_schema_holds_no_default() -> None:
@@ -146,7 +146,7 @@ def test_equal_files_elsewhere_are_the_same_run(tmp_path: Path) -> None:
             (copy / file.name).symlink_to(file)
     ours = plan(config(tmp_path, "model=minilm")).directory
     assert plan(config(tmp_path, "model=minilm", f"model.path={copy}")).directory.hash == ours.hash
-    renamed = plan(config(tmp_path, "model=roberta", f"model.path={copy}", "model.default_lr=8e-4"))
+    renamed = plan(config(tmp_path, "model=roberta", f"model.path={copy}", "model.default_lr=1.6e-3"))
     assert renamed.directory.hash == ours.hash
 
 

@@ -143,5 +143,5 @@ def test_a_run_that_another_process_holds_is_refused_in_one_line(tmp_path: Path)
     holder.kill()
     holder.wait()
     assert status == 2
-    assert text.startswith("error: run tiny-rotten_tomatoes-lora-r8-x16-s0-")
+    assert text.startswith("error: run tiny-rotten_tomatoes-lora-r8-x4-s0-")
     assert len(text.splitlines()) == 1

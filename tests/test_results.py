@@ -1,6 +1,7 @@
 """Laws of a study's tables: what Python loads and what the command saves are one, and no run is left out of either."""
 
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from loralab.cli import main
 from loralab.collect import curves, table
 from loralab.errors import UserError
 from loralab.record import fail
-from loralab.results import load_study, reduced, save, target
+from loralab.results import load, load_study, reduced, save, target
+from loralab.store.predictions import unpacked
 from loralab.study import open_study
 from tests.studies import FIRST, NAME, SETTINGS, checkout, first_stage
 
@@ -102,8 +104,116 @@ def test_collect_reduces_as_the_studys_analysis_says(done: Path, root: Path, tmp
 
 
 def test_without_an_analysis_the_runs_are_what_is_saved(done: Path) -> None:
+    runs = load_study(NAME, *SETTINGS, store=done).runs
+    with open_study(NAME, SETTINGS, store=done) as study:
+        pd.testing.assert_frame_equal(reduced(study), runs)
+
+
+def test_an_analysis_finds_a_column_for_each_of_its_axes_whether_or_not_it_varies(done: Path, root: Path) -> None:
+    (root / "analysis").mkdir()
+    axes = ["seed", "task", "model", "lora.targets", "lora.rank", "optim.head_lr"]
+    (root / "analysis" / f"{NAME}.py").write_text(f"AXES = {axes}\ndef reduce(found):\n    return found.runs\n")
+    runs = load_study(NAME, *SETTINGS, store=done).runs
+    with open_study(NAME, SETTINGS, store=done) as study:
+        found = reduced(study)
+    pd.testing.assert_frame_equal(found[list(runs)], runs)
+    names = list(found)
+    assert names[: names.index("status")] == [*list(runs)[: list(runs).index("status")], *axes[1:]]
+    assert set(found[axes[1:5]].itertuples(index=False, name=None)) == {("rotten_tomatoes", "tiny", "q,v", 8)}
+    assert found["optim.head_lr"].tolist() == runs["optim.lr"].tolist(), "as the run resolves null"
+    assert "task" not in runs
+
+
+def test_a_study_can_be_drawn_by_the_analysis_of_another(done: Path, root: Path) -> None:
+    (root / "analysis").mkdir()
+    (root / "analysis" / "shared.py").write_text(REDUCER)
+    sweep = root / "sweeps" / f"{NAME}.yaml"
+    sweep.write_text(sweep.read_text().replace("    study:\n", "    study:\n      analysis: shared\n"))
+    with open_study(NAME, SETTINGS, store=done) as study:
+        assert reduced(study)["lora.ratio"].tolist() == [1, 16]
+
+
+def test_what_a_run_got_right_is_read_of_its_last_step(done: Path) -> None:
     found = load_study(NAME, *SETTINGS, store=done)
-    assert reduced(NAME, found) is found.runs
+    for run, accuracy in zip(found.runs["run"], found.runs["test/accuracy"], strict=True):
+        text = found.correct(run)
+        assert text == "" if pd.isna(accuracy) else unpacked(text).mean() == pytest.approx(accuracy)
+    assert found.runs["test/accuracy"].notna().sum() == 8
+
+
+@pytest.fixture
+def whole() -> pd.DataFrame:
+    """Both stages done, the lower rate of each arm the better one."""
+    fresh = [(seed, ratio, rate) for seed in (100, 101) for ratio, rate in ((1, 0.001), (16, 0.0005))]
+    runs = pd.DataFrame([*FIRST, *fresh], columns=["seed", "lora.ratio", "optim.lr"])
+    runs.insert(0, "stage", ["grid"] * len(FIRST) + ["confirm"] * len(fresh))
+    runs["status"], runs["validation/loss"] = "success", runs["optim.lr"] + 0.5
+    return runs.assign(hash=[f"{at:010d}" for at in range(len(runs))], commit="1e5", diff=None)
+
+
+def test_a_whole_csv_loads_with_its_hashes_as_text(whole: pd.DataFrame, tmp_path: Path) -> None:
+    save(whole.sample(frac=1, random_state=0), tmp_path / "x.csv")
+    found = load(NAME, path=tmp_path / "x.csv").sort_values("hash", ignore_index=True)
+    assert found["hash"].tolist() == whole["hash"].tolist() and set(found["commit"]) == {"1e5"}
+    assert len(load(NAME, "seed=0", path=tmp_path / "x.csv")) == 12  # more than is wanted is no hole
+
+
+@pytest.mark.parametrize("at", range(12))
+def test_a_row_that_is_not_there_is_named(whole: pd.DataFrame, tmp_path: Path, at: int) -> None:
+    save(whole.drop(index=at), tmp_path / "x.csv")
+    row = whole.iloc[at]
+    cell = f"seed={row['seed']} lora.ratio={row['lora.ratio']} optim.lr={row['optim.lr']:g}"
+    with pytest.raises(UserError, match=re.escape(f"x.csv: no row for {cell} (1 of {8 if at < 8 else 4} runs")):
+        load(NAME, path=tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("status", ["failed", "missing", "running"])
+def test_a_run_that_is_not_done_is_named(whole: pd.DataFrame, tmp_path: Path, status: str) -> None:
+    whole.loc[[3, 9], "status"] = status
+    save(whole, tmp_path / "x.csv")
+    cell = "2 rows of runs that are not done, the first seed=0 lora.ratio=16 optim.lr=0.002"
+    with pytest.raises(UserError, match=re.escape(cell)):
+        load(NAME, path=tmp_path / "x.csv")
+
+
+def test_a_diverged_run_is_done(whole: pd.DataFrame, tmp_path: Path) -> None:
+    whole.loc[3, ["status", "validation/loss"]] = ["diverged", None]
+    save(whole, tmp_path / "x.csv")
+    assert load(NAME, path=tmp_path / "x.csv")["validation/loss"].isna().sum() == 1
+
+
+def test_fresh_seeds_must_be_those_of_what_the_csvs_own_grid_selects(whole: pd.DataFrame, tmp_path: Path) -> None:
+    higher = (whole["stage"] == "grid") & (whole["lora.ratio"] == 16)
+    whole.loc[higher, "validation/loss"] = 1 - whole.loc[higher, "optim.lr"]  # now the other rate is the better one
+    save(whole, tmp_path / "x.csv")
+    with pytest.raises(UserError, match=r"no row for seed=100 lora.ratio=16 optim.lr=0.002 \(2 of 4 runs have none\)"):
+        load(NAME, path=tmp_path / "x.csv")
+
+
+def test_an_axis_may_have_text_beside_numbers(whole: pd.DataFrame, root: Path, tmp_path: Path) -> None:
+    sweep = root / "sweeps" / f"{NAME}.yaml"
+    arms = 'params:\n      optim.head_lr: [4.0e-3, "\\\\${optim.lr}"]\n      seed'
+    text = sweep.read_text().replace("params:\n      seed", arms)
+    sweep.write_text(text.replace("[lora.ratio]", "[lora.ratio, optim.head_lr]"))
+    rows = [whole.assign(**{"optim.head_lr": rate}) for rate in ("0.004", "${optim.lr}")]
+    both = pd.concat(rows, ignore_index=True)[["stage", "optim.head_lr", *whole.columns[1:]]]
+    both["hash"] = [f"{at:010d}" for at in range(len(both))]
+    save(both, tmp_path / "x.csv")
+    assert len(load(NAME, path=tmp_path / "x.csv")) == 24
+    for at in (0, 12, 8, 20):
+        save(both.drop(index=at), tmp_path / "x.csv")
+        with pytest.raises(UserError, match=r"no row for .*optim\.head_lr="):
+            load(NAME, path=tmp_path / "x.csv")
+
+
+def test_a_csv_that_is_not_there_or_of_another_kind_is_told(whole: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"x\.csv is not there; `loralab study {NAME}` makes it"):
+        load(NAME, path=tmp_path / "x.csv")
+    save(whole.drop(columns="hash"), tmp_path / "x.csv")
+    with pytest.raises(UserError, match=rf"has no column 'hash'; `loralab collect {NAME}` makes it anew"):
+        load(NAME, path=tmp_path / "x.csv")
+    with pytest.raises(UserError, match=f"no study is called 'nothing'; sweeps/ has {NAME}"):
+        load("nothing")
 
 
 def test_only_the_whole_study_is_saved_where_its_figure_is_drawn_from(root: Path, tmp_path: Path) -> None:

@@ -89,11 +89,53 @@ def _collect(given: argparse.Namespace) -> int:
     from loralab.study import open_study
 
     with open_study(given.study, given.overrides, store=given.store) as study:
-        found = tables(study)
-        to = given.to or target(given.study, given.overrides, study.store)
-    save(reduced(given.study, found), to)
-    tally = ", ".join(f"{n} {status}" for status, n in found.runs["status"].value_counts().items())
-    print("\n".join([f"{len(found.runs)} runs ({tally}) in {to}", *mixed_versions(found.runs)]))
+        runs = tables(study).runs
+        to = getattr(given, "to", None) or target(given.study, given.overrides, study.store)
+        save(reduced(study), to)
+    tally = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
+    print("\n".join([f"{len(runs)} runs ({tally}) in {to}", *mixed_versions(runs)]))
+    return 0
+
+
+def _figure(given: argparse.Namespace) -> int:
+    from loralab.figures import draw, names
+
+    for name in names() if given.study == "all" else [given.study]:
+        print(*draw(name, given.overrides, store=given.store), sep="\n")
+    return 0
+
+
+def _study(given: argparse.Namespace) -> int:
+    import subprocess
+
+    from loralab.listing import CONF
+    from loralab.sweep.values import written
+
+    store = f"store={written(str(given.store))}"
+    train = [sys.executable, str(CONF.parent / "train.py"), f"sweeps={given.study}", store, *given.overrides]
+    status = subprocess.run(train, check=False).returncode
+    return status or _collect(given) or _figure(given)
+
+
+def _claims(_: argparse.Namespace) -> int:
+    from loralab.claims import embedded, markdown, table
+    from loralab.files import write_text
+    from loralab.results import ANALYSIS
+
+    rows, readme = table(), ANALYSIS.parent / "README.md"
+    write_text(ANALYSIS / "claims.md", markdown(rows))
+    write_text(readme, embedded(readme.read_text(encoding="utf-8"), rows))
+    for row in rows:
+        print(f"{row.verdict:24}  {row.claim.text}: {row.claim.ours}")
+    return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    from loralab.report import report
+
+    to = given.to or given.store / "report.html"
+    report(given.studies, to)
+    print(to)
     return 0
 
 
@@ -164,7 +206,27 @@ def _parser() -> argparse.ArgumentParser:
         "loralab collect lr_grid                    analysis/results/lr_grid.csv",
         "loralab collect lr_grid seed=0 --to mine.csv",
     )  # fmt: skip
-    for sub in (status, collect):
+    figure = add(
+        "figure", _figure, "draw a study's figure from its CSV, or all figures; trains nothing",
+        "loralab figure lr_grid                     analysis/figures/lr_grid.png and .pdf",
+        "loralab figure all",
+    )  # fmt: skip
+    study = add(
+        "study", _study, "do all of a study: train what is missing, collect, draw",
+        "loralab study lr_grid", "loralab study lr_grid smoke=true",
+    )  # fmt: skip
+    add(
+        "claims", _claims, "write analysis/claims.md and the README's table: what papers claim, and what studies found",
+        "loralab claims",
+    )  # fmt: skip
+    report = add(
+        "report", _report, "write studies as one HTML page: claims, verdicts, figures, tables, origin, commands",
+        "loralab report lr_grid ratio               outputs/report.html",
+        "loralab report all --to supplement.html    every study that has results",
+    )  # fmt: skip
+    report.add_argument("studies", metavar="STUDY", nargs="+", help="files of sweeps/, without .yaml; or all")
+    report.add_argument("--to", type=Path, metavar="FILE", help="the page (default: report.html in the store)")
+    for sub in (status, collect, figure, study):
         sub.add_argument("study", metavar="STUDY", help="a file of sweeps/, without .yaml")
         sub.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=text)
     collect.add_argument("--to", type=Path, metavar="FILE", help="the CSV")

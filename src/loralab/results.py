@@ -1,10 +1,12 @@
 """A study's runs as tables, for people (`load_study`) and as the CSV that its figures are drawn from."""
 
+import functools
 import hashlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -12,13 +14,16 @@ from loralab.collect import curves, table
 from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.listing import CONF
+from loralab.store.predictions import packed_correct
+from loralab.store.runs import FINAL
 from loralab.study import Study, open_study
+from loralab.sweep.values import settings, written
 
-__all__ = ["Tables", "load_study", "reduced", "save"]
+__all__ = ["Tables", "analysis", "analysis_of", "load", "load_study", "reduced", "save"]
 
 LONGEST_STEM = 200  # file systems allow 255 bytes, and a file is written under a longer name at first
+TEXTS = ("hash", "commit", "diff", "correct")  # columns that are never numbers, whatever their digits
 ANALYSIS = CONF.parent / "analysis"
-Reducer = Callable[["Tables"], pd.DataFrame]
 
 
 class Tables(NamedTuple):
@@ -26,6 +31,12 @@ class Tables(NamedTuple):
 
     runs: pd.DataFrame
     curves: pd.DataFrame
+    store: Path
+
+    def correct(self, run: str) -> str:
+        """Which test examples a run got right at its last step, packed (loralab.store.predictions); "" for none."""
+        path = self.store / "runs" / run / "predictions.parquet"
+        return packed_correct(path) if path.is_file() else ""
 
 
 def load_study(name: str, *overrides: str, store: str | Path | None = None) -> Tables:
@@ -41,20 +52,116 @@ def load_study(name: str, *overrides: str, store: str | Path | None = None) -> T
 def tables(study: Study) -> Tables:
     """Both tables of a study that is open."""
     cells = study.cells()
-    return Tables(table(study.store, cells), curves(study.store, cells))
+    return Tables(table(study.store, cells), curves(study.store, cells), study.store)
 
 
-def reduced(name: str, found: Tables) -> pd.DataFrame:
-    """What the study's figure is drawn from: `reduce` of analysis/<name>.py, else the runs."""
+def analysis(name: str) -> ModuleType | None:
+    """The module analysis/<name>.py, or None: `reduce` says what its CSV keeps, `draw` makes its figure of that."""
     path = ANALYSIS / f"{name}.py"
     if not path.is_file():
-        return found.runs
-    spec = importlib.util.spec_from_file_location(name, path)
+        return None
+    spec = importlib.util.spec_from_file_location(f"analysis_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    reduce: Reducer = module.reduce
-    return reduce(found)
+    return module
+
+
+def analysis_of(study: Study) -> str:
+    """The name of its analysis: its own, or the one that its file names (`analysis: X` at hydra.sweeper.study)."""
+    return study.spec.study.get("analysis", study.name or "")
+
+
+def reduced(study: Study) -> pd.DataFrame:
+    """What a study's figure is drawn from: `reduce` of its analysis; the runs where it has none.
+
+    reduce finds a column for each of the analysis's AXES; one that the sweep does not vary has its value in every row.
+    """
+    found = tables(study)
+    module = analysis(analysis_of(study))
+    if module is None:
+        return found.runs
+    runs = found.runs.copy()
+    configs = [study.planned(cell.overrides).config for cell in study.cells()]
+    for key in getattr(module, "AXES", ()):
+        if key not in runs:
+            runs.insert(list(runs).index("status"), key, [_setting(config, key) for config in configs])
+    frame: pd.DataFrame = module.reduce(found._replace(runs=runs))
+    return frame
+
+
+def _setting(config: Any, key: str) -> Any:
+    """The value at a dotted key; a group's (task, model) is its name, a list's its items with commas."""
+    value = functools.reduce(getattr, key.split("."), config)
+    return ",".join(map(str, value)) if isinstance(value, list) else getattr(value, "name", value)
+
+
+def load(name: str, *overrides: str, path: Path | None = None) -> pd.DataFrame:
+    """A study's CSV, which has a row or several for each run that its file wants; UserError names the first it lacks.
+
+    overrides: those that it was collected with; path: None for analysis/results/<name>.csv. Nothing but the CSV and
+    the configuration is read.
+    """
+    path = path or target(name, (), Path())
+    with open_study(name, overrides) as study:
+        try:
+            frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
+        except FileNotFoundError:
+            raise UserError(f"{path} is not there; `loralab study {name}` makes it") from None
+        absent = [column for column in ("stage", "status", "hash") if column not in frame]
+        if absent:
+            raise UserError(f"{path} has no column {absent[0]!r}; `loralab collect {name}` makes it anew")
+        for name in (name for name in study.axes if name in frame and frame[name].dtype in (object, "str")):
+            frame[name] = frame[name].map(_number)
+        _refuse_holes(study, frame, path)
+    return frame
+
+
+def _number(value: Any) -> Any:
+    """Of an axis that has text beside numbers (`${optim.lr}`), pandas reads the numbers as text too."""
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _refuse_holes(study: Study, frame: pd.DataFrame, path: Path) -> None:
+    """Raises UserError where a run that the study wants has no row, or is not done."""
+    undone = frame[~frame["status"].isin(FINAL)]
+    if len(undone):
+        names = [name for name in frame if name in study.axes]
+        row = " ".join(f"{name}={written(undone[name].iloc[0])}" for name in names)
+        raise UserError(f"{path}: {len(undone)} rows of runs that are not done, the first {row}")
+    first = frame[frame["stage"] == "grid"]
+    _refuse_absent(study, study.grid, first, path)
+    if study.spec.confirm is not None:
+        shared = [name for name in first.columns if name not in study.axes and _between(first, name)]
+        wanted = study.second_jobs(first.drop_duplicates("hash").drop(columns=shared))
+        _refuse_absent(study, wanted, frame[frame["stage"] == "confirm"], path)
+
+
+def _between(frame: pd.DataFrame, name: str) -> bool:
+    """Whether a column stands where a table has its axes; one of those that all runs share has no say in a choice."""
+    names = list(frame)
+    return names.index("stage") < names.index(name) < names.index("status")
+
+
+def _refuse_absent(study: Study, jobs: Sequence[tuple[str, ...]], frame: pd.DataFrame, path: Path) -> None:
+    names = [name for name in frame if name in study.axes]
+    rows = set(frame[names].map(_text).itertuples(index=False, name=None))
+    wanted = [settings(job) for job in jobs]
+    absent = [each for each in wanted if tuple(_text(each.get(name)) for name in names) not in rows]
+    if absent:
+        cell = " ".join(f"{name}={written(absent[0][name])}" for name in names if name in absent[0])
+        raise UserError(
+            f"{path}: no row for {cell} ({len(absent)} of {len(wanted)} runs have none); "
+            f"`loralab study {study.name}` trains what is missing and collects again"
+        )
+
+
+def _text(value: Any) -> str:
+    """A value of an axis; a CSV has one empty cell for null and for no such axis."""
+    return "" if value is None or value != value else written(value)
 
 
 def save(frame: pd.DataFrame, to: Path) -> None:

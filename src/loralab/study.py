@@ -24,7 +24,6 @@ from loralab.config import from_hydra
 from loralab.errors import UserError
 from loralab.listing import CONF
 from loralab.mistakes import explain
-from loralab.plan import Plan, plan
 from loralab.store.runs import FINAL
 from loralab.sweep import grid
 from loralab.sweep.cells import Cell
@@ -33,6 +32,8 @@ from loralab.sweep.values import name_of, read, settings, written
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from loralab.plan import Plan
 
 __all__ = ["Study", "Unfinished", "open_study", "studies"]
 
@@ -52,7 +53,7 @@ class Study:
     arguments: Sequence[str]
     smoke: bool
     composer: Composer
-    plans: dict[Job, Plan] = field(default_factory=dict)
+    plans: dict[Job, "Plan"] = field(default_factory=dict)
 
     @classmethod
     def of(cls, loader: ConfigLoader, master: DictConfig, arguments: Sequence[str]) -> "Study":
@@ -73,6 +74,12 @@ class Study:
         return grid.jobs(self.spec, self.arguments, smoke=self.smoke)
 
     @cached_property
+    def axes(self) -> list[str]:
+        """The keys that vary in either stage."""
+        fresh = self.spec.confirm.params if self.spec.confirm is not None else ()
+        return list(dict.fromkeys([*grid.axes(self.grid), *(name for axis in fresh for name in axis.names)]))
+
+    @cached_property
     def store(self) -> Path:
         """Where its runs are."""
         return Path(self.composer.settings(self.grid[0]).store)
@@ -91,15 +98,18 @@ class Study:
         except Unfinished:
             return []
 
-    def second_jobs(self) -> list[Job]:
-        """The jobs of the second stage; raises Unfinished where it cannot be told what they are."""
+    def second_jobs(self, first: "pd.DataFrame | None" = None) -> list[Job]:
+        """The jobs of the second stage; raises Unfinished where it cannot be told what they are.
+
+        first: the table of the first stage; None: as the store has it.
+        """
         if self.spec.confirm is None:
             return []
-        return grid.confirm_jobs(self.spec, self.arguments, self.chosen(), smoke=self.smoke)
+        return grid.confirm_jobs(self.spec, self.arguments, self.chosen(first), smoke=self.smoke)
 
-    def chosen(self) -> list[dict[str, Any]]:
+    def chosen(self, first: "pd.DataFrame | None" = None) -> list[dict[str, Any]]:
         """The configurations that the second stage takes, by axis; raises Unfinished where the first has no answer."""
-        table = self._first_table()
+        table = self._first_table() if first is None else first
         undone = int((~table["status"].isin(FINAL)).sum())
         if undone:
             raise Unfinished(f"{undone} of {len(table)} runs of the first stage are not done")
@@ -134,8 +144,10 @@ class Study:
             found.append(Cell(job, axes, stage, self.planned(job).directory.path.name))
         return found
 
-    def planned(self, job: Job) -> Plan:
+    def planned(self, job: Job) -> "Plan":
         """The run of a job."""
+        from loralab.plan import plan  # imports torch, which a figure can do without
+
         if job not in self.plans:
             try:
                 self.plans[job] = plan(from_hydra(self.composer.settings(job)))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from loralab.files import atomic_path
 
-__all__ = ["write_predictions"]
+__all__ = ["packed_correct", "unpacked", "write_predictions"]
 
 
 class Examples(Protocol):
@@ -43,3 +43,24 @@ def write_predictions(
     ]
     with atomic_path(path) as temporary:
         parquet.write_table(pa.concat_tables(tables), temporary)
+
+
+def packed_correct(path: Path) -> str:
+    """Which test examples the last step's weights got right, in the order of the source's rows, as text for a CSV.
+
+    `unpacked` reads it. Empty where there is no such thing: a regression, or no test split.
+    """
+    from pyarrow import parquet
+
+    table = parquet.read_table(path, filters=[("at", "==", "last"), ("split", "==", "test")]).sort_by("row")
+    labels = table["label"].to_numpy()
+    if not len(labels) or not np.issubdtype(labels.dtype, np.integer):
+        return ""
+    logits = np.stack(table["logits"].to_numpy())
+    return f"{len(labels)}:{np.packbits(logits.argmax(axis=1) == labels).tobytes().hex()}"
+
+
+def unpacked(text: str) -> NDArray[np.bool_]:
+    """The flags (n,) of `packed_correct`."""
+    count, _, digits = text.partition(":")
+    return np.unpackbits(np.frombuffer(bytes.fromhex(digits), dtype=np.uint8), count=int(count)).astype(np.bool_)

@@ -1,0 +1,199 @@
+"""The study `convergence`: accuracy and loss against the step, and how much sooner a ratio λ gets there than λ = 1.
+
+`python analysis/convergence.py`: results/convergence.csv -> figures/convergence.{png,pdf} (LoRA+, Fig 7)
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from loralab import figures
+from loralab.claims import Claim
+from loralab.errors import UserError
+from loralab.stats import Interval, crossing, mean_interval, speedup
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from loralab.results import Tables
+
+AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
+CURVES = {("validation", "accuracy"): "validation/accuracy", ("train", "loss"): "train/loss"}
+KEPT = ["hash", "stage", *AXES, "status", "step", *CURVES.values(), "seconds", "commit", "diff"]
+SHARES = (0.5, 0.8, 0.9, 0.95, 1.0)  # of the gain of λ = 1 over its step 0
+CLAIMED = 0.95
+ADVICE = 16
+ACCURACY = "validation/accuracy"
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """One row a run and evaluation: accuracy, the mean training loss since the last line, seconds since the start."""
+    runs = tables.runs[["run", "hash", "stage", *AXES, "status", "commit", "diff"]]
+    logged = tables.curves
+    values = {
+        name: logged[(logged["split"] == split) & (logged["name"] == metric)].set_index(["run", "step"])["value"]
+        for (split, metric), name in CURVES.items()
+    }
+    times = logged[logged["split"] == "validation"].groupby(["run", "step"])["seconds"].max()
+    curves = pd.DataFrame(values | {"seconds": times}).reset_index()
+    curves = curves[curves[ACCURACY].notna()]
+    return runs.merge(curves, on="run", how="left")[KEPT]
+
+
+def runs(rows: pd.DataFrame) -> dict[float, list[pd.DataFrame]]:
+    """By ratio, each seed's rows by step; UserError where a run lacks a step that others have, and did not diverge."""
+    steps = set(rows["step"].dropna())
+    found: dict[float, list[pd.DataFrame]] = {}
+    for _, run in rows.sort_values(["lora.ratio", "seed", "step"]).groupby(["lora.ratio", "seed"]):
+        first, absent = run.iloc[0], sorted(steps - set(run["step"]))
+        if absent and not _diverged(run):
+            cell = f"task={first['task']} seed={first['seed']} lora.ratio={first['lora.ratio']:g}"
+            raise UserError(f"no row for {cell} step={absent[0]:g}; `loralab collect convergence` makes the CSV anew")
+        found.setdefault(float(first["lora.ratio"]), []).append(run)
+    return found
+
+
+def _diverged(run: pd.DataFrame) -> bool:
+    return bool((run["status"] == "diverged").any())
+
+
+def crossings(rows: pd.DataFrame, share: float, unit: str = "step") -> dict[float, list[float]]:
+    """By ratio, for each seed, when the accuracy reaches that share of λ = 1's gain, and stays; inf: never.
+
+    The gain is that of λ = 1 with the same seed, from its first evaluation to its last; where there is none, nothing
+    reaches it. Nor does a run that diverges, wherever it was before. unit: step or seconds.
+    """
+    arms = runs(rows)
+    found: dict[float, list[float]] = {ratio: [] for ratio in arms}
+    for ratio, arm in arms.items():
+        for run, one in zip(arm, arms[1.0], strict=True):
+            first, last = one[ACCURACY].to_numpy(dtype=float)[[0, -1]]
+            never = _diverged(run) or _diverged(one) or last <= first
+            at = np.inf if never else crossing(run[unit], run[ACCURACY], first + share * (last - first))
+            found[ratio].append(at)
+    return found
+
+
+def sooner(rows: pd.DataFrame, ratio: float, share: float, unit: str = "step") -> Interval:
+    """How many times sooner a ratio gets there than λ = 1, paired by seed; above 1: it is faster.
+
+    In steps, a run that never got there may have done so right after the last step.
+    """
+    found = crossings(rows, share, unit)
+    horizon = float(rows["step"].max()) if unit == "step" else np.inf
+    return speedup(np.array(found[1.0]), np.array(found[ratio]), horizon=horizon)
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    tasks = sorted(frame["task"].unique())
+    figure, axes = plt.subplots(len(tasks), 3, figsize=(figures.DOUBLE, 1.95 * len(tasks)), squeeze=False)
+    for row, task in enumerate(tasks):
+        rows = frame[frame["task"] == task]
+        for ax, (metric, title) in zip(
+            axes[row], ((ACCURACY, "validation accuracy"), ("train/loss", "training loss")), strict=False
+        ):
+            _curves(ax, rows, metric)
+            ax.set_xlabel("step")
+            ax.set_ylabel(title)
+        axes[row][0].set_title(figures.NAMES.get(task, task), loc="left")
+        _speedups(axes[row][2], rows)
+    axes[0][0].legend(title="λ", ncols=2, title_fontsize=6)
+    axes[0][2].legend(title="share of λ = 1's gain", ncols=2, title_fontsize=6)
+    return figure
+
+
+def shades(ratios: list[float]) -> dict[float, tuple[float, ...]]:
+    import matplotlib as mpl
+
+    return dict(zip(ratios, mpl.colormaps["viridis"](np.linspace(0.9, 0, len(ratios))), strict=True))
+
+
+def _curves(ax: "Axes", rows: pd.DataFrame, metric: str) -> None:
+    """The mean over the seeds, with its 95% interval (Student t), as far as no seed has diverged."""
+    for ratio, colour in shades(sorted(rows["lora.ratio"].unique())).items():
+        of = rows[rows["lora.ratio"] == ratio].pivot(index="step", columns="seed", values=metric).dropna()
+        steps, ends = of.index.to_numpy(dtype=float), [mean_interval(values) for values in of.to_numpy()]
+        ax.plot(steps, [each.estimate for each in ends], color=colour, label=f"{ratio:g}")
+        low, high = ([getattr(each, end) for each in ends] for end in ("low", "high"))
+        ax.fill_between(steps, low, high, color=colour, alpha=0.12, lw=0)
+
+
+def _speedups(ax: "Axes", rows: pd.DataFrame) -> None:
+    """The speed-up in steps against λ; an open mark: some seeds never got there."""
+    ratios = [float(r) for r in sorted(rows["lora.ratio"].unique()) if r != 1]
+    ax.axhline(1, color="0.6", lw=0.6, ls=":")
+    for at, share in enumerate(SHARES):
+        reached = crossings(rows, share)
+        for ratio in ratios:
+            found = sooner(rows, ratio, share)
+            censored = np.isinf([*reached[ratio], *reached[1.0]]).any()
+            place, colour = ratio * 2 ** (0.14 * (at - 2)), figures.COLOURS[at]
+            if np.isfinite(found.estimate) and found.estimate > 0:
+                bars = np.clip([[found.estimate - found.low], [found.high - found.estimate]], 0, 1e3)
+                ax.errorbar(
+                    place, found.estimate, yerr=bars, color=colour, fmt="o", mfc="white" if censored else colour, lw=0.8
+                )
+            else:
+                at_end, marker = {0.0: (0.25, "v"), np.inf: (4, "^")}.get(found.estimate, (1, "x"))
+                ax.plot(place, at_end, marker, color=colour, mfc="white")
+        ax.plot([], [], "o", color=figures.COLOURS[at], label=f"{share:.0%}")
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log", base=2)
+    ax.set_ylim(0.22, 9)  # the legend stands above the points
+    figures.label_powers(ax.xaxis, ratios)
+    figures.label_powers(ax.yaxis, [0.25, 0.5, 1, 2, 4])
+    ax.set_xlabel("ratio λ")
+    ax.set_ylabel("times sooner than λ = 1")
+
+
+def caption(frame: pd.DataFrame) -> str:
+    return (
+        f"{figures.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, each λ at the rate that `ratio` "
+        f"selected for it. Lines: mean of {figures.seeds(frame)}, fresh ones, bands: 95% (Student t). Right: steps "
+        "until the accuracy has reached a share of the gain of λ = 1 over step 0, and stays there, as a ratio to λ = 1 "
+        "with the same seed (95%, paired t over logarithms); open marks: some seeds never did, so the interval is the "
+        "sign test's; triangles: most seeds of one never did (down: of this λ), crosses: of both. "
+        f"{figures.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each task, ratio and share: the speed-up in steps and in seconds, and how many seeds never did."""
+    rows = []
+    for task, of in frame.groupby("task"):
+        for ratio in (r for r in sorted(of["lora.ratio"].unique()) if r != 1):
+            for share in SHARES:
+                steps, seconds = sooner(of, ratio, share), sooner(of, ratio, share, "seconds")
+                never = int(np.isinf(crossings(of, share)[ratio]).sum())
+                rows.append(
+                    {
+                        "task": task,
+                        "ratio": ratio,
+                        "share": f"{share:.0%}",
+                        "sooner, steps": _text(steps),
+                        "sooner, seconds": _text(seconds),
+                        "never": f"{never} of {steps.n}",
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _text(found: Interval) -> str:
+    return f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    found = []
+    for task, rows in frame.groupby("task"):
+        name = figures.NAMES.get(str(task), str(task))
+        text = f"λ = {ADVICE} reaches {CLAIMED:.0%} of the gain of λ = 1 in fewer steps ({name}, init A)"
+        found.append(Claim("convergence", "LoRA+, Fig 7", text, "about 2x", sooner(rows, ADVICE, CLAIMED), 1.0, "x"))
+    return found
+
+
+if __name__ == "__main__":
+    figures.main(__file__)

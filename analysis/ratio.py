@@ -1,0 +1,159 @@
+"""The study `ratio`: accuracy and loss against the ratio λ, with lr_A tuned for each λ in a window of its own.
+
+`python analysis/ratio.py`: results/ratio.csv -> figures/ratio.{png,pdf}. The losses in the windows chose the rates
+(stage grid); what is compared comes from fresh seeds, on the test split (stage confirm).
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from loralab import figures
+from loralab.arms import against_ratio, arm, chosen, difference, interior, optimum, over_items, ratios, tuned
+from loralab.claims import Claim
+from loralab.stats import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from loralab.results import Tables
+
+SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
+AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
+KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
+ADVICE = 16  # LoRA+'s fixed ratio
+PAPER = {"A": "4 to 8 (2 to 3 doublings)", "B": "about 16 (4 doublings)"}  # the best ratio, by init
+METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """One row a run; those of fresh seeds also say which test examples they got right."""
+    runs = tables.runs
+    correct = [
+        tables.correct(run) if stage == "confirm" else "" for run, stage in zip(runs["run"], runs["stage"], strict=True)
+    ]
+    return runs[KEPT].assign(correct=correct)
+
+
+def settings_of(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Task, init and their rows."""
+    for (task, init), rows in frame.groupby(["task", "lora.init"]):
+        yield str(task), str(init), rows
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    tasks = sorted(frame["task"].unique())
+    inits = sorted(frame["lora.init"].unique())
+    wide = len(inits) + len(METRICS)
+    figure, axes = plt.subplots(len(tasks), wide, figsize=(figures.DOUBLE, 1.85 * len(tasks) + 0.3), squeeze=False)
+    for row, task in enumerate(tasks):
+        name = figures.NAMES.get(task, task)
+        for column, init in enumerate(inits):
+            rows = frame[(frame["task"] == task) & (frame["lora.init"] == init)]
+            _windows(axes[row][column], rows)
+            axes[row][column].set_title(f"{name}, init {init}")
+        for column, (metric, title) in enumerate(METRICS.items(), start=len(inits)):
+            ax = axes[row][column]
+            for at, init in enumerate(inits):
+                rows = frame[(frame["task"] == task) & (frame["lora.init"] == init)]
+                against_ratio(ax, rows, metric, f"init {init}", at)
+            ax.set_title(name)
+            ax.set_xlabel("ratio λ = lr$_B$ / lr$_A$")
+            ax.set_ylabel(title)
+            if row == 0 and column == len(inits):
+                ax.legend()
+    lines = axes[0][0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside upper left", ncols=8, title="ratio λ", handlelength=1.2)
+    return figure
+
+
+def _windows(ax: "Axes", rows: pd.DataFrame) -> None:
+    """Validation loss against lr_A, a line a ratio from light to dark; a dot on each ratio's best."""
+    import matplotlib as mpl
+
+    found = tuned(rows)
+    for shade, (ratio, line) in zip(
+        np.linspace(0.85, 0, found["lora.ratio"].nunique()), found.groupby("lora.ratio"), strict=True
+    ):
+        colour = mpl.colormaps["viridis"](shade)
+        ax.plot(line["optim.lr"], line["validation/loss"], color=colour, label=f"{ratio:g}", lw=1)
+        top = line.nsmallest(1, "validation/loss")
+        ax.plot(top["optim.lr"], top["validation/loss"], "o", color=colour)
+    ax.set_xscale("log")
+    low = found["validation/loss"].min()
+    ax.set_ylim(low - 0.01, min(found["validation/loss"].max(), low + 0.16) + 0.01)
+    ax.set_xlabel("lr$_A$")
+    ax.set_ylabel("validation loss")
+
+
+def caption(frame: pd.DataFrame) -> str:
+    confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
+    trials = grid.groupby(["task", "lora.init", "lora.ratio"]).size().unique()
+    return (
+        f"{figures.setting(frame)}. Left: mean validation loss of {figures.seeds(grid)} over each ratio's own window "
+        f"of lr_A ({' or '.join(map(str, trials))} runs a ratio); dots: the rates that were selected. Right: those "
+        f"on fresh seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the difference from λ = "
+        f"1, paired by seed (Student t), so a bar that misses the dotted line differs. {figures.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each task, init and ratio: its selected rate, its fresh scores, and its differences from λ = 1."""
+    rows = []
+    for task, init, of in settings_of(frame):
+        for ratio in ratios(of):
+            runs = arm(of, ratio)
+            by_seed, by_item = difference(of, ratio, "test/accuracy"), over_items(of, ratio)
+            rows.append(
+                {
+                    "task": task,
+                    "init": init,
+                    "ratio": ratio,
+                    "lr_A": runs["optim.lr"].iloc[0],
+                    "test accuracy": round(figures.whole_mean(runs["test/accuracy"]), 4),
+                    "test loss": round(figures.whole_mean(runs["test/loss"]), 4),
+                    "difference, points": f"{100 * by_seed.estimate:+.2f}",
+                    "by seed": f"[{100 * by_seed.low:.2f}, {100 * by_seed.high:.2f}]",
+                    "by test item": f"[{100 * by_item.low:.2f}, {100 * by_item.high:.2f}]",
+                    "interior": interior(of, ratio),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    found = []
+    for task, init, rows in settings_of(frame):
+        where = f"{figures.NAMES.get(task, task)}, init {init}"
+        advice = difference(rows, ADVICE, "test/accuracy")
+        found.append(
+            Claim(
+                "ratio",
+                "LoRA+, section 5",
+                f"λ = {ADVICE} beats λ = 1 in accuracy ({where})",
+                "1 to 2%",
+                advice,
+                0.0,
+                "points",
+            )
+        )
+        at = optimum(rows)
+        where_lowest = Interval(at.at, at.low, at.high, arm(rows, 1)["seed"].nunique(), at.p)
+        text = f"the ratio with the lowest test loss is above 1 ({where})"
+        found.append(Claim("ratio", "LoRA+, Figs 6, 17, 18", text, PAPER[init], where_lowest, 0.0, "doublings"))
+        top = chosen(rows)
+        text = f"the best λ, here {top:g}, beats λ = 1 by a point of accuracy or more ({where})"
+        if top == 1:
+            continue  # there is nothing to compare: λ = 1 was the best
+        better = difference(rows, top, "test/accuracy", null=0.01)
+        found.append(Claim("ratio", "LoRA+, abstract", text, "1 to 2%", better, 0.01, "points"))
+    return found
+
+
+if __name__ == "__main__":
+    figures.main(__file__)

@@ -1,0 +1,91 @@
+"""The study `ratio_head`: accuracy and loss against λ, with the head's rate pinned, and riding with lr_A.
+
+`python analysis/ratio_head.py`: results/ratio_head.csv -> figures/ratio_head.{png,pdf}. A control of `ratio`.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from loralab import figures
+from loralab.arms import against_ratio, arm, difference, interior, ratios
+from loralab.claims import Claim
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from loralab.results import Tables
+
+SCORES = ["validation/loss", "test/loss", "test/accuracy"]
+AXES = ["seed", "task", "lora.init", "optim.head_lr", "lora.ratio", "optim.lr", *figures.SETTING]
+KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
+ADVICE = 16  # LoRA+'s fixed ratio
+RIDING = "${optim.lr}"  # as the study writes it
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """One row a run."""
+    return tables.runs[KEPT]
+
+
+def by_head(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """How the head is trained, in words, and the rows."""
+    for rate, rows in sorted(frame.groupby(frame["optim.head_lr"].astype(str)), key=lambda pair: pair[0] == RIDING):
+        yield "head at lr_A" if rate == RIDING else f"head at {figures.short(float(rate))}", rows
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(figures.DOUBLE * 0.75, 2.0))
+    for ax, (metric, title) in zip(axes, (("test/accuracy", "test accuracy"), ("test/loss", "test loss")), strict=True):
+        for at, (label, rows) in enumerate(by_head(frame)):
+            against_ratio(ax, rows, metric, label.replace("lr_A", "lr$_A$"), at)
+        ax.set_xlabel("ratio λ = lr$_B$ / lr$_A$")
+        ax.set_ylabel(f"{title}, fresh seeds")
+    axes[0].legend()
+    return figure
+
+
+def caption(frame: pd.DataFrame) -> str:
+    confirm = frame[frame["stage"] == "confirm"]
+    task = ", ".join(figures.NAMES.get(name, name) for name in frame["task"].unique())
+    return (
+        f"{task}, {figures.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}; lr_A tuned for each point. "
+        f"Mean of {figures.seeds(confirm)}; bars: 95% interval of the difference from λ = 1 (dotted), paired by seed "
+        f"(Student t). {figures.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each head and ratio: the selected rate, fresh scores, and the difference from λ = 1."""
+    rows = []
+    for label, of in by_head(frame):
+        for ratio in ratios(of):
+            runs, found = arm(of, ratio), difference(of, ratio, "test/accuracy")
+            rows.append(
+                {
+                    "head": label,
+                    "ratio": ratio,
+                    "lr_A": runs["optim.lr"].iloc[0],
+                    "test accuracy": round(figures.whole_mean(runs["test/accuracy"]), 4),
+                    "test loss": round(figures.whole_mean(runs["test/loss"]), 4),
+                    "difference, points": f"{100 * found.estimate:+.2f}",
+                    "by seed": f"[{100 * found.low:.2f}, {100 * found.high:.2f}]",
+                    "interior": interior(of, ratio),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    """Of the half that rides; `ratio` has the other."""
+    rows = dict(by_head(frame))["head at lr_A"]
+    text = f"λ = {ADVICE} beats λ = 1 in accuracy where the head's rate rides with lr_A (TREC, init A)"
+    found = difference(rows, ADVICE, "test/accuracy")
+    return [Claim("ratio_head", "LoRA+, section 5", text, "1 to 2%", found, 0.0, "points")]
+
+
+if __name__ == "__main__":
+    figures.main(__file__)

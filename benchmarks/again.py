@@ -1,0 +1,52 @@
+"""Whether a committed result comes out again: some runs of a study's CSV, drawn at random, trained anew and compared.
+
+`python benchmarks/again.py ratio --runs 10`: in a store of its own, by the study's own configuration, one thread as in
+the pool. The same code on the same kind of CPU gives the same numbers; another CPU may differ in the last bits of a
+step, and then by seed noise.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from loralab import results
+from loralab.collect import table
+from loralab.run import run
+from loralab.study import open_study
+
+SCORES = ("validation/loss", "validation/accuracy", "test/accuracy", "train/loss")
+
+
+def again(study_name: str, runs: int, seed: int, store: Path) -> float:
+    """The largest absolute difference of any score, CSV against trained anew; each run is printed."""
+    frame = results.load(study_name)
+    one_each = frame[frame["stage"] == "grid"].drop_duplicates("hash", keep="last")
+    wanted = one_each.sample(min(runs, len(one_each)), random_state=seed)
+    largest = 0.0
+    with open_study(study_name, ["train.threads=1"], store=store) as study:
+        cells = {cell.run.rpartition("-")[2]: cell for cell in study.first_cells()}
+        for row in wanted.to_dict("records"):
+            cell = cells[row["hash"]]
+            run(study.planned(cell.overrides).config)
+            found = table(store, [cell]).iloc[0]
+            scores = [score for score in SCORES if score in row]
+            apart = max(abs(found[score] - row[score]) for score in scores)
+            largest = max(largest, apart)
+            shown = "  ".join(f"{score} {row[score]:.6g} {found[score]:.6g}" for score in scores)
+            print(f"{row['hash']}  {shown}  apart {apart:.1e}", flush=True)
+    return largest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("study")
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="which runs are drawn")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        largest = again(given.study, given.runs, given.seed, Path(folder))
+    print(f"largest difference: {largest:.1e}")
+
+
+if __name__ == "__main__":
+    main()

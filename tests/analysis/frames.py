@@ -1,0 +1,73 @@
+"""Made-up results of the real studies: the CSV that there would be had each run scored what a function says."""
+
+import contextlib
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from loralab import figures, results
+from loralab.config import from_hydra
+from loralab.study import Job, open_study
+from loralab.sweep.values import settings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Scores = Callable[[dict[str, Any]], dict[str, Any] | list[dict[str, Any]]]
+"""A run's settings (its axes and stage) -> its columns, or several rows of them; `status` is success if not given."""
+
+
+def made(name: str, scores: Scores, *overrides: str) -> pd.DataFrame:
+    """The frame of a study, its second stage chosen by the study itself from the first, as a CSV gives it back."""
+    analysis = figures.module(name)
+    with open_study(name, overrides) as study:
+        config = from_hydra(study.composer.settings(study.grid[0]))
+        same = {key: results._setting(config, key) for key in analysis.AXES}
+
+        def rows(jobs: Sequence[Job], stage: str) -> pd.DataFrame:
+            found = []
+            for job in jobs:
+                run = {key: value for key, value in (same | settings(job)).items() if key in same} | {"stage": stage}
+                code = {"hash": f"{zlib.crc32(' '.join(job).encode()):010x}", "commit": "c" * 40, "diff": None}
+                several = scores(run)
+                rows_of = several if isinstance(several, list) else [several]
+                found += [{"status": "success", "seconds": 1.0, **code, **run, **row} for row in rows_of]
+            return pd.DataFrame(found)
+
+        first = rows(study.grid, "grid")
+        names = ["stage", *(axis for axis in study.axes if axis in first)]
+        table = first[[*names, *(column for column in first if column not in names and column not in same)]]
+        second = study.second_jobs(table) if study.spec.confirm is not None else []
+    whole = pd.concat([first, rows(second, "confirm")]) if second else first
+    kept = [*analysis.KEPT, *(["correct"] if "correct" in whole else [])]
+    text = whole[kept].to_csv(index=False, float_format="%.10g")
+    return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(results.TEXTS, str))
+
+
+def unlike(run: dict[str, Any], name: str) -> float:
+    """A number from 0 to 1 that no other run has, nor the same run under another name."""
+    text = f"{name} {json.dumps(run, sort_keys=True, default=str)}"
+    return int(hashlib.sha256(text.encode()).hexdigest()[:13], 16) / 16**13
+
+
+def distinct(run: dict[str, Any]) -> dict[str, Any]:
+    """Another score for each run and metric: accuracies from .4 to .9, losses from .3 to .8."""
+    splits = ("train", "validation", "test")
+    losses = {f"{split}/loss": 0.3 + unlike(run, f"{split}/loss") / 2 for split in splits}
+    return losses | {f"{split}/accuracy": 0.4 + unlike(run, f"{split}/accuracy") / 2 for split in splits}
+
+
+@contextlib.contextmanager
+def drawn(name: str, frame: pd.DataFrame) -> Iterator["Figure"]:
+    """The study's figure of a frame, closed afterwards."""
+    from matplotlib import pyplot
+
+    with figures.style():
+        figure = figures.module(name).draw(frame)
+        yield figure
+        pyplot.close(figure)

@@ -1,0 +1,96 @@
+"""Laws of best_ratio: the boxes are the four best cells and all cells of the grid, and p counts the draws of four."""
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from loralab import figures
+from loralab.claims import judged
+from tests.analysis.frames import distinct, drawn, made
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BEST = figures.module("best_ratio")
+GRID = 4.0 ** np.array([[b - a + 1 for a in range(6)] for b in range(6)]).ravel()  # lr_B starts a step above lr_A
+GROUPS = [(task, init) for task in ("rotten_tomatoes", "trec") for init in "AB"]
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return made("best_ratio", distinct).sample(frac=1, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def figure(frame: pd.DataFrame) -> Iterator["Figure"]:
+    with drawn("best_ratio", frame) as found:
+        yield found
+
+
+def best_four(frame: pd.DataFrame, task: str, init: str) -> list[float]:
+    """The ratios of the cells with the highest mean test accuracy, by hand, the best first."""
+    own = frame[(frame["task"] == task) & (frame["lora.init"] == init)]
+    cells = {cell: rows["test/accuracy"].to_list() for cell, rows in own.groupby(["optim.lr", "lora.ratio"])}
+    assert len(cells) == 36 and {len(scores) for scores in cells.values()} == {3}
+    ranked = sorted(cells, key=lambda cell: -sum(cells[cell]))
+    return [float(np.asarray(cell)[1]) for cell in ranked[:4]]
+
+
+def test_the_boxes_are_the_ratios_of_the_four_best_cells_and_of_all(frame: pd.DataFrame, figure: "Figure") -> None:
+    boxes = [patch.get_path().get_extents() for patch in figure.axes[0].patches]
+    summary = BEST.summary(frame)
+    for at, group in enumerate(GROUPS):
+        four = best_four(frame, *group)
+        best, chance = boxes[2 * at : 2 * at + 2]
+        assert (best.y0, best.y1) == pytest.approx(tuple(np.percentile(four, [25, 75])))
+        assert (chance.y0, chance.y1) == pytest.approx(tuple(np.percentile(GRID, [25, 75])), rel=0.01)
+        row = summary.iloc[at]
+        assert row["best ratios"] == ", ".join(f"{ratio:g}" for ratio in four)
+        assert row["geometric mean"] == round(float(np.prod(four) ** 0.25), 2)
+        assert row["of the grid"] == 4  # not 1: a grid has a mean of its own
+
+
+def test_the_p_is_the_share_of_fours_as_far_from_the_grids_mean() -> None:
+    cells = pd.DataFrame({"log2": np.log2([1.0, 64, 16, 4, 1, 1, 4, 16, 0.25, 0.25])})  # the best first
+    found = BEST.excess(cells)
+    means = np.array([np.mean(four) for four in combinations(cells["log2"], 4)]) - cells["log2"].mean()
+    far = abs(np.mean(cells["log2"][:4]) - cells["log2"].mean())
+    p = np.mean(np.abs(means) >= far - 1e-9)
+    assert found.estimate == pytest.approx(far) and found.n == 4
+    assert found.p == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / BEST.DRAWS)) and 0.05 < p < 0.5
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((far - high, far - low))
+
+
+def by_ratio(sign: int) -> pd.DataFrame:
+    """Accuracy rises (falls) with the ratio in all that has a seed and a rate."""
+
+    def score(run: dict[str, Any]) -> dict[str, Any]:
+        return distinct(run) | {"test/accuracy": 0.5 + sign * 0.01 * np.log2(run["lora.ratio"])}
+
+    return made("best_ratio", score)
+
+
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "held"), (-1, "did not hold")])
+def test_the_claim_follows_what_was_built_in(sign: int, verdict: str) -> None:
+    claims = BEST.claims(by_ratio(sign))
+    assert len(claims) == 4 and [row.verdict for row in judged(claims)] == [verdict] * 4
+    best = sorted(np.log2(GRID), reverse=sign > 0)[:4]
+    assert claims[0].found.estimate == pytest.approx(np.mean(best) - 2)
+
+
+def test_noise_alone_tells_nothing(frame: pd.DataFrame) -> None:
+    assert {row.verdict for row in judged(BEST.claims(frame))} == {"cannot tell at this scale"}
+
+
+def test_a_cell_with_a_diverged_seed_is_never_among_the_best() -> None:
+    frame = by_ratio(1)
+    top = (frame["lora.ratio"] == 4096) & (frame["seed"] == 0)
+    frame = frame.assign(
+        status=frame["status"].mask(top, "diverged"), **{"test/accuracy": frame["test/accuracy"].mask(top)}
+    )
+    assert set(BEST.summary(frame)["best ratios"]) == {"1024, 1024, 256, 256"}

@@ -1,0 +1,195 @@
+"""Laws of convergence: lines are means, a speed-up that was built in is found, and what never gets there counts."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from loralab import figures
+from loralab.claims import judged
+from loralab.errors import UserError
+from loralab.stats import mean_interval, ratio_interval, speedup
+from tests.analysis.frames import drawn, made, unlike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CONVERGENCE = figures.module("convergence")
+STEPS, SEEDS = range(0, 101, 5), range(200, 205)
+TWO_TASKS = ("task=rotten_tomatoes,trec", "seed=range(200,205)")
+SHARES = (0.5, 0.8, 0.9, 0.95, 1.0)
+ACCURACY = "validation/accuracy"
+
+
+def curve(run: dict[str, Any], tau: float, top: float = 0.8) -> list[dict[str, Any]]:
+    """A line from .5 to `top` at step tau, level from there; a second takes two steps."""
+    rows: list[dict[str, Any]] = []
+    for step in STEPS:
+        at: dict[str, Any] = {"step": step, ACCURACY: 0.5 + (top - 0.5) * min(1.0, step / tau), "seconds": 3 + step / 2}
+        rows.append(at | {"train/loss": 2 * unlike(run | at, "loss") if step else None})
+    return rows
+
+
+TAU = {0.25: 90, 1: 80, 2: 80, 4: 60, 8: 50, 16: 40, 64: 40}
+NEVER = {(64, seed) for seed in SEEDS} | {(8, 203)}  # (λ, seed) whose accuracy stops a point short of half the gain
+
+
+def truth(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """λ = 16 is twice as fast as λ = 1, λ = 64 never gets anywhere, and one seed of λ = 8 does not."""
+    tau = TAU[run["lora.ratio"]] - 20 * (run["seed"] == 201)
+    return curve(run, tau, 0.64 if (run["lora.ratio"], run["seed"]) in NEVER else 0.8)
+
+
+def study(scores: Callable[[dict[str, Any]], list[dict[str, Any]]], *overrides: str) -> pd.DataFrame:
+    return made("convergence", scores, *TWO_TASKS, *overrides).sample(frac=1, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return study(truth)
+
+
+@pytest.fixture(scope="module")
+def figure(frame: pd.DataFrame) -> Iterator["Figure"]:
+    with drawn("convergence", frame) as found:
+        yield found
+
+
+def trec(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["task"] == "trec"]
+
+
+def test_the_lines_are_the_means_of_the_seeds_and_the_bands_their_intervals(
+    frame: pd.DataFrame, figure: "Figure"
+) -> None:
+    for row, task in enumerate(sorted(frame["task"].unique())):
+        for column, metric in enumerate((ACCURACY, "train/loss")):
+            ax: Any = figure.axes[3 * row + column]
+            steps = list(STEPS)[column:]  # before the first step there is no training loss
+            for ratio, line, band in zip(sorted(TAU), ax.lines, ax.collections, strict=True):
+                of = frame[(frame["task"] == task) & (frame["lora.ratio"] == ratio)]
+                scores = [of.loc[of["step"] == step, metric].to_numpy() for step in steps]
+                assert {len(each) for each in scores} == {len(SEEDS)}
+                np.testing.assert_allclose(line.get_data(), [steps, [each.mean() for each in scores]], rtol=1e-9)
+                middle = mean_interval(scores[3])
+                ends = band.get_paths()[0].vertices
+                at = ends[ends[:, 0] == steps[3], 1]
+                assert (min(at), max(at)) == pytest.approx((middle.low, middle.high))
+
+
+def steps_to(share: float, ratio: float, seed: int) -> float:
+    """By hand, for the curves above: the first evaluation at or beyond that share of the gain."""
+    if (ratio, seed) in NEVER:
+        return np.inf
+    tau = TAU[ratio] - 20 * (seed == 201)
+    return float(5 * np.ceil(round(share * tau / 5, 9)))
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_the_crossings_are_those_of_each_seed_against_its_own_equal_rates(frame: pd.DataFrame, share: float) -> None:
+    found = CONVERGENCE.crossings(trec(frame), share)
+    for ratio in TAU:
+        assert found[ratio] == [steps_to(share, ratio, seed) for seed in SEEDS]
+    seconds = CONVERGENCE.crossings(trec(frame), share, "seconds")
+    assert seconds[4] == [3 + step / 2 for step in found[4]]
+
+
+def test_a_speedup_that_was_built_in_is_found_and_claimed(frame: pd.DataFrame) -> None:
+    base, other = ([steps_to(0.95, ratio, seed) for seed in SEEDS] for ratio in (1, 16))
+    assert CONVERGENCE.sooner(trec(frame), 16, 0.95) == ratio_interval(base, other)
+    claims = CONVERGENCE.claims(frame)
+    assert [claim.found.estimate for claim in claims] == pytest.approx([2.1, 2.1], abs=0.2)
+    assert [row.verdict for row in judged(claims)] == ["held", "held"]
+    assert "x [" in claims[0].ours and claims[0].ours.endswith("n = 5")
+
+
+def test_a_slower_ratio_does_not_hold() -> None:
+    slower = study(lambda run: curve(run, {16: 90, 1: 40 + run["seed"] % 3 * 5}.get(run["lora.ratio"], 60)))
+    assert [row.verdict for row in judged(CONVERGENCE.claims(slower))] == ["did not hold"] * 2
+
+
+def test_speedups_are_drawn_at_their_ratio_and_what_never_crosses_is_marked(
+    frame: pd.DataFrame, figure: "Figure"
+) -> None:
+    ax: Any = figure.axes[5]
+    ratios = [ratio for ratio in sorted(TAU) if ratio != 1]
+    bars = iter(ax.containers)
+    triangles = [line for line in ax.lines if line.get_marker() in ("v", "^", "x")]
+    for share in SHARES:
+        for ratio in (ratio for ratio in ratios if ratio != 64):
+            found = CONVERGENCE.sooner(trec(frame), ratio, share)
+            point, _, (segments,) = next(bars)
+            x, y = np.ravel(point.get_data()).astype(float)
+            assert y == pytest.approx(found.estimate) and abs(np.log2(x / ratio)) < 0.5
+            assert (point.get_markerfacecolor() == "white") is (ratio == 8)
+            low, high = segments.get_segments()[0][:, 1]
+            assert (low, high) == pytest.approx((found.low, min(found.high, found.estimate + 1e3)), abs=1e-9)
+            if ratio == 8:
+                assert (found.low, found.high) == (0, np.inf)
+    assert next(bars, None) is None
+    assert [line.get_marker() for line in triangles] == ["v"] * len(SHARES)  # λ = 64: below its ratio's tick
+    summary = CONVERGENCE.summary(trec(frame)).set_index(["ratio", "share"])["never"]
+    assert (summary[64, "95%"], summary[8, "95%"], summary[16, "95%"]) == ("5 of 5", "1 of 5", "0 of 5")
+
+
+def test_a_run_that_never_crosses_may_have_done_so_right_after_the_last_step() -> None:
+    """With eight seeds the sign test has an interval, and its end is the length of the runs, not never."""
+
+    def score(run: dict[str, Any]) -> list[dict[str, Any]]:
+        return curve(run, 80, 0.6 if run["lora.ratio"] == 16 else 0.8)
+
+    rows = study(score, "task=trec", "seed=range(200,208)")
+    found = CONVERGENCE.sooner(rows, 16, 0.95)
+    assert found == speedup([80.0] * 8, [np.inf] * 8, horizon=100)
+    assert (found.estimate, found.high, found.n) == (0, 0.8, 8) and found.p < 0.05
+    assert CONVERGENCE.sooner(rows, 16, 0.95, "seconds").high == 0  # how long it would have taken is not known
+    assert [row.verdict for row in judged(CONVERGENCE.claims(rows))] == ["did not hold"]
+
+
+def test_where_equal_rates_gain_nothing_or_diverge_nothing_can_be_told() -> None:
+    def score(run: dict[str, Any]) -> list[dict[str, Any]]:
+        falls = run["lora.ratio"] == 1 and run["seed"] == 200
+        rows = curve(run, 80, 0.4 if falls else 0.8)
+        if run["lora.ratio"] == 1 and run["seed"] == 201:
+            return [{**row, "status": "diverged"} for row in rows[:9]]
+        return rows
+
+    rows = study(score, "task=trec")
+    assert CONVERGENCE.crossings(rows, 0.5)[16] == [np.inf, np.inf, 40, 40, 40]
+    found = CONVERGENCE.sooner(rows, 16, 0.5)
+    assert (found.estimate, found.low, found.high) == (1, 0, np.inf)
+
+
+def test_a_run_that_diverges_never_gets_there_and_its_line_ends_where_it_did() -> None:
+    def score(run: dict[str, Any]) -> list[dict[str, Any]]:
+        rows = curve(run, 40)
+        gone = run["lora.ratio"] == 16 and run["seed"] == 202
+        return [{**row, "status": "diverged"} for row in rows[:12]] if gone else rows
+
+    frame = study(score, "task=trec")
+    assert CONVERGENCE.crossings(frame, 0.95)[16] == [40, 40, np.inf, 40, 40]  # though it was above at step 55
+    with drawn("convergence", frame) as figure:
+        ends: list[Any] = [line.get_xdata() for line in figure.axes[0].lines]
+        assert [max(steps) for steps in ends] == [55 if ratio == 16 else 100 for ratio in sorted(TAU)]
+
+
+def test_a_run_that_diverges_before_its_first_evaluation_is_one_that_never_gets_there() -> None:
+    def score(run: dict[str, Any]) -> list[dict[str, Any]]:
+        gone = run["lora.ratio"] == 16 and run["seed"] == 202
+        empty = {"status": "diverged", "step": None, ACCURACY: None, "train/loss": None, "seconds": None}
+        return [empty] if gone else curve(run, 40)
+
+    frame = study(score, "task=trec")
+    assert CONVERGENCE.crossings(frame, 0.95)[16] == [40, 40, np.inf, 40, 40]
+    with drawn("convergence", frame) as figure:
+        assert len(figure.axes[0].lines) == len(TAU)
+
+
+@pytest.mark.parametrize("step", [0, 45, 100])
+def test_a_step_that_is_not_there_is_named_and_nothing_is_drawn(frame: pd.DataFrame, step: int) -> None:
+    gone = (frame["task"] == "trec") & (frame["seed"] == 203) & (frame["lora.ratio"] == 4) & (frame["step"] == step)
+    assert int(gone.sum()) == 1
+    with pytest.raises(UserError, match=rf"no row for task=trec seed=203 lora.ratio=4 step={step}; `loralab collect"):
+        CONVERGENCE.draw(frame[~gone])

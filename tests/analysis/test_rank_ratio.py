@@ -1,0 +1,119 @@
+"""Laws of rank_ratio: a best ratio that was built in is found at each rank, and the figure shows the fit's interval."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from loralab import figures
+from loralab.claims import judged
+from loralab.stats import quadratic_minimum
+from tests.analysis.frames import distinct, drawn, made, unlike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RANK = figures.module("rank_ratio")
+RANKS, RATIOS, FRESH = (1, 4, 8, 16, 64), (1, 4, 16, 64), range(100, 105)
+
+
+def best_at(log2: float, noise: float = 1e-3) -> pd.DataFrame:
+    """A study whose test loss is a parabola in log2 of the ratio, with a level for each seed, and noise."""
+
+    def score(run: dict[str, Any]) -> dict[str, Any]:
+        level = unlike({"seed": run["seed"]}, "level") / 10
+        away = (np.log2(run["lora.ratio"]) - log2) ** 2 / 500
+        return distinct(run) | {"test/loss": 0.4 + level + away + noise * (unlike(run, "noise") - 0.5)}
+
+    return made("rank_ratio", score)
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return best_at(2.0, noise=0.02)
+
+
+@pytest.fixture(scope="module")
+def figure(frame: pd.DataFrame) -> Iterator["Figure"]:
+    with drawn("rank_ratio", frame) as found:
+        yield found
+
+
+def losses(frame: pd.DataFrame, rank: int) -> Any:
+    """(seed, ratio), by hand."""
+    own = frame[(frame["stage"] == "confirm") & (frame["lora.rank"] == rank)]
+    cell = own.set_index(["seed", "lora.ratio"])["test/loss"]
+    assert len(cell) == len(FRESH) * len(RATIOS)
+    return np.array([[cell[seed, ratio] for ratio in RATIOS] for seed in FRESH])
+
+
+def test_the_means_and_their_errors_within_seeds_are_drawn(frame: pd.DataFrame, figure: "Figure") -> None:
+    left: Any = figure.axes[0]
+    assert len(left.containers) == len(RANKS)
+    for rank, bars in zip(RANKS, left.containers, strict=True):
+        table = losses(frame, rank)
+        x, y = np.array(bars.lines[0].get_data(), dtype=float)
+        assert tuple(x) == RATIOS and y == pytest.approx(table.mean(axis=0))
+        error = (table - table.mean(axis=1, keepdims=True)).std(axis=0, ddof=1) / np.sqrt(len(FRESH))
+        ends = [segment[:, 1] for segment in bars.lines[2][0].get_segments()]
+        np.testing.assert_allclose(ends, np.transpose([y - error, y + error]))
+
+
+def test_the_lowest_points_and_their_intervals_are_drawn(frame: pd.DataFrame, figure: "Figure") -> None:
+    right: Any = figure.axes[1]
+    intervals, points = right.lines[0:10:2], right.lines[1:10:2]
+    for rank, interval, point in zip(RANKS, intervals, points, strict=True):
+        table = losses(frame, rank)
+        fit = quadratic_minimum(np.tile(np.log2(RATIOS), 5), table.ravel(), blocks=np.repeat(FRESH, 4))
+        assert np.ravel(point.get_data()) == pytest.approx([rank, 2**fit.at]) and fit.interior
+        assert np.ravel(interval.get_data()) == pytest.approx([rank, rank, 2**fit.low, 2**fit.high])
+
+
+@pytest.mark.parametrize("log2", [2.0, 3.5])
+def test_the_ratio_that_is_best_is_found_at_each_rank(log2: float) -> None:
+    frame = best_at(log2)
+    for rank in RANKS:
+        found = RANK.optimum(RANK.fresh(frame, rank))
+        assert found.at == pytest.approx(log2, abs=0.1) and found.low - 0.05 < log2 < found.high + 0.05
+    claims = RANK.claims(frame)
+    assert [claim.found.estimate for claim in claims] == pytest.approx([log2] * 5, abs=0.1)
+    assert [row.verdict for row in judged(claims)] == ["held"] * 5
+    tried = {2.0: 4, 3.5: 16}[log2]  # 3.5 is nearer to log2(16)
+    assert RANK.summary(frame)["best ratio tried"].tolist() == [tried] * 5
+
+
+def test_a_best_ratio_below_1_does_not_hold_and_lies_outside_the_ratios(frame: pd.DataFrame) -> None:
+    below = best_at(-0.5)
+    assert [row.verdict for row in judged(RANK.claims(below))] == ["did not hold"] * 5
+    with drawn("rank_ratio", below) as figure:
+        points = [line for line in figure.axes[1].lines if line.get_marker() == "o"]
+        assert len(points) == 5 and {line.get_markerfacecolor() for line in points} == {"white"}
+
+
+def test_noise_alone_tells_nothing() -> None:
+    claims = RANK.claims(made("rank_ratio", distinct))
+    assert {row.verdict for row in judged(claims)} == {"cannot tell at this scale"}
+
+
+def test_a_gain_is_the_loss_of_equal_rates_less_that_of_the_ratio(frame: pd.DataFrame) -> None:
+    table = losses(frame, 8)
+    found = RANK.against_one(frame, 8, 4)
+    assert found.estimate == pytest.approx((table[:, 0] - table[:, 1]).mean()) and found.n == 5
+    assert found.p == pytest.approx(stats.ttest_rel(table[:, 0], table[:, 1]).pvalue)
+    gain = RANK.summary(frame).set_index("rank").loc[8, "gain over λ = 1"]
+    assert gain == f"{found.estimate:.4f} [{found.low:.4f}, {found.high:.4f}]"
+
+
+def test_a_diverged_fresh_run_leaves_a_ratio_without_mean_and_gain_and_the_rest_stands(frame: pd.DataFrame) -> None:
+    gone = (frame["stage"] == "confirm") & (frame["lora.rank"] == 8) & (frame["seed"] == 101)
+    gone &= frame["lora.ratio"] == 4
+    spoilt = frame.assign(status=frame["status"].mask(gone, "diverged"), **{"test/loss": frame["test/loss"].mask(gone)})
+    assert int(gone.sum()) == 1 and np.isnan(RANK.against_one(spoilt, 8, 4).p)
+    row = RANK.summary(spoilt).set_index("rank").loc[8]
+    assert np.isnan(row["λ = 4"]) and row["λ = 16"] == round(float(losses(frame, 8)[:, 2].mean()), 4)
+    with drawn("rank_ratio", spoilt) as figure:
+        left: Any = figure.axes[0]
+        assert np.isnan(left.containers[2].lines[0].get_ydata().astype(float)).tolist() == [False, True, False, False]

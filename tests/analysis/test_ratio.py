@@ -1,0 +1,214 @@
+"""Laws of ratio: rates are chosen on the grid, arms compared on fresh seeds, and what was built in is claimed."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from loralab import figures
+from loralab.claims import Claim, judged
+from loralab.stats import bootstrap_items
+from tests.analysis.frames import distinct, drawn, made, unlike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RATIO = figures.module("ratio")
+RATIOS, FRESH, ITEMS = (0.25, 1, 2, 4, 8, 16, 32, 64), range(100, 105), 400
+GROUPS = [(task, init) for task in ("rotten_tomatoes", "trec") for init in "AB"]
+HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
+
+
+def right(run: dict[str, Any]) -> Any:
+    """Which of the test items a run got right: for each another half, by chance."""
+    return np.random.default_rng(int(unlike(run, "right") * 2**32)).random(ITEMS) < 0.5
+
+
+def packed(flags: Any) -> str:
+    return f"{len(flags)}:{np.packbits(flags).tobytes().hex()}"
+
+
+def better(points: float, *, noise: float = 1e-3, log2: float = 2.0) -> pd.DataFrame:
+    """λ = 16 beats all others by so many points on every seed, but for noise; losses are lowest at that log2 of λ."""
+
+    def score(run: dict[str, Any]) -> dict[str, Any]:
+        level = unlike({"seed": run["seed"]}, "level") / 20
+        centre = 8e-3 * run["lora.ratio"] ** -0.5
+        loss = (
+            0.4 + level + (np.log2(run["lora.ratio"]) - log2) ** 2 / 200 + np.log2(run["optim.lr"] / centre) ** 2 / 100
+        )
+        gain = points / 100 if run["lora.ratio"] == 16 else 0.0
+        accuracy = 0.8 + level + gain + noise * (unlike(run, "noise") - 0.5)
+        losses = {"test/loss": loss + noise * (unlike(run, "loss") - 0.5), "validation/loss": loss}
+        return distinct(run) | losses | {"test/accuracy": accuracy, "correct": packed(right(run))}
+
+    return made("ratio", score)
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    """Another number in each cell, and whole windows at random."""
+    return made("ratio", lambda run: distinct(run) | {"correct": packed(right(run))}).sample(frac=1, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def figure(frame: pd.DataFrame) -> Iterator["Figure"]:
+    with drawn("ratio", frame) as found:
+        yield found
+
+
+def group(frame: pd.DataFrame, task: str, init: str, stage: str) -> pd.DataFrame:
+    return frame[(frame["task"] == task) & (frame["lora.init"] == init) & (frame["stage"] == stage)]
+
+
+def window(frame: pd.DataFrame, task: str, init: str, ratio: float) -> dict[float, float]:
+    """lr_A -> mean validation loss, by hand."""
+    rows = group(frame, task, init, "grid")
+    rows = rows[rows["lora.ratio"] == ratio]
+    found = {
+        rate: rows.loc[rows["optim.lr"] == rate, "validation/loss"].tolist() for rate in sorted(set(rows["optim.lr"]))
+    }
+    assert {len(losses) for losses in found.values()} == {2} and len(found) == 5
+    return {rate: sum(losses) / 2 for rate, losses in found.items()}
+
+
+def fresh(frame: pd.DataFrame, task: str, init: str, ratio: float, metric: str) -> Any:
+    rows = group(frame, task, init, "confirm")
+    rows = rows[rows["lora.ratio"] == ratio].sort_values("seed")
+    assert rows["seed"].tolist() == list(FRESH)
+    return rows[metric].to_numpy(dtype=float)
+
+
+def test_a_line_is_a_ratios_window_and_the_dot_the_rate_that_fresh_seeds_were_given(
+    frame: pd.DataFrame, figure: "Figure"
+) -> None:
+    for at, (task, init) in enumerate(GROUPS):
+        ax: Any = figure.axes[4 * (at // 2) + at % 2]
+        assert len(ax.lines) == 2 * len(RATIOS)
+        for ratio, line, dot in zip(RATIOS, ax.lines[::2], ax.lines[1::2], strict=True):
+            means = window(frame, task, init, ratio)
+            np.testing.assert_allclose(line.get_data(), [[*means], [*means.values()]], rtol=1e-9)
+            best = min(means, key=lambda rate: means[rate])
+            np.testing.assert_allclose(np.ravel(dot.get_data()), [best, means[best]], rtol=1e-9)
+            given = group(frame, task, init, "confirm")
+            assert given.loc[given["lora.ratio"] == ratio, "optim.lr"].tolist() == [best] * len(FRESH)
+
+
+def test_bars_are_the_paired_interval_of_the_difference_from_equal_rates(frame: pd.DataFrame, figure: "Figure") -> None:
+    for row, task in enumerate(("rotten_tomatoes", "trec")):
+        for column, metric in enumerate(("test/accuracy", "test/loss")):
+            ax: Any = figure.axes[4 * row + 2 + column]
+            for init, bars in zip("AB", ax.containers, strict=True):
+                one = fresh(frame, task, init, 1, metric)
+                means, ends = [], []
+                for ratio in RATIOS:
+                    scores = fresh(frame, task, init, ratio, metric)
+                    means.append(scores.mean())
+                    test = stats.ttest_rel(scores, one).confidence_interval(0.95) if ratio != 1 else (0.0, 0.0)
+                    ends.append([one.mean() + end for end in test])
+                np.testing.assert_allclose(bars.lines[0].get_ydata().astype(float), means, rtol=1e-9)
+                drawn_ends = [segment[:, 1] for segment in bars.lines[2][0].get_segments()]
+                np.testing.assert_allclose(drawn_ends, ends, rtol=1e-9)
+            level = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+            assert level == pytest.approx([fresh(frame, task, init, 1, metric).mean() for init in "AB"])
+
+
+def test_the_summary_has_both_intervals_of_the_difference(frame: pd.DataFrame) -> None:
+    table = RATIO.summary(frame)
+    assert len(table) == len(GROUPS) * len(RATIOS)
+    row = table[(table["task"] == "trec") & (table["init"] == "B") & (table["ratio"] == 16)].iloc[0]
+    scores, one = (fresh(frame, "trec", "B", ratio, "test/accuracy") for ratio in (16, 1))
+    low, high = stats.ttest_rel(scores, one).confidence_interval(0.95)
+    assert row["difference, points"] == f"{100 * (scores - one).mean():+.2f}"
+    assert row["by seed"] == f"[{100 * low:.2f}, {100 * high:.2f}]"
+    flags = []
+    for ratio in (16, 1):
+        rows = group(frame, "trec", "B", "confirm")
+        rows = rows[rows["lora.ratio"] == ratio].sort_values("seed")
+        digits = [text.partition(":")[2] for text in rows["correct"]]
+        flags.append(np.array([np.unpackbits(np.frombuffer(bytes.fromhex(each), np.uint8))[:ITEMS] for each in digits]))
+    items = bootstrap_items(*(each.astype(bool) for each in flags))
+    assert row["by test item"] == f"[{100 * items.low:.2f}, {100 * items.high:.2f}]" and items.n == ITEMS
+
+
+def advice(claims: list[Claim]) -> list[Claim]:
+    return [claim for claim in claims if claim.text.startswith("λ = 16 beats λ = 1")]
+
+
+@pytest.mark.parametrize(("points", "verdict"), [(1.0, HELD), (-1.0, FELL), (0.0, OPEN)])
+def test_the_advice_is_judged_by_what_was_built_in(points: float, verdict: str) -> None:
+    rows = judged(RATIO.claims(better(points)))
+    found = [row for row in rows if row.claim in advice([row.claim])]
+    assert len(found) == 4 and [row.verdict for row in found] == [verdict] * 4
+    for row in found:
+        assert row.claim.found.estimate == pytest.approx(points / 100, abs=1e-3) and row.claim.found.n == 5
+        assert row.p >= row.claim.found.p
+
+
+def test_noise_as_large_as_the_gain_cannot_tell() -> None:
+    rows = judged(RATIO.claims(better(1.0, noise=0.1)))
+    assert {row.verdict for row in rows if row.claim in advice([row.claim])} == {OPEN}
+
+
+@pytest.mark.parametrize(("log2", "verdict"), [(2.0, HELD), (-1.5, FELL)])
+def test_the_ratio_of_the_lowest_loss_is_found(log2: float, verdict: str) -> None:
+    rows = judged(RATIO.claims(better(0.0, log2=log2)))
+    found = [row for row in rows if "lowest test loss" in row.claim.text]
+    assert [row.claim.found.estimate for row in found] == pytest.approx([log2] * 4, abs=0.1)
+    assert [row.verdict for row in found] == [verdict] * 4
+
+
+def test_a_point_or_more_is_tested_against_a_point() -> None:
+    for points, verdict in ((2.0, HELD), (0.3, FELL)):
+        rows = judged(RATIO.claims(better(points, log2=4.0)))
+        found = [row for row in rows if "by a point" in row.claim.text]
+        assert [row.verdict for row in found] == [verdict] * 4
+        assert all("here 16" in row.claim.text and row.claim.threshold == 0.01 for row in found)
+
+
+def test_where_equal_rates_are_best_there_is_nothing_to_compare_them_with() -> None:
+    assert not [claim for claim in RATIO.claims(better(0.0, log2=0.0)) if "by a point" in claim.text]
+
+
+def lines(losses: list[list[float]]) -> pd.DataFrame:
+    """A window of rates 1, 2, 4, ... with these losses, one a seed."""
+    rows = [(2.0**at, seed, loss) for at, of in enumerate(losses) for seed, loss in enumerate(of)]
+    frame = pd.DataFrame(rows, columns=["optim.lr", "seed", "validation/loss"])
+    return frame.assign(stage="grid", **{"lora.ratio": 4})
+
+
+@pytest.mark.parametrize(
+    ("losses", "inside"),
+    [
+        ([[0.5, 0.5], [0.4, 0.4], [0.5, 0.5]], True),
+        ([[0.3, 0.3], [0.4, 0.4], [0.5, 0.5]], False),
+        ([[0.5, 0.5], [0.4, 0.4], [0.3, 0.3]], False),
+        ([[0.2, 0.4], [0.39, 0.39], [0.5, 0.5]], True),  # its error is .1
+        ([[0.2, 0.4], [0.41, 0.41], [0.5, 0.5]], False),
+        ([[0.2, 0.4], [0.1, np.nan], [0.5, 0.5]], False),  # inside, but a seed diverged
+        ([[0.5], [0.4], [0.5]], True),
+        ([[0.3], [0.4], [0.5]], False),
+    ],
+    ids=["inside", "first", "last", "tie", "no tie", "diverged", "one seed", "one seed, edge"],
+)
+def test_a_rate_is_interior_to_its_window_or_ties_with_one_that_is(losses: list[list[float]], inside: bool) -> None:
+    assert RATIO.interior(lines(losses), 4) is inside
+
+
+def test_a_diverged_fresh_run_leaves_its_arm_untested_and_the_others_as_they_were(frame: pd.DataFrame) -> None:
+    gone = (frame["stage"] == "confirm") & (frame["task"] == "trec") & (frame["lora.init"] == "A")
+    gone &= (frame["seed"] == 101) & (frame["lora.ratio"] == 16)
+    assert int(gone.sum()) == 1
+    empty = {name: frame[name].mask(gone) for name in [*RATIO.SCORES, "correct"]}
+    spoilt = frame.assign(status=frame["status"].mask(gone, "diverged"), **empty)
+    before, after = (advice(RATIO.claims(each)) for each in (frame, spoilt))
+    assert before[:2] == after[:2] and before[3] == after[3]
+    assert np.isnan(after[2].found.p) and judged(after)[2].verdict == OPEN
+    table = RATIO.summary(spoilt)
+    assert table["test accuracy"].isna().sum() == 1 and (table["by test item"] == "[nan, nan]").sum() == 1
+    with drawn("ratio", spoilt) as figure:
+        ax: Any = figure.axes[6]
+        assert np.isnan(ax.containers[0].lines[0].get_ydata().astype(float)).sum() == 1

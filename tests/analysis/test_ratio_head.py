@@ -1,0 +1,56 @@
+"""Laws of ratio_head: the two ways to train the head stay apart, and the claim is of the one that rides with lr_A."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from loralab import figures
+from loralab.claims import judged
+from tests.analysis.frames import distinct, drawn, made, unlike
+
+HEAD = figures.module("ratio_head")
+RIDING, RATIOS = "${optim.lr}", (1, 4, 16, 64)
+
+
+def scores(run: dict[str, Any]) -> dict[str, Any]:
+    """λ = 16 is better by a point where the head is pinned, and worse by a point where it rides."""
+    gain = 0.01 if run["optim.head_lr"] != RIDING else -0.01
+    accuracy = 0.8 + gain * (run["lora.ratio"] == 16) + 1e-3 * unlike(run, "noise")
+    return distinct(run) | {"test/accuracy": accuracy}
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return made("ratio_head", scores).sample(frac=1, random_state=0)
+
+
+def fresh(frame: pd.DataFrame, rides: bool, ratio: float, metric: str) -> Any:
+    rows = frame[(frame["stage"] == "confirm") & (frame["lora.ratio"] == ratio)]
+    rows = rows[(rows["optim.head_lr"].astype(str) == RIDING) == rides].sort_values("seed")
+    assert len(rows) == 5
+    return rows[metric].to_numpy(dtype=float)
+
+
+def test_bars_are_each_heads_own_means_and_paired_intervals(frame: pd.DataFrame) -> None:
+    with drawn("ratio_head", frame) as figure:
+        for panel, metric in zip(figure.axes, ("test/accuracy", "test/loss"), strict=True):
+            ax: Any = panel
+            assert [bars.get_label() for bars in ax.containers] == ["head at 4e-3", "head at lr$_A$"]
+            for rides, bars in zip((False, True), ax.containers, strict=True):
+                arms = [fresh(frame, rides, ratio, metric) for ratio in RATIOS]
+                means = bars.lines[0].get_ydata().astype(float)
+                np.testing.assert_allclose(means, [scores.mean() for scores in arms], rtol=1e-9)
+                ends = [segment[:, 1] for segment in bars.lines[2][0].get_segments()]
+                low, high = stats.ttest_rel(arms[2], arms[0]).confidence_interval(0.95)
+                np.testing.assert_allclose(ends[2], [arms[0].mean() + low, arms[0].mean() + high], rtol=1e-9)
+
+
+def test_the_claim_is_that_of_the_head_that_rides(frame: pd.DataFrame) -> None:
+    (row,) = judged(HEAD.claims(frame))
+    some, one = (fresh(frame, True, ratio, "test/accuracy") for ratio in (16, 1))
+    assert row.claim.found.estimate == pytest.approx((some - one).mean()) and row.verdict == "did not hold"
+    summary = HEAD.summary(frame).set_index(["head", "ratio"])["difference, points"]
+    assert summary["head at lr_A", 16].startswith("-") and summary["head at 4e-3", 16].startswith("+")

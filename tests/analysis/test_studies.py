@@ -1,0 +1,57 @@
+"""One command makes a study: train, collect, draw. Each at its smoke size, on the tiny backbone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loralab import figures, results
+from loralab.store.predictions import unpacked
+from loralab.study import open_study
+from tests.runs import CONF
+
+SETTINGS = ("smoke=true", "tracker=none", "train.device=cpu", "train.threads=1", "train.max_length=16")
+FEWER = {"ratio": ("lora.init=A",)}  # of cells, for the test's time
+STUDIES = ("first", "lr_grid", "best_ratio", "ratio", "ratio_head", "rank_ratio", "convergence")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_one_command_trains_collects_and_draws(name: str, store: Path) -> None:
+    settings = (*SETTINGS, *FEWER.get(name, ()))
+    command = [sys.executable, "-m", "loralab.cli", "study", name, *settings, "--store", str(store)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    before = {path.name for path in store.glob("runs/*")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=CONF.parent)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    path = results.target(name, settings, store)
+    pictures = [store / "figures" / f"{path.stem}.{kind}" for kind in ("png", "pdf")]
+    assert done.stdout.splitlines()[-2:] == [str(picture) for picture in pictures]
+    assert all(picture.stat().st_size > 1000 for picture in pictures)
+    frame, analysis = results.load(name, *settings, path=path), figures.module(name)
+    assert set(frame["status"]) == {"success"} and set(frame["model"]) == {"tiny"}
+    runs = frame.drop_duplicates("hash")
+    with open_study(name, settings, store=store) as study:
+        assert len(runs) == len(study.cells()) and (runs["stage"] == "grid").sum() == len(study.grid)
+    there = {path.name for path in (store / "runs").iterdir()}
+    assert set(runs["hash"]) <= {run.rpartition("-")[2] for run in there}
+    assert name != "best_ratio" or there == before, "the runs of lr_grid are its own"
+    assert len(analysis.summary(frame)) and f"{len(runs)} runs (0 diverged)" in analysis.caption(frame)
+    assert all(claim.study == name for claim in analysis.claims(frame))
+    if name == "convergence":
+        assert frame.groupby("hash")["step"].agg(list).tolist() == [[0, 5, 10]] * 4
+        assert frame["train/loss"].isna().tolist() == (frame["step"] == 0).tolist()
+        assert (frame.groupby("hash")["seconds"].diff().dropna() > 0).all()
+    if name == "ratio":
+        fresh = frame["stage"] == "confirm"
+        rights = [unpacked(text).mean() for text in frame.loc[fresh, "correct"]]
+        assert frame.loc[fresh, "test/accuracy"].tolist() == pytest.approx(rights)
+        assert frame.loc[~fresh, "correct"].isna().all()

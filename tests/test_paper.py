@@ -1,0 +1,307 @@
+"""Laws of the studies at paper scale: grids and settings are the printed ones, and the smoke sizes train offline."""
+
+import functools
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from loralab.config import from_hydra
+from loralab.study import open_study, studies
+from loralab.sweep.values import written
+from tests.runs import CONF
+
+ROOT = CONF.parent
+PAPER = [name for name in studies() if name.startswith("paper/")]
+
+# The settings of every job, as sets of the values that they have in the study; LoRA+ on RoBERTa-base first.
+REFERENCE: dict[str, list[Any]] = {
+    "model.name": ["roberta"],
+    "model.dropout": [0.1],
+    "task.name": ["mnli", "qnli", "qqp", "sst2"],
+    "task.train_rows": [None],
+    "method.name": ["lora"],
+    "lora.rank": [8],
+    "lora.alpha": [8],
+    "lora.targets": [["q", "v"]],
+    "lora.init": ["B"],
+    "lora.init_dist": ["kaiming"],
+    "lora.scaling": ["alpha/r"],
+    "lora.dropout": [0.1],
+    "lora.bias": ["none"],
+    "lora.rank_pattern": [{}],
+    "optim.betas": [[0.9, 0.99]],
+    "optim.eps": [1e-8],
+    "optim.weight_decay": [0],
+    "optim.schedule": ["linear"],
+    "optim.warmup": [0],
+    "optim.head_lr": [None],
+    "optim.clip": [1],
+    "optim.groups": ["reference"],
+    "train.epochs": [3, 10],
+    "train.steps": [None],
+    "train.batch_size": [32],
+    "train.max_length": [128],
+    "train.bucketing": [False],
+    "train.eval_every": [None],
+    "train.eval_first": [False],
+    "train.precision": ["fp16"],
+    "seed": [0, 1, 2],
+}
+GPT2_MAPS = ["c_attn", "c_proj", "c_fc"]
+SETTINGS: dict[str, dict[str, list[Any]]] = {
+    "paper/roberta_grid": REFERENCE,
+    "paper/roberta_fp32": REFERENCE | {"train.precision": ["fp32"]},
+    "paper/roberta_rank": REFERENCE | {"lora.rank": [4, 16], "lora.alpha": [4, 16]},
+    "paper/roberta_init": REFERENCE | {"lora.init": ["A", "B"]},
+    "paper/roberta_speed": REFERENCE
+    | {"task.name": ["mnli"], "train.epochs": [3], "train.eval_every": [500], "lora.ratio": [1, 16]},
+    "paper/gpt2_grid": REFERENCE | {"model.name": ["gpt2"], "lora.targets": [GPT2_MAPS]},
+    "paper/released": REFERENCE
+    | {
+        "model.name": ["gpt2", "roberta"],
+        "task.name": ["mnli"],
+        "lora.targets": [GPT2_MAPS, ["q", "v"]],
+        "lora.init": ["A", "B"],
+        "train.epochs": [3],
+        "train.eval_every": [500],
+        "seed": [1],
+    },
+    "paper/llama_mnli": REFERENCE
+    | {
+        "model.name": ["llama_7b"],
+        "model.dropout": [0],
+        "task.name": ["mnli"],
+        "lora.alpha": [16],
+        "lora.targets": [["all"]],
+        "optim.betas": [[0.9, 0.999]],
+        "optim.eps": [1e-6],
+        "optim.schedule": ["constant"],
+        "train.epochs": [1],
+        "train.batch_size": [16],
+        "train.precision": ["bf16"],
+        "seed": [0, 1],
+    },
+    "paper/lora_table9": REFERENCE
+    | {
+        "task.name": ["cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb"],
+        "lora.ratio": [1],
+        "lora.init": ["A"],
+        "lora.dropout": [0],
+        "optim.betas": [[0.9, 0.999]],
+        "optim.weight_decay": [0.1],
+        "optim.warmup": [0.06],
+        "optim.groups": ["roles"],
+        "train.epochs": [25, 30, 40, 60, 80],
+        "train.batch_size": [16, 32],
+        "train.max_length": [512],
+        "train.precision": ["fp32"],
+        "seed": [0, 1, 2, 3, 4],
+    },
+}
+RUNS = {
+    "paper/roberta_grid": 4 * 7 * 6 * 3,
+    "paper/roberta_fp32": 4 * 7 * 6 * 3,
+    "paper/roberta_rank": 2 * 4 * 7 * 6 * 3,
+    "paper/roberta_init": 2 * 4 * 7 * 6 * 3,
+    "paper/roberta_speed": 2 * 7 * 3,
+    "paper/gpt2_grid": 4 * 7 * 6 * 3,
+    "paper/released": 2,
+    "paper/llama_mnli": 5 * 7 * 2,
+    "paper/lora_table9": 8 * 5,
+}
+SHOWS = {
+    "paper/roberta_grid": "LoRA+, Figures 3 and 8:",
+    "paper/roberta_fp32": "LoRA+, Figures 10-13 in part:",
+    "paper/roberta_rank": "LoRA+, Figures 14-16:",
+    "paper/roberta_init": "LoRA+, Figures 17 and 18:",
+    "paper/roberta_speed": "LoRA+, Figure 7:",
+    "paper/gpt2_grid": "LoRA+, Figures 4 and 9:",
+    "paper/released": "LoRA+, the points of Figures 3 and 4",
+    "paper/llama_mnli": "LoRA+, Figure 5, its MNLI half:",
+    "paper/lora_table9": "LoRA, Table 9",
+}
+# What the papers do not print, by the text that the file has where it stands.
+NOT_PRINTED = {
+    "paper/roberta_grid": ["weight_decay:", "clip:", "eval_every:", "seed:"],
+    "paper/roberta_fp32": ["# params:"],
+    "paper/roberta_rank": ["params:", "lora.rank,lora.alpha:"],
+    "paper/roberta_init": ["params:", "# arms:"],
+    "paper/roberta_speed": ["eval_every:", "optim.lr:"],
+    "paper/gpt2_grid": ["# arms:"],
+    "paper/llama_mnli": ["init:", "weight_decay:", "warmup:", "clip:", "max_length:", "eval_every:"],
+    "paper/lora_table9": ["dropout:", "betas:", "eps:", "weight_decay:", "clip:", "precision:", "seed:"],
+}
+LR_A = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
+LR_B = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 4e-3)
+LLAMA = (1e-6, 5e-6, 1e-5, 5e-5, 1e-4, 2e-4, 4e-4)
+PAIRS = {
+    **dict.fromkeys([name for name in RUNS if name.endswith(("grid", "fp32", "rank", "init"))], (LR_A, LR_B)),
+    "paper/llama_mnli": (LLAMA[:5], LLAMA),
+}
+TABLE_9 = {  # task: batch, epochs, rate
+    "mnli": (16, 30, 5e-4), "sst2": (16, 60, 5e-4), "mrpc": (16, 30, 4e-4), "cola": (32, 80, 4e-4),
+    "qnli": (32, 25, 4e-4), "qqp": (16, 25, 5e-4), "rte": (32, 80, 5e-4), "stsb": (16, 40, 4e-4),
+}  # fmt: skip
+
+
+@functools.cache
+def jobs(name: str) -> tuple[dict[str, Any], ...]:
+    """The configuration of every job by dotted key, composed and nothing more: no hub is asked."""
+    keys = {*itertools.chain(*SETTINGS.values()), "model.hub", "optim.lr", "lora.ratio"}
+    with open_study(name) as study:
+        from_hydra(study.composer.settings(study.grid[0]))  # in range; all jobs have these types
+        composed = [study.composer.settings(job) for job in study.grid]
+    assert study.name == name
+    found = [{key: OmegaConf.select(each, key) for key in keys} for each in composed]
+    return tuple({k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in job.items()} for job in found)
+
+
+def text(name: str) -> str:
+    return (ROOT / "sweeps" / f"{name}.yaml").read_text()
+
+
+def told(name: str) -> dict[str, str]:
+    """What the study says for people."""
+    with open_study(name) as study:
+        return study.spec.study
+
+
+def pair(job: dict[str, Any]) -> tuple[str, str]:
+    """lr_A and lr_B to twelve digits."""
+    return f"{job['optim.lr']:.12g}", f"{job['optim.lr'] * job['lora.ratio']:.12g}"
+
+
+def test_every_study_at_paper_scale_is_checked_here() -> None:
+    assert PAPER == sorted(SETTINGS) == sorted(RUNS) == sorted(SHOWS)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_grid_has_the_printed_number_of_runs_and_every_run_the_printed_settings(name: str) -> None:
+    assert len(jobs(name)) == RUNS[name] == len({json.dumps(job, sort_keys=True) for job in jobs(name)})
+    for key, values in SETTINGS[name].items():
+        assert {written(job[key]) for job in jobs(name)} == set(map(written, values)), key
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_pair_of_printed_rates_is_there_in_twelve_digits(name: str) -> None:
+    pairs = [pair(job) for job in jobs(name)]
+    printed = [(f"{a:.12g}", f"{b:.12g}") for a, b in itertools.product(*PAIRS[name])]
+    assert set(pairs) == set(printed)
+    assert {pairs.count(each) for each in printed} == {RUNS[name] // len(printed)}, "each as often as any other"
+
+
+def test_epochs_batch_and_rate_are_those_of_the_task() -> None:
+    for name in ("paper/roberta_grid", "paper/roberta_fp32", "paper/roberta_rank", "paper/roberta_init"):
+        assert all(job["train.epochs"] == (10 if job["task.name"] == "sst2" else 3) for job in jobs(name))
+    found = [
+        (j["task.name"], (j["train.batch_size"], j["train.epochs"], j["optim.lr"])) for j in jobs("paper/lora_table9")
+    ]
+    assert dict(found) == TABLE_9 and {found.count(row) for row in found} == {5}
+
+
+def test_rank_and_alpha_go_together_and_each_ratio_has_the_same_rates() -> None:
+    assert all(job["lora.rank"] == job["lora.alpha"] for job in jobs("paper/roberta_rank"))
+    rates = {(job["lora.ratio"], job["optim.lr"]) for job in jobs("paper/roberta_speed")}
+    assert rates == set(itertools.product((1, 16), LR_A))
+
+
+def test_the_released_points_are_the_scripts_own_and_cells_of_the_grids() -> None:
+    points = {j["model.name"]: j for j in jobs("paper/released")}
+    found = {
+        name: (job["optim.lr"], job["lora.ratio"], job["lora.init"], job["lora.targets"])
+        for name, job in points.items()
+    }
+    assert found == {"roberta": (5e-5, 80, "A", ["q", "v"]), "gpt2": (2e-4, 10, "B", GPT2_MAPS)}
+    assert pair(points["roberta"]) in map(pair, jobs("paper/roberta_grid"))
+    assert pair(points["gpt2"]) in map(pair, jobs("paper/gpt2_grid"))
+
+
+def test_one_half_of_the_study_of_inits_is_the_grid_again_and_so_trained_once() -> None:
+    again = [job for job in jobs("paper/roberta_init") if job["lora.init"] == "B"]
+    key = functools.partial(json.dumps, sort_keys=True)
+    assert sorted(map(key, again)) == sorted(map(key, jobs("paper/roberta_grid")))
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "maps"),
+    [("roberta_grid", "roberta", 2), ("gpt2_grid", "gpt2", 4), ("llama_mnli", "llama", 7)],
+)
+def test_the_targets_are_whole_maps_of_the_backbone(name: str, family: str, maps: int) -> None:
+    from loralab.backbones.roles import linear_maps
+    from loralab.methods.targets import adaptable, select
+    from tests.families import FAMILIES
+
+    model = FAMILIES[family]()
+    head = ["score"] if family != "roberta" else ["classifier"]
+    (targets,) = {tuple(job["lora.targets"]) for job in jobs(f"paper/{name}")}
+    chosen = select(targets, linear_maps(model), adaptable(model, head))
+    assert len(chosen) == maps * model.config.num_hidden_layers and {target.rows for target in chosen} == {None}
+
+
+def test_a_task_can_be_asked_for_by_itself() -> None:
+    with open_study("paper/roberta_fp32", ("task=sst2",)) as study:
+        assert len(study.grid) == 126
+        assert {study.composer.settings(job).train.epochs for job in study.grid} == {10}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_comment_names_the_figure_or_the_table_first(name: str) -> None:
+    package, first, *_ = text(name).splitlines()
+    assert package == "# @package _global_" and first.startswith(f"# {SHOWS[name]}"), first
+    assert "differs" in text(name), "what is known to differ, or the file that says it"
+
+
+@pytest.mark.parametrize(("name", "place"), [(name, place) for name in NOT_PRINTED for place in NOT_PRINTED[name]])
+def test_what_is_not_printed_is_said_where_it_stands(name: str, place: str) -> None:
+    lines = [line.strip() for line in text(name).splitlines() if line.strip().startswith(place)]
+    assert lines and "not printed" in " ".join(lines)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_study_tells_its_claim_metric_command_analysis_and_what_it_costs(name: str) -> None:
+    study = told(name)
+    assert list(study) == ["claim", "metric", "command", "cost", "analysis"]
+    assert study["command"] == f"python train.py +sweeps={name}"
+    assert study["analysis"] in ("lr_grid", "convergence", "none")
+    pattern = r"(\d+) runs, (\d+) million examples: about (\d+) GPU hours? at (\d+) examples a second"
+    found = re.fullmatch(rf"{pattern} \(assumed, not measured\)", study["cost"])
+    assert found, study["cost"]
+    runs, millions, hours, rate = map(int, found.groups())
+    examples = sum(rows(job["task.name"]) * job["train.epochs"] for job in jobs(name))
+    assert (runs, millions) == (RUNS[name], round(examples / 1e6))
+    assert hours == round(examples / rate / 3600)
+
+
+def rows(task: str) -> int:
+    """Training rows, as the task's own file has them."""
+    found = re.search(r": ([\d,]+)/", (CONF / "task" / f"{task}.yaml").read_text())
+    assert found
+    return int(found[1].replace(",", ""))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAPER)
+def test_the_smoke_size_trains_offline_with_the_studys_own_optimizer(name: str, tmp_path: Path) -> None:
+    settings = ("smoke=true", "tracker=none", "train.device=cpu", "train.threads=1", "hydra.launcher.slots=1")
+    command = [sys.executable, str(ROOT / "train.py"), f"+sweeps={name}", *settings, f"store={tmp_path}"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/record.json")]
+    with open_study(name, ("smoke=true",)) as study:
+        assert 2 <= len(records) == len(study.grid) <= 16, "a few cells"
+    for record in records:
+        config, rates = record["config"], {group["name"]: group["lr"] for group in record["groups"]}
+        assert (record["status"], record["steps"], config["model"]["name"]) == ("success", 4, "tiny")
+        assert [config["optim"]["groups"]] == SETTINGS[name]["optim.groups"]
+        assert config["optim"]["betas"] == SETTINGS[name]["optim.betas"][0]
+        a, b = ("groupA", "groupB") if config["optim"]["groups"] == "reference" else ("A", "B")
+        assert rates[b] == pytest.approx(rates[a] * config["lora"]["ratio"], rel=1e-12)
