@@ -73,7 +73,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
         ax.boxplot([random], positions=[at + 0.18], boxprops={"facecolor": "0.85"}, **chance)
     ax.axhline(1, color="0.6", lw=0.6, ls=":")
     ax.set_yscale("log", base=4)
-    figures.label_powers(ax.yaxis, [2.0**each for each in range(-8, 13, 4)])
+    ax.set_yticks([1 / 256, 1 / 16, 1, 16, 256, 4096], ["1/256", "1/16", "1", "16", "256", "4096"])
     names = [f"{figures.NAMES.get(task, task)}\ninit {init}".replace(" T", "\nT") for task, init in found]
     ax.set_xticks(range(len(found)), names)
     ax.set_ylabel("ratio λ = lr$_B$ / lr$_A$")
