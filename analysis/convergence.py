@@ -156,7 +156,7 @@ def caption(frame: pd.DataFrame) -> str:
         f"selected for it. Lines: mean of {figures.seeds(frame)}, fresh ones, bands: 95% (Student t). Right: steps "
         "until the accuracy has reached a share of the gain of λ = 1 over step 0, and stays there, as a ratio to λ = 1 "
         "with the same seed (95%, paired t over logarithms); open marks: some seeds never did, so the interval is the "
-        "sign test's; triangles: most seeds of one never did (down: of this λ), crosses: of both. "
+        "sign test's; triangles: half or more seeds of one never did (down: of this λ), crosses: of both. "
         f"{figures.provenance(frame)}."
     )
 

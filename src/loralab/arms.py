@@ -54,16 +54,23 @@ def tuned(rows: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index()
 
 
-def chosen(rows: pd.DataFrame) -> float:
-    """The ratio with the lowest validation loss over the windows."""
+def chosen(rows: pd.DataFrame, *, above: float = 0.0) -> float:
+    """The ratio with the lowest validation loss over the windows, among those above a number."""
     found = tuned(rows)
+    found = found[found["lora.ratio"] > above]
     return float(found.nsmallest(1, "validation/loss")["lora.ratio"].iloc[0])
 
 
 def optimum(rows: pd.DataFrame) -> Minimum:
-    """log2 of the ratio where a parabola through the test losses is lowest, each fresh seed with a level of its own."""
-    runs = rows[(rows["stage"] == "confirm") & rows["test/loss"].notna()]
-    return quadratic_minimum(np.log2(runs["lora.ratio"]), runs["test/loss"], blocks=runs["seed"])
+    """log2 of the ratio where a parabola through the arms' mean test losses is lowest.
+
+    The unit is the arm, whose seeds share one selected rate and its error; NaN where an arm has a diverged run.
+    """
+    found = [ratio for ratio in ratios(rows) if len(arm(rows, ratio))]
+    means = [figures.whole_mean(arm(rows, ratio)["test/loss"]) for ratio in found]
+    if np.isnan(means).any():
+        return quadratic_minimum([], [])
+    return quadratic_minimum(np.log2(found), means)
 
 
 def interior(rows: pd.DataFrame, ratio: float) -> bool:

@@ -85,12 +85,13 @@ def table() -> list[Judged]:
 
 def markdown(rows: Sequence[Judged]) -> str:
     """analysis/claims.md."""
+    tested = sum(row.p == row.p for row in rows)
     head = [
         "# Claims",
         "",
         "Made by `loralab claims` from analysis/results/*.csv; do not edit. A verdict is `held` or `did not hold`",
-        f"where the two-sided test against the claim's threshold has p < {LEVEL:g} after Holm's adjustment over all",
-        f"{len(rows)} rows; `cannot tell at this scale` is no evidence against a claim. Intervals are 95%, unadjusted.",
+        f"where the two-sided test against the claim's threshold has p < {LEVEL:g} after Holm's adjustment over the",
+        f"{tested} tests; `cannot tell at this scale` is no evidence against a claim. Intervals are 95%, unadjusted.",
         "Nothing here says more than its own backbone, task and number of steps.",
         "",
         "| study | paper | claim | the paper's number | ours | p (Holm) | verdict |",

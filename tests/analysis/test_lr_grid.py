@@ -135,7 +135,8 @@ def test_the_summary_names_the_marked_cells_and_the_claim_is_their_paired_differ
             assert row["validation/loss"] == round(cell["validation/loss"].mean(), 4)
             scores.append(cell["test/accuracy"])
         test, claimed = stats.ttest_rel(*scores), claims[at].found
-        assert (claimed.estimate, claimed.p) == pytest.approx(((scores[0].mean() - scores[1].mean()), test.pvalue))
+        assert claimed.estimate == pytest.approx(scores[0].mean() - scores[1].mean())
+        assert np.isnan(claimed.p)  # the seeds that chose cannot test
         assert (claimed.low, claimed.high) == pytest.approx(tuple(test.confidence_interval(0.95)))
 
 
@@ -150,4 +151,4 @@ def test_a_pair_that_is_better_by_a_point_is_found() -> None:
     best = summary[summary["cell"] == "best"]
     assert set(best["lr_A"]) == {8e-4} and set(best["ratio"]) == {16} and best["interior"].all()
     for claim in LR_GRID.claims(frame):  # equal rates are 4 doublings away, wherever they are: 2 points
-        assert claim.found.estimate == pytest.approx(0.02, abs=1e-3) and claim.found.p < 0.01
+        assert claim.found.estimate == pytest.approx(0.02, abs=1e-3) and claim.found.low > 0

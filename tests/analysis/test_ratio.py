@@ -156,7 +156,7 @@ def test_noise_as_large_as_the_gain_cannot_tell() -> None:
 @pytest.mark.parametrize(("log2", "verdict"), [(2.0, HELD), (-1.5, FELL)])
 def test_the_ratio_of_the_lowest_loss_is_found(log2: float, verdict: str) -> None:
     rows = judged(RATIO.claims(better(0.0, log2=log2)))
-    found = [row for row in rows if "lowest test loss" in row.claim.text]
+    found = [row for row in rows if "is lowest above" in row.claim.text]
     assert [row.claim.found.estimate for row in found] == pytest.approx([log2] * 4, abs=0.1)
     assert [row.verdict for row in found] == [verdict] * 4
 
@@ -169,8 +169,11 @@ def test_a_point_or_more_is_tested_against_a_point() -> None:
         assert all("here 16" in row.claim.text and row.claim.threshold == 0.01 for row in found)
 
 
-def test_where_equal_rates_are_best_there_is_nothing_to_compare_them_with() -> None:
-    assert not [claim for claim in RATIO.claims(better(0.0, log2=0.0)) if "by a point" in claim.text]
+def test_where_equal_rates_are_best_the_claim_says_so() -> None:
+    """And what is compared with them has a ratio above 1 all the same."""
+    found = [claim.text for claim in RATIO.claims(better(0.0, log2=0.0)) if "by a point" in claim.text]
+    assert len(found) == 4
+    assert all("above 1, here 2," in text and "1 had the lowest validation loss of all" in text for text in found)
 
 
 def lines(losses: list[list[float]]) -> pd.DataFrame:
