@@ -143,7 +143,7 @@ def test_every_study_composes_and_says_what_it_is_for(name: str, tmp_path: Path)
 def test_every_study_has_a_smoke_size_of_tiny_runs(name: str, tmp_path: Path) -> None:
     with open_study(name, ("smoke=true", "tracker=none"), store=tmp_path) as study:
         configs = [study.planned(job).config for job in study.grid]
-    assert 2 <= len(configs) <= 40
+    assert 2 <= len(configs) <= 32
     for config in configs:
         assert config.model.name == "tiny" and config.task.train_rows is not None and config.task.train_rows <= 128
         assert config.train.steps is not None and config.train.steps <= 20

@@ -19,6 +19,7 @@ from loralab.study import open_study
 from tests.studies import FIRST, NAME, SETTINGS, checkout, first_stage
 
 REDUCER = """
+AXES = ("seed", "task")
 def reduce(found):
     return found.runs.groupby("lora.ratio", as_index=False)["validation/loss"].mean()
 """
@@ -131,6 +132,20 @@ def test_a_study_can_be_drawn_by_the_analysis_of_another(done: Path, root: Path)
     sweep.write_text(sweep.read_text().replace("    study:\n", "    study:\n      analysis: shared\n"))
     with open_study(NAME, SETTINGS, store=done) as study:
         assert reduced(study)["lora.ratio"].tolist() == [1, 16]
+
+
+def test_an_axis_that_one_stage_pins_has_its_value_there(done: Path, root: Path) -> None:
+    """The first stage has one seed and the second has others, so `seed` varies, but not in the first."""
+    (root / "analysis").mkdir()
+    (root / "analysis" / f"{NAME}.py").write_text(
+        REDUCER.partition("def")[0] + "def reduce(found):\n    return found.runs\n"
+    )
+    with open_study(NAME, [*SETTINGS, "seed=0"], store=done) as study:
+        frame = reduced(study)
+        assert set(study.cells()[-1].axes) > {"seed"}
+    assert frame.loc[frame["stage"] == "grid", "seed"].tolist() == [0] * 4
+    assert frame.loc[frame["stage"] == "confirm", "seed"].tolist() == [100, 101] * 2
+    assert set(frame["task"]) == {"rotten_tomatoes"}
 
 
 def test_what_a_run_got_right_is_read_of_its_last_step(done: Path) -> None:

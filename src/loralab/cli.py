@@ -84,13 +84,18 @@ def _status(given: argparse.Namespace) -> int:
 
 
 def _collect(given: argparse.Namespace) -> int:
+    return _gather(given, given.to)
+
+
+def _gather(given: argparse.Namespace, to: Path | None) -> int:
+    """Writes a study's CSV, at its own place where none is named."""
     from loralab.collect import mixed_versions
     from loralab.results import reduced, save, tables, target
     from loralab.study import open_study
 
     with open_study(given.study, given.overrides, store=given.store) as study:
         runs = tables(study).runs
-        to = getattr(given, "to", None) or target(given.study, given.overrides, study.store)
+        to = to or target(given.study, given.overrides, study.store)
         save(reduced(study), to)
     tally = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
     print("\n".join([f"{len(runs)} runs ({tally}) in {to}", *mixed_versions(runs)]))
@@ -114,7 +119,7 @@ def _study(given: argparse.Namespace) -> int:
     store = f"store={written(str(given.store))}"
     train = [sys.executable, str(CONF.parent / "train.py"), f"sweeps={given.study}", store, *given.overrides]
     status = subprocess.run(train, check=False).returncode
-    return status or _collect(given) or _figure(given)
+    return status or _gather(given, None) or _figure(given)
 
 
 def _claims(_: argparse.Namespace) -> int:

@@ -145,7 +145,8 @@ def footnote(figure: "Figure", caption: str) -> None:
     figure.set_size_inches(width, height + extra)
     engine = figure.get_layout_engine()
     if engine is not None:
-        engine.set(rect=(0, extra / (height + extra), 1, height / (height + extra)))  # type: ignore[call-arg]
+        share = height / (height + extra)
+        engine.set(rect=(0, 1 - share, 1, share))  # type: ignore[call-arg]  # which keys there are depends on the engine
     text = figure.text(0.01, 0.3 * size / 72 / (height + extra), "\n".join(lines), size=size, color="0.35", va="bottom")
     text.set_in_layout(False)
 

@@ -69,7 +69,9 @@ def analysis(name: str) -> ModuleType | None:
 
 def analysis_of(study: Study) -> str:
     """The name of its analysis: its own, or the one that its file names (`analysis: X` at hydra.sweeper.study)."""
-    return study.spec.study.get("analysis", study.name or "")
+    if "analysis" in study.spec.study:
+        return study.spec.study["analysis"]
+    return study.name or ""  # a sweep of the command line alone has none
 
 
 def reduced(study: Study) -> pd.DataFrame:
@@ -81,11 +83,16 @@ def reduced(study: Study) -> pd.DataFrame:
     module = analysis(analysis_of(study))
     if module is None:
         return found.runs
-    runs = found.runs.copy()
-    configs = [study.planned(cell.overrides).config for cell in study.cells()]
-    for key in getattr(module, "AXES", ()):
+    runs, cells = found.runs.copy(), study.cells()
+    for key in module.AXES:
         if key not in runs:
-            runs.insert(list(runs).index("status"), key, [_setting(config, key) for config in configs])
+            values = [_setting(study.planned(cell.overrides).config, key) for cell in cells]
+            runs.insert(list(runs).index("status"), key, values)
+        elif any(
+            key not in cell.axes for cell in cells
+        ):  # such as the one seed of a first stage, whose second has more
+            own = [settings(cell.overrides) for cell in cells]
+            runs[key] = [given.get(key, value) for given, value in zip(own, runs[key], strict=True)]
     frame: pd.DataFrame = module.reduce(found._replace(runs=runs))
     return frame
 
