@@ -52,7 +52,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 
 def caption(frame: pd.DataFrame) -> str:
-    task = ", ".join(figures.NAMES.get(name, name) for name in frame["task"].unique())
+    task = figures.tasks(frame)
     return (
         f"{task}, {figures.setting(frame)}; mean of {figures.seeds(frame)}, no interval. {figures.provenance(frame)}."
     )

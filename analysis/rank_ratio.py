@@ -75,7 +75,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 def caption(frame: pd.DataFrame) -> str:
     confirm = frame[frame["stage"] == "confirm"]
-    task = ", ".join(figures.NAMES.get(name, name) for name in frame["task"].unique())
+    task = figures.tasks(frame)
     return (
         f"{task}, {figures.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, five rates for each pair. "
         f"Left: mean of {figures.seeds(confirm)}, bars: one standard error within seeds. Right: lowest point of a "
@@ -114,7 +114,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
     found = []
-    task = ", ".join(figures.NAMES.get(name, name) for name in frame["task"].unique())
+    task = figures.tasks(frame)
     for rank in sorted(frame["lora.rank"].unique()):
         at = optimum(fresh(frame, rank))
         interval = Interval(at.at, at.low, at.high, frame.loc[frame["stage"] == "confirm", "seed"].nunique(), at.p)

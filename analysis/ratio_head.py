@@ -49,7 +49,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 def caption(frame: pd.DataFrame) -> str:
     confirm = frame[frame["stage"] == "confirm"]
-    task = ", ".join(figures.NAMES.get(name, name) for name in frame["task"].unique())
+    task = figures.tasks(frame)
     return (
         f"{task}, {figures.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}; lr_A tuned for each point. "
         f"Mean of {figures.seeds(confirm)}; bars: 95% interval of the difference from λ = 1 (dotted), paired by seed "

@@ -42,6 +42,7 @@ __all__ = [
     "setting",
     "short",
     "style",
+    "tasks",
     "whole_mean",
 ]
 
@@ -178,6 +179,11 @@ def provenance(frame: pd.DataFrame) -> str:
 def whole_mean(values: "pd.Series[float]") -> float:
     """The mean over the seeds; NaN where one of them diverged: what is left would flatter the cell."""
     return float(values.mean(skipna=False))
+
+
+def tasks(frame: pd.DataFrame) -> str:
+    """`TREC`, or several with commas."""
+    return ", ".join(NAMES.get(name, name) for name in frame["task"].unique())
 
 
 def seeds(frame: pd.DataFrame) -> str:
