@@ -59,31 +59,42 @@ def _diverged(run: pd.DataFrame) -> bool:
     return bool((run["status"] == "diverged").any())
 
 
-def crossings(rows: pd.DataFrame, share: float, unit: str = "step") -> dict[float, list[float]]:
-    """By ratio, for each seed, when the accuracy reaches that share of λ = 1's gain, and stays; inf: never.
+def target(rows: pd.DataFrame, share: float) -> float:
+    """The accuracy that is a share of the way from λ = 1's mean before training to its mean after; NaN: it gains none.
 
-    The gain is that of λ = 1 with the same seed, from its first evaluation to its last; where there is none, nothing
-    reaches it. Nor does a run that diverges, wherever it was before. unit: step or seconds.
+    Both are means over the seeds, so that λ = 1 has seeds on both sides of its own end. NaN too where one diverged.
     """
-    arms = runs(rows)
-    found: dict[float, list[float]] = {ratio: [] for ratio in arms}
-    for ratio, arm in arms.items():
-        for run, one in zip(arm, arms[1.0], strict=True):
-            first, last = one[ACCURACY].to_numpy(dtype=float)[[0, -1]]
-            never = _diverged(run) or _diverged(one) or last <= first
-            at = np.inf if never else crossing(run[unit], run[ACCURACY], first + share * (last - first))
-            found[ratio].append(at)
-    return found
+    ends = np.array([run[ACCURACY].to_numpy(dtype=float)[[0, -1]] for run in runs(rows)[1.0]])
+    first, last = ends.mean(axis=0)
+    diverged = any(_diverged(run) for run in runs(rows)[1.0])
+    return np.nan if diverged or not last > first else float(first + share * (last - first))
+
+
+def crossings(rows: pd.DataFrame, share: float, unit: str = "step") -> dict[float, list[float]]:
+    """By ratio, for each seed, when the accuracy reaches the `target`, and stays; inf: never.
+
+    A run that diverges never does, wherever it was before; one that begins above the target does at its first
+    evaluation after step 0. unit: step or seconds.
+    """
+    level = target(rows, share)
+
+    def reached(run: pd.DataFrame) -> float:
+        if _diverged(run) or np.isnan(level):
+            return np.inf
+        trained = run[run["step"] > 0]
+        return crossing(trained[unit], trained[ACCURACY], level)
+
+    return {ratio: [reached(run) for run in arm] for ratio, arm in runs(rows).items()}
 
 
 def sooner(rows: pd.DataFrame, ratio: float, share: float, unit: str = "step") -> Interval:
     """How many times sooner a ratio gets there than λ = 1, paired by seed; above 1: it is faster.
 
-    In steps, a run that never got there may have done so right after the last step.
+    A run that never got there may have done so right after its end; one that diverged, at no time.
     """
-    found = crossings(rows, share, unit)
-    horizon = float(rows["step"].max()) if unit == "step" else np.inf
-    return speedup(np.array(found[1.0]), np.array(found[ratio]), horizon=horizon)
+    found, arms = crossings(rows, share, unit), runs(rows)
+    ends = [[np.inf if _diverged(run) else float(run[unit].max()) for run in arms[each]] for each in (1.0, ratio)]
+    return speedup(found[1.0], found[ratio], horizon=ends)
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
@@ -154,9 +165,9 @@ def caption(frame: pd.DataFrame) -> str:
     return (
         f"{figures.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, each λ at the rate that `ratio` "
         f"selected for it. Lines: mean of {figures.seeds(frame)}, fresh ones, bands: 95% (Student t). Right: steps "
-        "until the accuracy has reached a share of the gain of λ = 1 over step 0, and stays there, as a ratio to λ = 1 "
-        "with the same seed (95%, paired t over logarithms); open marks: some seeds never did, so the interval is the "
-        "sign test's; triangles: half or more seeds of one never did (down: of this λ), crosses: of both. "
+        "until the accuracy has reached a share of the mean gain of λ = 1 over step 0, and stays there, as a ratio to "
+        "λ = 1 with the same seed (95%, paired t over logarithms); open marks: some seeds never did, so the interval "
+        "is the sign test's; triangles: half or more seeds of one never did (down: of this λ), crosses: of both. "
         f"{figures.provenance(frame)}."
     )
 

@@ -3,14 +3,16 @@
 `python analysis/rank_ratio.py`: results/rank_ratio.csv -> figures/rank_ratio.{png,pdf} (LoRA+, Figs 14-16)
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from loralab import figures
+from loralab.arms import difference, interior, optimum
 from loralab.claims import Claim
-from loralab.stats import Interval, Minimum, paired, quadratic_minimum
+from loralab.stats import Interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,12 +36,10 @@ def fresh(frame: pd.DataFrame, rank: float) -> pd.DataFrame:
     return rows.pivot(index="seed", columns="lora.ratio", values=METRIC)
 
 
-def optimum(losses: pd.DataFrame) -> Minimum:
-    """The lowest point of a parabola through the losses over log2 λ, each seed with a level of its own (Fieller)."""
-    places = np.tile(np.log2(losses.columns.to_numpy(dtype=float)), len(losses))
-    seeds, values = np.repeat(np.arange(len(losses)), losses.shape[1]), losses.to_numpy().ravel()
-    there = ~np.isnan(values)
-    return quadratic_minimum(places[there], values[there], blocks=seeds[there])
+def ranks_of(frame: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:
+    """Each rank and its rows."""
+    for rank in sorted(frame["lora.rank"].unique()):
+        yield rank, frame[frame["lora.rank"] == rank]
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
@@ -54,7 +54,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
         ratios = losses.columns.to_numpy(dtype=float)
         means, errors = losses.mean(skipna=False), losses.sub(losses.mean(axis=1), axis=0).sem()
         left.errorbar(ratios, means, yerr=errors, fmt="o-", color=colour, label=f"{rank:g}", elinewidth=0.7)
-        found = optimum(losses)
+        found = optimum(frame[frame["lora.rank"] == rank])
         at, ends = 2.0**found.at, 2.0 ** np.clip([found.low, found.high], np.log2(low) - 1, np.log2(high) + 1)
         right.plot([rank, rank], ends, color=colour, lw=1)
         if np.isfinite(at) and low / 2 <= at <= 2 * high:
@@ -75,38 +75,30 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 def caption(frame: pd.DataFrame) -> str:
     confirm = frame[frame["stage"] == "confirm"]
-    task = figures.tasks(frame)
     return (
-        f"{task}, {figures.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, five rates for each pair. "
-        f"Left: mean of {figures.seeds(confirm)}, bars: one standard error within seeds. Right: lowest point of a "
-        "parabola in log λ, bars: 95% (Fieller), cut at the frame; open marks lie outside the ratios tried. "
+        f"{figures.tasks(frame)}, {figures.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, five rates "
+        f"for each pair. Left: mean of {figures.seeds(confirm)}, bars: one standard error within seeds. Right: lowest "
+        "point of a parabola in log λ through the arms' means, bars: 95% (Fieller; n = "
+        f"{frame['lora.ratio'].nunique()} ratios), cut at the frame; open marks lie outside the ratios tried. "
         f"{figures.provenance(frame)}."
     )
 
 
-def against_one(frame: pd.DataFrame, rank: float, ratio: float) -> Interval:
-    """Test loss of λ = 1 less that of a ratio, paired by seed; above 0: the ratio is better; NaN if a run diverged."""
-    losses = fresh(frame, rank)
-    if losses[[1.0, ratio]].isna().any(axis=None):
-        return Interval(np.nan, np.nan, np.nan, len(losses), np.nan)
-    return paired(losses[1.0].to_numpy(), losses[ratio].to_numpy())
-
-
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a rank: its best ratio and that ratio's gain over λ = 1."""
+    """A row a rank: where the parabola is lowest, the best ratio tried, and how its loss differs from that of λ = 1."""
     rows = []
-    for rank in sorted(frame["lora.rank"].unique()):
-        losses = fresh(frame, rank)
-        found = optimum(losses)
-        best = float(losses.columns[int(losses.mean(skipna=False).argmin())])
-        gain = against_one(frame, rank, best) if best != 1 else None
+    for rank, of in ranks_of(frame):
+        means, found = fresh(frame, rank).mean(skipna=False), optimum(of)
+        best = float(means.index[int(means.argmin())])
+        less = difference(of, best, METRIC)
         rows.append(
             {
                 "rank": rank,
                 "best ratio tried": best,
                 "fitted": f"{2.0**found.at:.2g} [{2.0**found.low:.2g}, {2.0**found.high:.2g}]",
-                **{f"λ = {ratio:g}": round(loss, 4) for ratio, loss in losses.mean(skipna=False).items()},
-                "gain over λ = 1": "" if gain is None else f"{gain.estimate:.4f} [{gain.low:.4f}, {gain.high:.4f}]",
+                **{f"λ = {ratio:g}": round(loss, 4) for ratio, loss in means.items()},
+                "best less λ = 1": f"{less.estimate:.4f} [{less.low:.4f}, {less.high:.4f}]",
+                "interior": all(interior(of, ratio) for ratio in means.index),
             }
         )
     return pd.DataFrame(rows)
@@ -115,10 +107,13 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 def claims(frame: pd.DataFrame) -> list[Claim]:
     found = []
     task = figures.tasks(frame)
-    for rank in sorted(frame["lora.rank"].unique()):
-        at = optimum(fresh(frame, rank))
-        interval = Interval(at.at, at.low, at.high, frame.loc[frame["stage"] == "confirm", "seed"].nunique(), at.p)
-        text = f"the best λ is above 1 at rank {rank:g} ({task}, init A)"
+    for rank, rows in ranks_of(frame):
+        at = optimum(rows)
+        interval = Interval(at.at, at.low, at.high, rows["lora.ratio"].nunique(), at.p)
+        text = (
+            f"a parabola in log λ through the arms' mean test losses is lowest above λ = 1 at rank {rank:g} "
+            f"({task}, init A)"
+        )
         found.append(
             Claim("rank_ratio", "LoRA+, Figs 14-16", text, "ranks 4, 8, 16: above 1", interval, 0.0, "doublings")
         )

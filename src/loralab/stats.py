@@ -202,24 +202,28 @@ def crossing(steps: ArrayLike, values: ArrayLike, target: float) -> float:
     return float(step[first]) if first < len(step) else math.inf
 
 
-def speedup(base: ArrayLike, other: ArrayLike, *, horizon: float = math.inf, level: float = 0.95) -> Interval:
+def speedup(base: ArrayLike, other: ArrayLike, *, horizon: ArrayLike = math.inf, level: float = 0.95) -> Interval:
     """How many times sooner `other` crosses than `base`: base / other over pairs of crossings; inf is never.
 
     Where all cross: `ratio_interval`. Else no t: the median of the ratios (inf where base alone never crosses, 0 where
     other alone does not; a pair in which neither does is left out of it), with the sign test's exact interval and p.
-    What is unknown counts against both ends: a run that did not cross by `horizon`, the length of the runs, may have
-    crossed right after it, and a pair in which neither crossed may have any ratio. So 95% takes six pairs or more;
-    with fewer the interval is (0, inf). Without a horizon, never is later than any step.
+    What is unknown counts against both ends: a run that did not cross by its `horizon` (one length of all runs, or two
+    rows of lengths: of base and of other) may have crossed right after it, and a pair in which neither crossed may have
+    any ratio. So 95% takes six pairs or more; with fewer the interval is (0, inf). Without a horizon, never is later
+    than any step.
     """
-    first, second = _crossings("base", base, horizon), _crossings("other", other, horizon)
+    first, second = np.asarray(base, dtype=float), np.asarray(other, dtype=float)
     if first.shape != second.shape:
         raise ValueError(f"base has {len(first)} crossings and other has {len(second)}; they must be pairs")
+    ends = np.broadcast_to(np.asarray(horizon, dtype=float), (2, len(first)))
+    _check_crossings("base", first, ends[0])
+    _check_crossings("other", second, ends[1])
     if np.isfinite(first).all() and np.isfinite(second).all():
         return ratio_interval(first, second, level=level)
     n, crossed_base, crossed_other = len(first), np.isfinite(first), np.isfinite(second)
     least, most = np.zeros(n), np.full(n, math.inf)  # bounds of each ratio
-    least[crossed_other] = np.minimum(first[crossed_other], horizon) / second[crossed_other]
-    most[crossed_base] = first[crossed_base] / np.minimum(second[crossed_base], horizon)
+    least[crossed_other] = np.minimum(first, ends[0])[crossed_other] / second[crossed_other]
+    most[crossed_base] = first[crossed_base] / np.minimum(second, ends[1])[crossed_base]
     known = crossed_base | crossed_other
     outside = int(np.sum(stats.binom.cdf(np.arange(n), n, 0.5) <= (1 - _checked(level)) / 2))  # ratios cut at each end
     low, high = (np.sort(least)[outside - 1], np.sort(most)[n - outside]) if outside else (0.0, math.inf)
@@ -278,12 +282,11 @@ def _answers(name: str, answers: ArrayLike) -> NDArray[np.bool_]:
     return array
 
 
-def _crossings(name: str, crossings: ArrayLike, horizon: float) -> Array:
-    array = np.asarray(crossings, dtype=float)
-    late = np.isfinite(array) & (array > horizon)
-    if array.ndim != 1 or late.any() or not (array > 0).all():
-        raise ValueError(f"{name}: got {array.tolist()}; each crossing is above 0 and by {horizon:g}, or inf")
-    return array
+def _check_crossings(name: str, crossings: Array, ends: Array) -> None:
+    late = np.isfinite(crossings) & (crossings > ends)
+    if crossings.ndim != 1 or late.any() or not (crossings > 0).all():
+        allowed = f"each crossing is above 0 and by {ends.max(initial=0):g}, or inf"
+        raise ValueError(f"{name}: got {crossings.tolist()}; {allowed}")
 
 
 def _checked(level: float) -> float:

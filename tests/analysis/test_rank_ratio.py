@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from loralab import figures
+from loralab.arms import optimum
 from loralab.claims import judged
 from loralab.stats import quadratic_minimum
 from tests.analysis.frames import distinct, drawn, made, unlike
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RANK = figures.module("rank_ratio")
-RANKS, RATIOS, FRESH = (1, 4, 8, 16, 64), (1, 4, 16, 64), range(100, 105)
+RANKS, RATIOS, FRESH = (1, 4, 8, 16, 64), (1, 2, 4, 8, 16, 64), range(100, 105)
 
 
 def best_at(log2: float, noise: float = 1e-3) -> pd.DataFrame:
@@ -67,21 +68,21 @@ def test_the_lowest_points_and_their_intervals_are_drawn(frame: pd.DataFrame, fi
     intervals, points = right.lines[0:10:2], right.lines[1:10:2]
     for rank, interval, point in zip(RANKS, intervals, points, strict=True):
         table = losses(frame, rank)
-        fit = quadratic_minimum(np.tile(np.log2(RATIOS), 5), table.ravel(), blocks=np.repeat(FRESH, 4))
+        fit = quadratic_minimum(np.log2(RATIOS), table.mean(axis=0))
         assert np.ravel(point.get_data()) == pytest.approx([rank, 2**fit.at]) and fit.interior
         assert np.ravel(interval.get_data()) == pytest.approx([rank, rank, 2**fit.low, 2**fit.high])
 
 
-@pytest.mark.parametrize("log2", [2.0, 3.5])
+@pytest.mark.parametrize("log2", [2.0, 3.2])
 def test_the_ratio_that_is_best_is_found_at_each_rank(log2: float) -> None:
     frame = best_at(log2)
     for rank in RANKS:
-        found = RANK.optimum(RANK.fresh(frame, rank))
+        found = optimum(frame[frame["lora.rank"] == rank])
         assert found.at == pytest.approx(log2, abs=0.1) and found.low - 0.05 < log2 < found.high + 0.05
     claims = RANK.claims(frame)
     assert [claim.found.estimate for claim in claims] == pytest.approx([log2] * 5, abs=0.1)
     assert [row.verdict for row in judged(claims)] == ["held"] * 5
-    tried = {2.0: 4, 3.5: 16}[log2]  # 3.5 is nearer to log2(16)
+    tried = {2.0: 4, 3.2: 8}[log2]  # the nearest
     assert RANK.summary(frame)["best ratio tried"].tolist() == [tried] * 5
 
 
@@ -93,27 +94,37 @@ def test_a_best_ratio_below_1_does_not_hold_and_lies_outside_the_ratios(frame: p
         assert len(points) == 5 and {line.get_markerfacecolor() for line in points} == {"white"}
 
 
-def test_noise_alone_tells_nothing() -> None:
-    claims = RANK.claims(made("rank_ratio", distinct))
-    assert {row.verdict for row in judged(claims)} == {"cannot tell at this scale"}
+def test_noise_alone_tells_nothing_of_all_ranks() -> None:
+    """One rank in twenty may be told something of; how often a fit is wrong is a law of tests/test_stats.py."""
+    verdicts = [row.verdict for row in judged(RANK.claims(made("rank_ratio", distinct)))]
+    assert verdicts.count("cannot tell at this scale") >= len(RANKS) - 1
 
 
-def test_a_gain_is_the_loss_of_equal_rates_less_that_of_the_ratio(frame: pd.DataFrame) -> None:
+def test_what_the_best_ratio_gains_is_its_loss_less_that_of_equal_rates(frame: pd.DataFrame) -> None:
     table = losses(frame, 8)
-    found = RANK.against_one(frame, 8, 4)
-    assert found.estimate == pytest.approx((table[:, 0] - table[:, 1]).mean()) and found.n == 5
-    assert found.p == pytest.approx(stats.ttest_rel(table[:, 0], table[:, 1]).pvalue)
-    gain = RANK.summary(frame).set_index("rank").loc[8, "gain over λ = 1"]
-    assert gain == f"{found.estimate:.4f} [{found.low:.4f}, {found.high:.4f}]"
+    row = RANK.summary(frame).set_index("rank").loc[8]
+    best = int(table.mean(axis=0).argmin())
+    assert row["best ratio tried"] == RATIOS[best] != 1
+    found = stats.ttest_rel(table[:, best], table[:, 0])
+    ends = found.confidence_interval()
+    less = f"{(table[:, best] - table[:, 0]).mean():.4f} [{ends.low:.4f}, {ends.high:.4f}]"
+    assert row["best less λ = 1"] == less
 
 
-def test_a_diverged_fresh_run_leaves_a_ratio_without_mean_and_gain_and_the_rest_stands(frame: pd.DataFrame) -> None:
+def test_a_diverged_fresh_run_leaves_a_ratio_without_mean_and_a_rank_without_fit_and_the_rest_stands(
+    frame: pd.DataFrame,
+) -> None:
     gone = (frame["stage"] == "confirm") & (frame["lora.rank"] == 8) & (frame["seed"] == 101)
     gone &= frame["lora.ratio"] == 4
     spoilt = frame.assign(status=frame["status"].mask(gone, "diverged"), **{"test/loss": frame["test/loss"].mask(gone)})
-    assert int(gone.sum()) == 1 and np.isnan(RANK.against_one(spoilt, 8, 4).p)
+    assert int(gone.sum()) == 1
     row = RANK.summary(spoilt).set_index("rank").loc[8]
-    assert np.isnan(row["λ = 4"]) and row["λ = 16"] == round(float(losses(frame, 8)[:, 2].mean()), 4)
+    assert np.isnan(row["λ = 4"]) and row["λ = 16"] == round(float(losses(frame, 8)[:, 4].mean()), 4)
+    p = {claim.text.split(" (")[0][-2:].strip(): claim.found.p for claim in RANK.claims(spoilt)}
+    assert {rank: np.isnan(each) for rank, each in p.items()} == {"1": False, "4": False, "8": True, "16": False} | {
+        "64": False
+    }
     with drawn("rank_ratio", spoilt) as figure:
         left: Any = figure.axes[0]
-        assert np.isnan(left.containers[2].lines[0].get_ydata().astype(float)).tolist() == [False, True, False, False]
+        ys = left.containers[2].lines[0].get_ydata().astype(float)
+        assert np.isnan(ys).tolist() == [False, False, True, False, False, False]
