@@ -25,7 +25,8 @@ OUTSIDE = {
 INSIDE = {
     "model.dropout": "0.1", "model.attention": "sdpa", "model.default_lr": "0.02",
     "task.text": "[a,b]", "task.label": "other", "task.kind": "regression", "task.validation_share": "0.3",
-    "task.test_share": "0.3", "task.split_seed": "5", "task.train_rows": "7", "task.metric": "macro_f1",
+    "task.test_share": "0.3", "task.split_seed": "5", "task.train_rows": "7", "task.eval_rows": "7",
+    "task.metric": "macro_f1",
     "task.files.train": "{other}", "task.files.validation": "{other}", "task.files.test": "{other}",
     "method.name": "head",
     "lora.rank": "4", "lora.alpha": "4", "lora.ratio": "2", "lora.targets": "[q]", "lora.init": "B",
@@ -86,6 +87,8 @@ def test_the_schema_holds_no_default() -> None:
     schema = OmegaConf.structured(Config)
     for key in LEAVES:
         node, _, name = key.rpartition(".")
+        if key == "task.eval_rows":  # null in the runs of a store from before there was such a key
+            continue
         assert OmegaConf.is_missing(OmegaConf.select(schema, node) if node else schema, name), key
 
 

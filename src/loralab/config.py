@@ -62,6 +62,7 @@ class TaskConfig:
     test_share: float | None = MISSING
     split_seed: int | None = MISSING
     train_rows: int | None = MISSING
+    eval_rows: int | None = None  # what older runs, which do not name it, have
     metric: str | None = MISSING
 
     def check(self) -> None:
@@ -80,6 +81,8 @@ class TaskConfig:
             within("task.split_seed", self.split_seed, at_least=0)
         if self.train_rows is not None:
             within("task.train_rows", self.train_rows, at_least=1)
+        if self.eval_rows is not None:
+            within("task.eval_rows", self.eval_rows, at_least=1)
 
 
 @dataclass

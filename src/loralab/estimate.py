@@ -81,14 +81,15 @@ class Estimator:
 
     def _train_rows(self, config: Config) -> int | None:
         wanted: int | None = config["task"]["train_rows"]
-        there = self._rows.get((_task(config), None), {}).get("train")
+        there = next((rows["train"] for key, rows in self._rows.items() if key[:2] == (_task(config), None)), None)
         if wanted is None or there is None:
             return wanted if there is None else there
         return min(wanted, there)
 
     def _evaluation(self, config: Config, steps: int, past: _Past) -> float:
         """Seconds of all its validations and tests; those of a past run where the task's splits are not known."""
-        known = self._rows.get((_task(config), config["task"]["train_rows"])) or self._rows.get((_task(config), None))
+        sized = (_task(config), config["task"]["train_rows"], _eval_rows(config))
+        known = self._rows.get(sized) or self._rows.get((sized[0], None, sized[2]))
         if known is None:
             return past.evaluation_seconds
         every = config["train"]["eval_every"] or self._per_epoch(config) or steps
@@ -117,9 +118,18 @@ class Estimator:
         return found
 
     @cached_property
-    def _rows(self) -> dict[tuple[str, int | None], dict[str, int]]:
-        """(task, its train_rows) -> rows of each split."""
-        return {(_task(r["config"]), r["config"]["task"]["train_rows"]): r["rows"] for r in self._records}
+    def _rows(self) -> dict[tuple[str, int | None, int | None], dict[str, int]]:
+        """(task, its train_rows, its eval_rows) -> rows of each split."""
+        return {
+            (_task(r["config"]), r["config"]["task"]["train_rows"], _eval_rows(r["config"])): r["rows"]
+            for r in self._records
+        }
+
+
+def _eval_rows(config: Config) -> int | None:
+    """None in a record from before there was such a key."""
+    found: int | None = config["task"].get("eval_rows")
+    return found
 
 
 def _successes(store: Path) -> Iterator[dict[str, Any]]:

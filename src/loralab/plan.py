@@ -82,6 +82,8 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
     for name in ("device", "threads", "checkpoint_seconds"):
         del values["train"][name]
     del values["task"]["files"], values["task"]["revision"]
+    if config.task.eval_rows is None:
+        del values["task"]["eval_rows"]
     if config.method.name == "head":
         del values["lora"], values["optim"]["groups"], values["optim"]["embedding_lr"]
     else:

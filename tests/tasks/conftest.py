@@ -12,7 +12,8 @@ from loralab.tasks import RawTask
 
 NOTHING: dict[str, Any] = {
     "files": {"train": None, "validation": None, "test": None}, "text": [], "label": None, "kind": None,
-    "validation_share": None, "test_share": None, "split_seed": None, "train_rows": None, "revision": None,
+    "validation_share": None, "test_share": None, "split_seed": None, "train_rows": None,
+    "eval_rows": None, "revision": None,
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Laws of splitting: fixed, disjoint by text, nested."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,7 +42,18 @@ def test_smaller_training_sets_are_part_of_larger_ones() -> None:
     assert few.texts == more.texts[:5]
     assert np.array_equal(few.labels, more.labels[:5])
     assert [f"{row}" for row in more.rows] == [text for (text,) in more.texts]
-    assert subset(task, None) is task
+    assert subset(task, None) == task
+
+
+def test_eval_rows_keeps_a_part_of_every_split_that_is_evaluated_and_all_of_train() -> None:
+    few = Texts([(str(i),) for i in range(9)], np.arange(9) % 2, np.arange(9))
+    task = _task([str(i) for i in range(50)])
+    task = replace(task, splits={**task.splits, "validation": few, "test": few.take(np.arange(5))})
+    kept = subset(task, None, 3).splits
+    assert {split: len(rows) for split, rows in kept.items()} == {"train": 50, "validation": 3, "test": 3}
+    assert kept["validation"].texts == subset(task, None, 5).splits["validation"].texts[:3]
+    with pytest.raises(UserError, match=r"task\.eval_rows: got 6; t has 5 test rows, null takes all"):
+        subset(task, None, 6)
 
 
 @pytest.mark.parametrize("rows", [0, -1, 51])

@@ -56,9 +56,12 @@ def read(
     test_share: float | None,
     split_seed: int | None,
     train_rows: int | None,
+    eval_rows: int | None,
     revision: str | None,
 ) -> RawTask:
-    """The task's texts and labels in their splits; `train_rows` keeps a fixed random part of the training split.
+    """The task's texts and labels in their splits.
+
+    `train_rows` keeps a fixed random part of the training split, `eval_rows` of each of the others.
 
     `files` (train, validation, test), `text`, `label`, `kind`, the shares and `split_seed` are for `local` alone: the
     other tasks come with their splits, and a value there raises UserError. `revision` is for GLUE.
@@ -77,7 +80,7 @@ def read(
             files=files, text=text, label=label, kind=kind,
             validation_share=validation_share, test_share=test_share, split_seed=split_seed,
         )  # fmt: skip
-    return subset(raw, train_rows)
+    return subset(raw, train_rows, eval_rows)
 
 
 def _check(name: str, revision: str | None, *, files: Mapping[str, str | None], **settings: Any) -> None:

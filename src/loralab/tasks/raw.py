@@ -14,7 +14,7 @@ __all__ = ["Kind", "Labels", "RawTask", "Texts", "hold_out", "order", "subset"]
 Kind: TypeAlias = Literal["classification", "regression"]
 Labels: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.float32]  # class ids | scores
 
-_TRAIN_ROWS_SEED = 1  # of the permutation that train_rows takes its first rows from; not a run's seed
+_SUBSET_SEED = 1  # of the permutation that train_rows and eval_rows take their first rows from; not a run's seed
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,21 @@ def hold_out(texts: Sequence[tuple[str, ...]], sizes: Sequence[int], seed: int) 
     return [np.array(rows, dtype=np.int64) for rows in parts]
 
 
-def subset(raw: RawTask, train_rows: int | None) -> RawTask:
+def subset(raw: RawTask, train_rows: int | None, eval_rows: int | None = None) -> RawTask:
     """The task with the first `train_rows` of a fixed permutation of its training examples; None keeps them all.
 
-    A smaller set is part of every larger one.
+    `eval_rows` does the same with validation and each test split. A smaller set is part of every larger one.
     """
-    if train_rows is None:
-        return raw
-    train = raw.splits["train"]
-    if not 1 <= train_rows <= len(train):
-        raise UserError(f"task.train_rows: got {train_rows}; {raw.name} has {len(train)} training rows, null takes all")
-    return replace(raw, splits={**raw.splits, "train": train.take(order(len(train), _TRAIN_ROWS_SEED)[:train_rows])})
+    sizes = {split: train_rows if split == "train" else eval_rows for split in raw.splits}
+    return replace(raw, splits={split: _first(raw, split, rows) for split, rows in sizes.items()})
+
+
+def _first(raw: RawTask, split: str, rows: int | None) -> Texts:
+    whole = raw.splits[split]
+    if rows is None:
+        return whole
+    key = "train_rows" if split == "train" else "eval_rows"
+    if not 1 <= rows <= len(whole):
+        name = "training" if split == "train" else split
+        raise UserError(f"task.{key}: got {rows}; {raw.name} has {len(whole)} {name} rows, null takes all")
+    return whole.take(order(len(whole), _SUBSET_SEED)[:rows])
