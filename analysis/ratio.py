@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from loralab.results import Tables
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
-AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
+AXES = ["seed", "task", "task.train_rows", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
 ADVICE = 16  # LoRA+'s fixed ratio
 PAPER = {
@@ -97,8 +97,9 @@ def _windows(ax: "Axes", rows: pd.DataFrame) -> None:
 def caption(frame: pd.DataFrame) -> str:
     confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
     trials = grid.groupby(["task", "lora.init", "lora.ratio"]).size().unique()
+    examples = "".join(f" on {int(rows):,} training examples" for rows in frame["task.train_rows"].dropna().unique())
     return (
-        f"{figures.setting(frame)}. Left: mean validation loss of {figures.seeds(grid)} over each ratio's own window "
+        f"{figures.setting(frame)}{examples}. Left: mean validation loss of {figures.seeds(grid)} over each ratio's own window "
         f"of lr_A ({' or '.join(map(str, trials))} runs a ratio); dots: the rates that were selected. Right: those "
         f"on fresh seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the difference from λ = "
         f"1, paired by seed (Student t), unadjusted for their number. {figures.provenance(frame)}."
