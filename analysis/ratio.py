@@ -99,10 +99,10 @@ def caption(frame: pd.DataFrame) -> str:
     trials = grid.groupby(["task", "lora.init", "lora.ratio"]).size().unique()
     examples = "".join(f" on {int(rows):,} training examples" for rows in frame["task.train_rows"].dropna().unique())
     return (
-        f"{figures.setting(frame)}{examples}. Left: mean validation loss of {figures.seeds(grid)} over each ratio's own window "
-        f"of lr_A ({' or '.join(map(str, trials))} runs a ratio); dots: the rates that were selected. Right: those "
-        f"on fresh seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the difference from λ = "
-        f"1, paired by seed (Student t), unadjusted for their number. {figures.provenance(frame)}."
+        f"{figures.setting(frame)}{examples}. Left: mean validation loss of {figures.seeds(grid)} over each ratio's "
+        f"own window of lr_A ({' or '.join(map(str, trials))} runs a ratio); dots: the selected rates. Right: "
+        f"those on fresh seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the difference from "
+        f"λ = 1, paired by seed (Student t), unadjusted for their number. {figures.provenance(frame)}."
     )
 
 
