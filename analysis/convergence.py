@@ -113,7 +113,9 @@ def draw(frame: pd.DataFrame) -> "Figure":
         axes[row][0].set_title(figures.NAMES.get(task, task), loc="left")
         _speedups(axes[row][2], rows)
     axes[0][0].legend(title="λ", ncols=2, title_fontsize=6)
-    axes[0][2].legend(title="share of λ = 1's gain", ncols=2, title_fontsize=6)
+    shares = axes[0][2].get_legend_handles_labels()
+    title = "share of λ = 1's gain"
+    figure.legend(*shares, loc="outside upper right", ncols=len(SHARES), title=title, title_fontsize=6)
     return figure
 
 
@@ -143,14 +145,13 @@ def _speedups(ax: "Axes", rows: pd.DataFrame) -> None:
             found = sooner(rows, ratio, share)
             censored = np.isinf([*reached[ratio], *reached[1.0]]).any()
             place, colour = ratio * 2 ** (0.14 * (at - 2)), figures.COLOURS[at]
-            if np.isfinite(found.estimate) and found.estimate > 0:
-                bars = np.clip([[found.estimate - found.low], [found.high - found.estimate]], 0, 1e3)
-                ax.errorbar(
-                    place, found.estimate, yerr=bars, color=colour, fmt="o", mfc="white" if censored else colour, lw=0.8
-                )
-            else:
+            if not 0 < found.estimate < np.inf:  # nobody crosses, or most seeds of one arm diverge
                 at_end, marker = {0.0: (0.25, "v"), np.inf: (4, "^")}.get(found.estimate, (1, "x"))
                 ax.plot(place, at_end, marker, color=colour, mfc="white")
+                continue
+            bars = np.clip([[found.estimate - found.low], [found.high - found.estimate]], 0, 1e3)
+            mark = {"fmt": "o", "mfc": "white" if censored else colour, "color": colour, "lw": 0.8}
+            ax.errorbar(place, found.estimate, yerr=bars, **mark)
         ax.plot([], [], "o", color=figures.COLOURS[at], label=f"{share:.0%}")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
@@ -166,8 +167,8 @@ def caption(frame: pd.DataFrame) -> str:
         f"{figures.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, each λ at the rate that `ratio` "
         f"selected for it. Lines: mean of {figures.seeds(frame)}, fresh ones, bands: 95% (Student t). Right: steps "
         "until the accuracy has reached a share of the mean gain of λ = 1 over step 0, and stays there, as a ratio to "
-        "λ = 1 with the same seed (95%, paired t over logarithms); open marks: some seeds never did, so the interval "
-        "is the sign test's; triangles: half or more seeds of one never did (down: of this λ), crosses: of both. "
+        "λ = 1 with the same seed (95%, paired t over logarithms); open marks: some seeds never did, which counts as "
+        "right after the end: a median, with the sign test's interval. "
         f"{figures.provenance(frame)}."
     )
 

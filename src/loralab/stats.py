@@ -205,8 +205,9 @@ def crossing(steps: ArrayLike, values: ArrayLike, target: float) -> float:
 def speedup(base: ArrayLike, other: ArrayLike, *, horizon: ArrayLike = math.inf, level: float = 0.95) -> Interval:
     """How many times sooner `other` crosses than `base`: base / other over pairs of crossings; inf is never.
 
-    Where all cross: `ratio_interval`. Else no t: the median of the ratios (inf where base alone never crosses, 0 where
-    other alone does not; a pair in which neither does is left out of it), with the sign test's exact interval and p.
+    Where all cross: `ratio_interval`. Else no t: the median of the ratios, with the sign test's exact interval and p.
+    There a run that never crossed did so at its horizon (the ratio is inf or 0 where it has none), which bounds how
+    much sooner the other was; a pair in which neither crossed is left out.
     What is unknown counts against both ends: a run that did not cross by its `horizon` (one length of all runs, or two
     rows of lengths: of base and of other) may have crossed right after it, and a pair in which neither crossed may have
     any ratio. So 95% takes six pairs or more; with fewer the interval is (0, inf). Without a horizon, never is later
@@ -229,7 +230,8 @@ def speedup(base: ArrayLike, other: ArrayLike, *, horizon: ArrayLike = math.inf,
     low, high = (np.sort(least)[outside - 1], np.sort(most)[n - outside]) if outside else (0.0, math.inf)
     against = min(np.sum(least <= 1), np.sum(most >= 1))
     p = min(1.0, 2 * float(stats.binom.cdf(against, n, 0.5)))
-    return Interval(_geometric_median(first[known], second[known]), float(low), float(high), n, p)
+    estimate = _geometric_median(np.minimum(first, ends[0])[known], np.minimum(second, ends[1])[known])
+    return Interval(estimate, float(low), float(high), n, p)
 
 
 def _geometric_median(base: Array, other: Array) -> float:

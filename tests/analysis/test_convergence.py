@@ -116,20 +116,19 @@ def test_speedups_are_drawn_at_their_ratio_and_what_never_crosses_is_marked(
     ax: Any = figure.axes[5]
     ratios = [ratio for ratio in sorted(TAU) if ratio != 1]
     bars = iter(ax.containers)
-    triangles = [line for line in ax.lines if line.get_marker() in ("v", "^", "x")]
     for share in SHARES:
-        for ratio in (ratio for ratio in ratios if ratio != 64):
+        for ratio in ratios:
             found = CONVERGENCE.sooner(trec(frame), ratio, share)
             point, _, (segments,) = next(bars)
             x, y = np.ravel(point.get_data()).astype(float)
             assert y == pytest.approx(found.estimate) and abs(np.log2(x / ratio)) < 0.5
-            assert (point.get_markerfacecolor() == "white") is (ratio == 8)
+            assert (point.get_markerfacecolor() == "white") is (ratio in (8, 64))
             low, high = segments.get_segments()[0][:, 1]
             assert (low, high) == pytest.approx((found.low, min(found.high, found.estimate + 1e3)), abs=1e-9)
-            if ratio == 8:
-                assert (found.low, found.high) == (0, np.inf)
+            if ratio in (8, 64):
+                assert (found.low, found.high) == (0, np.inf)  # five seeds are too few for the sign test
     assert next(bars, None) is None
-    assert [line.get_marker() for line in triangles] == ["v"] * len(SHARES)  # λ = 64: below its ratio's tick
+    assert CONVERGENCE.sooner(trec(frame), 64, 1.0).estimate == 80 / 100  # as if right after the end
     summary = CONVERGENCE.summary(trec(frame)).set_index(["ratio", "share"])["never"]
     assert (summary[64, "95%"], summary[8, "95%"], summary[16, "95%"]) == ("5 of 5", "1 of 5", "0 of 5")
 
@@ -143,7 +142,7 @@ def test_a_run_that_never_crosses_may_have_done_so_right_after_the_last_step() -
     rows = study(score, "task=trec", "seed=range(200,208)")
     found = CONVERGENCE.sooner(rows, 16, 0.95)
     assert found == speedup([80.0] * 8, [np.inf] * 8, horizon=100)
-    assert (found.estimate, found.high, found.n) == (0, 0.8, 8) and found.p < 0.05
+    assert (found.estimate, found.high, found.n) == (0.8, 0.8, 8) and found.p < 0.05
     assert CONVERGENCE.sooner(rows, 16, 0.95, "seconds").high == pytest.approx(43 / 53)
     assert [row.verdict for row in judged(CONVERGENCE.claims(rows))] == ["did not hold"]
 
