@@ -125,11 +125,18 @@ def test_the_hash_covers(key: str, tmp_path: Path, local: dict[str, str]) -> Non
     assert digest(tmp_path, local, f"{key}={value}", *rest) != digest(tmp_path, local)
 
 
-def test_the_head_alone_ignores_the_adapters_settings(tmp_path: Path, local: dict[str, str]) -> None:
+@pytest.mark.parametrize("method", ["head", "full"])
+def test_what_has_no_adapter_ignores_its_settings(method: str, tmp_path: Path, local: dict[str, str]) -> None:
     unused = [f"{key}={value}" for key, value in INSIDE.items() if key.startswith("lora.")]
     unused += ["optim.embedding_lr=1e-3", "optim.groups=reference"]
-    assert digest(tmp_path, local, "method=head", *unused) == digest(tmp_path, local, "method=head")
-    assert digest(tmp_path, local, "method=head", "optim.lr=1e-5") != digest(tmp_path, local, "method=head")
+    method = f"method={method}"
+    assert digest(tmp_path, local, method, *unused) == digest(tmp_path, local, method)
+    assert digest(tmp_path, local, method, "optim.lr=1e-5") != digest(tmp_path, local, method)
+
+
+def test_full_fine_tuning_and_the_head_alone_are_two_runs(tmp_path: Path, local: dict[str, str]) -> None:
+    rate = "optim.lr=1e-5"
+    assert digest(tmp_path, local, "method=full", rate) != digest(tmp_path, local, "method=head", rate)
 
 
 def test_the_head_alone_trains_at_its_own_rate_whatever_the_groups(tmp_path: Path) -> None:

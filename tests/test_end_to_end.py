@@ -1,5 +1,6 @@
 """Real processes, real kills: a run cut off at the worst moments ends with the bytes of one that never was."""
 
+import functools
 import json
 import os
 import signal
@@ -33,10 +34,16 @@ def finish(store: Path, *overrides: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    store = tmp_path_factory.mktemp("undisturbed")
-    finish(store)
-    return store
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Method -> the store of its run that was never cut off."""
+
+    @functools.cache
+    def of(method: str) -> Path:
+        store = tmp_path_factory.mktemp("undisturbed")
+        finish(store, f"method={method}")
+        return store
+
+    return of
 
 
 def executed(store: Path) -> int:
@@ -79,7 +86,7 @@ def during_evaluation(store: Path) -> bool:
 
 
 def during_the_final_write(store: Path) -> bool:
-    return any(store.glob("runs/*/adapter/adapter_config.json"))
+    return any(store.glob("runs/*/adapter/adapter_config.json")) or any(store.glob("runs/*/.model.*.tmp"))
 
 
 def at_random(store: Path) -> bool:
@@ -88,12 +95,22 @@ def at_random(store: Path) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "moment",
-    [just_after_a_checkpoint, between_two_checkpoints, during_evaluation, during_the_final_write, at_random],
-    ids=lambda moment: moment.__name__,
+    ("moment", "method"),
+    [
+        (just_after_a_checkpoint, "lora_plus"),
+        (between_two_checkpoints, "lora_plus"),
+        (during_evaluation, "lora_plus"),
+        (during_the_final_write, "lora_plus"),
+        (at_random, "lora_plus"),
+        (between_two_checkpoints, "full"),
+        (during_the_final_write, "full"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
-def test_resume_after_kill_is_bitwise_equal(moment: Callable[[Path], bool], undisturbed: Path, tmp_path: Path) -> None:
-    process = start(tmp_path)
+def test_resume_after_kill_is_bitwise_equal(
+    moment: Callable[[Path], bool], method: str, undisturbed: Callable[[str], Path], tmp_path: Path
+) -> None:
+    process = start(tmp_path, f"method={method}")
     while not moment(tmp_path):
         assert process.poll() is None, f"the run ended before the moment came: {(tmp_path / 'output').read_text()}"
         time.sleep(0.001)
@@ -103,20 +120,21 @@ def test_resume_after_kill_is_bitwise_equal(moment: Callable[[Path], bool], undi
     before = executed(tmp_path)
     lost = before - checkpointed_step(tmp_path) if checkpoint_time(tmp_path) else before
 
-    finish(tmp_path)
-    assert outcome(tmp_path) == outcome(undisturbed)
+    finish(tmp_path, f"method={method}")
+    assert outcome(tmp_path) == outcome(undisturbed(method))
     record = json.loads(next(tmp_path.glob("runs/*/record.json")).read_text())
     assert record["timing"]["steps_executed"] == 240 + lost
     steps = [(line["split"], line["step"]) for line in outcome(tmp_path)["lines"]]
     assert len(steps) == len(set(steps))
     left = {path.name for path in next(tmp_path.glob("runs/*")).iterdir()}
-    assert left == {"adapter", "config.yaml", "metrics.jsonl", "predictions.parquet", "record.json"}
+    weights = "model" if method == "full" else "adapter"
+    assert left == {weights, "config.yaml", "metrics.jsonl", "predictions.parquet", "record.json"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_checkpoints_and_the_same_command_goes_on(
-    number: signal.Signals, status: int, undisturbed: Path, tmp_path: Path
+    number: signal.Signals, status: int, undisturbed: Callable[[str], Path], tmp_path: Path
 ) -> None:
     process = start(tmp_path, "train.checkpoint_seconds=1000")
     while executed(tmp_path) < 60:
@@ -127,7 +145,7 @@ def test_a_signal_checkpoints_and_the_same_command_goes_on(
     assert returned == status, text
     assert "the same command goes on from it" in text
     assert "going on from step" in finish(tmp_path)
-    assert outcome(tmp_path) == outcome(undisturbed)
+    assert outcome(tmp_path) == outcome(undisturbed("lora_plus"))
     record = json.loads(next(tmp_path.glob("runs/*/record.json")).read_text())
     assert record["timing"]["steps_executed"] == 240
 

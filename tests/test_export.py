@@ -2,16 +2,37 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from loralab.errors import UserError
 from loralab.export import export
+from loralab.plan import plan
+from loralab.run import run
 from loralab.store.runs import RunDirectory
 from loralab.tasks import packaged
+from tests.runs import config
+
+
+def logits_of(model: Any, tokenizer: Any) -> NDArray[np.float32]:
+    """A loaded model's, for the first test sentences."""
+    texts = [text for (text,) in packaged.read("rotten_tomatoes").splits["test"].texts[:8]]
+    batch = tokenizer(texts, truncation=True, max_length=32, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        found: NDArray[np.float32] = model(**batch).logits.numpy()
+    return found
+
+
+def stored(run: RunDirectory) -> NDArray[np.float32]:
+    """The run's own predictions of the same sentences, at its last step."""
+    table = pd.read_parquet(run.predictions)
+    last = table[(table["at"] == "last") & (table["split"] == "test")]
+    return np.stack(last["logits"].iloc[:8].to_list())
 
 
 def test_a_merged_export_gives_the_runs_own_predictions_in_plain_transformers(
@@ -22,13 +43,7 @@ def test_a_merged_export_gives_the_runs_own_predictions_in_plain_transformers(
     export(finished, tmp_path / "whole", merged=True, dtype="fp32")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "whole").eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "whole")
-    texts = [text for (text,) in packaged.read("rotten_tomatoes").splits["test"].texts[:8]]
-    batch = tokenizer(texts, truncation=True, max_length=32, padding=True, return_tensors="pt")
-    with torch.no_grad():
-        logits = model(**batch).logits.numpy()
-    stored = pd.read_parquet(finished.predictions)
-    last = stored[(stored["at"] == "last") & (stored["split"] == "test")]
-    assert np.abs(logits - np.stack(last["logits"].iloc[:8].to_list())).max() < 1e-5
+    assert np.abs(logits_of(model, tokenizer) - stored(finished)).max() < 1e-5
 
 
 def test_a_merged_export_takes_the_precision_asked_for(finished: RunDirectory, tmp_path: Path) -> None:
@@ -36,6 +51,35 @@ def test_a_merged_export_takes_the_precision_asked_for(finished: RunDirectory, t
 
     export(finished, tmp_path / "half", merged=True, dtype="bf16")
     assert {w.dtype for w in load_file(tmp_path / "half" / "model.safetensors").values()} == {torch.bfloat16}
+
+
+@pytest.fixture(scope="module")
+def fully_tuned(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A small run of full fine-tuning; not to be changed."""
+    asked = config(tmp_path_factory.mktemp("full"), "method=full", "optim.lr=1e-3")
+    run(asked)
+    return plan(asked).directory
+
+
+def test_a_fully_fine_tuned_export_gives_the_runs_own_predictions(fully_tuned: RunDirectory, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    export(fully_tuned, tmp_path / "whole", merged=True, dtype="fp32")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "whole").eval()
+    assert (
+        np.abs(logits_of(model, AutoTokenizer.from_pretrained(tmp_path / "whole")) - stored(fully_tuned)).max() < 1e-5
+    )
+    note = (tmp_path / "whole" / "README.md").read_text()
+    assert "method=full" in note and "AutoModelForSequenceClassification" in note and "peft" not in note
+    export(fully_tuned, tmp_path / "half", merged=True, dtype="bf16")
+    half = AutoModelForSequenceClassification.from_pretrained(tmp_path / "half", dtype="auto")
+    assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
+
+
+def test_a_fully_fine_tuned_run_has_no_adapter_to_give(fully_tuned: RunDirectory, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r": a fully fine-tuned run has no adapter; add --merged$"):
+        export(fully_tuned, tmp_path / "out", merged=False, dtype="fp32")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_adapter_export_is_the_runs_adapter_with_tokenizer_and_note(finished: RunDirectory, tmp_path: Path) -> None:

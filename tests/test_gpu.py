@@ -30,10 +30,13 @@ def test_cuda_in_fp32_has_the_losses_of_the_cpu(tmp_path: Path) -> None:
     assert losses(tmp_path / "cuda") == pytest.approx(losses(tmp_path / "cpu"), abs=1e-3)
 
 
+@pytest.mark.parametrize("method", ["lora_plus", "full"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("model", ["tiny", pytest.param("minilm", marks=pytest.mark.slow)])
-def test_every_precision_trains(tmp_path: Path, model: str, precision: str) -> None:
-    options = (f"model={model}", "train.device=cuda", f"train.precision={precision}", "train.steps=60", "optim.lr=1e-3")
+def test_every_precision_trains(tmp_path: Path, model: str, precision: str, method: str) -> None:
+    rate = "2e-4" if method == "full" else "1e-3"
+    kind = (f"model={model}", f"method={method}", f"optim.lr={rate}")
+    options = (*kind, "train.device=cuda", f"train.precision={precision}", "train.steps=60")
     record = run(config(tmp_path, *options))
     found = losses(tmp_path)
     assert record["status"] == "success"
@@ -42,9 +45,13 @@ def test_every_precision_trains(tmp_path: Path, model: str, precision: str) -> N
     assert record["timing"]["steps_executed"] == 60
 
 
+@pytest.mark.parametrize("method", ["lora_plus", "full"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_resume_on_cuda_is_bitwise_equal(tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ("train.device=cuda", f"train.precision={precision}", "lora.dropout=0.1", "train.checkpoint_seconds=0")
+def test_resume_on_cuda_is_bitwise_equal(
+    tmp_path: Path, precision: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = (f"method={method}", "train.device=cuda", f"train.precision={precision}")
+    options = (*place, "lora.dropout=0.1", "train.checkpoint_seconds=0")
     run(config(tmp_path / "whole", *options))
 
     from loralab.run import _Run

@@ -128,6 +128,7 @@ def test_a_run_without_a_record_says_so(tmp_path: Path) -> None:
         (),
         ("method=lora", "seed=3"),
         ("method=head", "data_seed=5"),
+        ("method=full", "optim.lr=1e-4"),
         ("lora.ratio=4", "lora.targets=[q,k,mlp]", "lora.rank_pattern={v:2}", "optim.head_lr=1e-4", "optim.clip=null"),
         (
             "task=trec",

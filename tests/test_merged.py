@@ -9,7 +9,7 @@ import torch
 
 from loralab.backbones.tiny import make_tokenizer
 from loralab.errors import UserError
-from loralab.merged import export_merged
+from loralab.merged import export_merged, load_model, save_model
 from loralab.methods.lora import merge
 from tests.adapted import adapt, frozen, logits, shake
 from tests.families import FAMILIES
@@ -59,6 +59,19 @@ def test_a_model_without_lora_exports_its_head(tmp_path: Path) -> None:
     shake(model)
     export_merged(model, make_tokenizer(), tmp_path / "plain", dtype=torch.float32)
     assert torch.equal(logits(loaded(tmp_path / "plain")), logits(model))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_saved_model_comes_back_to_the_bit_in_place_of_an_older_one(family: str, tmp_path: Path) -> None:
+    directory = tmp_path / "model"
+    save_model(FAMILIES["bert"](), directory)
+    model = FAMILIES[family]()
+    shake(model)
+    save_model(model, directory)
+    assert {path.name for path in directory.iterdir()} == {"config.json", "model.safetensors"}
+    for found in (loaded(directory), load_model(directory)):
+        state = found.state_dict()
+        assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
 
 
 def test_the_precision_is_the_one_asked_for(tmp_path: Path) -> None:

@@ -221,6 +221,36 @@ def test_an_axis_may_have_text_beside_numbers(whole: pd.DataFrame, root: Path, t
             load(NAME, path=tmp_path / "x.csv")
 
 
+def test_an_axis_of_lists_mappings_and_nulls_comes_back_as_the_sweep_has_it(root: Path, tmp_path: Path) -> None:
+    """In the CSV a list is its items, a mapping its pairs, null and no such axis an empty cell; no run is mistaken."""
+    sweep = root / "sweeps" / f"{NAME}.yaml"
+    text = sweep.read_text().replace("seed: [0, 1]", "seed: [0, 1]\n      task.train_rows: [100, null]")
+    one, other = "{lora.ratio: 1,", "{lora.ratio: 16,"
+    text = text.replace(one, "{lora.targets: [[q]],").replace(
+        other, "{lora.targets: [[q, v]], lora.rank_pattern: [{v: 4, q: 2}],"
+    )
+    sweep.write_text(text.replace("by: [lora.ratio]", "by: [lora.targets, task.train_rows]"))
+    cells = [("q", None, 0.001, 0.004), ("q,v", "v:4,q:2", 0.0005, 0.002)]
+    rows: list[tuple[object, ...]] = []
+    for size in (100, None):
+        for targets, pattern, best, worse in cells:
+            first = [("grid", seed, size, targets, rate, pattern) for seed in (0, 1) for rate in (best, worse)]
+            rows += [*first, *(("confirm", seed, size, targets, best, pattern) for seed in (100, 101))]
+    names = ["stage", "seed", "task.train_rows", "lora.targets", "optim.lr", "lora.rank_pattern"]
+    frame = pd.DataFrame(rows, columns=names)
+    frame["status"], frame["validation/loss"] = "success", frame["optim.lr"] + 0.5
+    frame = frame.assign(hash=[f"{at:010d}" for at in range(len(frame))], commit="c", diff=None)
+    tuples = frame["lora.targets"].str.split(",").map(tuple)  # as loralab.collect.table has them
+    save(frame.assign(**{"lora.targets": tuples}), tmp_path / "x.csv")
+    found = load(NAME, path=tmp_path / "x.csv")
+    assert found["lora.targets"].tolist() == frame["lora.targets"].tolist()
+    assert found["lora.rank_pattern"].dropna().unique().tolist() == ["v:4,q:2"]
+    for at, cell in ((7, r"train_rows=100 lora\.targets=\[q,v\]"), (17, r"train_rows=null lora\.targets=\[q\]")):
+        save(frame.drop(index=at), tmp_path / "x.csv")
+        with pytest.raises(UserError, match=rf"no row for .*task\.{cell} .*\(1 of "):
+            load(NAME, path=tmp_path / "x.csv")
+
+
 def test_a_csv_that_is_not_there_or_of_another_kind_is_told(whole: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"x\.csv is not there; `loralab study {NAME}` makes it"):
         load(NAME, path=tmp_path / "x.csv")

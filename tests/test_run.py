@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from loralab.build import adapted_backbone, read_task
 from loralab.errors import UserError
 from loralab.plan import plan
 from loralab.run import run
@@ -22,14 +23,15 @@ def lines(store: Path) -> list[dict[str, Any]]:
 
 
 def outcome(store: Path) -> dict[str, Any]:
-    """All that must repeat: metrics without clocks, bytes of predictions and adapter."""
+    """All that must repeat: metrics without clocks, bytes of predictions and of the adapter, or the model."""
     (directory,) = store.glob("runs/*")
-    adapter = sorted((directory / "adapter").iterdir())
+    weights = sorted([*directory.glob("adapter/*"), *directory.glob("model/*")])
+    assert weights
     return {
         "lines": [{k: v for k, v in line.items() if k != "seconds"} for line in lines(store)],
         "metrics": json.loads((directory / "record.json").read_text())["metrics"],
         "predictions": (directory / "predictions.parquet").read_bytes(),
-        "adapter": [(p.name, p.read_bytes()) for p in adapter],
+        "weights": [(p.name, p.read_bytes()) for p in weights],
     }
 
 
@@ -91,7 +93,7 @@ def test_same_seed_same_bytes(store: Path, tmp_path: Path) -> None:
 
 def test_another_seed_gives_another_run(store: Path, tmp_path: Path) -> None:
     run(config(tmp_path, "seed=1"))
-    assert outcome(tmp_path)["adapter"] != outcome(store)["adapter"]
+    assert outcome(tmp_path)["weights"] != outcome(store)["weights"]
 
 
 def test_a_finished_run_is_given_back_untouched(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,6 +117,41 @@ def test_the_head_alone_trains_nothing_else(tmp_path: Path) -> None:
     assert record["parameters"]["trainable"] == record["parameters"]["head"]
     assert [group["name"] for group in record["groups"]] == ["head", "head.bias"]
     assert {line["lr_A"] for line in lines(tmp_path)} == {None}
+
+
+def test_full_fine_tuning_trains_every_weight_at_one_rate(tmp_path: Path) -> None:
+    """Whatever the adapter's ratio and the released optimizer's groups would say."""
+    record = run(config(tmp_path, "method=full", "lora.ratio=16", "optim.groups=reference", "optim.weight_decay=0.1"))
+    assert record["status"] == "success"
+    assert record["parameters"]["trainable"] == record["parameters"]["total"]
+    groups = {group["name"]: (group["lr"], group["weight_decay"]) for group in record["groups"]}
+    decays = {"weight": 0.1, "bias": 0.0, "norm": 0.0, "head": 0.1, "head.bias": 0.0}
+    assert groups == {name: (5e-5, decay) for name, decay in decays.items()}
+    assert sum(group["parameters"] for group in record["groups"]) == record["parameters"]["total"]
+    assert {line["lr_A"] for line in lines(tmp_path)} == {None}
+
+
+def test_full_fine_tuning_starts_where_lora_does(tmp_path: Path) -> None:
+    for method in ("full", "lora"):
+        run(config(tmp_path / method, f"method={method}", "train.precision=fp32", "optim.lr=1e-3"))
+    full, lora = (
+        [line["values"]["loss"] for line in lines(tmp_path / method) if line["split"] == "train"]
+        for method in ("full", "lora")
+    )
+    assert full[:2] == lora[:2]  # the warm-up's first step has a rate of 0
+    assert full[2] != lora[2]
+
+
+def test_full_fine_tuning_at_no_rate_saves_the_checkpoint_that_it_began_with(tmp_path: Path) -> None:
+    asked = config(tmp_path, "method=full", "optim.lr=1e-30")
+    run(asked)
+    planned = plan(asked)
+    stored = load_file(planned.directory.model / "model.safetensors")
+    backbone = adapted_backbone(planned, read_task(planned)).model.state_dict()
+    assert stored.keys() <= backbone.keys()
+    assert {w.dtype for w in stored.values()} == {torch.float32}
+    for name, weight in stored.items():
+        torch.testing.assert_close(weight, backbone[name], rtol=0, atol=1e-25, msg=name)  # a zero has become 1e-30
 
 
 def test_divergence_is_a_final_status_with_nulls(tmp_path: Path) -> None:
@@ -200,12 +237,14 @@ def test_a_stop_at_any_moment_of_the_end_changes_nothing(
         assert outcome(store) == outcome(tmp_path / "whole"), f"stopped at check {stop} of {checks}"
 
 
+@pytest.mark.parametrize("method", ["lora_plus", "full"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_run_in_bf16_repeats_and_goes_on_to_the_byte(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, method: str
 ) -> None:
     """At a length for which the softmax is in fp32; the stop is in the middle of the training."""
-    options = ("train.precision=bf16", "train.max_length=24", f"train.threads={threads}", "train.eval_every=12")
+    numbers = (f"train.threads={threads}", "train.precision=bf16", "train.max_length=24", "train.eval_every=12")
+    options = (f"method={method}", *numbers)
     run(config(tmp_path / "whole", *options))
     steps = 0
 

@@ -5,9 +5,11 @@ import json
 from dataclasses import asdict
 from typing import Any, cast
 
+import torch
+
 from loralab import tasks
 from loralab.backbones.load import Backbone, load
-from loralab.methods import lora
+from loralab.methods import full, lora
 from loralab.plan import Plan
 from loralab.training import device
 
@@ -20,13 +22,14 @@ KEPT = 2
 def adapted_backbone(planned: Plan, task: tasks.RawTask) -> Backbone:
     """The backbone in its precision, on its device, with the method's modules in place as they are before training."""
     config = planned.config
+    dtype = device.DTYPES[config.train.precision]
     backbone = load(
         planned.source,
         labels=len(task.labels) if task.labels is not None else 1,
         regression=task.kind == "regression",
         dropout=config.model.dropout,
         attention=cast(Any, config.model.attention),
-        dtype=device.DTYPES[config.train.precision],
+        dtype=torch.float32 if config.method.name == "full" else dtype,  # a trained weight is in fp32
         device=planned.device,
         seed=config.init_seed,
         class_names=task.labels or (),
@@ -35,6 +38,8 @@ def adapted_backbone(planned: Plan, task: tasks.RawTask) -> Backbone:
         settings = asdict(config.lora)
         del settings["ratio"]  # LoRA+ is in the optimizer's groups
         lora.attach(backbone.model, backbone.maps, head=backbone.head, seed=config.init_seed, **settings)
+    elif config.method.name == "full":
+        full.attach(backbone.model, head=backbone.head, device=planned.device, dtype=dtype)
     backbone.model.to(planned.device)
     return backbone
 

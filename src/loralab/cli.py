@@ -6,13 +6,18 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loralab.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["main"]
 
 Command = Callable[[argparse.Namespace], int]
 RUN = "its directory, name, hash, or a beginning of name or hash that no other run has"
+ADAPTER = f"a folder with adapter_config.json, as PEFT writes it, or a run: {RUN}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +69,45 @@ def _export(given: argparse.Namespace) -> int:
     from loralab.export import export
 
     export(run, given.to, merged=given.merged, dtype=given.dtype)
-    print(f"{run.path.name}: {'merged checkpoint' if given.merged else 'adapter in PEFT format'} in {given.to}")
+    what = "checkpoint for transformers" if given.merged else "adapter in PEFT format"
+    print(f"{run.path.name}: {what} in {given.to}")
+    return 0
+
+
+def _spectrum(given: argparse.Namespace) -> int:
+    from loralab import anatomy
+    from loralab.updates import find_adapter
+
+    adapter = find_adapter(given.store, given.adapter)
+    layers, notes = anatomy.spectrum(adapter, top=given.top, eps=given.eps)
+    if given.json:
+        print(json.dumps(anatomy.as_json(adapter, layers, notes), indent=2))
+    else:
+        print("\n".join([adapter.name, "", *anatomy.table(layers), "", *notes]))
+    return _drawn(given, f"spectrum-{adapter.name}", lambda: anatomy.drawn(adapter.name, layers))
+
+
+def _compare(given: argparse.Namespace) -> int:
+    from loralab import compared
+    from loralab.updates import find_adapter
+
+    first, second = (find_adapter(given.store, wanted) for wanted in given.adapters)
+    pairs, notes = compared.compared(first, second), compared.notes(first, second)
+    if given.json:
+        print(json.dumps(compared.as_json(first, second, pairs, notes), indent=2))
+    else:
+        print("\n".join([first.name, second.name, "", *compared.table(pairs), "", *notes]))
+    name = f"compare-{first.name}-{second.name}"
+    return _drawn(given, name, lambda: compared.drawn(first.name, second.name, pairs))
+
+
+def _drawn(given: argparse.Namespace, name: str, draw: "Callable[[], Figure]") -> int:
+    """Writes a figure where --to says, else into the store; beside --json, which programs read, only with --to."""
+    from loralab.anatomy import save
+
+    if given.to or not given.json:
+        files = save(draw, given.to or given.store / "figures" / f"{name}.png")
+        print(*files, sep="\n", file=sys.stderr if given.json else sys.stdout)
     return 0
 
 
@@ -198,9 +241,29 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     export.add_argument("run", metavar="RUN", help=RUN)
     export.add_argument("--to", type=Path, metavar="DIR", required=True, help="a new or empty directory")
-    export.add_argument("--merged", action="store_true", help="merge the adapter into the backbone's weights")
+    export.add_argument("--merged", action="store_true", help="a whole checkpoint, the adapter merged into it")
     text = "precision of a merged checkpoint (default: fp32)"
     export.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help=text)
+
+    spectrum = add(
+        "spectrum", _spectrum, "tell what an adapter's updates are made of: ranks, energy, amplification, intruders",
+        "loralab spectrum 47d00a88bf                and figures/spectrum-NAME.png and .pdf in the store",
+        "loralab spectrum some/peft/folder --top 0  no intruders, which take two SVDs of each W",
+    )  # fmt: skip
+    spectrum.add_argument("adapter", metavar="RUN", help=ADAPTER)
+    text = "singular vectors of W + ΔW to look for intruders among (default: 10)"
+    spectrum.add_argument("--top", type=int, metavar="N", default=10, help=text)
+    text = "an intruder's largest |cosine| with W's singular vectors is below this (default: 0.5)"
+    spectrum.add_argument("--eps", type=float, metavar="X", default=0.5, help=text)
+    compare = add(
+        "compare", _compare, "tell how much the subspaces of two adapters overlap, beside what chance gives",
+        "loralab compare 47d00a88bf 9e1c             two runs of different init seeds",
+        "loralab compare 47d00a88bf some/peft/folder --json | jq '.layers[].phi.left'",
+    )  # fmt: skip
+    compare.add_argument("adapters", metavar="RUN", nargs=2, help=ADAPTER)
+    for sub in (spectrum, compare):
+        sub.add_argument("--json", action="store_true", help="print all numbers, and draw only with --to")
+        sub.add_argument("--to", type=Path, metavar="FILE", help="the figure (default: in the store's figures/)")
 
     text = "settings that pin or add axes, as on the command line of train.py, e.g. seed=0 or smoke=true"
     status = add(

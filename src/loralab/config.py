@@ -87,12 +87,12 @@ class TaskConfig:
 
 @dataclass
 class MethodConfig:
-    """How the backbone is adapted: lora, or head (the head alone)."""
+    """How the backbone is adapted: lora, head (the head alone), or full (every weight is trained)."""
 
     name: str = MISSING
 
     def check(self) -> None:
-        one_of("method.name", self.name, ("lora", "head"))
+        one_of("method.name", self.name, ("lora", "head", "full"))
 
 
 @dataclass

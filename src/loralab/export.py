@@ -1,22 +1,20 @@
 """`loralab export`: a finished run -> an adapter in PEFT's format, or a plain merged checkpoint, for others to load."""
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from loralab.backbones.load import load_tokenizer
 from loralab.build import adapted_backbone, read_task
-from loralab.config import Config
 from loralab.console import scores_table
 from loralab.errors import UserError
 from loralab.files import atomic_directory, write_text
-from loralab.interchange import CONFIG, load_adapter
+from loralab.interchange import load_adapter
 from loralab.listing import command, status
-from loralab.merged import export_merged
-from loralab.plan import Plan, plan
+from loralab.merged import export_merged, load_model
+from loralab.replan import replan
 from loralab.store.runs import RunDirectory
 from loralab.training.device import DTYPES
 
@@ -44,47 +42,35 @@ tokenizer = AutoTokenizer.from_pretrained("{directory}")
 def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> None:
     """Writes the run's last step to `directory`, which appears whole: adapter or checkpoint, tokenizer, README.md.
 
-    dtype (fp32, bf16, fp16) is that of a merged checkpoint; the merging itself is in fp32. Raises UserError for a run
-    without an adapter, for a directory that is not empty, and where the backbone is no longer what it was.
+    dtype (fp32, bf16, fp16) is that of a checkpoint; the merging itself is in fp32, and a fully fine-tuned model has
+    nothing to merge. Raises UserError for a run without an adapter (such a model has one only as a checkpoint), for a
+    directory that is not empty, and where the backbone is no longer what it was.
     """
     record = run.finished()
-    if record is None or not run.adapter.is_dir():
+    if record is not None and run.model.is_dir() and not merged:
+        raise UserError(f"{run.path.name}: a fully fine-tuned run has no adapter; add --merged")
+    if record is None or not (run.adapter.is_dir() or run.model.is_dir()):
         raise UserError(f"{run.path.name}: has no adapter to export ({status(run)}); a run that ends in success has")
-    planned = _planned(run, record)
+    planned = replan(run, record)
     with atomic_directory(directory) as temporary:
         inside = temporary / "checkpoint"  # the writers below make their own directory
-        if merged:
+        if run.model.is_dir():
+            tokenizer = load_tokenizer(planned.source)
+            export_merged(load_model(run.model), tokenizer, inside, dtype=DTYPES[dtype])
+        elif merged:
             backbone = adapted_backbone(planned, read_task(planned))
             load_adapter(backbone.model, run.adapter)
             export_merged(backbone.model, backbone.tokenizer, inside, dtype=DTYPES[dtype])
         else:
             shutil.copytree(run.adapter, inside)
             load_tokenizer(planned.source).save_pretrained(inside)
-        write_text(inside / "README.md", _readme(run, record, directory, merged=merged))
+        write_text(inside / "README.md", _readme(run, record, directory, base=planned.source.origin, merged=merged))
         for path in inside.iterdir():
             path.rename(temporary / path.name)
         inside.rmdir()
 
 
-def _planned(run: RunDirectory, record: dict[str, Any]) -> Plan:
-    """The run's plan on this machine's CPU, in fp32, on exactly the weights that it was trained on."""
-    config = cast(Config, OmegaConf.to_object(OmegaConf.merge(Config, OmegaConf.load(run.path / "config.yaml"))))
-    config.store = str(run.path.parent.parent)
-    config.train.device, config.train.precision = "cpu", "fp32"
-    weights = record["identity"]["model"]["weights"]
-    if config.model.hub is not None and config.model.path is None and config.model.package is None:
-        config.model.revision = weights  # a hub model's identity is its commit
-    planned = plan(config)
-    if planned.source.identity != weights:
-        raise UserError(
-            f"{planned.source.key}: {planned.source.origin} has changed since the run was trained "
-            f"(then {weights}, now {planned.source.identity}); bring the old weights back to export it"
-        )
-    return planned
-
-
-def _readme(run: RunDirectory, record: dict[str, Any], directory: Path, *, merged: bool) -> str:
-    base = json.loads((run.adapter / CONFIG).read_text())["base_model_name_or_path"]
+def _readme(run: RunDirectory, record: dict[str, Any], directory: Path, *, base: str, merged: bool) -> str:
     config = OmegaConf.load(run.path / "config.yaml")
     code = LOAD_MERGED if merged else LOAD_ADAPTER
     if base == "random" and not merged:  # model=tiny

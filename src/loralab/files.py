@@ -60,6 +60,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
             if path.is_file():
                 with path.open("rb") as stream:
                     os.fsync(stream.fileno())
+                path.chmod(0o666 & ~_umask())  # safetensors writes for its owner alone
         temporary.chmod(0o777 & ~_umask())
         temporary.replace(target)
         _sync_directory(target.parent)
@@ -85,8 +86,11 @@ def write_json(target: Path, content: Any) -> None:
 
 def remove_temporaries(directory: Path) -> None:
     """Removes what killed writers left under `directory`; only for who knows that nobody writes there now."""
-    for leftover in directory.rglob(".*.tmp"):
-        leftover.unlink()
+    for leftover in list(directory.rglob(".*.tmp")):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)  # it was in a directory that is gone
 
 
 def fingerprint(paths: Iterable[Path], *, cache: Path | None = None) -> str:

@@ -31,7 +31,10 @@ from loralab.methods.factors import (
 )
 from loralab.methods.lora import bias_updates, lora_modules, shape_of, swap, train_bias, wrap
 
-__all__ = ["attach_peft", "export_adapter", "load_adapter", "save_peft"]
+__all__ = ["CONFIG", "attach_peft", "export_adapter", "factors_of", "load_adapter", "read_factors", "save_peft"]
+
+Delta = tuple[Tensor, Tensor, float]
+"""A (r, d_in), B (d_out, r) and the scaling of one delta W = scaling B A."""
 
 PREFIX = "base_model.model."
 CONFIG = "adapter_config.json"
@@ -94,11 +97,8 @@ def attach_peft(model: nn.Module, directory: Path) -> None:
     hosts = dict(model.named_modules())
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(PREFIX + name in file)
-    for key, A in file.items():
-        match = re.fullmatch(rf"{re.escape(PREFIX)}(?P<name>.+)\.lora_(A\.weight|embedding_A)", key)
-        if match is None:
-            continue
-        name = match["name"]
+    for name, (key, _) in _factor_keys(file).items():
+        A = file[key]
         if name not in hosts:
             raise UserError(f"{directory}: it adapts {name!r}, which this model does not have")
         cls, d_in, d_out = shape_of(hosts[name])
@@ -113,6 +113,31 @@ def attach_peft(model: nn.Module, directory: Path) -> None:
             cast(Tensor, module.bias).requires_grad_(False)
             train_bias(module)
     load_adapter(model, directory)
+
+
+def read_factors(directory: Path) -> dict[str, Delta]:
+    """A, B and scaling of every map that the adapter of `directory` covers, by the name that it has in the backbone.
+
+    Whoever wrote it, with unequal ranks and alphas. An embedding is a map of one-hot vectors: A (r, tokens).
+    Raises UserError where there is no plain LoRA: no adapter, none of its factors, or more than A and B (DoRA).
+    """
+    config, file = _read(directory)
+    found = {}
+    for name, (key_a, key_b) in _factor_keys(file).items():
+        A, B = file[key_a], file.get(key_b)
+        dora = f"{PREFIX}{name}.lora_magnitude_vector" in file
+        if dora or B is None or A.ndim != 2:
+            what = "DoRA" if dora else "B is missing" if B is None else f"A is {tuple(A.shape)}"
+            raise UserError(f"{directory}: its update of {name!r} is not scaling B A of two matrices: {what}")
+        found[name] = A, B, _scaling_in(config, name, len(A))
+    if not found:
+        raise UserError(f"{directory}: no LoRA factors in its {WEIGHTS}; it adapts no map")
+    return found
+
+
+def factors_of(model: nn.Module) -> dict[str, Delta]:
+    """The same of a model in memory, as `save_peft` would write them."""
+    return {name: (*_one_adapter(module), _scaling(module)) for name, module in lora_modules(model).items()}
 
 
 def export_adapter(model: nn.Module, directory: Path, *, head: Sequence[str], base_model: str) -> None:
@@ -188,6 +213,16 @@ def _factor_names(name: str, module: LoRAModule) -> tuple[str, str]:
     return f"{PREFIX}{name}.lora_A.weight", f"{PREFIX}{name}.lora_B.weight"
 
 
+def _factor_keys(file: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """The name of each adapted map -> a file's keys of its A and B."""
+    found = {}
+    for key in file:
+        match = re.fullmatch(rf"{re.escape(PREFIX)}(?P<name>.+)\.lora_(?P<kind>A\.weight|embedding_A)", key)
+        if match is not None:
+            found[match["name"]] = key, key[: match.start("kind")] + match["kind"].replace("A", "B")
+    return found
+
+
 def _bias_name(host: str, adapted: dict[str, LoRAModule]) -> str:
     """PEFT's name of a bias; that of an adapted map stays with the map, in `base_layer`."""
     inner = host.removesuffix(".base")
@@ -215,15 +250,20 @@ def _commonest(values: Iterable[float]) -> float:
 
 def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """PEFT's config and tensors; UserError where they are missing, or are not plain LoRA."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     for file in (directory / CONFIG, directory / WEIGHTS):
         if not file.is_file():
             raise UserError(f"{directory}: no {file.name} there; an adapter in PEFT format has {CONFIG} and {WEIGHTS}")
-    config = OLDER | json.loads((directory / CONFIG).read_text())
-    if config["peft_type"] != "LORA":
-        raise UserError(f"{directory}: a {config['peft_type']} adapter; only LORA adapters can be loaded")
-    tensors: dict[str, Tensor] = load_file(directory / WEIGHTS)
+    try:
+        config = OLDER | json.loads((directory / CONFIG).read_text())
+        kind = config["peft_type"]
+        tensors: dict[str, Tensor] = load_file(directory / WEIGHTS) if kind == "LORA" else {}
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(f"{directory}: its {CONFIG} or {WEIGHTS} is damaged ({error})") from error
+    if kind != "LORA":
+        raise UserError(f"{directory}: a {kind} adapter; only LORA adapters can be loaded")
     return config, {name: t for name, t in tensors.items() if not re.search(SPARE, name)}
 
 

@@ -1,9 +1,12 @@
 """A trained model as a plain transformers checkpoint: the adapter merged into the weights, no trace of ours left.
 
-Behind `loralab export --merged`.
+Behind `loralab export --merged`, and at the end of a run of full fine-tuning.
 """
 
+import contextlib
 import copy
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +19,7 @@ from loralab.methods.lora import bias_updates, lora_modules
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["export_merged"]
+__all__ = ["export_merged", "load_model", "save_model"]
 
 
 def export_merged(
@@ -28,18 +31,45 @@ def export_merged(
     are not copied where they are in `dtype` already. `directory` appears whole or not at all.
     Raises UserError where `directory` is there already and is not empty.
     """
-    from transformers.utils import logging
-
     config = copy.deepcopy(model.config)
     with torch.device("meta"):
         plain = type(model)(config)
     plain.load_state_dict(_plain_state(model, dtype), assign=True)
+    with _no_bars(), atomic_directory(directory) as temporary:
+        plain.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+
+
+def save_model(model: "PreTrainedModel", directory: Path) -> None:
+    """config.json and model.safetensors of a model without adapters, in its own precision and without its tokenizer.
+
+    `directory` appears whole; what is there already is replaced.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    with _no_bars(), atomic_directory(directory) as temporary:
+        model.save_pretrained(temporary)
+
+
+def load_model(directory: Path) -> "PreTrainedModel":
+    """What `save_model` wrote, in fp32 on the CPU."""
+    from transformers import AutoModelForSequenceClassification
+
+    with _no_bars():
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+            directory, dtype=torch.float32, local_files_only=True
+        )
+    return model
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """No progress bars of transformers; their setting is put back afterwards."""
+    from transformers.utils import logging
+
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        with atomic_directory(directory) as temporary:
-            plain.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
+        yield
     finally:
         if bars:
             logging.enable_progress_bar()

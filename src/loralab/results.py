@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from loralab.store.runs import FINAL
 from loralab.study import Study, open_study
 from loralab.sweep.values import settings, written
 
-__all__ = ["Tables", "analysis", "analysis_of", "load", "load_study", "reduced", "save"]
+__all__ = ["Tables", "analysis", "analysis_of", "as_swept", "load", "load_study", "plain", "reduced", "save"]
 
 LONGEST_STEM = 200  # file systems allow 255 bytes, and a file is written under a longer name at first
 TEXTS = ("hash", "commit", "diff", "correct")  # columns that are never numbers, whatever their digits
@@ -98,16 +98,24 @@ def reduced(study: Study) -> pd.DataFrame:
 
 
 def _setting(config: Any, key: str) -> Any:
-    """The value at a dotted key; a group's (task, model) is its name, a list's its items with commas."""
-    value = functools.reduce(getattr, key.split("."), config)
-    return ",".join(map(str, value)) if isinstance(value, list) else getattr(value, "name", value)
+    """The value at a dotted key; a group's (task, model) is its name, a list's or a mapping's its text."""
+    return plain(functools.reduce(getattr, key.split("."), config))
+
+
+def plain(value: Any) -> Any:
+    """A value as a CSV has it: of a list its items with commas, of a mapping `key:value` with commas, else itself."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}:{plain(of)}" for key, of in value.items())
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return getattr(value, "name", value)
 
 
 def load(name: str, *overrides: str, path: Path | None = None) -> pd.DataFrame:
     """A study's CSV, which has a row or several for each run that its file wants; UserError names the first it lacks.
 
     overrides: those that it was collected with; path: None for analysis/results/<name>.csv. Nothing but the CSV and
-    the configuration is read.
+    the configuration is read. The frame is as the CSV has it: of an axis, a list is its text and null is NaN.
     """
     path = path or target(name, (), Path())
     with open_study(name, overrides) as study:
@@ -139,12 +147,29 @@ def _refuse_holes(study: Study, frame: pd.DataFrame, path: Path) -> None:
         names = [name for name in frame if name in study.axes]
         row = " ".join(f"{name}={written(undone[name].iloc[0])}" for name in names)
         raise UserError(f"{path}: {len(undone)} rows of runs that are not done, the first {row}")
+    frame = as_swept(study, frame)
     first = frame[frame["stage"] == "grid"]
     _refuse_absent(study, study.grid, first, path)
     if study.spec.confirm is not None:
         shared = [name for name in first.columns if name not in study.axes and _between(first, name)]
         wanted = study.second_jobs(first.drop_duplicates("hash").drop(columns=shared))
         _refuse_absent(study, wanted, frame[frame["stage"] == "confirm"], path)
+
+
+def as_swept(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame of a CSV with the values that the sweep has: lists and mappings for their texts, null for an empty cell.
+
+    Where some runs do not have the axis at all, an empty cell stays NaN, which says so.
+    """
+    found, jobs = frame.copy(), [settings(job) for job in study.grid]
+    for name in (name for name in study.axes if name in frame):
+        values = [job[name] for job in jobs if name in job]
+        known = {plain(value): value for value in values if isinstance(value, (list, Mapping))}
+        null = None in values and len(values) == len(jobs)
+        if known or null:
+            swept = [None if null and value != value else known.get(value, value) for value in frame[name]]
+            found[name] = pd.Series(swept, index=frame.index, dtype=object)
+    return found
 
 
 def _between(frame: pd.DataFrame, name: str) -> bool:
@@ -172,9 +197,11 @@ def _text(value: Any) -> str:
 
 
 def save(frame: pd.DataFrame, to: Path) -> None:
-    """Writes the CSV whole or not at all; numbers in ten digits, which seconds since the epoch need."""
+    """Writes the CSV whole or not at all; numbers in ten digits, which seconds since the epoch need, lists `plain`."""
     if to.is_dir():
         raise UserError(f"--to: {to} is a directory; name a file")
+    several = [name for name in frame if any(isinstance(value, (list, tuple, Mapping)) for value in frame[name])]
+    frame = frame.assign(**{str(name): frame[name].map(plain) for name in several})
     write_text(to, frame.to_csv(index=False, float_format="%.10g"))
 
 

@@ -23,6 +23,7 @@ from loralab.build import adapted_backbone, read_task, token_ids
 from loralab.config import Config
 from loralab.console import Console
 from loralab.errors import UserError
+from loralab.merged import save_model
 from loralab.plan import Plan, make_store, plan
 from loralab.record import as_yaml, fail, header
 from loralab.store.journal import Journal, open_journal
@@ -124,11 +125,9 @@ class _Run:
             self.splits = token_ids(planned, self.task, self.backbone.tokenizer)
         self.pad_id = cast(int, self.backbone.model.config.pad_token_id)
         rates = {key: getattr(config.optim, key) for key in ("lr", "head_lr", "embedding_lr", "weight_decay")}
-        # Where nothing is A or B there is no lr_B: the reference's groups would give it to the head's bias.
-        layout = cast(Any, config.optim.groups if config.method.name == "lora" else "roles")
-        groups = optim.param_groups(
-            self.model, head=self.backbone.head, ratio=config.lora.ratio, layout=layout, **rates
-        )
+        # Where nothing is A or B there is no lr_B: the ratio, or the reference's groups, would give it to biases.
+        ratio, layout = (config.lora.ratio, config.optim.groups) if config.method.name == "lora" else (1.0, "roles")
+        groups = optim.param_groups(self.model, head=self.backbone.head, ratio=ratio, layout=cast(Any, layout), **rates)
         self.groups = optim.group_table(groups)
         self.trained = checkpoint.Trained(
             weights={name: p for name, p in self.model.named_parameters() if p.requires_grad},
@@ -289,8 +288,10 @@ class _Run:
         self._log(progress, "validation", scores)
 
     def _test(self, progress: Progress) -> dict[str, Any]:
-        """Scores of every test split at the last and the best validation step; writes adapter and predictions."""
-        if self.ranks.leads:
+        """Scores of every test split at the last and the best validation step; writes weights and predictions."""
+        if self.ranks.leads and self.config.method.name == "full":
+            save_model(self.backbone.model, self.directory.model)
+        elif self.ranks.leads:
             interchange.save_peft(
                 self.model, self.directory.adapter, head=self.backbone.head, base_model=self.planned.source.origin
             )

@@ -27,12 +27,13 @@ def made(name: str, scores: Scores, *overrides: str) -> pd.DataFrame:
     analysis = figures.module(name)
     with open_study(name, overrides) as study:
         config = from_hydra(study.composer.settings(study.grid[0]))
-        same = {key: results._setting(config, key) for key in analysis.AXES}
+        same = {key: results._setting(config, key) for key in analysis.AXES if key not in study.axes}
 
         def rows(jobs: Sequence[Job], stage: str) -> pd.DataFrame:
             found = []
             for job in jobs:
-                run = {key: value for key, value in (same | settings(job)).items() if key in same} | {"stage": stage}
+                values = same | settings(job)
+                run = {key: results.plain(values.get(key, float("nan"))) for key in analysis.AXES} | {"stage": stage}
                 code = {"hash": f"{zlib.crc32(' '.join(job).encode()):010x}", "commit": "c" * 40, "diff": None}
                 several = scores(run)
                 rows_of = several if isinstance(several, list) else [several]
@@ -42,7 +43,7 @@ def made(name: str, scores: Scores, *overrides: str) -> pd.DataFrame:
         first = rows(study.grid, "grid")
         names = ["stage", *(axis for axis in study.axes if axis in first)]
         table = first[[*names, *(column for column in first if column not in names and column not in same)]]
-        second = study.second_jobs(table) if study.spec.confirm is not None else []
+        second = study.second_jobs(results.as_swept(study, table)) if study.spec.confirm is not None else []
     whole = pd.concat([first, rows(second, "confirm")]) if second else first
     kept = [*analysis.KEPT, *(["correct"] if "correct" in whole else [])]
     text = whole[kept].to_csv(index=False, float_format="%.10g")

@@ -36,6 +36,15 @@ def test_a_run_is_found_under_whatever_slug_it_was_made(tmp_path: Path) -> None:
     assert directory_of(tmp_path, "new", "0123456789").path == old.path
 
 
+def test_a_run_that_goes_on_has_nothing_half_written(tmp_path: Path) -> None:
+    run = directory(tmp_path)
+    (run.path / ".model.abc.tmp").mkdir()
+    (run.path / ".model.abc.tmp" / "model.safetensors").write_bytes(b"half")
+    (run.path / ".record.json.abc.tmp").write_bytes(b"half")
+    run.begin("seed: 0\n")
+    assert [path.name for path in run.path.iterdir()] == ["config.yaml"]
+
+
 @contextmanager
 def doing(work: Callable[[RunDirectory, Event], None], run: RunDirectory) -> Iterator[int]:
     """Another process at `work`, which has set its event; gives its id, and kills it in the end."""

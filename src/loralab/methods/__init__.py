@@ -1,1 +1,1 @@
-"""Ways to adapt a frozen backbone, one a file: each puts its modules in place and leaves the rest frozen."""
+"""Ways to train a backbone, one a file: each puts its modules in place and says what is trained."""

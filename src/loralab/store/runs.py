@@ -1,7 +1,8 @@
 """A run is a directory named by the hash of all that determines its content; one process works on it at a time.
 
 <store>/runs/<slug>-<hash>/
-    config.yaml  metrics.jsonl  predictions.parquet  adapter/  checkpoint/ (while it runs)  record.json (last)
+    config.yaml  metrics.jsonl  predictions.parquet  adapter/ or model/  checkpoint/ (while it runs)
+    record.json (last)
 """
 
 import contextlib
@@ -46,6 +47,11 @@ class RunDirectory:
     @property
     def adapter(self) -> Path:
         return self.path / "adapter"
+
+    @property
+    def model(self) -> Path:
+        """The whole model, a transformers checkpoint without tokenizer, where every weight was trained."""
+        return self.path / "model"
 
     @property
     def checkpoint(self) -> Path:

@@ -1,7 +1,8 @@
 """Which device, threads and precision a run gets, and a backbone put into that precision.
 
 bf16 and fp16: the frozen weights and the activations are in low precision; factors, head, biases and the optimizer's
-state stay in fp32.
+state stay in fp32. Full fine-tuning has no frozen weights: all stay in fp32, and the products are in low precision
+(`loralab.methods.full`).
 """
 
 import os

@@ -16,7 +16,7 @@ BIAS_ROLES = ("bias", "norm")
 
 
 def param_roles(model: nn.Module, head: Sequence[str]) -> dict[str, str]:
-    """Trainable parameter name -> A, B, embedding, head, bias or norm, from the module that owns it.
+    """Trainable parameter name -> A, B, weight, embedding, head, bias or norm, from the module that owns it.
 
     Modules of ours say it themselves (`parameter_roles`); every parameter inside a head module is `head`.
     Raises AssertionError for a trainable parameter that nobody claims.
@@ -50,7 +50,8 @@ def param_groups(
     lr is lr_A; lr_B = ratio * lr; head_lr None means lr; embedding_lr is for both factors of embedding adapters.
 
     `roles`: A (lr), B (ratio * lr), head (head_lr), embedding, and trained biases of the backbone: they act on outputs
-    as B does, and get ratio * lr. Weight decay reaches all but biases and norms (vectors).
+    as B does, and get ratio * lr. Weight decay reaches all but biases and norms (vectors). Full fine-tuning has weights
+    (lr) in the place of A and B, and asks for a ratio of 1.
     `reference`: the four groups of the released optimizer, first match wins: adapters of embeddings; B and vectors with
     decay; B and vectors without (biases and norms); all else at lr, the head's matrices among it.
 
@@ -81,7 +82,8 @@ def param_groups(
 def _by_role(role: str, _vector: bool, undecayed: bool) -> tuple[str, str]:
     if role == "head":
         return ("head.bias" if undecayed else "head"), "head_lr"
-    return role, {"A": "lr", "B": "lr_B", "bias": "lr_B", "norm": "lr_B", "embedding": "embedding_lr"}[role]
+    rates = {"A": "lr", "weight": "lr", "B": "lr_B", "bias": "lr_B", "norm": "lr_B", "embedding": "embedding_lr"}
+    return role, rates[role]
 
 
 def _as_reference(role: str, vector: bool, undecayed: bool) -> tuple[str, str]:

@@ -1,0 +1,126 @@
+"""The study `low_data`: accuracy against the number of training examples, for the head alone, LoRA, LoRA+, and full.
+
+`python analysis/low_data.py`: results/low_data.csv -> figures/low_data.{png,pdf} (LoRA, Table 16)
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from loralab import figures
+from loralab.arms import apart, compared, facts, fresh, gain, interior, kept, shared
+from loralab.claims import Claim
+from loralab.stats import Interval, mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from loralab.results import Tables
+
+SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"]
+AXES = ["seed", "task", "task.train_rows", "method", "lora.init", "lora.ratio", "optim.head_lr", "optim.lr"]
+AXES += figures.SETTING
+KEPT = ["hash", "stage", *AXES, "status", *SCORES, "examples", "seconds", "commit", "diff"]
+METHODS = {"head": "head alone", "lora": "LoRA", "lora_plus": "LoRA+", "full": "full fine-tuning"}
+BASE = "lora"
+AGAINST = ("lora_plus", "full")  # the methods that are drawn against it; the head alone would set the scale
+METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
+
+Arms = dict[tuple[float, str], pd.DataFrame]  # by examples and method
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """One row a run; examples: how many it was trained on, also where it had them all (task.train_rows is null)."""
+    return kept(tables._replace(runs=tables.runs.assign(examples=facts(tables, "rows", "train"))), KEPT)
+
+
+def arms_of(frame: pd.DataFrame) -> Arms:
+    return apart(frame.sort_values("examples"), ["examples", "method"])
+
+
+def over_sizes(arms: Arms, method: str) -> dict[float, pd.DataFrame]:
+    """The arms of a method, by the number of examples."""
+    return {examples: own for (examples, by), own in arms.items() if by == method}
+
+
+def level(own: pd.DataFrame, metric: str) -> Interval:
+    """An arm's mean score over the fresh seeds; NaN where a run diverged."""
+    scores = fresh(own)[metric]
+    if scores.isna().any():
+        return Interval(np.nan, np.nan, np.nan, len(scores), np.nan)
+    return mean_interval(scores)
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    arms = arms_of(frame)
+    figure, axes = plt.subplots(1, 3, figsize=(figures.DOUBLE, 2.1))
+    for at, (method, label) in enumerate(METHODS.items()):
+        line = over_sizes(arms, method)
+        places = [size * 2 ** (0.1 * (at - 1.5)) for size in line]
+        for ax, metric in zip(axes, METRICS, strict=False):
+            _line(ax, places, [level(own, metric) for own in line.values()], label, at)
+        if method in AGAINST:
+            gains = [gain(own, arms[size, BASE], "test/accuracy") for size, own in line.items()]
+            _line(axes[2], places, gains, label, at, scale=100)
+    axes[2].axhline(0, color=figures.COLOURS[list(METHODS).index(BASE)], lw=0.6, ls=":")
+    for ax, label in zip(axes, (*METRICS.values(), f"points over {METHODS[BASE]}"), strict=True):
+        ax.set_xscale("log")
+        figures.label_powers(ax.xaxis, sorted(frame["examples"].unique()))
+        ax.set_xlabel("training examples")
+        ax.set_ylabel(f"{label}, fresh seeds")
+    axes[0].legend()
+    return figure
+
+
+def _line(ax: "Axes", places: list[float], found: list[Interval], label: str, at: int, scale: float = 1) -> None:
+    middle, low, high = (scale * np.array([getattr(f, end) for f in found]) for end in ("estimate", "low", "high"))
+    ends = np.clip([middle - low, high - middle], 0, None)
+    ax.errorbar(places, middle, yerr=ends, fmt="o-", color=figures.COLOURS[at], lw=0.9, elinewidth=0.8, label=label)
+
+
+def caption(frame: pd.DataFrame) -> str:
+    confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
+    trials = grid.groupby(["examples", "method"]).size().unique()
+    ratio = " or ".join(f"{ratio:g}" for ratio in frame.loc[frame["method"] == "lora_plus", "lora.ratio"].unique())
+    return (
+        f"{shared(frame)} at each size; LoRA+: λ = {ratio}; the smaller sets are parts of the larger ones, the same in "
+        f"all runs. Rates selected for each point by validation loss ({' or '.join(map(str, trials))} runs, "
+        f"{figures.seeds(grid)}). Fresh seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% intervals over "
+        "seeds (Student t), right: of the difference from LoRA, paired by seed; all unadjusted for their number. "
+        f"{figures.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row a size and method: its selected rate, its fresh scores, and its differences from LoRA."""
+    arms = arms_of(frame)
+    rows = []
+    for examples in sorted(frame["examples"].unique()):
+        for method, label in METHODS.items():
+            own = arms[examples, method]
+            scores = compared(own, arms[examples, BASE])
+            rows.append({"examples": examples, "method": label, **scores, "interior": interior(own)})
+    return pd.DataFrame(rows)
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    arms = arms_of(frame)
+    found = []
+    for examples in sorted(frame["examples"].unique()):
+        of = {method: arms[examples, method] for method in METHODS}
+        where = f"with {examples:g} examples ({figures.tasks(frame)}, lr tuned for each)"
+        more = gain(of["lora"], of["full"], "test/accuracy")
+        text = f"LoRA beats full fine-tuning {where}"
+        found.append(Claim("low_data", "LoRA, Table 16", text, "not printed here", more, 0.0, "points"))
+        plus = gain(of["lora_plus"], of["lora"], "test/accuracy")
+        text = f"LoRA+ beats LoRA {where}"
+        found.append(Claim("low_data", "LoRA+, abstract", text, "1 to 2%", plus, 0.0, "points"))
+    return found
+
+
+if __name__ == "__main__":
+    figures.main(__file__)

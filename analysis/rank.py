@@ -1,0 +1,127 @@
+"""The study `rank`: accuracy and loss against the rank for sets of targets, and what rules for alpha move.
+
+`python analysis/rank.py`: results/rank.csv -> figures/rank.{png,pdf} (LoRA, Tables 6 and 18)
+"""
+
+from typing import TYPE_CHECKING, Any, cast
+
+import pandas as pd
+
+from loralab import figures
+from loralab.arms import against, apart, compared, fresh, gain, interior, kept, shared
+from loralab.claims import Claim
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from loralab.results import Tables
+
+SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"]
+AXES = ["seed", "task", "lora.init", "lora.ratio", "lora.scaling", "optim.lr", *figures.SETTING]
+KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
+RULES = {"constant": "alpha = r", "alpha/r": "alpha = 8", "alpha/sqrt_r": "alpha = sqrt(8r)"}  # by lora.scaling
+TARGETS = ("q", "q,v", "q,k,v,o", "all")
+RULED = "q,v"  # where the rules are compared
+METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
+POINTS = 0.005  # half a point of accuracy: what counts as no difference
+PAPER = {"q,v": "MNLI: r = 1, 4, 64: 91.3, 91.3, 91.4", "q,k,v,o": "not printed here"}
+
+Arms = dict[tuple[str, str, float], pd.DataFrame]  # by targets, lora.scaling, rank
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """One row a run; those of fresh seeds also say which test examples they got right."""
+    return kept(tables, KEPT)
+
+
+def arms_of(frame: pd.DataFrame) -> Arms:
+    return apart(frame.sort_values("lora.rank"), ["lora.targets", "lora.scaling", "lora.rank"])
+
+
+def over_ranks(arms: Arms, targets: str, rule: str) -> dict[float, pd.DataFrame]:
+    """The arms of one set of targets and one rule, by rank."""
+    return {rank: own for (of, by, rank), own in arms.items() if (of, by) == (targets, rule)}
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    arms = arms_of(frame)
+    figure, axes = plt.subplots(2, 2, figsize=(figures.DOUBLE * 0.8, 3.9))
+    for ax, (metric, title) in zip(axes[0], METRICS.items(), strict=True):
+        for at, targets in enumerate(TARGETS):
+            line, shift = over_ranks(arms, targets, "constant"), 2 ** (0.16 * (at - 1.5))
+            pairs = [(own, line[max(line)]) for own in line.values()]
+            against(ax, [rank * shift for rank in line], pairs, metric, targets.replace(",", ", "), figures.COLOURS[at])
+        ax.set_ylabel(f"{title}, fresh seeds")
+    rates, losses = axes[1]
+    for at, (rule, label) in enumerate(RULES.items()):
+        colour, line = figures.COLOURS[at], over_ranks(arms, RULED, rule)
+        places = [rank * 2 ** (0.16 * (at - 1)) for rank in line]
+        rates.plot(places, [fresh(own)["optim.lr"].iloc[0] for own in line.values()], "o-", color=colour, label=label)
+        pairs = [(own, arms[RULED, "constant", rank]) for rank, own in line.items()]
+        against(losses, places, pairs, "test/loss", label, colour)
+    rates.set_yscale("log", base=2)
+    figures.label_powers(rates.yaxis, sorted({y for line in rates.lines for y in line.get_ydata()}))
+    rates.set_ylabel("selected lr$_A$")
+    losses.set_ylabel("test loss, fresh seeds")
+    for at, title, side in ((0, "top: targets, alpha = r", "left"), (1, "bottom: rule for alpha, on q and v", "right")):
+        lines, where = axes[at][0].get_legend_handles_labels(), cast(Any, f"outside upper {side}")
+        figure.legend(*lines, loc=where, ncols=4, title=title, title_fontsize=6, alignment="left")
+    for ax in axes.ravel():
+        _by_rank(ax, sorted(frame["lora.rank"].unique()))
+    return figure
+
+
+def _by_rank(ax: "Axes", ranks: list[float]) -> None:
+    ax.set_xscale("log", base=2)
+    figures.label_powers(ax.xaxis, ranks)
+    ax.set_xlabel("rank r")
+
+
+def caption(frame: pd.DataFrame) -> str:
+    confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
+    trials = grid.groupby(["lora.targets", "lora.scaling", "lora.rank"]).size().unique()
+    return (
+        f"{shared(frame)}, LoRA (λ = 1), init {'/'.join(frame['lora.init'].unique())}; rates selected for each by "
+        f"validation loss ({' or '.join(map(str, trials))} runs, {figures.seeds(grid)}). Fresh seeds "
+        f"(n = {confirm['seed'].nunique()}), last step. Top: alpha = r; bars: 95% interval of the difference from the "
+        "largest rank. Bottom: rules for alpha, on q and v; bars: of the difference from alpha = r at the same rank. "
+        f"All paired by seed (Student t), unadjusted for their number. {figures.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row an arm: its selected rate, its fresh scores, and its differences from the largest rank of its line."""
+    arms = arms_of(frame)
+    rows = []
+    for targets in TARGETS:
+        for rule, label in RULES.items():
+            line = over_ranks(arms, targets, rule)
+            for rank, own in line.items():
+                name = {"targets": targets, "rule": label, "rank": rank}
+                rows.append({**name, **compared(own, line[max(line)]), "interior": interior(own)})
+    return pd.DataFrame(rows)
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    """Those of Table 6, as far as the frame has their ranks."""
+    arms = arms_of(frame)
+    found = []
+    for targets, paper in PAPER.items():
+        line = over_ranks(arms, targets, "constant")
+        on = f"on {targets.replace(',', ', ')} ({figures.tasks(frame)}, lr_A tuned for each)"
+        if {1, 64} <= line.keys():
+            text = f"r = 1 loses less than half a point of accuracy to r = 64 {on}"
+            loss = gain(line[1], line[64], "test/accuracy", null=-POINTS)
+            found.append(Claim("rank", "LoRA, Table 6", text, paper, loss, -POINTS, "points"))
+        if {4, 64} <= line.keys():
+            text = f"r = 64 gains less than half a point of accuracy over r = 4 {on}"
+            more = gain(line[64], line[4], "test/accuracy", null=POINTS)
+            found.append(Claim("rank", "LoRA, Table 6", text, paper, more, POINTS, "points", below=True))
+    return found
+
+
+if __name__ == "__main__":
+    figures.main(__file__)

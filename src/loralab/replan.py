@@ -1,0 +1,32 @@
+"""A finished run -> its plan, to build again what it started from: behind `loralab export` and `loralab.updates`."""
+
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+from loralab.config import Config
+from loralab.errors import UserError
+from loralab.plan import Plan, plan
+from loralab.store.runs import RunDirectory
+
+__all__ = ["replan"]
+
+
+def replan(run: RunDirectory, record: dict[str, Any]) -> Plan:
+    """The run's plan on this machine's CPU, in fp32, on exactly the weights that it was trained on.
+
+    Raises UserError where they are not what they were.
+    """
+    config = cast(Config, OmegaConf.to_object(OmegaConf.merge(Config, OmegaConf.load(run.path / "config.yaml"))))
+    config.store = str(run.path.parent.parent)
+    config.train.device, config.train.precision = "cpu", "fp32"
+    weights = record["identity"]["model"]["weights"]
+    if config.model.hub is not None and config.model.path is None and config.model.package is None:
+        config.model.revision = weights  # a hub model's identity is its commit
+    planned = plan(config)
+    if planned.source.identity != weights:
+        raise UserError(
+            f"{planned.source.key}: {planned.source.origin} has changed since the run was trained "
+            f"(then {weights}, now {planned.source.identity}); bring the old weights back to use it"
+        )
+    return planned

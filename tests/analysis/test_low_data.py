@@ -1,0 +1,134 @@
+"""Laws of low_data: a method is a line over the sizes, of which all examples are one; gains are paired with LoRA's."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from loralab import figures, results
+from loralab.claims import judged
+from loralab.errors import UserError
+from loralab.study import open_study
+from tests.analysis.frames import distinct, drawn, made, unlike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LOW = figures.module("low_data")
+SIZES, METHODS = (100, 300, 1000, 3200), ("head", "lora", "lora_plus", "full")
+HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
+
+
+def examples(run: dict[str, Any]) -> float:
+    """As the records say: all of TREC's are 3,200."""
+    rows = run["task.train_rows"]
+    return 3200 if rows is None or np.isnan(rows) else float(rows)
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    scores = made("low_data", lambda run: distinct(run) | {"examples": examples(run), "correct": ""})
+    return scores.sample(frac=1, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def figure(frame: pd.DataFrame) -> Iterator["Figure"]:
+    with drawn("low_data", frame) as found:
+        yield found
+
+
+def fresh(frame: pd.DataFrame, method: str, size: int, metric: str) -> Any:
+    rows = frame[(frame["stage"] == "confirm") & (frame["method"] == method)]
+    given = rows["task.train_rows"].isna() if size == SIZES[-1] else rows["task.train_rows"] == size
+    rows = rows[given].sort_values("seed")
+    assert rows["seed"].tolist() == list(range(100, 105))
+    return rows[metric].to_numpy(dtype=float)
+
+
+def test_a_line_is_a_method_with_the_interval_of_each_mean(frame: pd.DataFrame, figure: "Figure") -> None:
+    for panel, metric in zip(figure.axes[:2], ("test/accuracy", "test/loss"), strict=True):
+        ax: Any = panel
+        assert [bars.get_label() for bars in ax.containers] == [LOW.METHODS[method] for method in METHODS]
+        for method, bars in zip(METHODS, ax.containers, strict=True):
+            segments = bars.lines[2][0].get_segments()
+            for size, x, y, ends in zip(SIZES, *bars.lines[0].get_data(), segments, strict=True):
+                scores = fresh(frame, method, size, metric)
+                assert y == pytest.approx(scores.mean()) and abs(np.log2(x / size)) < 0.5
+                np.testing.assert_allclose(ends[:, 1], stats.ttest_1samp(scores, 0).confidence_interval(0.95))
+
+
+def test_gains_over_lora_are_paired_by_seed(frame: pd.DataFrame, figure: "Figure") -> None:
+    ax: Any = figure.axes[2]
+    for method, bars in zip(("lora_plus", "full"), ax.containers, strict=True):
+        for size, y, ends in zip(SIZES, bars.lines[0].get_ydata(), bars.lines[2][0].get_segments(), strict=True):
+            some, base = (fresh(frame, each, size, "test/accuracy") for each in (method, "lora"))
+            assert y == pytest.approx(100 * (some - base).mean())
+            interval = stats.ttest_rel(some, base).confidence_interval(0.95)
+            np.testing.assert_allclose(ends[:, 1], 100 * np.array(interval), rtol=1e-9)
+
+
+def test_every_arm_has_as_many_trials_and_the_head_its_pinned_rate() -> None:
+    """But the head alone, whose own rate is the one that is tuned."""
+    with open_study("low_data", ("tracker=none",)) as study:
+        configs = [study.composer.settings(job) for job in study.grid]
+    arms = [(config.task.train_rows, config.method.name, config.lora.ratio) for config in configs]
+    assert len(set(arms)) == 16 and {arms.count(arm) for arm in arms} == {10}
+    assert {config.train.steps for config in configs} == {100}
+    for config in configs:
+        assert config.optim.head_lr == (config.optim.lr if config.method.name == "head" else 4e-3)
+    assert {config.lora.ratio for config in configs} == {1, 4}
+
+
+def built_in(plus: float, full: float) -> pd.DataFrame:
+    """Points that LoRA+ and full fine-tuning gain over LoRA at each size, but for noise."""
+
+    def score(run: dict[str, Any]) -> dict[str, Any]:
+        gain = {"lora_plus": plus, "full": full}.get(run["method"], 0.0) / 100
+        accuracy = 0.7 + gain + 1e-3 * unlike(run, "noise")
+        return distinct(run) | {"test/accuracy": accuracy, "examples": examples(run), "correct": ""}
+
+    return made("low_data", score)
+
+
+@pytest.mark.parametrize(("plus", "full", "verdicts"), [(1.0, 2.0, (FELL, HELD)), (-1.0, -2.0, (HELD, FELL))])
+def test_the_claims_follow_what_was_built_in(plus: float, full: float, verdicts: tuple[str, str]) -> None:
+    rows = judged(LOW.claims(built_in(plus, full)))
+    assert [row.verdict for row in rows] == [*verdicts] * len(SIZES)
+    assert [f"with {size} examples" in row.claim.text for size, row in zip(SIZES, rows[::2], strict=True)] == [True] * 4
+    assert rows[0].claim.found.estimate == pytest.approx(-full / 100, abs=1e-3)
+    assert rows[1].claim.found.estimate == pytest.approx(plus / 100, abs=1e-3)
+    equal = judged(LOW.claims(built_in(0.0, 0.0)))
+    assert {row.verdict for row in equal} == {OPEN}
+
+
+def test_a_diverged_fresh_run_leaves_a_gap(frame: pd.DataFrame) -> None:
+    gone = (frame["stage"] == "confirm") & (frame["method"] == "full") & (frame["examples"] == 300)
+    gone &= frame["seed"] == 102
+    assert int(gone.sum()) == 1
+    spoilt = frame.assign(status=frame["status"].mask(gone, "diverged"), **{n: frame[n].mask(gone) for n in LOW.SCORES})
+    with drawn("low_data", spoilt) as figure:
+        for panel, at in zip(figure.axes, (3, 3, 1), strict=True):
+            ax: Any = panel
+            gaps = np.isnan(ax.containers[at].lines[0].get_ydata().astype(float))
+            assert gaps.tolist() == [False, True, False, False]
+    verdicts = {row.claim.text: row.p for row in judged(LOW.claims(spoilt))}
+    untested = [text for text, p in verdicts.items() if np.isnan(p)]
+    assert len(untested) == 1 and untested[0].startswith("LoRA beats full fine-tuning with 300 examples")
+
+
+@pytest.mark.parametrize("rows", [100, None])
+def test_a_row_that_is_not_there_is_named(frame: pd.DataFrame, tmp_path: Path, rows: int | None) -> None:
+    """Also one of those that have all examples, whose cell of the axis is empty."""
+    results.save(frame, tmp_path / "x.csv")
+    assert len(results.load("low_data", path=tmp_path / "x.csv")) == 240
+    has = frame["task.train_rows"].isna() if rows is None else frame["task.train_rows"] == rows
+    for stage, total in (("grid", 160), ("confirm", 80)):
+        one = frame[has & (frame["stage"] == stage)].index[0]
+        results.save(frame.drop(index=one), tmp_path / "x.csv")
+        cell = "null" if rows is None else str(rows)
+        with pytest.raises(UserError, match=rf"no row for .*task\.train_rows={cell} .*\(1 of {total} runs"):
+            results.load("low_data", path=tmp_path / "x.csv")

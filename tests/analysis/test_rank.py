@@ -1,0 +1,129 @@
+"""Laws of rank: lines are each target set's own, rules for alpha are one at r = 8, and half a point is half a point."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from loralab import figures, results
+from loralab.claims import judged
+from loralab.errors import UserError
+from loralab.methods.lora import SCALINGS
+from loralab.study import open_study
+from tests.analysis.frames import distinct, drawn, made, unlike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RANK = figures.module("rank")
+RANKS, SETS, RULES = (1, 4, 16, 64), ("q", "q,v", "q,k,v,o", "all"), ("constant", "alpha/r", "alpha/sqrt_r")
+HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
+
+
+def steep(points: float, noise: float = 1e-3) -> pd.DataFrame:
+    """r = 64 is better than any smaller rank by so many points, but for noise, where alpha = r."""
+
+    def score(run: dict[str, Any]) -> dict[str, Any]:
+        gain = points / 100 * (run["lora.rank"] == 64 and run["lora.scaling"] == "constant")
+        accuracy = 0.8 + gain + noise * unlike(run, "chance")
+        return distinct(run) | {"test/accuracy": accuracy, "correct": ""}
+
+    return made("rank", score)
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return made("rank", lambda run: distinct(run) | {"correct": ""}).sample(frac=1, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def figure(frame: pd.DataFrame) -> Iterator["Figure"]:
+    with drawn("rank", frame) as found:
+        yield found
+
+
+def fresh(frame: pd.DataFrame, targets: str, rule: str, rank: int, name: str) -> Any:
+    rows = frame[(frame["stage"] == "confirm") & (frame["lora.targets"] == targets)]
+    rows = rows[(rows["lora.scaling"] == rule) & (rows["lora.rank"] == rank)].sort_values("seed")
+    assert rows["seed"].tolist() == list(range(100, 105))
+    return rows[name].to_numpy(dtype=float)
+
+
+def check(bars: Any, arms: list[Any], bases: list[Any]) -> None:
+    """Points are the arms' means; a bar is their paired difference, on the mean of its base."""
+    points, segments = bars.lines[0].get_ydata().astype(float), bars.lines[2][0].get_segments()
+    np.testing.assert_allclose(points, [scores.mean() for scores in arms], rtol=1e-9)
+    for scores, base, ends in zip(arms, bases, segments, strict=True):
+        same = scores.tolist() == base.tolist()
+        interval = (0.0, 0.0) if same else stats.ttest_rel(scores, base).confidence_interval(0.95)
+        np.testing.assert_allclose(ends[:, 1], base.mean() + np.array(interval), rtol=1e-9)
+
+
+def test_a_line_is_a_set_of_targets_with_bars_from_its_largest_rank(frame: pd.DataFrame, figure: "Figure") -> None:
+    for panel, metric in zip(figure.axes[:2], ("test/accuracy", "test/loss"), strict=True):
+        ax: Any = panel
+        assert [bars.get_label().replace(", ", ",") for bars in ax.containers] == list(SETS)
+        for targets, bars in zip(SETS, ax.containers, strict=True):
+            arms = [fresh(frame, targets, "constant", rank, metric) for rank in RANKS]
+            check(bars, arms, [arms[-1]] * len(RANKS))
+            assert np.abs(np.log2(bars.lines[0].get_xdata().astype(float) / RANKS)).max() < 0.5
+
+
+def test_the_rules_for_alpha_are_drawn_with_their_own_rates(frame: pd.DataFrame, figure: "Figure") -> None:
+    rates: Any = figure.axes[2]
+    losses: Any = figure.axes[3]
+    for rule, line, bars in zip(RULES, rates.lines, losses.containers, strict=True):
+        assert line.get_label() == bars.get_label() == RANK.RULES[rule]
+        selected = [set(fresh(frame, "q,v", rule, rank, "optim.lr")) for rank in RANKS]
+        assert [{rate} for rate in line.get_ydata()] == selected
+        arms = [fresh(frame, "q,v", rule, rank, "test/loss") for rank in RANKS]
+        check(bars, arms, [fresh(frame, "q,v", "constant", rank, "test/loss") for rank in RANKS])
+
+
+def test_the_rules_are_one_at_rank_eight_and_each_names_its_alpha() -> None:
+    with open_study("rank", ("tracker=none",)) as study:
+        configs = [study.composer.settings(job) for job in study.grid]
+    pairs = {(config.lora.scaling, config.lora.alpha) for config in configs}
+    assert {rule: round(SCALINGS[rule](alpha, 8), 6) for rule, alpha in pairs} == dict.fromkeys(RULES, 1.0)
+    for rule, alpha in pairs:
+        meant = {"constant": 64.0, "alpha/r": 8.0, "alpha/sqrt_r": np.sqrt(8 * 64)}[rule]  # alpha over r, at r = 64
+        assert SCALINGS[rule](alpha, 64) * 64 == pytest.approx(meant, rel=1e-6)
+
+
+def test_every_arm_has_as_many_trials_and_a_row(frame: pd.DataFrame) -> None:
+    arms = frame[frame["stage"] == "grid"].groupby(["lora.targets", "lora.scaling", "lora.rank"]).size()
+    assert len(arms) == 24 and set(arms) == {10}
+    table = RANK.summary(frame)
+    assert len(table) == 24 and table["interior"].dtype == bool
+    row = table[(table["targets"] == "all") & (table["rank"] == 4)].iloc[0]
+    some, most = (fresh(frame, "all", "constant", rank, "test/accuracy") for rank in (4, 64))
+    assert row["difference, points"] == f"{100 * (some - most).mean():+.2f}"
+
+
+@pytest.mark.parametrize(("points", "verdict"), [(0.0, HELD), (0.2, HELD), (1.0, FELL), (-1.0, HELD)])
+def test_within_half_a_point_is_tested_against_half_a_point(points: float, verdict: str) -> None:
+    """Both that r = 1 loses less than that to r = 64, and that r = 64 gains less than that over r = 4."""
+    rows = judged(RANK.claims(steep(points)))
+    assert len(rows) == 4 and [row.verdict for row in rows] == [verdict] * 4
+    for row, sign in zip(rows, (-1, 1, -1, 1), strict=True):
+        assert row.claim.found.estimate == pytest.approx(sign * points / 100, abs=1e-3)
+        assert row.claim.threshold == sign * 0.005 and row.claim.below is (sign > 0)
+
+
+def test_noise_as_large_as_the_margin_cannot_tell() -> None:
+    assert {row.verdict for row in judged(RANK.claims(steep(0.0, noise=0.05)))} == {OPEN}
+
+
+@pytest.mark.parametrize("at", [0, -1])
+def test_a_row_that_is_not_there_is_named(frame: pd.DataFrame, tmp_path: Path, at: int) -> None:
+    ordered = frame.sort_values("stage", kind="stable", ascending=False)
+    results.save(ordered, tmp_path / "x.csv")
+    assert len(results.load("rank", path=tmp_path / "x.csv")) == 360
+    results.save(ordered.drop(index=ordered.index[at]), tmp_path / "x.csv")
+    total = 240 if at == 0 else 120
+    with pytest.raises(UserError, match=rf"no row for .*lora\.targets=.* \(1 of {total} runs have none\)"):
+        results.load("rank", path=tmp_path / "x.csv")
