@@ -150,8 +150,8 @@ def _speedups(ax: "Axes", rows: pd.DataFrame) -> None:
                 ax.plot(place, at_end, marker, color=colour, mfc="white")
                 continue
             bars = np.clip([[found.estimate - found.low], [found.high - found.estimate]], 0, 1e3)
-            mark = {"fmt": "o", "mfc": "white" if censored else colour, "color": colour, "lw": 0.8}
-            ax.errorbar(place, found.estimate, yerr=bars, **mark)
+            mfc = "white" if censored else colour
+            ax.errorbar(place, found.estimate, yerr=bars, fmt="o", mfc=mfc, color=colour, lw=0.8)
         ax.plot([], [], "o", color=figures.COLOURS[at], label=f"{share:.0%}")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)

@@ -54,7 +54,7 @@ def _read() -> dict[str, tuple[list[str], list[int]]]:
 
     raw = tasks.read(
         "rotten_tomatoes", files={}, text=None, label=None, kind=None, validation_share=None, test_share=None,
-        split_seed=None, train_rows=None, revision=None,
+        split_seed=None, train_rows=None, eval_rows=None, revision=None,
     )  # fmt: skip
     return {
         name: ([text for (text,) in split.texts], [int(label) for label in split.labels])

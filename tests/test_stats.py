@@ -307,7 +307,7 @@ def test_what_is_unknown_counts_against_both_ends() -> None:
     base, other = [INF] * 7 + [40.0], [20.0] * 8
     assert speedup(base, other).low == 2.0
     assert speedup([INF] * 8, other, horizon=60).low == 3.0 == speedup([INF] * 8, other, horizon=60).estimate  # least
-    assert speedup(other, [INF] * 8, horizon=[[INF] * 8, [60] * 8]).high == pytest.approx(1 / 3)  # of each its own
+    assert speedup(other, [INF] * 8, horizon=[[INF] * 8, [60.0] * 8]).high == pytest.approx(1 / 3)  # of each its own
     neither = speedup([*base, INF], [*other, INF])  # may have any ratio: the lowest of nine is not known
     assert neither.low == 2.0 and neither.p == pytest.approx(2 * (1 + 9) / 2**9)
     tie = [INF] * 7 + [20.0]
