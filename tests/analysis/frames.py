@@ -46,7 +46,7 @@ def made(name: str, scores: Scores, *overrides: str) -> pd.DataFrame:
         second = study.second_jobs(results.as_swept(study, table)) if study.spec.confirm is not None else []
     whole = pd.concat([first, rows(second, "confirm")]) if second else first
     kept = [*analysis.KEPT, *(["correct"] if "correct" in whole else [])]
-    text = whole[kept].to_csv(index=False, float_format="%.10g")
+    text = whole.reindex(columns=kept).to_csv(index=False, float_format="%.10g")
     return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(results.TEXTS, str))
 
 

@@ -1,0 +1,157 @@
+"""The study `amplification`: how much of W lies in the directions of delta W, and by how much delta W outgrows it.
+
+`python analysis/amplification.py`: results/amplification.csv -> figures/amplification.{png,pdf} (LoRA, Table 7 and H.4)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from loralab import figures, overlap, spectra
+from loralab.claims import Claim
+from loralab.overlap import AXES, SCORES
+from loralab.stats import Interval, ratio_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from loralab.results import Tables
+    from loralab.updates import Update
+
+IN_DELTA, IN_W, AT_RANDOM, NORM = "in delta W", "in W", "at random", "delta W"
+NORMS = [NORM, IN_DELTA, IN_W, AT_RANDOM]
+KEPT = ["hash", "stage", *AXES, "status", *SCORES, "kind", "map", "layer", *NORMS, "seconds", "commit", "diff"]
+LABELS = {
+    NORM: "$\\|\\Delta W\\|_F$",
+    IN_DELTA: "$\\|U^T W V\\|_F$: of $\\Delta W$",
+    IN_W: "of $W$",
+    AT_RANDOM: "random",
+}
+DRAWS = 10  # of random directions
+FEW, MANY = 4, 64  # the ranks of the paper's table
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """A row a run; then one for each of its layers: ||delta W||_F, and ||U^T W V||_F with each kind of U and V."""
+    done, rng = overlap.finished(tables), np.random.default_rng(0)
+    weights = overlap.frozen(done.values())
+    svds = {name: (W, spectra.left_basis(W), spectra.right_basis(W)) for name, W in weights.items()}
+    found = []
+    for digest, run in done.items():
+        rows = []
+        for name, update in overlap.updates(run).items():
+            number, which = overlap.place(name)
+            rows.append({"map": which, "layer": str(number)} | measured(update, *svds[name], rng))
+        found.append(pd.DataFrame(rows).assign(kind="layer", hash=digest))
+    return overlap.scored(tables, found, KEPT)
+
+
+def measured(
+    update: "Update", W: "NDArray[Any]", left: "NDArray[Any]", right: "NDArray[Any]", rng: np.random.Generator
+) -> dict[str, float]:
+    """The norms of one layer; left, right: all singular vectors of W. At random: a mean of DRAWS draws."""
+    U, S, V = update.svd()
+    r = len(S)
+    drawn = [
+        spectra.projected_norm(W, spectra.random_basis(len(U), r, rng), spectra.random_basis(len(V), r, rng))
+        for _ in range(DRAWS)
+    ]
+    return {
+        NORM: float(np.linalg.norm(S)),
+        IN_DELTA: spectra.projected_norm(W, U, V),
+        IN_W: spectra.projected_norm(W, left[:, :r], right[:, :r]),
+        AT_RANDOM: float(np.mean(drawn)),
+    }
+
+
+def norms(frame: pd.DataFrame, rank: float, which: str) -> pd.DataFrame:
+    """A row a seed, a column of NORMS: the geometric mean over the layers, as ratios of them are looked at."""
+    own = frame[(frame["kind"] == "layer") & (frame["lora.rank"] == rank) & (frame["map"] == which)]
+    logs = own[NORMS].apply(np.log).groupby(own["seed"]).mean()
+    return logs.apply(np.exp)
+
+
+def ratio(some: "pd.Series[float]", other: "pd.Series[float]", null: float = 1.0) -> Interval:
+    """Of the seeds that both have; paired t over logarithms."""
+    both = pd.concat([some, other], axis=1, join="inner").dropna()
+    return ratio_interval(both.iloc[:, 0], both.iloc[:, 1], null=null)
+
+
+def size(values: "pd.Series[float]") -> Interval:
+    """The geometric mean over the seeds, with Student's interval of the logarithms."""
+    return ratio_interval(values, np.ones(len(values)))
+
+
+def ranks(frame: pd.DataFrame) -> list[float]:
+    return sorted(frame["lora.rank"].unique())
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(figures.DOUBLE, 2.1))
+    found = ranks(frame)
+    for ax, which in zip(axes, overlap.MAPS, strict=False):
+        of = [norms(frame, rank, which) for rank in found]
+        for name, colour in zip(NORMS, ("black", *figures.COLOURS), strict=False):
+            overlap.with_bars(ax, found, [size(each[name]) for each in of], colour, LABELS[name])
+        ax.set_title(f"{which}: norms")
+    for at, which in enumerate(overlap.MAPS):
+        of = [norms(frame, rank, which) for rank in found]
+        shifted = [rank * 2 ** (0.1 * (at - 0.5)) for rank in found]
+        for name, style, words in ((IN_DELTA, "-", ""), (AT_RANDOM, ":", ", random $U$, $V$")):
+            ends = [ratio(each[NORM], each[name]) for each in of]
+            overlap.with_bars(axes[-1], shifted, ends, figures.COLOURS[4 + at], f"{which}{words}", style)
+    axes[-1].set_title("amplification $\\|\\Delta W\\|_F / \\|U^T W V\\|_F$")
+    for ax in axes:
+        ax.set(xscale="log", yscale="log", xlabel="rank")
+        figures.label_powers(ax.xaxis, found)
+    axes[0].legend(fontsize=5)
+    axes[-1].legend(fontsize=5)
+    return figure
+
+
+def caption(frame: pd.DataFrame) -> str:
+    return (
+        f"{overlap.setting(frame)}. U, V: the first r singular vectors of delta W or of W, or random ones (mean of "
+        f"{DRAWS} draws). Geometric means over layers and {figures.seeds(frame)}; 95% over seeds (Student t over "
+        "logarithms). Dotted: the amplification that random directions would have with the same norm of delta W; it "
+        "falls with the rank by itself. "
+        f"{overlap.accuracies(overlap.ranks(frame))}. {figures.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """LoRA's Table 7 for each map and rank, with the amplification and what random directions would have."""
+    rows = []
+    for which in overlap.MAPS:
+        for rank in ranks(frame):
+            of = norms(frame, rank, which)
+            texts: dict[str, Any] = {name: f"{size(of[name]).estimate:.3g}" for name in NORMS}
+            texts["amplification"] = overlap.with_interval(ratio(of[NORM], of[IN_DELTA]))
+            texts["of random directions"] = overlap.with_interval(ratio(of[NORM], of[AT_RANDOM]))
+            rows.append({"map": which, "r": rank} | texts)
+    return pd.DataFrame(rows)
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    """Of q, as the paper's table is."""
+    if not {FEW, MANY} <= set(ranks(frame)):
+        return []
+    few, many = (norms(frame, rank, "q") for rank in (FEW, MANY))
+    less = ratio(few[NORM] / few[IN_DELTA], many[NORM] / many[IN_DELTA])
+    text = f"ΔW amplifies more at r = {FEW} than at r = {MANY}, for q"
+    found = [Claim("amplification", "LoRA, Table 7", text, "21.5 and about 2", less, 1.0, "x")]
+    text = f"W has more in the directions of ΔW than in random ones (r = {FEW}, q)"
+    more = ratio(few[IN_DELTA], few[AT_RANDOM])
+    found.append(Claim("amplification", "LoRA, Table 7", text, "0.32 and 0.02", more, 1.0, "x"))
+    text = f"they are not W's top ones: less than half of what these hold (r = {FEW}, q)"
+    top = ratio(few[IN_DELTA], few[IN_W], null=0.5)
+    found.append(Claim("amplification", "LoRA, Table 7", text, "0.32 and 21.67", top, 0.5, "x", below=True))
+    return found
+
+
+if __name__ == "__main__":
+    figures.main(__file__)

@@ -1,0 +1,157 @@
+"""The study `intruders`: singular vectors of W + delta W that are unlike all of W's, for LoRA and full fine-tuning.
+
+`python analysis/intruders.py`: results/intruders.csv -> figures/intruders.{png,pdf} (2410.21228)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from loralab import figures, overlap, spectra
+from loralab.claims import Claim
+from loralab.overlap import SCORES
+from loralab.stats import Interval, paired
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from loralab.results import Tables
+    from loralab.store.runs import RunDirectory
+
+AXES = ["method", *overlap.AXES]
+EPS = (0.3, 0.4, 0.5, 0.6, 0.7)
+COUNTS = {eps: f"below {eps:g}" for eps in EPS}
+SIZES = {"stable rank": "stable rank", "effective rank": "effective rank", "norm": "$\\|\\Delta W\\|_F / \\|W\\|_F$"}
+KEPT = ["hash", "stage", *AXES, "status", *SCORES, "kind", "map", "layer", *COUNTS.values(), *SIZES]
+KEPT += ["seconds", "commit", "diff"]
+TOP = 10  # singular vectors of W + delta W that are looked at
+CLAIMED = 0.5
+FULL = "full"
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """A row a run; then one for each of its layers: intruders among the first TOP, and the size of delta W."""
+    done = overlap.finished(tables)
+    weights = overlap.frozen(done.values())
+    lefts = {name: spectra.left_basis(W) for name, W in weights.items()}
+    found = []
+    for digest, run in done.items():
+        rows = []
+        for name, delta in deltas(run, weights).items():
+            number, which = overlap.place(name)
+            rows.append({"map": which, "layer": str(number)} | measured(weights[name], lefts[name], delta))
+        found.append(pd.DataFrame(rows).assign(kind="layer", hash=digest))
+    return overlap.scored(tables, found, KEPT)
+
+
+def deltas(run: "RunDirectory", weights: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]":
+    """delta W (d, k) of these layers, dense: scaling B A, or where all was trained what W has become, less W."""
+    if run.adapter.is_dir():
+        return {name: (U * S) @ V.T for name, update in overlap.updates(run).items() for U, S, V in [update.svd()]}
+    from loralab.merged import load_model
+
+    model = load_model(run.model)
+    tuned = {name: model.get_submodule(name).weight.detach().double().numpy() for name in weights}
+    return {name: tuned[name] - W for name, W in weights.items()}
+
+
+def measured(W: "NDArray[Any]", left: "NDArray[Any]", delta: "NDArray[Any]") -> dict[str, float]:
+    """One layer's row; left: all left singular vectors of W."""
+    cosines = spectra.best_cosines(left, spectra.left_basis(W + delta)[:, :TOP])
+    S = np.linalg.svd(delta, compute_uv=False)
+    return {name: int((cosines < eps).sum()) for eps, name in COUNTS.items()} | {
+        "stable rank": spectra.stable_rank(S),
+        "effective rank": spectra.effective_rank(S),
+        "norm": float(np.linalg.norm(delta) / np.linalg.norm(W)),
+    }
+
+
+def arms(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """`r = 1`, `r = 8, λ = 16`, ..., `full`: with their rows, in rising order of λ and rank."""
+    found = {}
+    lora = frame[frame["method"] != FULL]
+    for ratio, of in lora.groupby("lora.ratio"):
+        for name, rows in overlap.ranks(of).items():
+            found[name if ratio == 1 else f"{name}, λ = {ratio:g}"] = rows
+    full = frame[frame["method"] == FULL]
+    return found | ({FULL: full} if len(full) else {})
+
+
+def by_seed(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
+    """An arm's mean over layers and maps, a value a seed."""
+    layers = rows[rows["kind"] == "layer"]
+    return layers.groupby("seed")[column].mean()
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    found = arms(frame)
+    figure, axes = plt.subplots(1, 1 + len(SIZES), figsize=(figures.DOUBLE, 2.1), width_ratios=[1.6] + [1] * len(SIZES))
+    for at, (name, rows) in enumerate(found.items()):
+        ends = [overlap.interval(by_seed(rows, column)) for column in COUNTS.values()]
+        shifted = [eps + 0.006 * (at - (len(found) - 1) / 2) for eps in EPS]
+        overlap.with_bars(axes[0], shifted, ends, figures.COLOURS[at], name)
+    axes[0].set(xlabel="ε", ylabel=f"intruders a layer, of {TOP}")
+    figures.label_powers(axes[0].xaxis, EPS)
+    axes[0].legend(fontsize=5)
+    for ax, (column, title) in zip(axes[1:], SIZES.items(), strict=True):
+        _sizes(ax, found, column)
+        ax.set_title(title)
+    return figure
+
+
+def _sizes(ax: "Axes", found: dict[str, pd.DataFrame], column: str) -> None:
+    """A mean an arm, with its interval over the seeds."""
+    ax.set_yscale("linear" if column == "stable rank" else "log")
+    for at, rows in enumerate(found.values()):
+        overlap.with_bars(ax, [at], [overlap.interval(by_seed(rows, column))], figures.COLOURS[at], "")
+    ax.set_xticks(range(len(found)), list(found), rotation=60, ha="right")
+
+
+def caption(frame: pd.DataFrame) -> str:
+    return (
+        f"{overlap.setting(frame)}, λ = 1 unless said; full: every weight trained, looked at in the same maps. "
+        f"Intruders: of the first {TOP} left singular vectors of W + delta W those whose |cosine| with each of W's is "
+        "below ε. Mean over layers, q and v; 95% over "
+        f"{figures.seeds(frame)} (Student t). {overlap.accuracies(arms(frame))}. "
+        f"{figures.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row an arm: its accuracy, its intruders at each eps, and the size of delta W."""
+    rows = []
+    for name, of in arms(frame).items():
+        runs = of[of["kind"] == "run"]
+        texts: dict[str, Any] = {"test accuracy": round(figures.whole_mean(runs["test/accuracy"]), 4)}
+        for eps, column in COUNTS.items():
+            texts[f"ε = {eps:g}"] = overlap.with_interval(overlap.interval(by_seed(of, column)))
+        texts |= {column: f"{by_seed(of, column).mean():.3g}" for column in SIZES}
+        rows.append({"arm": name, "lr": runs["optim.lr"].iloc[0]} | texts)
+    return pd.DataFrame(rows)
+
+
+def more(some: pd.DataFrame, other: pd.DataFrame, eps: float) -> Interval:
+    """An arm's intruders a layer less another's, paired by the seed."""
+    both = pd.concat([by_seed(each, COUNTS[eps]) for each in (some, other)], axis=1, join="inner")
+    return paired(both.iloc[:, 0], both.iloc[:, 1])
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    found, source = arms(frame), "Shuttleworth et al. 2024"
+    full = more(found["r = 8"], found[FULL], CLAIMED)
+    text = f"LoRA (r = 8) has more intruders than full fine-tuning (ε = {CLAIMED:g}, a layer)"
+    small = more(found["r = 1"], found["r = 64"], CLAIMED)
+    fewer = f"LoRA of rank 1 has more than of rank 64 (ε = {CLAIMED:g}, a layer)"
+    return [
+        Claim("intruders", source, text, "more", full, 0.0, "intruders"),
+        Claim("intruders", source, fewer, "fewer at a high rank", small, 0.0, "intruders"),
+    ]
+
+
+if __name__ == "__main__":
+    figures.main(__file__)

@@ -1,0 +1,91 @@
+"""The study `subspace_rank`: which directions runs of a small and of a large rank share.
+
+`python analysis/subspace_rank.py`: results/subspace_rank.csv -> figures/subspace_rank.{png,pdf} (LoRA, Figs 3, 6)
+"""
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from loralab import figures, overlap
+from loralab.claims import Claim
+from loralab.overlap import AXES, KEPT, Line, Pair, block, by_seed, interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from loralab.results import Tables
+
+__all__ = ["AXES", "KEPT"]
+
+LINES = (
+    Line("$A$", "other", "A", figures.COLOURS[0]),
+    Line("$A - A_0$", "other", "A - A_0", figures.COLOURS[1]),
+    Line("left of $\\Delta W$", "other", "left", figures.COLOURS[2]),
+    Line("$A$, one seed", "same", "A", figures.COLOURS[3], "--"),
+    Line("$A_0$, untrained", "untrained", "A", "0.5", "--"),
+)
+
+
+def pairs(runs: pd.DataFrame) -> list[Pair]:
+    """The small rank at each seed and the large one at the next, as `other` and `untrained`; at one seed: `same`."""
+    at = runs.set_index(["lora.rank", "seed"])["hash"]
+    small, large = runs["lora.rank"].min(), runs["lora.rank"].max()
+    found = []
+    for seed, after in overlap.following(runs["seed"]).items():
+        one, other, same = at[small, seed], at[large, after], at[large, seed]
+        found += [Pair("other", one, other, layers=True), Pair("untrained", one, other), Pair("same", one, same)]
+    return found
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """A row a run; then phi(i, j) of the pairs, i of the smaller rank."""
+    return overlap.compared(tables, pairs(tables.runs))
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    return overlap.panels(frame, [(overlap.TITLES[side], "other", side) for side in overlap.SIDES], LINES)
+
+
+def caption(frame: pd.DataFrame) -> str:
+    ranks = list(overlap.ranks(frame))
+    return (
+        f"{overlap.setting(frame)}. phi(i, j): "
+        f"the share of the first i directions of {ranks[0]} that lies in the first j of {ranks[-1]} (the other way "
+        f"round where j < i), mean over layers and {figures.seeds(frame)}. Pairs have different seeds, each seed with "
+        "the next; only those of `one seed` share their initialisation. Right: 95% over the pairs (Student t); each "
+        "run is in one pair of a kind, each seed in two. Chance: max(i, j) / d. "
+        f"{overlap.accuracies(overlap.ranks(frame))}. {figures.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each map, kind of pair and side: phi of the first direction, of those from 2 to r, and of all these."""
+    size = int(frame["i"].max())
+    rows = []
+    for which in overlap.MAPS:
+        for line in (*LINES, Line("", "same", "A - A_0", ""), Line("", "same", "left", "")):
+            phi = by_seed(frame, line.kind, which, line.side)
+            values = {"phi(1, 1)": phi[1, 1], f"2 to {size}": block(phi, size), f"phi({size}, {size})": phi[size, size]}
+            texts = {name: overlap.with_interval(interval(of)) for name, of in values.items()}
+            rows.append({"map": which, "pairs": line.kind, "side": line.side} | texts)
+    return pd.DataFrame(rows)
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    size, (small, *_, large) = int(frame["i"].max()), overlap.ranks(frame)
+    found = []
+    for which in overlap.MAPS:
+        for side, words in (("A", "A"), ("left", "the left singular vectors of ΔW")):
+            phi = by_seed(frame, "other", which, side)
+            text = f"{small} and {large} share the top direction of {words}, for {which}: phi(1, 1) above .5"
+            top = interval(phi[1, 1], null=0.5)
+            found.append(Claim("subspace_rank", "LoRA, Fig 3", text, "above .5", top, 0.5))
+        rest = interval(block(by_seed(frame, "other", which, "A"), size), null=0.5)
+        text = f"they do not share the directions 2 to {size} of A, for {which}: phi of these alone below .5"
+        found.append(Claim("subspace_rank", "LoRA, Fig 3", text, "the others are mostly noise", rest, 0.5, below=True))
+    return found
+
+
+if __name__ == "__main__":
+    figures.main(__file__)

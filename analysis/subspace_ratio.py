@@ -1,0 +1,157 @@
+"""The study `subspace_ratio`: whether λ changes which directions are learned.
+
+`python analysis/subspace_ratio.py`: results/subspace_ratio.csv -> figures/subspace_ratio.{png,pdf} (in no paper)
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from loralab import figures, overlap
+from loralab.claims import Claim
+from loralab.overlap import AXES, KEPT, Line, Pair, by_seed, interval
+from loralab.stats import Interval, ratio_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from loralab.results import Tables
+
+__all__ = ["AXES", "KEPT"]
+
+ADVICE = 16  # the paper's λ
+
+
+def within(ratio: float) -> str:
+    return f"λ = {ratio:g}"
+
+
+def between(ratio: float) -> str:
+    return f"λ = 1 and {ratio:g}"
+
+
+def faked(ratio: float) -> str:
+    return f"λ = 1 and {ratio:g}, one seed"
+
+
+def pairs(runs: pd.DataFrame) -> list[Pair]:
+    """Of each seed and the next: two runs at one λ, and λ = 1 and another (in both orders); these at one seed too."""
+    at = runs.set_index(["lora.ratio", "seed"])["hash"]
+    found = []
+    for seed, after in overlap.following(runs["seed"]).items():
+        for ratio in sorted(runs["lora.ratio"].unique()):
+            found.append(Pair(within(ratio), at[ratio, seed], at[ratio, after]))
+            if ratio != 1:
+                found += [Pair(between(ratio), at[1, seed], at[ratio, after])]
+                found += [Pair(between(ratio), at[ratio, seed], at[1, after])]
+                found += [Pair(faked(ratio), at[1, seed], at[ratio, seed])]
+    return found
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """A row a run; then phi(i, i) of the pairs."""
+    found = overlap.compared(tables, pairs(tables.runs))
+    return found[(found["kind"] == "run") | (found["i"] == found["j"])].reset_index(drop=True)
+
+
+def others(frame: pd.DataFrame) -> list[float]:
+    """The λ that are compared with 1."""
+    return [ratio for ratio in sorted(frame["lora.ratio"].unique()) if ratio != 1]
+
+
+def relative(frame: pd.DataFrame, ratio: float, maps: tuple[str, ...], side: str, i: int) -> Interval:
+    """phi(i, i) between λ = 1 and another over the geometric mean of those within them; below 1: other directions.
+
+    Two noisy views of one subspace, noisier at one λ than at the other, give 1: cosines multiply. A seed and the next
+    are a unit, averaged over layers, maps and the two orders of a pair before the ratio is taken.
+    """
+
+    def phi(kind: str) -> "pd.Series[float]":
+        each = pd.concat([by_seed(frame, kind, which, side)[i, i] for which in maps], axis=1)
+        return each.mean(axis=1, skipna=False)
+
+    both = pd.concat([phi(between(ratio)), phi(within(1)), phi(within(ratio))], axis=1, join="inner").dropna()
+    some, one, other = both.to_numpy().T
+    return ratio_interval(some, np.sqrt(one * other))
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    last = others(frame)[-1]
+    kinds = {within(1): "-", within(last): "-", between(last): "-", faked(last): "--"}
+    size = (figures.DOUBLE, 3.4)
+    figure, axes = plt.subplots(len(overlap.MAPS), 4, figsize=size, sharex=True, width_ratios=[1, 1, 1, 1.1])
+    for row, which in zip(axes, overlap.MAPS, strict=True):
+        for ax, side in zip(row, overlap.SIDES, strict=False):
+            found = zip(kinds.items(), figures.COLOURS, strict=False)
+            overlap.lines(ax, frame, which, [Line(kind, kind, side, colour, style) for (kind, style), colour in found])
+            ax.set_title(f"{which}: {overlap.TITLES[side]}")
+        row[0].set_ylabel("$\\phi(i, i)$")
+        _relative(row[-1], frame, which, last)
+        row[-1].set_title(f"{which}: between λ, relative to within")
+    for ax in axes[-1]:
+        ax.set_xlabel("i")
+    axes[0][2].legend(fontsize=5)
+    axes[0][-1].legend(fontsize=5)
+    return figure
+
+
+def _relative(ax: "Axes", frame: pd.DataFrame, which: str, ratio: float) -> None:
+    """`relative` against i, a line a side."""
+    ax.axhline(1, color="0.6", lw=0.6, ls=":")
+    places = sorted(frame["i"].dropna().unique())
+    for at, side in enumerate(overlap.SIDES):
+        found = [relative(frame, ratio, (which,), side, i) for i in places]
+        shifted = [i * 2 ** (0.08 * (at - 1)) for i in places]
+        overlap.with_bars(ax, shifted, found, figures.COLOURS[at + 4], overlap.TITLES[side])
+    ax.set_ylim(0, 2)
+
+
+def caption(frame: pd.DataFrame) -> str:
+    arms = {within(ratio): frame[frame["lora.ratio"] == ratio] for ratio in [1.0, *others(frame)]}
+    return (
+        f"{overlap.setting(frame)}, {' and '.join(overlap.ranks(frame))}, each λ at the rate that `ratio` selected for "
+        f"it. phi(i, i) of runs with different seeds (each of {figures.seeds(frame)} "
+        "with the next), both at one λ or one at each; dashed: of one seed, where the initialisation is shared and "
+        "fakes overlap. Mean over layers; 95% over seeds (Student t). Chance: i / d. Right: phi between the two λ over "
+        "the geometric mean of those within each, which is 1 where both learn one subspace, more or less noisily, and "
+        "where no phi is above chance (95%, paired t over logarithms). Each run is in several pairs, so that they are "
+        f"not independent and intervals are somewhat too narrow. {overlap.accuracies(arms)}. "
+        f"{figures.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each map, side, λ and i: phi within λ = 1, within λ, between them, at one seed, and `relative`."""
+    rows = []
+    for which in overlap.MAPS:
+        for side in overlap.SIDES:
+            for ratio in others(frame):
+                kinds = {"within 1": within(1), "within λ": within(ratio), "between": between(ratio)}
+                phi = {name: by_seed(frame, kind, which, side) for name, kind in kinds.items()}
+                phi["one seed"] = by_seed(frame, faked(ratio), which, side)
+                for i in (1, int(frame["i"].max())):
+                    texts = {name: overlap.with_interval(interval(of[i, i])) for name, of in phi.items()}
+                    texts["between / within"] = overlap.with_interval(relative(frame, ratio, (which,), side, i))
+                    rows.append({"map": which, "side": side, "λ": ratio, "i": i} | texts)
+    return pd.DataFrame(rows)
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    """Of all r directions that were learned; the paper has no number, and A itself has its initialisation in it."""
+    size = int(frame["i"].max())
+    found = []
+    for side, words in (("A - A_0", "A - A_0"), ("left", "ΔW's left singular vectors")):
+        text = (
+            f"runs at λ = 1 and {ADVICE} share fewer of the {size} directions of {words} than runs at one λ (q and v)"
+        )
+        ratio = relative(frame, ADVICE, overlap.MAPS, side, size)
+        found.append(Claim("subspace_ratio", "in no paper", text, "none", ratio, 1.0, "x", below=True))
+    return found
+
+
+if __name__ == "__main__":
+    figures.main(__file__)

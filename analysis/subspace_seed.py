@@ -1,0 +1,87 @@
+"""The study `subspace_seed`: which directions runs of different seeds share, beside random subspaces.
+
+`python analysis/subspace_seed.py`: results/subspace_seed.csv -> figures/subspace_seed.{png,pdf} (LoRA, Figs 4, 7)
+"""
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from loralab import figures, overlap
+from loralab.claims import Claim
+from loralab.overlap import AXES, KEPT, Line, Pair, by_seed, interval
+from loralab.stats import paired
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from loralab.results import Tables
+
+__all__ = ["AXES", "KEPT"]
+
+LINES = (
+    Line("$A$", "other", "A", figures.COLOURS[0]),
+    Line("$A - A_0$", "other", "A - A_0", figures.COLOURS[1]),
+    Line("left of $\\Delta W$", "other", "left", figures.COLOURS[2]),
+    Line("$A_0$, untrained", "untrained", "A", "0.5", "--"),
+    Line("random", "random", "A", figures.COLOURS[3], "--"),
+)
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """A row a run; then phi(i, j) of each seed against the next, trained and untrained, and of random subspaces."""
+    at = tables.runs.set_index("seed")["hash"]
+    pairs = []
+    for seed, after in overlap.following(at.index).items():
+        pairs += [Pair("other", at[seed], at[after], layers=True), Pair("untrained", at[seed], at[after])]
+    return overlap.compared(tables, pairs, random=True)
+
+
+def excess(frame: pd.DataFrame, kind: str, which: str, side: str) -> "pd.Series[float]":
+    """||U^T V||_F^2 of all r directions of both, less the r^2 / d of chance: how many directions are shared."""
+    phi, size = by_seed(frame, kind, which, side), int(frame["i"].max())
+    rows = frame[(frame["map"] == which) & (frame["side"] == side) & (frame["i"] == size) & (frame["j"] == size)]
+    more: pd.Series[float] = size * (phi[size, size] - float(rows["chance"].iloc[0]))
+    return more
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    shown = [(overlap.TITLES[side], "other", side) for side in overlap.SIDES]
+    return overlap.panels(frame, [*shown, ("random", "random", "A")], LINES)
+
+
+def caption(frame: pd.DataFrame) -> str:
+    return (
+        f"{overlap.setting(frame)}, {' and '.join(overlap.ranks(frame))}. phi(i, j) of two runs with different seeds, "
+        f"each with the next: mean over layers and {figures.seeds(frame)}; random: uniformly random subspaces, drawn "
+        "for each of them. Right: 95% over the pairs (Student t); each run is in two pairs, so that they are not "
+        "independent: at six seeds the intervals are too narrow by a factor of 1.6 at worst. Chance: max(i, j) / d. "
+        f"{overlap.accuracies(overlap.ranks(frame))}. {figures.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each map, kind of pair and side: phi(1, 1), phi(8, 8), and the directions shared beyond chance."""
+    rows = []
+    for which in overlap.MAPS:
+        for line in LINES:
+            phi = by_seed(frame, line.kind, which, line.side)
+            texts = {f"phi({i}, {i})": overlap.with_interval(interval(phi[i, i])) for i in (1, 8)}
+            more = interval(excess(frame, line.kind, which, line.side))
+            texts["directions beyond chance"] = overlap.with_interval(more)
+            rows.append({"map": which, "pairs": line.kind, "side": line.side} | texts)
+    return pd.DataFrame(rows)
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    """The paper's is of A; the left vectors have no initialisation in them."""
+    found = []
+    for side, words in (("A", "A"), ("left", "the left singular vectors of ΔW")):
+        q, v = (excess(frame, "other", which, side).dropna() for which in overlap.MAPS)
+        text = f"two seeds share more directions of {words} beyond chance for q than for v"
+        found.append(Claim("subspace_seed", "LoRA, Fig 4", text, "more for q", paired(q, v), 0.0, "directions"))
+    return found
+
+
+if __name__ == "__main__":
+    figures.main(__file__)

@@ -1,0 +1,128 @@
+"""The study `subspace_weight`: how much of delta W lies in the top singular directions of W, against the rank.
+
+`python analysis/subspace_weight.py`: results/subspace_weight.csv -> figures/subspace_weight.{png,pdf} (LoRA, Fig 8)
+"""
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from loralab import figures, overlap, spectra
+from loralab.claims import Claim
+from loralab.overlap import AXES, KEPT, by_seed, interval
+from loralab.stats import paired
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from loralab.results import Tables
+
+__all__ = ["AXES", "KEPT"]
+
+SIDES = ("right", "left")
+TOP = 64  # of W's directions: for each rank up to it chance is 64 / d
+FEW, USUAL, MANY = 4, 8, 64  # ranks of the claims
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """A row a run; then phi(i, j) of W's first i and delta W's first j directions, on both sides (kind `weight`)."""
+    done = overlap.finished(tables)
+    weights = {
+        name: {"right": spectra.right_basis(W), "left": spectra.left_basis(W)}
+        for name, W in overlap.frozen(done.values()).items()
+    }
+    found = []
+    for digest, run in done.items():
+        svds = {name: update.svd() for name, update in overlap.updates(run).items()}
+        learned = {name: {"right": svd.V, "left": svd.U} for name, svd in svds.items()}
+        rows = overlap.similarities(weights, learned, {side: side for side in SIDES})
+        found.append(rows.assign(kind="weight", hash=digest))
+    return overlap.scored(tables, found, KEPT)
+
+
+def above_chance(frame: pd.DataFrame, rank: float, which: str, side: str) -> pd.DataFrame:
+    """phi(i, r) - max(i, r) / d of W's first i directions and all r of delta W; a row a seed, a column i."""
+    own = frame[(frame["lora.rank"] == rank) & (frame["j"] == rank)]
+    phi = by_seed(own, "weight", which, side).droplevel("j", axis=1)
+    chance = own[(own["map"] == which) & (own["side"] == side)].groupby("i")["chance"].mean()
+    return phi - chance
+
+
+def ranks(frame: pd.DataFrame) -> list[float]:
+    return sorted(frame["lora.rank"].unique())
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    size = (figures.DOUBLE * 0.75, 3.4)
+    figure, axes = plt.subplots(len(overlap.MAPS), len(SIDES), figsize=size, sharex=True, sharey=True, squeeze=False)
+    for row, which in zip(axes, overlap.MAPS, strict=True):
+        for ax, side in zip(row, SIDES, strict=True):
+            _lines(ax, frame, which, side)
+            ax.set_title(f"{which}: {side} singular vectors")
+        row[0].set_ylabel("$\\phi(i, r)$ less chance")
+    for ax in axes[-1]:
+        ax.set_xlabel("first i directions of W")
+    axes[0][0].legend(fontsize=5, title="r", title_fontsize=5)
+    return figure
+
+
+def _lines(ax: "Axes", frame: pd.DataFrame, which: str, side: str) -> None:
+    """A line a rank, with its intervals over the seeds."""
+    import matplotlib as mpl
+    import numpy as np
+
+    found = ranks(frame)
+    ax.axhline(0, color="0.6", lw=0.6, ls=":")
+    for rank, shade in zip(found, mpl.colormaps["viridis"](np.linspace(0.9, 0, len(found))), strict=True):
+        values = above_chance(frame, rank, which, side)
+        places = values.columns.to_numpy(dtype=float)
+        ends = [interval(values[i]) for i in places]
+        overlap.with_bars(ax, places, ends, mpl.colors.to_hex(shade), f"{rank:g}")
+    ax.set_xscale("log", base=2)
+    figures.label_powers(ax.xaxis, sorted(frame["i"].dropna().unique()))
+
+
+def caption(frame: pd.DataFrame) -> str:
+    return (
+        f"{overlap.setting(frame)}. phi(i, r) of the first i singular directions of W and all r of delta W, less "
+        f"max(i, r) / d, which a random delta W would have. Mean over layers; 95% over {figures.seeds(frame)} "
+        f"(Student t). {overlap.accuracies(overlap.ranks(frame))}. {figures.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each map, side and rank: what lies in W's first r and first TOP directions, less chance."""
+    rows = []
+    for which in overlap.MAPS:
+        for side in SIDES:
+            for rank in ranks(frame):
+                values = above_chance(frame, rank, which, side)
+                texts = {
+                    "first r of W": overlap.with_interval(interval(values[rank]), 3),
+                    f"first {TOP} of W": overlap.with_interval(interval(values[TOP]), 3),
+                }
+                rows.append({"map": which, "side": side, "r": rank} | texts)
+    return pd.DataFrame(rows)
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    """Of the right vectors, which are those of the inputs, as section 7 has them."""
+    found, there = [], ranks(frame)
+    for which in overlap.MAPS:
+        share = {rank: above_chance(frame, rank, which, "right")[TOP].dropna() for rank in there}
+        if USUAL in share:
+            text = f"W's first {TOP} directions hold more of ΔW's r = {USUAL} than chance does, for {which}"
+            claim = Claim("subspace_weight", "LoRA, Fig 8", text, "more than random", interval(share[USUAL]), 0.0)
+            found.append(claim)
+        if {FEW, MANY} <= share.keys():
+            text = f"a larger rank takes more of them: r = {MANY} less r = {FEW}, for {which}"
+            more = paired(*(share[rank] for rank in (MANY, FEW)))
+            found.append(Claim("subspace_weight", "LoRA, Fig 8", text, "more with a larger r", more, 0.0))
+    return found
+
+
+if __name__ == "__main__":
+    figures.main(__file__)

@@ -1,0 +1,90 @@
+"""Laws of amplification: LoRA's Table 7 comes out of norms that have it, and each norm is what its name says."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from loralab import figures, spectra
+from loralab.claims import judged
+from loralab.stats import ratio_interval
+from loralab.updates import Update
+from tests.analysis.frames import drawn, made
+from tests.analysis.overlaps import scores
+
+STUDY = figures.module("amplification")
+RANKS, SEEDS = (1, 4, 8, 16, 64), range(300, 306)
+PAPER = {4: (6.91, 0.32, 21.67, 0.02), 64: (3.57, 1.90, 37.71, 0.33)}  # its Table 7, in the order of NORMS
+
+
+def rows(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """The paper's norms at its ranks, 1 at others, with layers that are a factor apart from them, and so are seeds."""
+    found = [scores(run)]
+    for which in ("q", "v"):
+        for layer, factor in (("0", 0.5), ("1", 2.0)):
+            norms = np.array(PAPER.get(run["lora.rank"], (1, 1, 1, 1))) * factor
+            norms *= np.array([1 + 0.02 * (run["seed"] % 3), 1 + 0.01 * (run["seed"] % 2), 1, 1])
+            found.append({"kind": "layer", "map": which, "layer": layer} | dict(zip(STUDY.NORMS, norms, strict=True)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return made("amplification", rows).sample(frac=1, random_state=0)
+
+
+def test_the_norms_are_geometric_means_over_the_layers(frame: pd.DataFrame) -> None:
+    found = STUDY.norms(frame, 4, "q")
+    assert list(found.index) == list(SEEDS)
+    np.testing.assert_allclose(found.loc[300], PAPER[4])
+    np.testing.assert_allclose(found["delta W"], [6.91 * (1 + 0.02 * (seed % 3)) for seed in SEEDS])
+
+
+def test_the_papers_own_table_holds_what_the_paper_says_of_it(frame: pd.DataFrame) -> None:
+    claims = STUDY.claims(frame)
+    few, many = PAPER[4], PAPER[64]
+    expected = [few[0] / few[1] / (many[0] / many[1]), few[1] / few[3], few[1] / few[2]]
+    assert [claim.found.estimate for claim in claims] == pytest.approx(expected, rel=0.01)
+    assert [row.verdict for row in judged(claims)] == ["held"] * 3
+    assert {claim.unit for claim in claims} == {"x"}
+
+
+def test_an_update_along_ws_top_directions_that_amplifies_little_does_not_hold(frame: pd.DataFrame) -> None:
+    small = frame["lora.rank"] == 4
+    turned = frame.assign(**{"in delta W": frame["in delta W"].where(~small, frame["in W"] * 0.9 + frame["seed"] % 2)})
+    turned["at random"] = turned["in delta W"] * 2
+    assert [row.verdict for row in judged(STUDY.claims(turned))] == ["did not hold"] * 3
+
+
+def test_each_norm_is_what_its_name_says() -> None:
+    rng = np.random.default_rng(0)
+    W = rng.standard_normal((12, 10))
+    A, B = (rng.standard_normal(shape).astype(np.float32) for shape in ((3, 10), (12, 3)))
+    update = Update(A, B, scaling=0.5)
+    U, S, V = update.svd()
+    found = STUDY.measured(update, W, spectra.left_basis(W), spectra.right_basis(W), rng)
+    assert found["delta W"] == pytest.approx(np.linalg.norm(0.5 * update.B @ update.A))
+    assert found["delta W"] / found["in delta W"] == pytest.approx(spectra.amplification(U, S, V, W))
+    assert found["in W"] == pytest.approx(np.linalg.norm(np.linalg.svd(W)[1][:3]))
+    assert found["at random"] == pytest.approx(3 * np.linalg.norm(W) / np.sqrt(12 * 10), rel=0.25)
+    assert found["in delta W"] < found["in W"]
+
+
+def test_the_figure_has_the_norms_and_beside_them_the_amplification_and_that_of_random_directions(
+    frame: pd.DataFrame,
+) -> None:
+    with drawn("amplification", frame) as figure:
+        *norms, last = (each for each in figure.axes)
+        for which, ax in zip(("q", "v"), norms, strict=True):
+            for name, (point, *_) in zip(STUDY.NORMS, ax.containers, strict=True):
+                means = [STUDY.size(STUDY.norms(frame, rank, which)[name]).estimate for rank in RANKS]
+                np.testing.assert_allclose(np.array(point.get_data(), dtype=float), [RANKS, means])
+        lines: dict[str, Any] = {str(each.get_label()): each for each in last.containers}
+        of = STUDY.norms(frame, 4, "q")
+        for label, name in (("q", "in delta W"), ("q, random $U$, $V$", "at random")):
+            point, _, (segments,) = lines[label]
+            expected = ratio_interval(of["delta W"], of[name])
+            assert point.get_ydata()[1] == pytest.approx(expected.estimate)
+            assert segments.get_segments()[1][:, 1].tolist() == pytest.approx([expected.low, expected.high])
+    assert len(STUDY.summary(frame)) == 2 * len(RANKS) and "30 runs (0 diverged)" in STUDY.caption(frame)

@@ -1,0 +1,78 @@
+"""Laws of subspace_rank: pairs have different seeds, and what was built into phi is found, claimed and drawn."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from loralab import figures
+from loralab.claims import judged
+from tests.analysis.frames import drawn
+from tests.analysis.overlaps import paired
+
+STUDY = figures.module("subspace_rank")
+SIDES = ("A", "A - A_0", "left")
+
+
+def kinds(run: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    return {"other": SIDES, "same": SIDES, "untrained": ("A",)} if run["lora.rank"] == 8 else {}
+
+
+def phi(run: dict[str, Any], kind: str, which: str, side: str, i: int, j: int) -> float:
+    """The first directions share .8, more or less by seed; the others a tenth of themselves; one seed shares all."""
+    if kind != "other":
+        return float(kind == "same")
+    first = 0.8 + 0.01 * float(run["seed"] - 302.5)
+    return (first + 0.1 * (min(i, j) - 1)) / min(i, j)
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return paired("subspace_rank", kinds, lambda run: (8, 64), phi).sample(frac=1, random_state=0)
+
+
+def test_pairs_are_of_a_small_and_a_large_rank_and_of_two_seeds_but_for_the_one_that_is_to_fake() -> None:
+    seeds, ranks = (300, 301, 302), (8, 64)
+    runs = pd.DataFrame([(f"{r}@{s}", r, s) for s in seeds for r in ranks], columns=["hash", "lora.rank", "seed"])
+    found = STUDY.pairs(runs)
+    assert {(p.first, p.other) for p in found if p.kind == "same"} == {(f"8@{s}", f"64@{s}") for s in seeds}
+    ring = {("8@300", "64@301"), ("8@301", "64@302"), ("8@302", "64@300")}
+    for kind in ("other", "untrained"):
+        assert {(p.first, p.other) for p in found if p.kind == kind} == ring
+    assert len(found) == 9
+
+
+def test_a_shared_first_direction_is_found_and_the_rest_is_not(frame: pd.DataFrame) -> None:
+    claims = STUDY.claims(frame)
+    assert len(claims) == 6
+    for claim in claims:
+        assert claim.found.n == 6
+        assert claim.found.estimate == pytest.approx(0.1 if claim.below else 0.8)
+    assert [row.verdict for row in judged(claims)] == ["held"] * 6
+
+
+def test_what_is_shared_as_at_one_seed_does_not_hold_that_the_rest_is_not(frame: pd.DataFrame) -> None:
+    """Were pairs of one seed taken for pairs of two, all would be shared."""
+    faked = frame[frame["kind"] != "other"].assign(kind=lambda rows: rows["kind"].replace("same", "other"))
+    verdicts = [(row.claim.below, row.verdict) for row in judged(STUDY.claims(faked))]
+    assert set(verdicts) == {(False, "held"), (True, "did not hold")}
+
+
+def test_the_figure_has_a_map_a_row_a_side_a_column_and_the_controls_as_lines(frame: pd.DataFrame) -> None:
+    with drawn("subspace_rank", frame) as figure:
+        for row in range(2):
+            for column in range(3):
+                ax: Any = figure.axes[4 * row + column]
+                cells = ax.images[0].get_array()
+                assert cells.shape == (4, 7) and cells[0, 0] == pytest.approx(0.8)
+                assert cells[3, 3] == pytest.approx((0.8 + 0.7) / 8)
+            lines: Any = figure.axes[4 * row + 3]
+            levels = {each.get_label(): each[0].get_ydata()[0] for each in lines.containers}
+            assert levels["$A$, one seed"] == 1 and levels["$A_0$, untrained"] == 0
+            assert levels["$A$"] == pytest.approx(0.8)
+
+
+def test_the_caption_tells_how_well_each_rank_was_trained(frame: pd.DataFrame) -> None:
+    text = STUDY.caption(frame)
+    assert "Mean test accuracy .900 (r = 8), .900 (r = 64)" in text and "12 runs (0 diverged)" in text
+    assert len(STUDY.summary(frame)) == 14

@@ -1,0 +1,95 @@
+"""Laws of subspace_ratio: one subspace seen more or less noisily is one, and another is another."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from loralab import figures
+from loralab.claims import judged
+from tests.analysis.frames import drawn
+from tests.analysis.overlaps import paired
+
+STUDY = figures.module("subspace_ratio")
+SIDES = ("A", "A - A_0", "left")
+CLEAR = {1: 0.9, 4: 0.7, 16: 0.3}  # the share of what a run learns that each run learns: |cosine| with it
+
+
+def kinds(run: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    ratio = run["lora.ratio"]
+    pairs = [STUDY.within(ratio)]
+    if ratio == 1:
+        pairs += [kind(other) for other in (4, 16) for kind in (STUDY.between, STUDY.faked)]
+    else:
+        pairs.append(STUDY.between(ratio))
+    return dict.fromkeys(pairs, SIDES)
+
+
+def phi(run: dict[str, Any], kind: str, which: str, side: str, i: int, j: int) -> float:
+    """phi of two views is the product of their squared cosines, whichever λ they are of."""
+    if kind.endswith("one seed"):
+        return 1.0
+    ratios = [int(text) for text in kind.removeprefix("λ = ").split(" and ")]
+    one, other = (CLEAR[ratio] for ratio in (ratios[0], ratios[-1]))
+    return one**2 * other**2 * (1 + 0.01 * float(run["seed"] - 302.5))
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    found = paired("subspace_ratio", kinds, lambda run: (8, 8), phi)
+    return found[(found["kind"] == "run") | (found["i"] == found["j"])].sample(frac=1, random_state=0)
+
+
+def scaled(frame: pd.DataFrame, by: float) -> pd.DataFrame:
+    """With phi between λ = 1 and 16 times a factor, that differs a little by seed."""
+    hit = frame["kind"] == STUDY.between(16)
+    return frame.assign(phi=frame["phi"].where(~hit, frame["phi"] * (by + 0.01 * (frame["seed"] % 3))))
+
+
+@pytest.mark.parametrize("ratio", [4, 16])
+@pytest.mark.parametrize("side", SIDES)
+def test_one_subspace_seen_more_or_less_noisily_is_one(frame: pd.DataFrame, ratio: float, side: str) -> None:
+    found = STUDY.relative(frame, ratio, ("q", "v"), side, 8)
+    assert (found.estimate, found.n) == (pytest.approx(1, abs=1e-9), 6)
+
+
+def test_less_between_than_within_holds_and_more_does_not(frame: pd.DataFrame) -> None:
+    fewer = STUDY.claims(scaled(frame, 0.5))
+    assert [claim.found.estimate for claim in fewer] == pytest.approx([0.51, 0.51], abs=0.001)
+    assert [row.verdict for row in judged(fewer)] == ["held", "held"]
+    assert [row.verdict for row in judged(STUDY.claims(scaled(frame, 2)))] == ["did not hold"] * 2
+    assert {claim.paper for claim in fewer} == {"none"}
+
+
+def test_both_orders_of_a_pair_count_alike(frame: pd.DataFrame) -> None:
+    hit = (frame["kind"] == STUDY.between(16)) & (frame["lora.ratio"] == 1)
+    found = STUDY.relative(frame.assign(phi=frame["phi"].where(~hit, 0.0)), 16, ("q",), "left", 8)
+    assert found.estimate == pytest.approx(0.5)
+
+
+def test_what_shares_its_seed_is_in_no_interval_of_lambda(frame: pd.DataFrame) -> None:
+    gone = frame[~frame["kind"].str.endswith("one seed")]
+    assert STUDY.claims(gone) == STUDY.claims(frame)
+
+
+def test_pairs_are_of_two_seeds_but_for_those_that_are_to_fake() -> None:
+    cells = [(f"{r}@{s}", r, s) for s in (300, 301, 302) for r in (1, 4, 16)]
+    for pair in STUDY.pairs(pd.DataFrame(cells, columns=["hash", "lora.ratio", "seed"])):
+        (one, first), (other, second) = (name.split("@") for name in (pair.first, pair.other))
+        assert (first == second) is pair.kind.endswith("one seed")
+        expected = STUDY.within if one == other else STUDY.faked if first == second else STUDY.between
+        assert pair.kind == expected(max(int(one), int(other))) and (one == other or "1" in (one, other))
+
+
+def test_the_lines_are_of_each_lambda_and_the_last_panel_of_their_ratio(frame: pd.DataFrame) -> None:
+    with drawn("subspace_ratio", scaled(frame, 0.5)) as figure:
+        for row in range(2):
+            ax: Any = figure.axes[4 * row]
+            levels = {each.get_label(): each[0].get_ydata()[-1] for each in ax.containers}
+            assert levels["λ = 1"] == pytest.approx(0.9**4) and levels["λ = 16"] == pytest.approx(0.3**4)
+            assert levels["λ = 1 and 16"] == pytest.approx(0.51 * 0.9**2 * 0.3**2, rel=0.01)
+            assert levels["λ = 1 and 16, one seed"] == 1
+            last: Any = figure.axes[4 * row + 3]
+            assert {round(float(each[0].get_ydata()[-1]), 2) for each in last.containers} == {0.51}
+    assert len(STUDY.summary(frame)) == 2 * 3 * 2 * 2
+    assert "(λ = 1), .900 (λ = 4), .900 (λ = 16)" in STUDY.caption(frame)

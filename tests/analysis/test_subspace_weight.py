@@ -1,0 +1,65 @@
+"""Laws of subspace_weight: what lies in W's top directions beyond chance is found, and a larger rank's more."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from loralab import figures
+from loralab.claims import judged
+from loralab.stats import mean_interval
+from tests.analysis.frames import drawn
+from tests.analysis.overlaps import D, paired
+
+STUDY = figures.module("subspace_weight")
+RANKS, TOPS, SEEDS = (1, 4, 8, 16, 64), [1, 2, 4, 8, 16, 32, 64, 128], range(300, 306)
+
+
+def more(rank: float, seed: int) -> float:
+    """Beyond chance: a hundredth for each doubling of the rank, more or less by seed."""
+    return 0.02 + 0.01 * float(np.log2(rank)) + 0.001 * (seed % 3) * float(np.log2(2 * rank))
+
+
+def phi(run: dict[str, Any], kind: str, which: str, side: str, i: int, j: int) -> float:
+    """On the right side alone, and of all r directions together."""
+    there = side == "right" and j == run["lora.rank"]
+    return max(i, j) / D + (more(j, run["seed"]) if there else 0)
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    found = paired(
+        "subspace_weight", lambda run: {"weight": ("right", "left")}, lambda run: (128, run["lora.rank"]), phi
+    )
+    return found.sample(frac=1, random_state=0)
+
+
+@pytest.mark.parametrize("rank", RANKS)
+def test_what_lies_in_w_beyond_chance_is_what_was_built_in(frame: pd.DataFrame, rank: int) -> None:
+    right, left = (STUDY.above_chance(frame, rank, "q", side) for side in STUDY.SIDES)
+    assert list(right) == TOPS
+    for i in TOPS:
+        assert right[i].tolist() == pytest.approx([more(rank, seed) for seed in SEEDS])
+    np.testing.assert_allclose(left, 0, atol=1e-9)
+
+
+def test_more_than_random_and_more_with_the_rank_hold(frame: pd.DataFrame) -> None:
+    claims = STUDY.claims(frame)
+    assert [claim.found.estimate for claim in claims] == pytest.approx([0.054, 0.044] * 2)
+    assert [row.verdict for row in judged(claims)] == ["held"] * 4
+    turned = frame.assign(phi=2 * frame["chance"] - frame["phi"])
+    assert [row.verdict for row in judged(STUDY.claims(turned))] == ["did not hold"] * 4
+
+
+def test_the_lines_are_of_the_ranks_with_their_intervals(frame: pd.DataFrame) -> None:
+    with drawn("subspace_weight", frame) as figure:
+        panels: list[Any] = figure.axes
+        assert [ax.get_title() for ax in panels] == [f"{w}: {s} singular vectors" for w in "qv" for s in STUDY.SIDES]
+        for ax in (panels[0], panels[2]):
+            for rank, (point, _, (segments,)) in zip(RANKS, ax.containers, strict=True):
+                expected = mean_interval([more(rank, seed) for seed in SEEDS])
+                assert point.get_xdata().tolist() == TOPS
+                np.testing.assert_allclose(point.get_ydata(), expected.estimate)
+                np.testing.assert_allclose(segments.get_segments()[3][:, 1], [expected.low, expected.high])
+    assert len(STUDY.summary(frame)) == 2 * 2 * len(RANKS) and "30 runs (0 diverged)" in STUDY.caption(frame)
