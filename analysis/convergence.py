@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from loralab.results import Tables
 
-AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
+AXES = ["seed", "task", "task.eval_rows", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
 CURVES = {("validation", "accuracy"): "validation/accuracy", ("train", "loss"): "train/loss"}
 KEPT = ["hash", "stage", *AXES, "status", "step", *CURVES.values(), "seconds", "commit", "diff"]
 SHARES = (0.5, 0.8, 0.9, 0.95, 1.0)  # of the gain of λ = 1 over its step 0
