@@ -73,7 +73,8 @@ def test_every_csv_that_is_there_is_whole_and_can_be_told_of(name: str) -> None:
     frame, analysis = results.load(name), figures.module(name)
     assert list(frame) == [*analysis.KEPT, *(["correct"] if "correct" in frame else [])]
     assert len(analysis.summary(frame)) and figures.provenance(frame) in analysis.caption(frame)
-    assert all(claim.study == name for claim in analysis.claims(frame))
+    with open_study(name) as study:
+        assert all(claim.study == results.analysis_of(study) for claim in analysis.claims(frame))
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def start(store: Path, *arguments: str, program: str = "train.py", output: str =
     """A sweep of its own, in a session of its own; what it prints goes to a file in the store."""
     store.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "LORALAB_STORE": str(store), "OMP_NUM_THREADS": "1"}
-    small = (*SMALL, "task=trec")  # whose rows are fewer and shorter to evaluate
+    small = (*SMALL, "task=trec", "task.eval_rows=64")  # whose rows are fewer and shorter to evaluate
     command = [sys.executable, str(ROOT / program), "-m", *small, f"train.checkpoint_seconds={CHECKPOINT_SECONDS}"]
     with (store / output).open("wb") as stream:
         return subprocess.Popen(

@@ -12,8 +12,9 @@ from loralab.store.predictions import unpacked
 from loralab.study import open_study
 from tests.runs import CONF
 
+FEW = "task.eval_rows=64"
 ONE = "hydra.launcher.slots=1"  # worker, which imports torch once
-SETTINGS = ("smoke=true", "tracker=none", "train.device=cpu", "train.threads=1", "train.max_length=16", ONE)
+SETTINGS = ("smoke=true", "tracker=none", "train.device=cpu", "train.threads=1", "train.max_length=16", ONE, FEW)
 FEWER = {"ratio": ("lora.init=A",)}  # of cells, for the test's time
 STUDIES = (
     "first", "lr_grid", "best_ratio", "ratio", "ratio_head", "ratio_imdb", "rank_ratio", "convergence",
