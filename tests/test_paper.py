@@ -290,8 +290,8 @@ def rows(task: str) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PAPER)
 def test_the_smoke_size_trains_offline_with_the_studys_own_optimizer(name: str, tmp_path: Path) -> None:
-    settings = ("smoke=true", "tracker=none", "train.device=cpu", "train.threads=1", "hydra.launcher.slots=1")
-    settings += ("task.eval_rows=64",)
+    one, few = "hydra.launcher.slots=1", "task.eval_rows=64"
+    settings = ("smoke=true", "tracker=none", "train.device=cpu", "train.threads=1", one, few)
     command = [sys.executable, str(ROOT / "train.py"), f"+sweeps={name}", *settings, f"store={tmp_path}"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
