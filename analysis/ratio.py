@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from loralab import figures
-from loralab.arms import against_ratio, arm, chosen, difference, interior, optimum, over_items, ratios, tuned
+from loralab.arms import against_ratio, arm, chosen, compared, difference, interior, kept, optimum, ratios, tuned
 from loralab.claims import Claim
 from loralab.stats import Interval
 
@@ -34,11 +34,7 @@ METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """One row a run; those of fresh seeds also say which test examples they got right."""
-    runs = tables.runs
-    correct = [
-        tables.correct(run) if stage == "confirm" else "" for run, stage in zip(runs["run"], runs["stage"], strict=True)
-    ]
-    return runs[KEPT].assign(correct=correct)
+    return kept(tables, KEPT)
 
 
 def settings_of(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -111,22 +107,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for task, init, of in settings_of(frame):
         for ratio in ratios(of):
-            runs = arm(of, ratio)
-            by_seed, by_item = difference(of, ratio, "test/accuracy"), over_items(of, ratio)
-            rows.append(
-                {
-                    "task": task,
-                    "init": init,
-                    "ratio": ratio,
-                    "lr_A": runs["optim.lr"].iloc[0],
-                    "test accuracy": round(figures.whole_mean(runs["test/accuracy"]), 4),
-                    "test loss": round(figures.whole_mean(runs["test/loss"]), 4),
-                    "difference, points": f"{100 * by_seed.estimate:+.2f}",
-                    "by seed": f"[{100 * by_seed.low:.2f}, {100 * by_seed.high:.2f}]",
-                    "by test item": f"[{100 * by_item.low:.2f}, {100 * by_item.high:.2f}]",
-                    "interior": interior(of, ratio),
-                }
-            )
+            scores = compared(arm(of, ratio), arm(of, 1))
+            rows.append({"task": task, "init": init, "ratio": ratio, **scores, "interior": interior(of, ratio)})
     return pd.DataFrame(rows)
 
 

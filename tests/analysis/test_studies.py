@@ -51,7 +51,7 @@ def test_one_command_trains_collects_and_draws(name: str, store: Path) -> None:
     assert set(runs["hash"]) <= {run.rpartition("-")[2] for run in there}
     assert name != "best_ratio" or there == before, "the runs of lr_grid are its own"
     assert len(analysis.summary(frame)) and f"{len(runs)} runs (0 diverged)" in analysis.caption(frame)
-    assert all(claim.study == results.analysis_of(study) for claim in analysis.claims(frame))
+    assert all(claim.study == name for claim in analysis.claims(frame))
     if name == "convergence":
         assert frame.groupby("hash")["step"].agg(list).tolist() == [[0, 5, 10]] * 8
         assert frame["train/loss"].isna().tolist() == (frame["step"] == 0).tolist()

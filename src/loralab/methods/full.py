@@ -24,7 +24,8 @@ def attach(model: nn.Module, *, head: Sequence[str], device: torch.device, dtype
     for module in model.modules():
         own = dict(module.named_parameters(recurse=False))
         if own:
-            module.parameter_roles = {name: _role(module, name, p) for name, p in own.items()}  # type: ignore[assignment]
+            roles = {name: _role(module, name, p) for name, p in own.items()}
+            module.parameter_roles = roles  # type: ignore[assignment]  # torch types attributes as tensors or modules
     if dtype != torch.float32:
         _compute_in(model, device, dtype, enabled=True)
         for path in head:
