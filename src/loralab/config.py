@@ -15,7 +15,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from loralab.errors import UserError
 
-__all__ = ["Config", "from_hydra", "keys", "no_such_key", "one_of", "type_of"]
+__all__ = ["Config", "from_hydra", "keys", "no_such_key", "one_of", "refuse_unknown", "type_of", "within"]
 
 
 @dataclass
@@ -245,39 +245,40 @@ class Config:
 
 def from_hydra(composed: DictConfig) -> Config:
     """What Hydra composed, resolved, typed and in range; raises UserError for what is not."""
-    _only_known(OmegaConf.to_container(composed), "")
+    refuse_unknown(composed, Config)
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     config.check()
     return config
 
 
-def type_of(key: str) -> Any:
-    """The annotation of a dotted key ("" is the whole Config), None where there is no such key."""
-    found: Any = Config
+def type_of(key: str, schema: type = Config) -> Any:
+    """The annotation of a dotted key ("" is the whole schema), None where there is no such key."""
+    found: Any = schema
     for part in filter(None, key.split(".")):
         found = _hints(found).get(part) if isinstance(found, type) and is_dataclass(found) else None
     return found
 
 
-def keys(node: str = "") -> Iterator[str]:
+def keys(node: str = "", schema: type = Config) -> Iterator[str]:
     """Every dotted key below a node, nodes before what is in them."""
-    for name in _names(type_of(node)):
+    for name in _names(type_of(node, schema)):
         key = f"{node}.{name}" if node else name
         yield key
-        if is_dataclass(type_of(key)):
-            yield from keys(key)
+        if is_dataclass(type_of(key, schema)):
+            yield from keys(key, schema)
 
 
-def no_such_key(key: str) -> str:
+def no_such_key(key: str, schema: type = Config) -> str:
     """The line for a dotted key that the schema lacks: what its node has, and the key that was likely meant."""
     node, _, name = key.rpartition(".")
-    every = list(keys())
+    every = list(keys(schema=schema))
     namesakes = [k for k in every if k.rpartition(".")[2] == name]
     near = namesakes if len(namesakes) == 1 else difflib.get_close_matches(key, every, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    known = is_dataclass(type_of(node))
-    has = f"{node if known and node else 'the configuration'} has {', '.join(_names(type_of(node if known else '')))}"
+    known = is_dataclass(type_of(node, schema))
+    of = node if known else ""
+    has = f"{of or 'the configuration'} has {', '.join(_names(type_of(of, schema)))}"
     return f"{key}: no such key; {has}{hint}"
 
 
@@ -290,14 +291,18 @@ def _names(schema: Any) -> list[str]:
     return [f.name for f in fields(schema)]
 
 
-def _only_known(values: Any, node: str) -> None:
+def refuse_unknown(composed: DictConfig, schema: type) -> None:
     """Raises UserError for a key that was added with `+`, which OmegaConf lets through."""
+    _only_known(OmegaConf.to_container(composed), "", schema)
+
+
+def _only_known(values: Any, node: str, schema: type) -> None:
     for name, value in values.items():
         key = f"{node}.{name}" if node else str(name)
-        if type_of(key) is None:
-            raise UserError(no_such_key(key))
-        if is_dataclass(type_of(key)) and isinstance(value, dict):
-            _only_known(value, key)
+        if type_of(key, schema) is None:
+            raise UserError(no_such_key(key, schema))
+        if is_dataclass(type_of(key, schema)) and isinstance(value, dict):
+            _only_known(value, key, schema)
 
 
 def one_of(key: str, value: str, allowed: Collection[str]) -> None:

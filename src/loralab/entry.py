@@ -4,10 +4,11 @@ Exit status: 0 done, 2 a mistake of the user's, 130 or 143 interrupted (the same
 141 nobody reads its output any more, 1 anything else.
 """
 
+import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hydra._internal.utils import get_args_parser  # Hydra's own flags; it has no public name for them
@@ -16,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from loralab import pretrain_config
 from loralab.config import Config, from_hydra
 from loralab.console import Console
 from loralab.errors import RunsFailed, UserError
@@ -24,13 +26,14 @@ from loralab.sweep.values import expand_logspace
 from loralab.training.interrupt import Interrupted
 from loralab.training.ranks import launched, let_first_speak, refuse_multirun
 
-__all__ = ["Mistake", "launch", "train", "translated"]
+__all__ = ["Mistake", "launch", "pretrain", "train", "translated"]
 
 # In Hydra a mapping of a schema takes no new keys unless it is opened: lora.rank_pattern={v:16} is to work without a +.
 _schema = OmegaConf.structured(Config)
 _schema.lora.rank_pattern = {}
 OmegaConf.set_struct(_schema.lora.rank_pattern, False)
 ConfigStore.instance().store(name="schema", node=_schema)
+ConfigStore.instance().store(name="pretrain_schema", node=pretrain_config.PretrainConfig)
 
 
 class Mistake(BaseException):
@@ -39,37 +42,55 @@ class Mistake(BaseException):
 
 def train(composed: DictConfig) -> float | None:
     """Trains what Hydra composed, or finds it done; gives the primary metric of the best validation step."""
-    title = _job_title()
-    try:
-        if HydraConfig.initialized() and HydraConfig.get().job.chdir:
-            raise UserError("hydra.job.chdir: got true; your files are found from where you are, so leave it false")
+    with _mistakes_told() as title:
         if title is not None:
             refuse_multirun()
         config = from_hydra(composed)
         from loralab.run import run  # torch takes a second to import: a mistake above is told at once
 
         metrics = run(config, wait=title is not None, console=Console.for_terminal(title))["metrics"]
-    except Exception as error:  # a mistake becomes its line; all else is raised as it came
-        line = explain(error)
-        if line is None or title is not None:  # in a multirun Hydra says which job it was
-            raise
-        raise Mistake(line) from error
     best = metrics["validation"]["best"]
     return None if best is None else best[metrics["primary"]]
 
 
-def launch(command: Callable[[], Any]) -> None:
-    """Runs a Hydra entry point and exits with the status that its end calls for.
+def pretrain(composed: DictConfig) -> float | None:
+    """Pretrains what Hydra composed, or finds it done; gives the last held-out loss."""
+    with _mistakes_told(pretrain_config.PretrainConfig) as title:
+        config = pretrain_config.from_hydra(composed)
+        from loralab.pretrain import pretrain as run
+
+        metrics = run(config, wait=title is not None, console=Console.for_terminal(title))["metrics"]
+    last = metrics["validation"]["last"]
+    return None if last is None else last["loss"]
+
+
+@contextlib.contextmanager
+def _mistakes_told(schema: type = Config) -> Iterator[str | None]:
+    """Gives what sets this job of a multirun apart; in here a mistake becomes its line, all else is raised."""
+    title = _job_title()
+    try:
+        if HydraConfig.initialized() and HydraConfig.get().job.chdir:
+            raise UserError("hydra.job.chdir: got true; your files are found from where you are, so leave it false")
+        yield title
+    except Exception as error:
+        line = explain(error, schema)
+        if line is None or title is not None:  # in a multirun Hydra says which job it was
+            raise
+        raise Mistake(line) from error
+
+
+def launch(command: Callable[[], Any], *, schema: type = Config) -> None:
+    """Runs a Hydra entry point and exits with the status that its end calls for; schema: of its configuration.
 
     A process of torchrun's leaves without the interpreter's teardown: one of the threads under its process group may
     outlive what holds it, and the process would end with SIGABRT after all was done.
     """
     if launched() == 1:
-        _launch(command)
+        _launch(command, schema)
         return
     status: Any = 0
     try:
-        _launch(command)
+        _launch(command, schema)
     except SystemExit as ended:
         status = ended.code
     except BaseException:
@@ -80,7 +101,7 @@ def launch(command: Callable[[], Any]) -> None:
     os._exit(status if isinstance(status, int) else 1)
 
 
-def _launch(command: Callable[[], Any]) -> None:
+def _launch(command: Callable[[], Any], schema: type) -> None:
     """The same, by way of SystemExit.
 
     Hydra prints errors over several lines and exits with 1; asked for full errors, it raises them, and they are put
@@ -93,7 +114,7 @@ def _launch(command: Callable[[], Any]) -> None:
     except UserError as error:
         sys.exit(_say(str(error)))
     sys.argv[1:] = [*flags, *settings]  # argparse would refuse `model=tiny -m seed=0,1`
-    if line := in_arguments(sys.argv[1:], get_args_parser()):
+    if line := in_arguments(sys.argv[1:], get_args_parser(), schema):
         sys.exit(_say(line))
     try:
         command()
@@ -109,7 +130,7 @@ def _launch(command: Callable[[], Any]) -> None:
             print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except (Exception, Mistake) as error:
-        line = str(error) if isinstance(error, Mistake) else explain(error)
+        line = str(error) if isinstance(error, Mistake) else explain(error, schema)
         if line is None or wants_traceback:
             raise
         sys.exit(_say(line))

@@ -19,7 +19,7 @@ from loralab.methods.lora import bias_updates, lora_modules
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["export_merged", "load_model", "save_model"]
+__all__ = ["export_merged", "load_model", "save_model", "without_bars"]
 
 
 def export_merged(
@@ -35,7 +35,7 @@ def export_merged(
     with torch.device("meta"):
         plain = type(model)(config)
     plain.load_state_dict(_plain_state(model, dtype), assign=True)
-    with _no_bars(), atomic_directory(directory) as temporary:
+    with without_bars(), atomic_directory(directory) as temporary:
         plain.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
 
@@ -46,7 +46,7 @@ def save_model(model: "PreTrainedModel", directory: Path) -> None:
     `directory` appears whole; what is there already is replaced.
     """
     shutil.rmtree(directory, ignore_errors=True)
-    with _no_bars(), atomic_directory(directory) as temporary:
+    with without_bars(), atomic_directory(directory) as temporary:
         model.save_pretrained(temporary)
 
 
@@ -54,7 +54,7 @@ def load_model(directory: Path) -> "PreTrainedModel":
     """What `save_model` wrote, in fp32 on the CPU."""
     from transformers import AutoModelForSequenceClassification
 
-    with _no_bars():
+    with without_bars():
         model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
             directory, dtype=torch.float32, local_files_only=True
         )
@@ -62,7 +62,7 @@ def load_model(directory: Path) -> "PreTrainedModel":
 
 
 @contextlib.contextmanager
-def _no_bars() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
     """No progress bars of transformers; their setting is put back afterwards."""
     from transformers.utils import logging
 

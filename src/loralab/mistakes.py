@@ -19,7 +19,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from loralab.config import no_such_key, type_of
+from loralab.config import Config, no_such_key, type_of
 from loralab.errors import UserError
 
 __all__ = ["explain", "in_arguments"]
@@ -35,8 +35,8 @@ _PLUGINS = {
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
 
 
-def explain(error: BaseException) -> str | None:
-    """The line for a user's mistake, or None where the exception is not one.
+def explain(error: BaseException, schema: type = Config) -> str | None:
+    """The line for a user's mistake, or None where the exception is not one; schema: of the command's configuration.
 
     Only the exception itself says what it is: one that was raised while a mistake was handled is a bug.
     """
@@ -56,20 +56,20 @@ def explain(error: BaseException) -> str | None:
         return None
     key, value = _override(str(error))
     for cause in _chain(error):
-        line = _explain_one(cause, key, value)
+        line = _explain_one(cause, key, value, schema)
         if line is not None:
             return line
-    return _fallback(_one_line(str(error)))
+    return _fallback(_one_line(str(error)), schema)
 
 
-def in_arguments(arguments: Sequence[str], parser: argparse.ArgumentParser) -> str | None:
+def in_arguments(arguments: Sequence[str], parser: argparse.ArgumentParser, schema: type = Config) -> str | None:
     """The line for a flag that the command line's parser does not have: argparse would print its whole usage."""
     flags = [option for action in parser._actions for option in action.option_strings]
     for argument in arguments:
         flag, _, value = argument.partition("=")
         if not argument.startswith("-") or any(option.startswith(flag) for option in flags):
             continue
-        if type_of(flag.lstrip("-")) is not None:
+        if type_of(flag.lstrip("-"), schema) is not None:
             return f"{flag}: settings are written without dashes: {flag.lstrip('-')}={value}"
         near = difflib.get_close_matches(flag, flags, n=1)
         hint = f"did you mean {near[0]}?" if near else "settings are written KEY=VALUE"
@@ -77,7 +77,7 @@ def in_arguments(arguments: Sequence[str], parser: argparse.ArgumentParser) -> s
     return None
 
 
-def _explain_one(cause: BaseException, key: str | None, value: str | None) -> str | None:
+def _explain_one(cause: BaseException, key: str | None, value: str | None, schema: type) -> str | None:
     if isinstance(cause, MissingConfigException):
         return _missing_option(cause)
     if isinstance(cause, OverrideParseException):
@@ -91,28 +91,28 @@ def _explain_one(cause: BaseException, key: str | None, value: str | None) -> st
         return f"{full_key}: has no value; give it one"
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
         wrong = key if key is not None and key.startswith(full_key) else full_key
-        return f"{wrong}: Hydra has no such key" if wrong.startswith("hydra.") else no_such_key(wrong)
+        return f"{wrong}: Hydra has no such key" if wrong.startswith("hydra.") else no_such_key(wrong, schema)
     if isinstance(cause, ValidationError):
-        return _wrong_type(full_key, value if key == full_key.partition("[")[0] else None, str(cause.msg))
+        return _wrong_type(full_key, value if key == full_key.partition("[")[0] else None, str(cause.msg), schema)
     if isinstance(cause, ConfigTypeError) and "deletion" in str(cause):
         return f"{full_key}: cannot be taken away with ~; give it a value"
     return None
 
 
-def _wrong_type(full_key: str, value: str | None, message: str) -> str:
+def _wrong_type(full_key: str, value: str | None, message: str, schema: type) -> str:
     """`full_key` may name an element of a list (optim.betas[1]): the line is about the whole value."""
     key = full_key.partition("[")[0]
     if value is None:  # not from the command line but from a file
         found = re.search(r"[Vv]alue '(.*?)'", message)
         value = found[1] if found else "null" if "Optional" in message or "NoneType" in message else None
     got = "a value of the wrong type" if value is None else "nothing" if value == "" else value
-    return f"{key}: got {got}; it must be {_expected(key)}"
+    return f"{key}: got {got}; it must be {_expected(key, schema)}"
 
 
-def _expected(key: str) -> str:
+def _expected(key: str, schema: type) -> str:
     """What the schema takes at `key`, in words."""
-    annotation = type_of(key)
-    if annotation is None and get_origin(mapping := type_of(key.rpartition(".")[0])) is dict:
+    annotation = type_of(key, schema)
+    if annotation is None and get_origin(mapping := type_of(key.rpartition(".")[0], schema)) is dict:
         annotation = get_args(mapping)[1]
     options = [option for option in get_args(annotation) if option is not NoneType]
     if NoneType in get_args(annotation):
@@ -162,13 +162,13 @@ def _override(text: str) -> tuple[str | None, str | None]:
     return (found[1], None) if found else (None, None)
 
 
-def _fallback(text: str) -> str:
+def _fallback(text: str, schema: type) -> str:
     if found := re.search(r"Ambiguous value for argument '(.+?)=(.*?)' 1\.", text):
         return f"{found[1]}: got {found[2]}; add -m to train one run for each, or write [{found[2]}] for a list"
     if found := re.search(r"An item is already at '([^']+)'", text):
         return f"{found[1]}: is there already; write it without +"
     if found := re.search(r"Could not override '([^'@]+)", text):
-        return f"{found[1]}: is a group; set it as {found[1]}=OPTION" if "@" in text else no_such_key(found[1])
+        return f"{found[1]}: is a group; set it as {found[1]}=OPTION" if "@" in text else no_such_key(found[1], schema)
     return text
 
 

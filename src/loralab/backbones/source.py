@@ -6,6 +6,7 @@ The run's identity is computed from this, so that asking for a finished run load
 import functools
 import importlib.util
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def locate(
     """
     if path is not None:
         directory = Path(os.path.expanduser(path)).resolve()  # noqa: PTH111  # Path.expanduser raises for an unknown ~user
+        if not directory.exists() and (made := re.fullmatch(r"width_(\d+)", name)):
+            raise UserError(f"model.path: {directory} is not there yet; run: python pretrain.py model.width={made[1]}")
         checkpoint = inspect(directory, "model.path")
         return _of_files(name, checkpoint, origin=str(directory), key="model.path", cache=cache)
     if package is not None and hub is not None:

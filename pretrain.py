@@ -1,0 +1,21 @@
+"""Pretrains a masked language model of a given width; with -m, several. `python pretrain.py --help` tells more."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in train.py
+
+import hydra
+from omegaconf import DictConfig
+
+from loralab import entry
+from loralab.pretrain_config import PretrainConfig
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="pretrain")
+def main(composed: DictConfig) -> float | None:
+    """One model."""
+    return entry.pretrain(composed)
+
+
+if __name__ == "__main__":
+    entry.launch(main, schema=PretrainConfig)
