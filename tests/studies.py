@@ -1,4 +1,4 @@
-"""A study of two stages for tests: a checkout that has it, and a store with its first stage."""
+"""A study of two stages for tests: a checkout that has it, and a store with its first stage; and which are measured."""
 
 import sys
 from pathlib import Path
@@ -9,6 +9,8 @@ from hydra.core.plugins import Plugins
 from loralab.study import open_study
 from tests.runs import CONF, SMALL
 
+SWEEPS = CONF.parent / "sweeps"
+MEASURED = sorted(path.stem for path in SWEEPS.glob("*.yaml") if "      program: " in path.read_text())
 NAME = "two_stages"
 TEXT = """\
 # @package _global_

@@ -38,6 +38,7 @@ INSIDE = {
     "train.epochs": "3", "train.steps": "13", "train.batch_size": "4", "train.max_length": "31",
     "train.bucketing": "false", "train.eval_every": "5", "train.eval_first": "true", "train.log_every": "2",
     "train.precision": "bf16",
+    "probe.every": "5", "probe.rows": "8",
     "seed": "1", "init_seed": "1", "data_seed": "1",
 }  # fmt: skip
 # What is replaced by the fingerprint of what it names, or by the hub's commit; the next tests are about these.
@@ -87,7 +88,7 @@ def test_the_schema_holds_no_default() -> None:
     schema = OmegaConf.structured(Config)
     for key in LEAVES:
         node, _, name = key.rpartition(".")
-        if key == "task.eval_rows":  # null in the runs of a store from before there was such a key
+        if key in ("task.eval_rows", "probe.every", "probe.rows"):  # what a store's runs have from before these keys
             continue
         assert OmegaConf.is_missing(OmegaConf.select(schema, node) if node else schema, name), key
 
@@ -122,7 +123,13 @@ def test_the_hash_ignores(key: str, tmp_path: Path, local: dict[str, str]) -> No
 def test_the_hash_covers(key: str, tmp_path: Path, local: dict[str, str]) -> None:
     rest = {"train.epochs": ["train.steps=null"]}[key] if key == "train.epochs" else []
     value = INSIDE[key].format(**local) if "other}" in INSIDE[key] else INSIDE[key]
-    assert digest(tmp_path, local, f"{key}={value}", *rest) != digest(tmp_path, local)
+    base = ["probe.every=5"] if key == "probe.rows" else []
+    assert digest(tmp_path, local, *base, f"{key}={value}", *rest) != digest(tmp_path, local, *base)
+
+
+def test_a_run_without_probes_is_the_run_that_it_was_before_there_were_any(tmp_path: Path) -> None:
+    assert "probe" not in plan(config(tmp_path, "probe.rows=8")).identity
+    assert plan(config(tmp_path, "probe.every=5")).identity["probe"] == {"every": 5, "rows": 16}
 
 
 @pytest.mark.parametrize("method", ["head", "full"])

@@ -132,6 +132,24 @@ def test_resume_after_kill_is_bitwise_equal(
 
 
 @pytest.mark.slow
+def test_resume_after_kill_is_bitwise_equal_also_with_probes(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for store in (whole, killed):
+        store.mkdir()
+    finish(whole, "probe.every=20")
+    process = start(killed, "probe.every=20")
+    while not between_two_checkpoints(killed):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finish(killed, "probe.every=20")
+    assert outcome(killed) == outcome(whole)
+    steps = [line["step"] for line in outcome(killed)["lines"] if line["split"] == "probe"]
+    assert steps == [1, *range(20, 241, 20)]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_checkpoints_and_the_same_command_goes_on(
     number: signal.Signals, status: int, undisturbed: Callable[[str], Path], tmp_path: Path

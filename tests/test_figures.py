@@ -1,5 +1,7 @@
 """Laws of the figures: each study has one, from its CSV alone, the same bytes each time, and never with a hole."""
 
+import functools
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +19,12 @@ from loralab.study import open_study, studies
 from loralab.sweep.values import written
 from tests.analysis.frames import distinct, drawn, made
 from tests.runs import CONF
+from tests.studies import MEASURED
 
 ANALYSIS = CONF.parent / "analysis"
 OURS = [name for name in studies() if not name.startswith("paper/")]
-PARTS = ("reduce", "draw", "caption", "summary", "claims")
+TRAINED = [name for name in OURS if name not in MEASURED]
+PARTS = ("draw", "caption", "summary", "claims")
 STEPS = range(0, 11, 5)
 
 
@@ -29,8 +33,13 @@ def scores(run: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
     return distinct(run) | {"correct": "8:a5", "step": 10}
 
 
+@functools.cache
 def smoke(name: str) -> pd.DataFrame:
-    """The frame of a study's smoke size, three steps of it where it keeps curves."""
+    """The frame of a study's smoke size, three steps of it where it keeps curves; not to be changed."""
+    if name in MEASURED:
+        whole = figures.module(name).measure(True).assign(commit="c" * 40, diff=None)
+        text = whole.to_csv(index=False, float_format="%.10g")
+        return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(results.TEXTS, str))
     if "step" not in figures.module(name).KEPT:
         return made(name, scores, "smoke=true")
     return made(name, lambda run: [distinct(run | {"at": at}) | {"step": at} for at in STEPS], "smoke=true")
@@ -40,11 +49,18 @@ def smoke(name: str) -> pd.DataFrame:
 def test_every_study_has_its_header_and_an_analysis_of_its_own_that_keeps_its_axes(name: str) -> None:
     analysis = figures.module(name)
     assert Path(str(analysis.__file__)) == ANALYSIS / f"{name}.py"
-    assert all(callable(getattr(analysis, part)) for part in PARTS)
+    makers = ("wanted", "measure") if name in MEASURED else ("reduce",)
+    assert all(callable(getattr(analysis, part)) for part in (*PARTS, *makers))
     with open_study(name) as study:
         assert all(study.spec.study.get(key) for key in HEADER)
-        assert f"sweeps={name}" in study.spec.study["command"]
-        assert set(study.axes) <= set(analysis.AXES) <= set(analysis.KEPT), "a hole in an axis that is not kept hides"
+        if name in MEASURED:
+            assert (
+                study.spec.program == f"analysis/{name}.py" and f"loralab study {name}" in study.spec.study["command"]
+            )
+            assert set(analysis.KEYS) < set(analysis.KEPT) and analysis.KEPT[-2:] == ["commit", "diff"]
+        else:
+            assert study.spec.program is None and f"sweeps={name}" in study.spec.study["command"]
+            assert set(study.axes) <= set(analysis.AXES) <= set(analysis.KEPT), "a hole in an axis not kept hides"
 
 
 @pytest.mark.parametrize("name", [name for name in studies() if name not in OURS])
@@ -71,34 +87,37 @@ def test_every_csv_and_every_figure_belongs_to_a_study_and_to_each_other() -> No
 def test_every_csv_that_is_there_is_whole_and_can_be_told_of(name: str) -> None:
     frame, analysis = results.load(name), figures.module(name)
     assert list(frame) == [*analysis.KEPT, *(["correct"] if "correct" in frame else [])]
-    assert len(analysis.summary(frame)) and figures.provenance(frame) in analysis.caption(frame)
+    end = figures.code(frame) if name in MEASURED else figures.provenance(frame)
+    assert len(analysis.summary(frame)) and f"{end}." in analysis.caption(frame)
     assert all(claim.study == name for claim in analysis.claims(frame))
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with nothing but the CSV of the smoke size of `first`."""
+    """A store with nothing but CSVs, of smoke sizes: of `first` and of what is measured."""
     folder = tmp_path_factory.mktemp("store")
-    results.save(smoke("first"), results.target("first", ["smoke=true"], folder))
+    for name in ("first", *MEASURED):
+        results.save(smoke(name), results.target(name, ["smoke=true"], folder))
     return folder
 
 
+@pytest.mark.parametrize("name", ["first", *MEASURED])
 def test_a_figure_takes_the_csv_alone_without_torch_and_has_the_same_bytes_each_time(
-    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = (
         "import sys",
         "from loralab.cli import main",
-        f"assert main(['figure', 'first', 'smoke=true', '--store', {str(store)!r}]) == 0",
+        f"assert main(['figure', {name!r}, 'smoke=true', '--store', {str(store)!r}]) == 0",
         "heavy = {'torch', 'transformers', 'datasets', 'peft', 'wandb'} & set(sys.modules)",
         "sys.exit(f'imported {heavy}' if heavy else 0)",
     )
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    paths = [store / "figures" / f"first smoke=true.{kind}" for kind in ("png", "pdf")]
+    paths = [store / "figures" / f"{name} smoke=true.{kind}" for kind in ("png", "pdf")]
     assert done.stdout.splitlines() == [str(path) for path in paths] and not list(tmp_path.iterdir())
     before = [path.read_bytes() for path in paths]
-    assert main(["figure", "first", "smoke=true", "--store", str(store)]) == 0
+    assert main(["figure", name, "smoke=true", "--store", str(store)]) == 0
     assert [path.read_bytes() for path in paths] == before  # another process, another hash seed
     assert before[0].startswith(b"\x89PNG") and before[1].startswith(b"%PDF")
     assert sorted(path.name for path in store.iterdir()) == ["figures", "results"]
@@ -114,7 +133,26 @@ def test_a_figures_name_follows_its_csv_also_below_a_folder(tmp_path: Path, monk
     assert figures.draw(name) == [folder / "roberta_grid.png", folder / "roberta_grid.pdf"]
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", MEASURED)
+def test_no_figure_is_drawn_where_what_was_measured_has_a_hole(name: str, tmp_path: Path) -> None:
+    frame, path, keys = smoke(name), tmp_path / f"{name}.csv", figures.module(name).KEYS
+    results.save(frame, path)
+    pd.testing.assert_frame_equal(results.load(name, "smoke=true", path=path), frame)
+    for at in (0, len(frame) // 2, len(frame) - 1):
+        values = {key: value for key, value in frame.loc[at, keys].items() if value == value}
+        cell = " ".join(
+            f"{key}={value if isinstance(value, str) else f'{value:.10g}'}" for key, value in values.items()
+        )
+        results.save(frame.drop(index=at), path)
+        with pytest.raises(UserError) as error:
+            results.load(name, "smoke=true", path=path)
+        assert f"no row for {cell} (1 of {len(frame)} " in str(error.value)
+    path.unlink()
+    with pytest.raises(UserError, match=f"{name}.csv is not there; `loralab study {name}` makes it"):
+        results.load(name, path=path)
+
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_no_figure_is_drawn_with_a_hole_or_a_run_that_is_not_done(name: str, tmp_path: Path) -> None:
     frame, path = smoke(name), tmp_path / f"{name}.csv"
 

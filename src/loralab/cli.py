@@ -101,6 +101,18 @@ def _compare(given: argparse.Namespace) -> int:
     return _drawn(given, name, lambda: compared.drawn(first.name, second.name, pairs))
 
 
+def _probes(given: argparse.Namespace) -> int:
+    from loralab import probed
+    from loralab.store.runs import find
+
+    found = probed.read(find(given.store, given.run))
+    if given.json:
+        print(json.dumps(probed.as_json(found), indent=2))
+    else:
+        print("\n".join([found.name, "", *probed.table(found), "", *probed.NOTES, probed.verdict(found)]))
+    return _drawn(given, f"probes-{found.name}", lambda: probed.drawn(found))
+
+
 def _drawn(given: argparse.Namespace, name: str, draw: "Callable[[], Figure]") -> int:
     """Writes a figure where --to says, else into the store; beside --json, which programs read, only with --to."""
     from loralab.anatomy import save
@@ -118,11 +130,13 @@ def _doctor(given: argparse.Namespace) -> int:
 
 
 def _status(given: argparse.Namespace) -> int:
-    from loralab.forecast import state
+    from loralab import forecast, results
     from loralab.study import open_study
 
     with open_study(given.study, given.overrides, store=given.store) as study:
-        print("\n".join(state(study)))
+        trained = study.spec.program is None
+        lines = forecast.state(study) if trained else forecast.heading(study)
+    print("\n".join(lines if trained else [*lines, results.state(given.study, given.overrides, given.store)]))
     return 0
 
 
@@ -133,10 +147,16 @@ def _collect(given: argparse.Namespace) -> int:
 def _gather(given: argparse.Namespace, to: Path | None) -> int:
     """Writes a study's CSV, at its own place where none is named."""
     from loralab.collect import mixed_versions
-    from loralab.results import reduced, save, tables, target
+    from loralab.results import measure, reduced, save, tables, target
     from loralab.study import open_study
 
     with open_study(given.study, given.overrides, store=given.store) as study:
+        if study.spec.program is not None:
+            frame = measure(study, given.overrides, given.store)
+            to = to or target(given.study, given.overrides, given.store)
+            save(frame, to)
+            print(f"{len(frame)} rows in {to}")
+            return 0
         runs = tables(study).runs
         to = to or target(given.study, given.overrides, study.store)
         save(reduced(study), to)
@@ -157,8 +177,13 @@ def _study(given: argparse.Namespace) -> int:
     import subprocess
 
     from loralab.listing import CONF
+    from loralab.study import open_study
     from loralab.sweep.values import written
 
+    with open_study(given.study) as study:
+        trained = study.spec.program is None
+    if not trained:
+        return _gather(given, None) or _figure(given)
     store = f"store={written(str(given.store))}"
     train = [sys.executable, str(CONF.parent / "train.py"), f"sweeps={given.study}", store, *given.overrides]
     status = subprocess.run(train, check=False).returncode
@@ -261,7 +286,13 @@ def _parser() -> argparse.ArgumentParser:
         "loralab compare 47d00a88bf some/peft/folder --json | jq '.layers[].phi.left'",
     )  # fmt: skip
     compare.add_argument("adapters", metavar="RUN", nargs=2, help=ADAPTER)
-    for sub in (spectrum, compare):
+    probes = add(
+        "probes", _probes, "tell whether B or A is starved in a run: what single updates did to its maps' outputs",
+        "loralab probes 47d00a88bf                  of a run that was trained with probe.every=50",
+        "loralab probes 47d00a88bf --json | jq .verdict",
+    )  # fmt: skip
+    probes.add_argument("run", metavar="RUN", help=RUN)
+    for sub in (spectrum, compare, probes):
         sub.add_argument("--json", action="store_true", help="print all numbers, and draw only with --to")
         sub.add_argument("--to", type=Path, metavar="FILE", help="the figure (default: in the store's figures/)")
 
@@ -280,7 +311,7 @@ def _parser() -> argparse.ArgumentParser:
         "loralab figure all",
     )  # fmt: skip
     study = add(
-        "study", _study, "do all of a study: train what is missing, collect, draw",
+        "study", _study, "do all of a study: train what is missing, or measure; collect, draw",
         "loralab study lr_grid", "loralab study lr_grid smoke=true",
     )  # fmt: skip
     add(

@@ -200,6 +200,19 @@ class TrainConfig:
 
 
 @dataclass
+class ProbeConfig:
+    """What single updates do to the adapted maps' outputs (LoRA+, Theorem 1): how often to look, and on what."""
+
+    every: int | None = None  # what older runs, which have no such node, have
+    rows: int = 16
+
+    def check(self) -> None:
+        if self.every is not None:
+            within("probe.every", self.every, at_least=1)
+        within("probe.rows", self.rows, at_least=1)
+
+
+@dataclass
 class TrackerConfig:
     """The mirror of the metrics: wandb or none."""
 
@@ -225,6 +238,7 @@ class Config:
     lora: LoraConfig = field(default_factory=LoraConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     store: str = MISSING
     seed: int = MISSING
@@ -241,6 +255,11 @@ class Config:
             value = getattr(self, node.name)
             if hasattr(value, "check"):
                 value.check()
+        if self.probe.every is not None and self.method.name != "lora":
+            raise UserError(
+                f"probe.every: got {self.probe.every}, and method={self.method.name} has no A and B to look at; "
+                "set it to null, or take method=lora"
+            )
 
 
 def from_hydra(composed: DictConfig) -> Config:

@@ -1,7 +1,8 @@
 """analysis/results/<study>.csv -> analysis/figures/<study>.{png,pdf}. Reads CSV and configuration alone; no torch.
 
-A study's analysis has `reduce`, `draw`, `caption`, `summary` and `claims`; what their figures share stands here:
-widths, style, colours, ticks, and the lines beneath that say what was run.
+A study's analysis has `reduce` (or, where nothing is trained, `wanted` and `measure`), `draw`, `caption`, `summary` and
+`claims`; what their figures share stands here: widths, style, colours, ticks, and the lines beneath that say what was
+run.
 """
 
 import contextlib
@@ -29,6 +30,7 @@ __all__ = [
     "NAMES",
     "SETTING",
     "SINGLE",
+    "code",
     "draw",
     "footnote",
     "label_powers",
@@ -170,10 +172,15 @@ def setting(frame: pd.DataFrame) -> str:
 def provenance(frame: pd.DataFrame) -> str:
     """`432 runs (3 diverged), code 1a2b3c4 (+1 other)`: the end of a caption."""
     runs = frame.drop_duplicates("hash")
-    versions = runs["commit"].fillna("unknown").astype(str).str[:7].value_counts().index
-    others = f" (+{len(versions) - 1} other)" if len(versions) > 1 else ""
     diverged = int((runs["status"] == "diverged").sum())
-    return f"{len(runs)} runs ({diverged} diverged), code {versions[0]}{others}"
+    return f"{len(runs)} runs ({diverged} diverged), {code(runs)}"
+
+
+def code(frame: pd.DataFrame) -> str:
+    """`code 1a2b3c4 (+1 other)`: the commits of the rows, the commonest first; the caption's end where none trained."""
+    versions = frame["commit"].fillna("unknown").astype(str).str[:7].value_counts().index
+    others = f" (+{len(versions) - 1} other)" if len(versions) > 1 else ""
+    return f"code {versions[0]}{others}"
 
 
 def whole_mean(values: "pd.Series[float]") -> float:

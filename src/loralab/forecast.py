@@ -18,7 +18,7 @@ from loralab.sweep.values import written
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["forecast", "state"]
+__all__ = ["forecast", "heading", "state"]
 
 DONE = ("success", "diverged")
 UNDONE = ("running", "cut off", "failed", "damaged")  # worth a line each in `loralab status`
@@ -38,13 +38,13 @@ def forecast(study: Study) -> list[str]:
         )
         for cell, status, seconds in zip(cells, runs["status"], likely, strict=True)
     ]
-    return [*_header(study), *align([header, *rows], text=2 + len(names)), "", *_totals(study, cells, runs, likely)]
+    return [*heading(study), *align([header, *rows], text=2 + len(names)), "", *_totals(study, cells, runs, likely)]
 
 
 def state(study: Study) -> list[str]:
     """How many runs stand how, a line for each that runs or failed, the time left, and mixed versions of the code."""
     cells, runs, likely = _look(study)
-    lines = [*_header(study), *_totals(study, cells, runs, likely)]
+    lines = [*heading(study), *_totals(study, cells, runs, likely)]
     shown = [i for i, status in enumerate(runs["status"]) if status in UNDONE]
     if shown:
         rows = [
@@ -67,7 +67,8 @@ def _look(study: Study) -> tuple[list[Cell], "pd.DataFrame", list[float | None]]
     return cells, runs, likely
 
 
-def _header(study: Study) -> list[str]:
+def heading(study: Study) -> list[str]:
+    """Its name, and what its file tells of it; then an empty line."""
     if study.name is None:
         return []
     told = [f"  {key}: {study.spec.study[key]}" for key in ("claim", "metric", "cost") if key in study.spec.study]

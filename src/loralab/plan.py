@@ -84,6 +84,8 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
     del values["task"]["files"], values["task"]["revision"]
     if config.task.eval_rows is None:
         del values["task"]["eval_rows"]
+    if config.probe.every is None:
+        del values["probe"]
     if config.method.name != "lora":
         del values["lora"], values["optim"]["groups"], values["optim"]["embedding_lr"]
     else:

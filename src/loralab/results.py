@@ -14,12 +14,25 @@ from loralab.collect import curves, table
 from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.listing import CONF
+from loralab.measured import measured, refuse_holes, refuse_settings
 from loralab.store.predictions import packed_correct
 from loralab.store.runs import FINAL
 from loralab.study import Study, open_study
 from loralab.sweep.values import settings, written
 
-__all__ = ["Tables", "analysis", "analysis_of", "as_swept", "load", "load_study", "plain", "reduced", "save"]
+__all__ = [
+    "Tables",
+    "analysis",
+    "analysis_of",
+    "as_swept",
+    "load",
+    "load_study",
+    "measure",
+    "plain",
+    "reduced",
+    "save",
+    "state",
+]
 
 LONGEST_STEM = 200  # file systems allow 255 bytes, and a file is written under a longer name at first
 TEXTS = ("hash", "commit", "diff", "correct")  # columns that are never numbers, whatever their digits
@@ -68,7 +81,9 @@ def analysis(name: str) -> ModuleType | None:
 
 
 def analysis_of(study: Study) -> str:
-    """The name of its analysis: its own, or the one that its file names (`analysis: X` at hydra.sweeper.study)."""
+    """The name of its analysis: its own, or that of its file's `analysis: X` or `program: analysis/X.py`."""
+    if study.spec.program is not None:
+        return Path(study.spec.program).stem
     if "analysis" in study.spec.study:
         return study.spec.study["analysis"]
     return study.name or ""  # a sweep of the command line alone has none
@@ -97,6 +112,31 @@ def reduced(study: Study) -> pd.DataFrame:
     return frame
 
 
+def measure(study: Study, overrides: Sequence[str], store: Path) -> pd.DataFrame:
+    """What the program of a study that is not trained measures, now; UserError for a setting that it cannot take."""
+    refuse_settings(study.name or "", overrides)
+    return measured(_program(study), smoke=study.smoke, store=store)
+
+
+def _program(study: Study) -> ModuleType:
+    found = analysis(analysis_of(study))
+    if found is None:
+        raise UserError(
+            f"hydra.sweeper.study.program: {study.spec.program} is not there; it is analysis/{study.name}.py"
+        )
+    return found
+
+
+def state(name: str, overrides: Sequence[str], store: Path) -> str:
+    """Whether the CSV of a study that is not trained is there and whole, in one line."""
+    refuse_settings(name, overrides)
+    path = target(name, overrides, store)
+    try:
+        return f"{len(load(name, *overrides, path=path))} rows in {path}, none missing"
+    except UserError as error:
+        return str(error)
+
+
 def _setting(config: Any, key: str) -> Any:
     """The value at a dotted key; a group's (task, model) is its name, a list's or a mapping's its text."""
     return plain(functools.reduce(getattr, key.split("."), config))
@@ -112,17 +152,24 @@ def plain(value: Any) -> Any:
 
 
 def load(name: str, *overrides: str, path: Path | None = None) -> pd.DataFrame:
-    """A study's CSV, which has a row or several for each run that its file wants; UserError names the first it lacks.
+    """A study's CSV, which has a row or several for each run that its file wants, or each cell that is measured.
+
+    Raises UserError, which names the first that it lacks.
 
     overrides: those that it was collected with; path: None for analysis/results/<name>.csv. Nothing but the CSV and
     the configuration is read. The frame is as the CSV has it: of an axis, a list is its text and null is NaN.
     """
     path = path or target(name, (), Path())
     with open_study(name, overrides) as study:
+        if study.spec.program is not None:
+            refuse_settings(name, overrides)
         try:
             frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
         except FileNotFoundError:
             raise UserError(f"{path} is not there; `loralab study {name}` makes it") from None
+        if study.spec.program is not None:
+            refuse_holes(name, _program(study), frame, smoke=study.smoke, path=path)
+            return frame
         absent = [column for column in ("stage", "status", "hash") if column not in frame]
         if absent:
             raise UserError(f"{path} has no column {absent[0]!r}; `loralab collect {name}` makes it anew")

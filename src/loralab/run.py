@@ -24,16 +24,18 @@ from loralab.config import Config
 from loralab.console import Console
 from loralab.errors import UserError
 from loralab.merged import save_model
+from loralab.methods.lora import linear_factors
 from loralab.plan import Plan, make_store, plan
 from loralab.record import as_yaml, fail, header
-from loralab.store.journal import Journal, open_journal
+from loralab.store.journal import Journal, finite, open_journal
 from loralab.store.predictions import write_predictions
 from loralab.store.track import open_tracker
 from loralab.training import checkpoint, device, optim
 from loralab.training.batches import Order, by_length
 from loralab.training.evaluate import predict
 from loralab.training.interrupt import Interrupted, Interrupts
-from loralab.training.loop import Progress, train
+from loralab.training.loop import Probing, Progress, train
+from loralab.training.probes import ROWS_AT_ONCE, probing
 from loralab.training.ranks import Ranks, join
 from loralab.training.workers import Workers
 
@@ -147,6 +149,7 @@ class _Run:
                 f"optim.warmup: got {config.optim.warmup:g} steps, and the run has {self.steps}; warm up for fewer"
             )
         self.evaluate_every = config.train.eval_every or self.order.per_epoch
+        self.probing = self._probing()
         self.set_up_seconds = time.monotonic() - began
 
     def execute(self) -> dict[str, Any]:
@@ -171,6 +174,7 @@ class _Run:
                 evaluate=self._validate,
                 log=lambda progress, loss: self._log(progress, "train", {"loss": loss}),
                 checkpoint=self._between_steps,
+                probing=self.probing,
                 ranks=self.ranks,
             )
             self._save(progress)
@@ -212,6 +216,16 @@ class _Run:
         draws = self.config.model.dropout > 0 or self.config.lora.dropout > 0
         return Workers(1 if draws or self.ranks.count > 1 or self.planned.device.type != "cpu" else self.threads)
 
+    def _probing(self) -> Probing:
+        lengths = self.splits["validation"].lengths[: self.config.probe.rows]
+        return probing(
+            self.model,
+            linear_factors(self.model),
+            [self._batch("validation", at) for at in by_length(lengths, batch_size=ROWS_AT_ONCE)],
+            every=self.config.probe.every if self.ranks.leads else None,
+            tell=lambda progress, values: self._log(progress, "probe", values),
+        )
+
     def _evaluation_due(self, step: int) -> bool:
         if step == 0:
             return self.config.train.eval_first
@@ -251,13 +265,14 @@ class _Run:
         line = {
             "step": progress.step,
             "split": split,
-            "values": {name: _finite(value) for name, value in values.items()},
+            "values": {name: finite(value) for name, value in values.items()},
             "lr_A": rates.get("A"),
             "lr_B": rates.get("B"),
             "seconds": round(progress.elapsed(), 3),
         }
         self.journal.line(line)
-        self.console.line(line)
+        if split != "probe":  # hundreds of values: for files, not for eyes
+            self.console.line(line)
 
     def _predict(self, split: str) -> Logits:
         rows = self.splits[split]
@@ -276,7 +291,7 @@ class _Run:
         labels = self.splits[split].labels
         loss = self._loss(torch.from_numpy(logits), torch.from_numpy(labels)).item()
         predictions = logits[:, 0] if self.task.kind == "regression" else logits
-        return {**tasks.score(self.task.metrics, predictions, labels), "loss": _finite(loss)}
+        return {**tasks.score(self.task.metrics, predictions, labels), "loss": finite(loss)}
 
     def _validate(self, progress: Progress) -> None:
         scores = self._scores("validation", self._predict("validation"))
@@ -333,8 +348,3 @@ class _Run:
             "ranks": self.ranks.count,
             "rows": {split: len(rows) for split, rows in self.splits.items()},
         }
-
-
-def _finite(value: float | None) -> float | None:
-    """None for a missing, infinite or undefined number: JSON has no other word for them."""
-    return value if value is not None and np.isfinite(value) else None

@@ -70,7 +70,9 @@ class Study:
 
     @cached_property
     def grid(self) -> list[Job]:
-        """The jobs of the first stage."""
+        """The jobs of the first stage; UserError for a study that has none."""
+        if self.spec.program is not None:
+            raise UserError(f"sweeps: {self.name} is measured, not trained; `loralab study {self.name}` does it")
         return grid.jobs(self.spec, self.arguments, smoke=self.smoke)
 
     @cached_property

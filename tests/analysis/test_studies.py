@@ -11,6 +11,7 @@ from loralab import figures, results
 from loralab.store.predictions import unpacked
 from loralab.study import open_study
 from tests.runs import CONF
+from tests.studies import MEASURED
 
 FEW = "task.eval_rows=64"
 ONE = "hydra.launcher.slots=1"  # worker, which imports torch once
@@ -61,3 +62,19 @@ def test_one_command_trains_collects_and_draws(name: str, store: Path) -> None:
         rights = [unpacked(text).mean() for text in frame.loc[fresh, "correct"]]
         assert frame.loc[fresh, "test/accuracy"].tolist() == pytest.approx(rights)
         assert frame.loc[~fresh, "correct"].isna().all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEASURED)
+def test_one_command_measures_and_draws(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "loralab.cli", "study", name, "smoke=true", "--store", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=CONF.parent)
+    assert done.returncode == 0, done.stdout + done.stderr
+    path = results.target(name, ["smoke=true"], tmp_path)
+    pictures = [tmp_path / "figures" / f"{path.stem}.{kind}" for kind in ("png", "pdf")]
+    frame, analysis = results.load(name, "smoke=true", path=path), figures.module(name)
+    assert done.stdout.splitlines() == [f"{len(frame)} rows in {path}", *map(str, pictures)]
+    assert all(picture.stat().st_size > 1000 for picture in pictures)
+    assert len(analysis.summary(frame)) and f"{figures.code(frame)}." in analysis.caption(frame)
+    assert all(claim.study == name for claim in analysis.claims(frame))
+    assert not (tmp_path / "runs").exists()

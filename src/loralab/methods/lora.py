@@ -22,9 +22,20 @@ from loralab.methods.factors import (
     LoRAModule,
     Rows,
 )
-from loralab.methods.targets import RoleMap, Target, adaptable, matches, select
+from loralab.methods.targets import WHOLE, RoleMap, Target, adaptable, matches, select
 
-__all__ = ["attach", "bias_updates", "lora_modules", "merge", "shape_of", "swap", "train_bias", "unmerge", "wrap"]
+__all__ = [
+    "attach",
+    "bias_updates",
+    "linear_factors",
+    "lora_modules",
+    "merge",
+    "shape_of",
+    "swap",
+    "train_bias",
+    "unmerge",
+    "wrap",
+]
 
 SCALINGS: dict[str, Callable[[float, int], float]] = {
     "alpha/r": lambda alpha, rank: alpha / rank,
@@ -108,6 +119,16 @@ def train_bias(module: nn.Module) -> None:
 def lora_modules(model: nn.Module) -> dict[str, LoRAModule]:
     """Every adapted map, by the name that it has in the backbone."""
     return {name: module for name, module in model.named_modules() if isinstance(module, LoRAModule)}
+
+
+def linear_factors(model: nn.Module) -> dict[str, tuple[LoRALinear, Factors]]:
+    """Every adapted linear map and its factors, by its name; a block of a fused one as `<name>.<block>`."""
+    return {
+        name if block == WHOLE else f"{name}.{block}": (module, factors)
+        for name, module in lora_modules(model).items()
+        if isinstance(module, LoRALinear)
+        for block, factors in module.factors().items()
+    }
 
 
 def bias_updates(model: nn.Module) -> dict[str, tuple[nn.Module, BiasUpdate]]:

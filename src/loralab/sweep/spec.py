@@ -61,7 +61,7 @@ class Confirm:
 
 @dataclass(frozen=True)
 class Spec:
-    """A grid as the file has it. study: what is told to people (claim, metric, command, cost)."""
+    """A grid as the file has it. study: what is told to people (claim, metric, command, cost), and `program`."""
 
     study: dict[str, str]
     params: tuple[Axis, ...]
@@ -69,10 +69,21 @@ class Spec:
     confirm: Confirm | None
     smoke: tuple[Axis, ...]
 
+    @property
+    def program(self) -> str | None:
+        """What measures a study that is no training grid (`analysis/toy_linear.py`); None where runs are trained."""
+        return self.study.get("program")
+
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "Spec":
         """From the plain mapping at hydra.sweeper, where each part may be left out; UserError names what is wrong."""
         where = "hydra.sweeper"
+        study = _texts(mapping.get("study"), f"{where}.study")
+        for key in ("params", "arms", "confirm", "smoke"):
+            if "program" in study and mapping.get(key):
+                raise UserError(
+                    f"{where}.{key}: has no use beside {where}.study.program, which trains nothing; remove one"
+                )
         params = _axes(mapping.get("params"), f"{where}.params")
         listed_arms = mapping.get("arms")
         if not isinstance(listed_arms, (list, tuple, type(None))):
@@ -84,7 +95,7 @@ class Spec:
                     raise UserError(f"{where}.arms[{i}].{name}: is in params too; a key stands in one of them")
         confirm = mapping.get("confirm")
         return cls(
-            study=_texts(mapping.get("study"), f"{where}.study"),
+            study=study,
             params=params,
             arms=arms,
             confirm=_confirm(confirm, {*_names(params), *_names(chain(*arms))}) if confirm else None,

@@ -7,6 +7,7 @@ method, tracker or task: it is given functions.
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -18,7 +19,7 @@ from loralab.training.gradient import backward
 from loralab.training.ranks import ALONE, Ranks
 from loralab.training.workers import Workers
 
-__all__ = ["Progress", "train"]
+__all__ = ["Probing", "Progress", "train", "unwatched"]
 
 # A run has exploded when its training loss passes this multiple of the loss before the first step, and of 1: one lucky
 # batch, or a checkpoint that knows the task, starts near 0.
@@ -70,6 +71,14 @@ class Progress:
         return cls(**{**state, "losses": losses, "started": time.monotonic()})
 
 
+Probing = Callable[[Progress], AbstractContextManager[object]]
+
+
+def unwatched(_progress: Progress) -> AbstractContextManager[object]:
+    """Looks at no update."""
+    return nullcontext()
+
+
 def train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -87,13 +96,15 @@ def train(
     evaluate: Callable[[Progress], None],
     log: Callable[[Progress, float], None],
     checkpoint: Callable[[Progress], None],
+    probing: Probing = unwatched,
     ranks: Ranks = ALONE,
 ) -> None:
     """Trains from `progress.step` to `steps`, or until the loss is not finite or explodes (`progress.diverged`).
 
     fetch: step -> its batch and the number of its real tokens; factor: step -> the factor on each group's `peak_lr`;
     log: called with the mean loss of every `log_every` steps; checkpoint: called between any two steps, when `progress`
-    is consistent; it may raise; ranks: the processes that share each batch.
+    is consistent; it may raise; probing: opened around each update, before which `progress.step` is one less than
+    after it; ranks: the processes that share each batch.
     """
     params = [p for group in optimizer.param_groups for p in group["params"]]
     model.train()
@@ -114,11 +125,12 @@ def train(
         if clip is not None:
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(params, clip)
-        scaler.step(optimizer)
-        scaler.update()
+        with probing(progress):
+            scaler.step(optimizer)
+            scaler.update()
+            progress.step += 1
         optimizer.zero_grad(set_to_none=True)
 
-        progress.step += 1
         progress.tokens += tokens
         progress.losses.append(loss)
         if progress.first_loss is None:

@@ -1,0 +1,276 @@
+"""The study `toy_linear`: LoRA+'s linear model against width, by the calculus of exponents and by exact training.
+
+`python analysis/toy_linear.py`: results/toy_linear.csv -> figures/toy_linear.{png,pdf}. No gradients and no torch:
+`loralab study toy_linear` measures it (theory/survey.py has what a row is).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from loralab import figures
+from loralab.claims import Claim
+from loralab.stats import Interval, mean_interval
+from loralab.theory import survey
+from loralab.theory.gamma import RATES, exponents
+from loralab.theory.linear import fitted
+from loralab.theory.survey import INITS, OPTIMIZERS, PLANE_STEPS, SHOWN, STABLE, STABLE_STEPS, STEPS, C
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+KEYS = [*survey.KEYS]
+KEPT = [*KEYS, "predicted", "value", "commit", "diff"]
+TOLERANCE = 0.02  # of an exponent
+START = 0.5  # the loss before training, y^2 / 2
+LEARNED = START / 10
+DELTAS = ("delta1", "delta2", "delta3")
+NAMES = {"sgd": "SGD", "sign": "sign-Adam"}
+STABILITY = {"equal": "lr_A = lr_B", "lr_B": "lr_B, lr_A = c/n"}
+TITLES = {"1/n and 1": "c/n and c", "1/sqrt(n)": "c/√n", "1/n": "c/n"}
+WIDTHS = {"large": "n = 2^40 to 2^60", "small": "n = 2^5 to 2^14"}
+
+
+def wanted(smoke: bool) -> pd.DataFrame:
+    return pd.DataFrame(survey.wanted(survey.SMOKE if smoke else survey.FULL), columns=KEYS)
+
+
+def measure(smoke: bool) -> pd.DataFrame:
+    return pd.DataFrame(survey.measured(survey.SMOKE if smoke else survey.FULL), columns=KEPT[:-2])
+
+
+def of_part(frame: pd.DataFrame, part: str, **where: Any) -> pd.DataFrame:
+    found = frame[frame["part"] == part]
+    for column, value in where.items():
+        found = found[found[column] == value]
+    return found
+
+
+def slopes(frame: pd.DataFrame, **where: Any) -> Any:
+    """A seed's exponent each, in the order of the seeds."""
+    return of_part(frame, "exponent", **where).sort_values("seed")["value"].to_numpy(dtype=float)
+
+
+def stable_slopes(frame: pd.DataFrame, **where: Any) -> Any:
+    """A seed's slope each, of the largest stable rate against n on log axes."""
+    seeds = of_part(frame, "stable", **where).sort_values(["seed", "log2_n"]).groupby("seed")
+    return np.array([fitted(rows["log2_n"].tolist(), rows["value"]) for _, rows in seeds])
+
+
+def ratio_slopes(frame: pd.DataFrame, init: str) -> Any:
+    """A seed's slope each, of the best pair's ratio against n on log axes."""
+    seeds = of_part(frame, "best", init=init).sort_values(["seed", "log2_n"]).groupby("seed")
+    return np.array([fitted(rows["log2_n"].tolist(), rows["value"]) for _, rows in seeds])
+
+
+def within(groups: list[Any]) -> Interval:
+    """How far from 0 the worst of several exponents is, with its p against TOLERANCE; n counts the seeds.
+
+    The worst is the least surely within the tolerance, so what holds for it holds for each.
+    """
+    found = []
+    for values in groups:
+        sign = 1.0 if np.mean(values) >= 0 else -1.0
+        own = mean_interval(sign * values, null=TOLERANCE)
+        found.append(Interval(own.estimate, max(own.low, 0.0), own.high, own.n, own.p))
+    return max(found, key=lambda own: (own.estimate > TOLERANCE, -own.p if own.estimate > TOLERANCE else own.p))
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(3, 4, figsize=(figures.DOUBLE, 5.2), height_ratios=[1, 1, 1.2])
+    for row, init in enumerate(INITS):
+        for column, rates in enumerate(RATES):
+            _curves(axes[row][column], of_part(frame, "curve", init=init, optimizer="sgd", rates=rates))
+            axes[row][column].set_title(f"init {init}, rates {TITLES[rates]}")
+        plane = of_part(frame, "plane", init=init)
+        _plane(axes[2][row], plane, init)
+        _over_ratio(axes[2][2 + row], plane, init)
+    axes[0][0].legend(ncols=2, handlelength=1, columnspacing=1)
+    _agreement(axes[0][3], frame)
+    _stability(axes[1][3], frame)
+    return figure
+
+
+def _curves(ax: "Axes", rows: pd.DataFrame) -> None:
+    """Medians against n, and the calculus as a dotted line through the widest."""
+    labels = {"delta1": "|δ$_1$|", "delta2": "|δ$_2$|", "delta3": "|δ$_3$|", "f": "|f|"}
+    init, rates = rows["init"].iloc[0], rows["rates"].iloc[0]
+    predicted = exponents(init, "sgd", RATES[rates], SHOWN)[-1]
+    for (quantity, label), colour, width in zip(labels.items(), figures.COLOURS, (2.2, 1.2, 1, 1.2), strict=False):
+        line = rows[rows["quantity"] == quantity].sort_values("log2_n")
+        n, values = 2.0 ** line["log2_n"].to_numpy(), line["value"].to_numpy()
+        ax.plot(n, values, "o-", color=colour, label=label, markersize=2, lw=width)  # two may be equal
+        ax.plot(n, values[-1] * (n / n[-1]) ** predicted[quantity], ":", color=colour, lw=0.8)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xlabel("n")
+    ax.set_ylabel(f"median at step {SHOWN}")
+
+
+def _agreement(ax: "Axes", frame: pd.DataFrame) -> None:
+    """Each exponent against the calculus; the mean of the seeds."""
+    rows = of_part(frame, "exponent")
+    rows = rows[np.isfinite(rows["predicted"]) & np.isfinite(rows["value"])]
+    keys = ["init", "optimizer", "rates", "quantity", "step", "predicted"]
+    for where, colour, mark in (("small", figures.COLOURS[1], "x"), ("large", figures.COLOURS[0], "o")):
+        found = rows[rows["range"] == where].groupby(keys)["value"].mean().reset_index()
+        label = {"small": "$2^5$..$2^{14}$", "large": "$2^{40}$..$2^{60}$"}[where]
+        ax.plot(found["predicted"], found["value"], mark, color=colour, label=f"n = {label}", markersize=3, mfc="none")
+    ax.axline((0, 0), slope=1, color="0.5", lw=0.6, zorder=0)
+    ax.set(xlabel="exponent by the calculus", ylabel="measured", title="exponents, all settings")
+    ax.legend()
+
+
+def _stability(ax: "Axes", frame: pd.DataFrame) -> None:
+    for init, colour in zip(INITS, figures.COLOURS, strict=False):
+        for which, mark in zip(STABILITY, "os", strict=True):
+            rows = of_part(frame, "stable", init=init, optimizer="sgd", rates=which)
+            line = rows.groupby("log2_n")["value"].median()
+            label = f"{init}, {'equal' if which == 'equal' else 'lr$_B$'}"
+            style = "-" if which == "equal" else "--"
+            ax.plot(2.0 ** line.index.to_numpy(), line, mark + style, color=colour, label=label, markersize=2)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log", base=2)
+    ax.set_ylim(top=2.0**16)
+    ax.set(xlabel="n", ylabel="largest stable rate", title=f"stable for {STABLE_STEPS} steps")
+    ax.legend(ncols=2, loc="upper right", handlelength=1.5, columnspacing=0.7, borderaxespad=0)
+
+
+def by_width(rows: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
+    return [(2 ** int(n), rows[rows["log2_n"] == n]) for n in sorted(rows["log2_n"].unique())]
+
+
+def _plane(ax: "Axes", rows: pd.DataFrame, init: str) -> None:
+    """Where the loss falls to a tenth, for each width; dots: within 10% of the width's lowest."""
+    for (n, own), colour in zip(by_width(rows), figures.COLOURS[2:], strict=False):
+        loss = own.pivot_table(index="lr_B", columns="lr_A", values="value").to_numpy()
+        x, y = (np.sort(own[name].unique()) for name in ("lr_A", "lr_B"))
+        if (loss <= LEARNED).any():
+            ax.contourf(x, y, loss <= LEARNED, levels=[0.5, 1.5], colors=[colour], alpha=0.3)
+        near = own[near_best(own)]
+        ax.plot(near["lr_A"], near["lr_B"], "o", color=colour, label=f"n = {n}")
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log", base=2)
+    ends = [rows["lr_A"].min(), rows["lr_A"].max()]
+    ax.plot(ends, ends, color="0.4", lw=0.6, ls="--")
+    ax.set_xlim(*ends)
+    ax.set_ylim(rows["lr_B"].min(), rows["lr_B"].max())
+    ax.set(xlabel="lr$_A$", ylabel="lr$_B$", title=f"init {init}, after {PLANE_STEPS} steps")
+    ax.legend(loc="upper right" if init == "A" else "lower left")
+
+
+def near_best(rows: pd.DataFrame) -> Any:
+    """Whether a pair's mean loss is within 10% of the lowest."""
+    return rows["value"] <= 1.1 * rows["value"].min()
+
+
+def over_ratio(rows: pd.DataFrame) -> "pd.Series[float]":
+    """The lowest mean loss among the pairs of each octave of ratios, by log2 of λ / n."""
+    ratio = np.floor(np.log2(rows["lr_B"] / rows["lr_A"]).round(6)) - rows["log2_n"]
+    return rows["value"].groupby(ratio).min()
+
+
+def _over_ratio(ax: "Axes", rows: pd.DataFrame, init: str) -> None:
+    for (n, own), colour in zip(by_width(rows), figures.COLOURS[2:], strict=False):
+        line = over_ratio(own)
+        line = line[line < START]  # the rest diverged: pairs at the plane's corner
+        ax.plot(2.0 ** line.index.to_numpy(), line, color=colour, label=f"n = {n}")
+    ax.axhline(LEARNED, color="0.5", lw=0.6, ls=":")
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_ylim(top=10)
+    ax.set(xlabel="λ / n", ylabel="lowest loss over lr$_A$", title=f"init {init}, each λ at its best")
+    ax.legend()
+
+
+def caption(frame: pd.DataFrame) -> str:
+    plane = of_part(frame, "plane")
+    widest = plane[plane["log2_n"] == plane["log2_n"].max()]
+    own = {init: widest[widest["init"] == init] for init in INITS}
+    band = " and ".join(f"{_span(rows[rows['value'] <= LEARNED])} (init {init})" for init, rows in own.items())
+    near = " and ".join(f"{_span(rows[near_best(rows)])} (init {init})" for init, rows in own.items())
+    return (
+        f"LoRA+'s linear model, y = 1, c = {C:g}. Top: medians over batches of models, at step {SHOWN} of SGD; dotted: "
+        "the calculus. Exponents: SGD and sign-Adam, both inits, all rates, steps 1 to 3, mean of the batches. Stable: "
+        f"the mean loss of the last half of {STABLE_STEPS} steps is not above that before the first; dashed: lr_B, "
+        "with lr_A = c/n. Below: shaded, the mean loss falls to a tenth: a band at the edge of stability along which "
+        "lr_A lr_B hardly changes, cut by the plane's end (the steep outer ends of the last two panels), at n = "
+        f"{2 ** int(widest['log2_n'].max())} with λ/n of {band}; dots, within 10% of the lowest: λ/n of {near}; "
+        "dashed, λ = 1. So the optimal λ is a narrow choice or a wide one, as near is asked to be; what the width "
+        "fixes is where the band lies: lr_A falls as 1/n, lr_B stays. Init B's band is init A's with n lr_A and lr_B "
+        "exchanged, so what λ/n is to the one, n/λ is to the other. "
+        f"{of_part(frame, 'exponent')['seed'].nunique()} batches, {figures.code(frame)}."
+    )
+
+
+def _span(rows: pd.DataFrame) -> str:
+    """From the lowest to the highest λ/n of the pairs."""
+    ratio = rows["lr_B"] / rows["lr_A"] / 2.0 ** rows["log2_n"]
+    low, high = ratio.min(), ratio.max()
+    return "nothing" if not len(rows) else figures.short(low) + (f" to {figures.short(high)}" if high > low else "")
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Exponents at the shown step, and of the largest stable rate: as predicted, and found; means over seeds."""
+    rows: list[dict[str, Any]] = []
+    stable = of_part(frame, "stable")["log2_n"]
+    span = f"n = 2^{stable.min():.0f} to 2^{stable.max():.0f}"
+    for init in INITS:
+        for optimizer in OPTIMIZERS:
+            own = {"init": init, "optimizer": NAMES[optimizer]}
+            where: dict[str, Any] = {"init": init, "optimizer": optimizer}
+            for rates in RATES:
+                for quantity, gamma in exponents(init, optimizer, RATES[rates], STEPS)[SHOWN - 1].items():
+                    found = {"rates": TITLES[rates], "exponent of": f"{quantity}, step {SHOWN}", "calculus": gamma}
+                    at = where | {"rates": rates, "quantity": quantity, "step": SHOWN}
+                    rows.append(own | found | {WIDTHS[r]: slopes(frame, range=r, **at).mean() for r in WIDTHS})
+            for which, gamma in STABLE[init].items():
+                found = {"rates": STABILITY[which], "exponent of": "largest stable rate", "calculus": gamma}
+                rows.append(own | found | {span: stable_slopes(frame, rates=which, **where).mean()})
+    return pd.DataFrame(rows).round(3)
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    made: list[Claim] = []
+
+    def claim(
+        source: str, text: str, paper: str, found: Interval, threshold: float = 0.0, *, below: bool = False
+    ) -> None:
+        made.append(Claim("toy_linear", source, text, paper, found, threshold, below=below))
+
+    for where, told in WIDTHS.items():
+        for init, step, paper, way in (("A", SHOWN, "-1/2", "falls with n"), ("B", 1, "1/2", "grows with n")):
+            found = slopes(frame, init=init, optimizer="sgd", rates="1/sqrt(n)", range=where, step=step, quantity="f")
+            text = f"linear model, {told}: with c/√n for both rates, init {init}'s f {way} (its exponent)"
+            claim("LoRA+, Proposition 1", text, paper, mean_interval(found), below=init == "A")
+        for optimizer, source in (("sgd", "LoRA+, Proposition 2"), ("sign", "LoRA+, Theorem 1")):
+            at = {"optimizer": optimizer, "rates": "1/n and 1", "range": where}
+            steps = range(SHOWN, STEPS + 1)
+            settings = [(init, delta, step) for init in INITS for delta in DELTAS for step in steps]
+            groups = [slopes(frame, init=init, quantity=delta, step=step, **at) for init, delta, step in settings]
+            text = (
+                f"linear model, {told}, {NAMES[optimizer]}: with lr_A = c/n and lr_B = c every delta stays of order 1"
+            )
+            claim(
+                source,
+                f"{text} (largest exponent in size, below {TOLERANCE})",
+                "0",
+                within(groups),
+                TOLERANCE,
+                below=True,
+            )
+    first, second = (stable_slopes(frame, init=init, optimizer="sgd", rates="equal") for init in INITS)
+    text = "linear model: the largest stable equal rate falls more slowly with n for init A than for B (its exponent)"
+    claim("Init (2406.08447)", text, "-1/2 and -1: 1/2 apart", mean_interval(first - second))
+    for init in INITS:
+        text = f"linear model, init {init}: the best pair's λ grows with n (its exponent)"
+        claim("LoRA+, Theorem 1", text, "1", mean_interval(ratio_slopes(frame, init)))
+    return made
+
+
+if __name__ == "__main__":
+    figures.main(__file__)

@@ -1,0 +1,122 @@
+"""What probes cost: CPU seconds of a probe against those of a training step, both taken in one run, on one thread.
+
+    python benchmarks/probes.py            MiniLM, rotten_tomatoes, LoRA on q and v, batches of 32; a minute
+
+The run looks at every 4th update, so that there are many probes to time; what `probe.every=50` costs is told from
+them: seconds of a probe / (50 * seconds of a step). Times are the process's CPU time, which other processes disturb
+less than the clock on the wall.
+"""
+
+import argparse
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from loralab import entry, tasks
+from loralab.build import adapted_backbone, read_task, token_ids
+from loralab.config import from_hydra
+from loralab.methods.lora import linear_factors
+from loralab.plan import plan
+from loralab.training import device, optim
+from loralab.training.batches import Order, by_length
+from loralab.training.loop import Probing, Progress, train
+from loralab.training.probes import ROWS_AT_ONCE, probing
+from loralab.training.workers import Workers
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+EVERY = 4
+INTERVAL = 50  # what the configuration advises
+assert entry, "registers the schema"
+
+
+def timed(look: Probing, spent: list[float]) -> Probing:
+    """`look`, with the CPU seconds of each probe appended to `spent`; the update inside it is not among them."""
+
+    @contextlib.contextmanager
+    def probe(progress: Progress) -> Iterator[None]:
+        start = time.process_time()
+        with look(progress):
+            before = time.process_time() - start
+            yield
+            start = time.process_time()
+        if progress.step % EVERY == 0:  # and so not the first, which warms up
+            spent.append(before + time.process_time() - start)
+
+    return probe
+
+
+def measure(steps: int, overrides: Sequence[str]) -> tuple[list[float], float]:
+    """CPU seconds of each probe, and of all that the steps after the first probed one took."""
+    with tempfile.TemporaryDirectory() as store, initialize_config_dir(str(CONF), version_base="1.3"):
+        fixed = (f"store={store}", "train.device=cpu", "tracker=none")
+        config = from_hydra(compose("config", [*fixed, *overrides]))
+        planned = plan(config)
+        device.prepare(planned.device, threads=1)
+        task = read_task(planned)
+        backbone = adapted_backbone(planned, task)
+        splits = token_ids(planned, task, backbone.tokenizer)
+    model: Any = backbone.model
+    order = Order(splits["train"].lengths, batch_size=config.train.batch_size, seed=0, bucketing=True)
+
+    def batch(split: str, at: Any) -> dict[str, Tensor]:
+        return tasks.collate(splits[split], at, pad_id=model.config.pad_token_id)
+
+    rates = {key: getattr(config.optim, key) for key in ("lr", "head_lr", "embedding_lr", "weight_decay")}
+    groups = optim.param_groups(model, head=backbone.head, ratio=config.lora.ratio, **rates)
+    lengths = splits["validation"].lengths[: config.probe.rows]
+    spent: list[float] = []
+    look = probing(
+        model,
+        linear_factors(model),
+        [batch("validation", at) for at in by_length(lengths, batch_size=ROWS_AT_ONCE)],
+        every=EVERY,
+        tell=lambda _progress, _values: None,
+    )
+    starts: list[float] = []
+    checkpoint: Callable[[Progress], None] = lambda _progress: starts.append(time.process_time())  # noqa: E731
+    with Workers(1) as workers:
+        train(
+            model,
+            optim.adamw(groups, betas=config.optim.betas, eps=config.optim.eps),
+            steps=EVERY + steps,
+            fetch=lambda step: (batch("train", order.batch(step)), 0),
+            loss_of=cross_entropy,
+            factor=lambda _step: 1.0,
+            scaler=torch.amp.GradScaler("cpu", enabled=False),
+            workers=workers,
+            clip=config.optim.clip,
+            log_every=1000,
+            progress=Progress(),
+            evaluation_due=lambda _step: False,
+            evaluate=lambda _progress: None,
+            log=lambda _progress, _loss: None,
+            checkpoint=checkpoint,
+            probing=timed(look, spent),
+        )
+    return spent[1:], starts[-1] - starts[EVERY]
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=60, help=f"a multiple of {EVERY} (default: 60)")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as on the command line of train.py")
+    asked = parser.parse_args()
+    spent, seconds = measure(asked.steps, asked.overrides)
+    step = (seconds - sum(spent)) / asked.steps
+    print(f"a step   {1e3 * step:7.1f} ms of CPU time, over {asked.steps}")
+    print(f"a probe  {1e3 * mean(spent):7.1f} ms, over {len(spent)} ({1e3 * min(spent):.1f} to {1e3 * max(spent):.1f})")
+    print(f"probe.every={INTERVAL}: {mean(spent) / (INTERVAL * step):.2%} of a run without probes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Laws of toy_linear: what is drawn is what the CSV has, and what was built into the exponents is claimed."""
+
+import io
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from loralab import figures, results
+from loralab.claims import judged
+from loralab.theory.gamma import RATES, exponents
+from loralab.theory.survey import FULL, SMOKE
+from tests.analysis.frames import drawn
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TOY = figures.module("toy_linear")
+HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
+EQUAL = ("A", "sgd", "1/sqrt(n)", "f", 2)
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    """The smoke size, as its CSV gives it back, in another order."""
+    text = TOY.measure(True).assign(commit="c" * 40, diff=None).to_csv(index=False, float_format="%.10g")
+    whole = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(results.TEXTS, str))
+    return whole.sample(frac=1, random_state=0).reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def figure(frame: pd.DataFrame) -> Iterator["Figure"]:
+    with drawn("toy_linear", frame) as found:
+        yield found
+
+
+def built(change: Callable[[pd.DataFrame], Any]) -> pd.DataFrame:
+    """The rows of the full size with the calculus's exponents, but for noise of .001, and then what `change` makes."""
+    rng = np.random.default_rng(0)
+    frame: pd.DataFrame = TOY.wanted(False)
+    value = np.zeros(len(frame))
+    rows: Any = frame.itertuples()
+    for at, row in enumerate(rows):
+        if row.part == "exponent":
+            value[at] = exponents(row.init, row.optimizer, RATES[str(row.rates)], 3)[int(row.step) - 1][
+                str(row.quantity)
+            ]
+        elif row.part == "stable":
+            value[at] = 2 ** (-row.log2_n * {"A": 0.5, "B": 1.0}[row.init] * (row.rates == "equal"))
+        elif row.part == "best":
+            value[at] = 2**row.log2_n
+    frame["predicted"] = value
+    frame["value"] = value + np.where(frame["part"] == "exponent", 0.001 * rng.standard_normal(len(frame)), 0)
+    frame["value"] *= np.where(frame["part"] == "exponent", 1, 1 + 0.001 * rng.standard_normal(len(frame)))
+    frame["value"] = change(frame)
+    return frame
+
+
+def plain(frame: pd.DataFrame) -> Any:
+    return frame["value"]
+
+
+def is_exponent(frame: pd.DataFrame, *key: Any) -> Any:
+    wanted = zip(("part", "init", "optimizer", "rates", "quantity", "step"), ("exponent", *key), strict=True)
+    return np.logical_and.reduce([frame[name] == value for name, value in wanted])
+
+
+def verdicts(frame: pd.DataFrame) -> list[str]:
+    return [row.verdict for row in judged(TOY.claims(frame))]
+
+
+def test_what_the_papers_say_is_claimed_and_held_where_it_is_built_in() -> None:
+    frame = built(plain)
+    found = TOY.claims(frame)
+    assert verdicts(frame) == [HELD] * 11 and len({claim.text for claim in found}) == 11
+    assert not any("|" in claim.text for claim in found), "it would end a cell of the claims table"
+    estimates = [claim.found.estimate for claim in found]
+    expected = [-0.5, 0.5, 0, 0, -0.5, 0.5, 0, 0, 0.5, 1, 1]
+    np.testing.assert_allclose(estimates, expected, atol=0.003)
+    assert {claim.found.n for claim in found} == {FULL.seeds}
+
+
+def test_an_exponent_of_the_other_sign_is_no_longer_held() -> None:
+    turned = built(lambda frame: frame["value"].mask(is_exponent(frame, *EQUAL), -frame["value"]))
+    assert verdicts(turned) == [FELL if at in (0, 4) else HELD for at in range(11)]
+
+
+@pytest.mark.parametrize(
+    ("shift", "noise", "verdict"),
+    [(0.03, 0, FELL), (-0.03, 0, FELL), (0.01, 0, HELD), (-0.01, 0, HELD), (0.0, 0.5, OPEN)],
+)
+def test_one_delta_that_moves_with_width_is_enough(shift: float, noise: float, verdict: str) -> None:
+    """Of either init and any later step; an exponent that is not known well enough decides nothing."""
+
+    def moved(frame: pd.DataFrame) -> Any:
+        there = is_exponent(frame, "B", "sign", "1/n and 1", "delta2", 3) & (frame["range"] == "large")
+        assert there.sum() == FULL.seeds
+        return frame["value"] + there * (shift + noise * np.resize([-1.0, 1.0], len(frame)))
+
+    found = verdicts(built(moved))
+    assert found[3] == verdict and found[:3] + found[4:] == [HELD] * 10
+
+
+def test_the_distance_from_the_calculus_has_its_interval_in_front_of_the_tolerance() -> None:
+    values = np.array([-0.012, -0.008, -0.01, -0.011])
+    found = TOY.within([np.zeros(4), values])
+    assert found.estimate == pytest.approx(0.01025) and 0 < found.low < found.estimate < found.high < 0.02
+    assert found.p < 0.01 and TOY.within([values / 100, values]).estimate == found.estimate
+    assert TOY.within([values, values + 1]).estimate > 0.9
+
+
+def lines(ax: Any) -> list[Any]:
+    return [np.array(line.get_data(), dtype=float) for line in ax.lines]
+
+
+def test_curves_are_the_medians_and_the_calculus_through_the_widest(frame: pd.DataFrame, figure: "Figure") -> None:
+    for row, init in enumerate("AB"):
+        for column, rates in enumerate(RATES):
+            ax: Any = figure.axes[4 * row + column]
+            predicted = exponents("A" if init == "A" else "B", "sgd", RATES[rates], 2)[1]
+            found = lines(ax)
+            for at, quantity in enumerate(("delta1", "delta2", "delta3", "f")):
+                own = frame[(frame["part"] == "curve") & (frame["init"] == init) & (frame["optimizer"] == "sgd")]
+                own = own[(own["rates"] == rates) & (own["quantity"] == quantity)].sort_values("log2_n")
+                np.testing.assert_allclose(found[2 * at], [2.0 ** own["log2_n"], own["value"]])
+                x, y = np.log2(found[2 * at + 1])
+                dotted = (y[-1] - y[0]) / (x[-1] - x[0])
+                assert dotted == pytest.approx(predicted[quantity], abs=1e-9)
+                assert found[2 * at + 1][1][-1] == own["value"].iloc[-1]
+
+
+def test_every_finite_exponent_is_set_against_the_calculus(frame: pd.DataFrame, figure: "Figure") -> None:
+    ax: Any = figure.axes[3]
+    rows = frame[(frame["part"] == "exponent") & np.isfinite(frame["value"])]
+    for at, where in enumerate(("small", "large")):
+        own = rows[rows["range"] == where].groupby(["init", "optimizer", "rates", "quantity", "step"])
+        expected = np.array([own["predicted"].first(), own["value"].mean()])
+        np.testing.assert_allclose(np.sort(lines(ax)[at]), np.sort(expected))
+
+
+def test_the_plane_marks_what_is_within_a_tenth_of_the_lowest(frame: pd.DataFrame, figure: "Figure") -> None:
+    for at, init in enumerate("AB"):
+        ax: Any = figure.axes[8 + at]
+        plane = frame[(frame["part"] == "plane") & (frame["init"] == init)]
+        for line, (_, own) in zip(lines(ax)[:2], plane.groupby("log2_n"), strict=True):
+            near = own[own["value"] <= 1.1 * own["value"].min()]
+            np.testing.assert_array_equal(line, [near["lr_A"], near["lr_B"]])
+        assert bool(ax.collections) == bool((plane["value"] <= 0.05).any())
+
+
+def test_each_ratio_has_the_lowest_loss_among_its_pairs(frame: pd.DataFrame) -> None:
+    plane = frame[(frame["part"] == "plane") & (frame["init"] == "A") & (frame["log2_n"] == 7)]
+    found = TOY.over_ratio(plane)
+    for log2, loss in found.items():
+        pairs = plane[
+            (plane["lr_B"] / plane["lr_A"] >= 2 ** (log2 + 7)) & (plane["lr_B"] / plane["lr_A"] < 2 ** (log2 + 8))
+        ]
+        assert loss == pairs["value"].min()
+    assert set(found.index) == {b - a - 7 for a in SMOKE.lr_a for b in SMOKE.lr_b}
+
+
+def test_the_summary_has_the_calculus_beside_both_ranges(frame: pd.DataFrame) -> None:
+    table = TOY.summary(frame)
+    assert len(table) == 2 * 2 * (3 * 5 + 2)
+    row = table[(table["init"] == "A") & (table["optimizer"] == "SGD") & (table["rates"] == "c/√n")]
+    row = row[row["exponent of"] == "f, step 2"].iloc[0]
+    own = frame[is_exponent(frame, *EQUAL)].groupby("range")["value"].mean()
+    assert row["calculus"] == -0.5 and row["n = 2^40 to 2^60"] == pytest.approx(own["large"], abs=1e-3)
+    assert row["n = 2^5 to 2^14"] == pytest.approx(own["small"], abs=1e-3)
+
+
+def test_the_caption_says_what_a_band_means_for_the_best_ratio_and_which_code(frame: pd.DataFrame) -> None:
+    caption = TOY.caption(frame)
+    assert "the optimal λ is a narrow choice or a wide one" in caption and caption.endswith(", code ccccccc.")
