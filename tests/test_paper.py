@@ -56,6 +56,21 @@ REFERENCE: dict[str, list[Any]] = {
     "seed": [0, 1, 2],
 }
 GPT2_MAPS = ["c_attn", "c_proj", "c_fc"]
+WIDTH = REFERENCE | {  # `width` on the backbones of others, in no paper
+    "model.dropout": [0],
+    "task.name": ["rotten_tomatoes"],
+    "lora.init": ["A"],
+    "lora.dropout": [0],
+    "optim.betas": [[0.9, 0.999]],
+    "optim.warmup": [0.06],
+    "optim.head_lr": [1e-3],
+    "optim.groups": ["roles"],
+    "train.epochs": [None],
+    "train.steps": [150],
+    "train.bucketing": [True],
+    "train.eval_every": [150],
+    "train.precision": ["bf16"],
+}
 SETTINGS: dict[str, dict[str, list[Any]]] = {
     "paper/roberta_grid": REFERENCE,
     "paper/roberta_fp32": REFERENCE | {"train.precision": ["fp32"]},
@@ -105,6 +120,13 @@ SETTINGS: dict[str, dict[str, list[Any]]] = {
         "train.precision": ["fp32"],
         "seed": [0, 1, 2, 3, 4],
     },
+    "paper/width_bert": WIDTH
+    | {
+        "model.name": [f"bert_width_{n}" for n in (128, 256, 512, 768)],
+        "lora.ratio": [0.25, 1, 4, 8, 16, 32, 48, 64],
+    },
+    "paper/width_pythia": WIDTH
+    | {"model.name": ["pythia_70m", "pythia_160m", "pythia_410m"], "lora.ratio": [0.25, 1, 4, 16, 32, 48, 64]},
 }
 RUNS = {
     "paper/roberta_grid": 4 * 7 * 6 * 3,
@@ -116,7 +138,10 @@ RUNS = {
     "paper/released": 2,
     "paper/llama_mnli": 5 * 7 * 2,
     "paper/lora_table9": 8 * 5,
+    "paper/width_bert": (4 * 5 + 3) * 6 * 3,
+    "paper/width_pythia": (3 * 5 + 2) * 6 * 3,
 }
+FRESH = {"paper/width_bert": (4 * 5 + 3) * 5, "paper/width_pythia": (3 * 5 + 2) * 5}  # runs of a second stage
 SHOWS = {
     "paper/roberta_grid": "LoRA+, Figures 3 and 8:",
     "paper/roberta_fp32": "LoRA+, Figures 10-13 in part:",
@@ -127,6 +152,8 @@ SHOWS = {
     "paper/released": "LoRA+, the points of Figures 3 and 4",
     "paper/llama_mnli": "LoRA+, Figure 5, its MNLI half:",
     "paper/lora_table9": "LoRA, Table 9",
+    "paper/width_bert": "LoRA+, Theorem 1:",
+    "paper/width_pythia": "LoRA+, Theorem 1:",
 }
 # What the papers do not print, by the text that the file has where it stands.
 NOT_PRINTED = {
@@ -270,14 +297,22 @@ def test_a_study_tells_its_claim_metric_command_analysis_and_what_it_costs(name:
     study = told(name)
     assert list(study) == ["claim", "metric", "command", "cost", "analysis"]
     assert study["command"] == f"python train.py +sweeps={name}"
-    assert study["analysis"] in ("lr_grid", "convergence", "none")
+    assert study["analysis"] in ("lr_grid", "convergence", "width", "none")
     pattern = r"(\d+) runs, (\d+) million examples: about (\d+) GPU hours? at (\d+) examples a second"
     found = re.fullmatch(rf"{pattern} \(assumed, not measured\)", study["cost"])
     assert found, study["cost"]
     runs, millions, hours, rate = map(int, found.groups())
-    examples = sum(rows(job["task.name"]) * job["train.epochs"] for job in jobs(name))
-    assert (runs, millions) == (RUNS[name], round(examples / 1e6))
+    every = RUNS[name] + FRESH.get(name, 0)
+    examples = sum(map(trained, jobs(name))) * every / RUNS[name]
+    assert (runs, millions) == (every, round(examples / 1e6))
     assert hours == round(examples / rate / 3600)
+
+
+def trained(job: dict[str, Any]) -> int:
+    """Examples that a run trains on."""
+    if job["train.steps"] is not None:
+        return int(job["train.steps"] * job["train.batch_size"])
+    return int(rows(job["task.name"]) * job["train.epochs"])
 
 
 def rows(task: str) -> int:
@@ -297,8 +332,8 @@ def test_the_smoke_size_trains_offline_with_the_studys_own_optimizer(name: str, 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     records = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/record.json")]
-    with open_study(name, ("smoke=true",)) as study:
-        assert 2 <= len(records) == len(study.grid) <= 16, "a few cells"
+    with open_study(name, settings, store=tmp_path) as study:
+        assert 2 <= len(records) == len(study.cells()) <= 16, "a few cells"
     for record in records:
         config, rates = record["config"], {group["name"]: group["lr"] for group in record["groups"]}
         assert (record["status"], record["steps"], config["model"]["name"]) == ("success", 4, "tiny")

@@ -19,6 +19,7 @@ from loralab.stats import (
     paired,
     quadratic_minimum,
     ratio_interval,
+    slope,
     speedup,
 )
 
@@ -44,9 +45,8 @@ def answers(seeds: int, items: int, right: float, seed: int) -> NDArray[np.bool_
 
 def test_a_mean_has_students_interval() -> None:
     found = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0], null=2.0)  # s = 1.5811, t(4, .975) = 2.7764
-    assert as_tuple(found) == pytest.approx(
-        (3.0, 3 - 2.7764 * 1.5811 / 5**0.5, 3 + 2.7764 * 0.70711, 5, 0.23020), rel=1e-4
-    )
+    half = 2.7764 * 1.5811 / 5**0.5
+    assert as_tuple(found) == pytest.approx((3.0, 3 - half, 3 + half, 5, 0.23020), rel=1e-4)
 
 
 def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
@@ -183,9 +183,8 @@ def test_the_interval_of_a_minimum_ends_where_the_parabola_through_it_is_rejecte
 def test_a_minimum_moves_with_its_units() -> None:
     x, y = np.arange(6.0), np.array([5.0, 2.2, 0.9, 1.1, 3.0, 7.2])
     found, moved = quadratic_minimum(x, y, null=1.9), quadratic_minimum(1000 + x / 10, 3 * y - 40, null=1000.19)
-    assert [(1000 + v / 10) for v in (found.at, found.low, found.high)] == pytest.approx(
-        [moved.at, moved.low, moved.high]
-    )
+    ends = [1000 + v / 10 for v in (found.at, found.low, found.high)]
+    assert ends == pytest.approx([moved.at, moved.low, moved.high])
     assert (moved.curvature, moved.p) == pytest.approx((300 * found.curvature, found.p))
 
 
@@ -200,14 +199,11 @@ def test_an_exact_parabola_has_an_exact_minimum_even_outside_the_points() -> Non
 @pytest.mark.parametrize(
     ("x", "y"),
     [
-        ([0, 1, 2], [1, 0, 1]),
-        ([0, 0, 1, 1, 1], [1, 2, 0, 1, 3]),
-        ([0, 1, 2, 3], [0, 1, 1, 0]),
-        ([0, 1, 2, 3], [0.7, 0.7, 0.7, 0.7]),
-        ([0, 1, 2, 3], [0.3, 0.6, 0.9, 1.2]),
+        ([0, 1, 2], [1, 0, 1]), ([0, 0, 1, 1, 1], [1, 2, 0, 1, 3]), ([0, 1, 2, 3], [0, 1, 1, 0]),
+        ([0, 1, 2, 3], [0.7, 0.7, 0.7, 0.7]), ([0, 1, 2, 3], [0.3, 0.6, 0.9, 1.2]),
     ],
     ids=["three points", "two places", "curved downward", "flat", "straight"],
-)
+)  # fmt: skip
 def test_what_is_no_valley_has_no_minimum(x: list[float], y: list[float]) -> None:
     found = quadratic_minimum(x, y)
     assert np.isnan([found.at, found.p]).all() and (found.low, found.high, found.interior) == (-INF, INF, False)
@@ -233,18 +229,26 @@ def test_fiellers_interval_covers_as_often_as_it_says(noise: float, blocks: list
     assert covered == pytest.approx(0.95, abs=WITHIN) if noise < 0.1 else covered > 0.95 - WITHIN
 
 
+def test_a_slope_has_students_interval_of_what_the_line_leaves_over() -> None:
+    x, y = [6.0, 7.0, 8.0, 9.0], [0.3, -0.9, -1.2, -2.9]
+    line, t2 = scipy_stats.linregress(x, y), 4.302653  # two degrees of freedom
+    found = slope(x, y)
+    ends = (line.slope - t2 * line.stderr, line.slope + t2 * line.stderr)
+    assert as_tuple(found) == pytest.approx((line.slope, *ends, 4, line.pvalue))
+    assert slope(x, y, null=found.high).p == pytest.approx(0.05)
+    assert as_tuple(slope([1, 2, 3], [4, 2, 0], null=-2)) == pytest.approx((-2, -2, -2, 3, 1))
+    assert slope([1, 2, 3], [4, 2, 0]).p == 0 and np.isnan(slope([1, 1, 1], [4, 2, 0]).estimate)
+    assert as_tuple(slope([1, 2], [4, 2])) == pytest.approx((-2, NAN, NAN, 2, NAN), nan_ok=True)
+
+
 @pytest.mark.parametrize(
     ("values", "first"),
     [
-        ([0.5, 0.6, 0.7, 0.8], 20.0),
-        ([0.5, 0.8, 0.6, 0.8], 30.0),
-        ([0.9, 0.8, 0.7, 0.7], 0.0),
-        ([0.5, 0.8, 0.8, 0.69], INF),
-        ([0.9, NAN, 0.8, 0.8], 20.0),
-        ([0.9, 0.9, 0.9, NAN], INF),
+        ([0.5, 0.6, 0.7, 0.8], 20.0), ([0.5, 0.8, 0.6, 0.8], 30.0), ([0.9, 0.8, 0.7, 0.7], 0.0),
+        ([0.5, 0.8, 0.8, 0.69], INF), ([0.9, NAN, 0.8, 0.8], 20.0), ([0.9, 0.9, 0.9, NAN], INF),
     ],
     ids=["rises", "falls back", "from the start", "falls at the end", "nan between", "nan at the end"],
-)
+)  # fmt: skip
 def test_a_crossing_lasts_to_the_end(values: list[float], first: float) -> None:
     assert crossing([0, 10, 20, 30], values, 0.7) == first
 
@@ -266,16 +270,12 @@ def test_where_all_cross_the_speedup_is_the_ratio_of_the_pairs() -> None:
 @pytest.mark.parametrize(
     ("base", "other", "estimate"),
     [
-        ([INF, 40, 60], [20, 20, 20], 3.0),
-        ([INF, INF, 60], [20, 20, 20], INF),
-        ([40, 40, 60], [INF, INF, 20], 0.0),
-        ([INF, 40, 90, 60], [INF, 20, 10, 20], 3.0),
-        ([INF, 40, 90, 60], [20, 20, 10, 20], math.sqrt(27)),
-        ([INF, INF], [INF, INF], NAN),
-        ([INF, 40], [20, INF], NAN),
+        ([INF, 40, 60], [20, 20, 20], 3.0), ([INF, INF, 60], [20, 20, 20], INF), ([40, 40, 60], [INF, INF, 20], 0.0),
+        ([INF, 40, 90, 60], [INF, 20, 10, 20], 3.0), ([INF, 40, 90, 60], [20, 20, 10, 20], math.sqrt(27)),
+        ([INF, INF], [INF, INF], NAN), ([INF, 40], [20, INF], NAN),
     ],
     ids=["a base", "most bases", "others", "both", "an even number", "all", "no middle"],
-)
+)  # fmt: skip
 def test_a_censored_ratio_takes_its_rank_in_the_median(base: list[float], other: list[float], estimate: float) -> None:
     found = speedup(base, other)
     assert found.estimate == pytest.approx(estimate, nan_ok=True)

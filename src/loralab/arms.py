@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from loralab import figures
 from loralab.stats import Interval, Minimum, bootstrap_items, paired, quadratic_minimum
@@ -36,10 +38,17 @@ __all__ = [
     "kept",
     "optimum",
     "over_items",
+    "pair_optimum",
+    "rate_optimum",
     "ratios",
     "shared",
     "tuned",
+    "widths",
 ]
+
+Array = NDArray[np.float64]
+REACH = 6.0  # of the search for where a surface may be lowest: standard deviations of the cells' places
+FINE = 301  # places of that search, each way
 
 
 def kept(tables: "Tables", columns: Sequence[str]) -> pd.DataFrame:
@@ -59,6 +68,18 @@ def facts(tables: "Tables", *path: str) -> list[float]:
         for key in path:
             at = None if at is None else at.get(key)
         found.append(np.nan if at is None else float(at))
+    return found
+
+
+def widths(tables: "Tables") -> list[float]:
+    """n of each run, A's input width: the parameters of all A over their number and rank; NaN without a record."""
+    found = []
+    for run in tables.runs["run"]:
+        record = RunDirectory(tables.store / "runs" / run).record()
+        groups = () if record is None else record.get("groups", ())  # a run that failed early has none
+        own = [group for group in groups if group["name"] == "A"]
+        rank = record["config"]["lora"]["rank"] if record is not None else 0
+        found.append(own[0]["parameters"] / (own[0]["tensors"] * rank) if own else np.nan)
     return found
 
 
@@ -202,6 +223,88 @@ def optimum(rows: pd.DataFrame) -> Minimum:
     if np.isnan(means).any():
         return quadratic_minimum([], [])
     return quadratic_minimum(np.log2(found), means)
+
+
+def rate_optimum(rows: pd.DataFrame, ratio: float = 1) -> Minimum:
+    """log2 of the lr_A where a parabola through a ratio's validation losses is lowest, by the seeds that selected.
+
+    It goes through the rate with the lowest mean and those within a factor of two of it, for farther up training
+    collapses. The unit is the run, each seed with a level of its own. NaN where the lowest is at the window's end.
+    """
+    own = _of(rows, ratio)
+    grid = own[own["stage"] == "grid"]
+    means = grid.groupby("optim.lr")["validation/loss"].agg(figures.whole_mean).dropna()
+    if means.empty:
+        return quadratic_minimum([], [])
+    rates = means.index.to_numpy(dtype=float)
+    near = grid[grid["optim.lr"].isin(rates[np.abs(np.log2(rates / rates[int(means.argmin())])) < 1.1])]
+    return quadratic_minimum(np.log2(near["optim.lr"]), near["validation/loss"], blocks=near["seed"])
+
+
+def pair_optimum(rows: pd.DataFrame) -> tuple[Minimum, Minimum]:
+    """log2 of the lr_A and of the lr_B where a quadratic surface through the windows' cells is lowest.
+
+    A cell is a mean validation loss over the selection seeds, and the unit; the better half of them is fitted, for
+    beyond lies the cliff where training collapses, which no quadratic follows. Interior: inside the rates and the
+    ratios of these cells.
+    """
+    cells = tuned(rows).dropna(subset="validation/loss")
+    cells = cells[cells["validation/loss"] <= cells["validation/loss"].median()]
+    ratio, lr_A = (np.log2(cells[key].to_numpy(dtype=float)) for key in ("lora.ratio", "optim.lr"))
+    return _surface_minimum(np.column_stack([lr_A, lr_A + ratio]), cells["validation/loss"].to_numpy(dtype=float))
+
+
+def _surface_minimum(places: Array, values: Array) -> tuple[Minimum, Minimum]:
+    """Both coordinates of -H^-1 g of the least-squares x^T H x / 2 + g x + c, with profile intervals of 95%.
+
+    An interval holds each value for which some value of the other has g + H x = 0 not rejected, in t^2 of n - 6
+    degrees of freedom: `quadratic_minimum` in the plane. One that reaches the search's end is without end there.
+    """
+    nowhere = quadratic_minimum([], [])
+    degrees = len(values) - 6
+    if degrees < 1 or min(len(np.unique(column)) for column in places.T) < 3:
+        return nowhere, nowhere
+    middle, scale = places.mean(axis=0), places.std(axis=0)
+    x, y = ((places - middle) / scale).T
+    design = np.column_stack([x * x / 2, x * y, y * y / 2, x, y, np.ones_like(x)])
+    fit, _, rank, _ = np.linalg.lstsq(design, values)
+    H = np.array([[fit[0], fit[1]], [fit[1], fit[2]]])
+    if rank < 6 or np.linalg.eigvalsh(H)[0] <= 1e-12 * np.abs(values).max():
+        return nowhere, nowhere
+    at = -np.linalg.solve(H, fit[3:5])
+    covariance = np.linalg.inv(design.T @ design) * np.sum((values - design @ fit) ** 2) / degrees
+    ends = _not_rejected(fit[:5], covariance[:5, :5], at, float(student.ppf(0.975, degrees)) ** 2)
+    lowest, ratio = middle + scale * at, places[:, 1] - places[:, 0]
+    inside = bool(((places.min(axis=0) < lowest) & (lowest < places.max(axis=0))).all())
+    inside &= bool(ratio.min() <= lowest[1] - lowest[0] <= ratio.max())
+    found = []
+    for axis in (0, 1):
+        low, high = (middle[axis] + scale[axis] * ends[axis]).tolist()
+        found.append(Minimum(float(lowest[axis]), low, high, float(H[axis, axis] / scale[axis] ** 2), inside, np.nan))
+    return found[0], found[1]
+
+
+def _not_rejected(fit: Array, covariance: Array, at: Array, t2: float) -> Array:
+    """For each coordinate the ends of the values at which the slope can be 0: (g + H x)^T V^-1 (g + H x) <= t2.
+
+    Over a grid of x about `at`, that narrows to what is left of it three times; fit: the entries of H and g.
+    """
+    ends = np.array([[-REACH, REACH]] * 2)
+    for _ in range(3):
+        each = [np.linspace(low, high, FINE) for low, high in ends]
+        p, q = np.meshgrid(*each, indexing="ij")
+        zero, one = np.zeros_like(p), np.ones_like(p)
+        toward = np.array([[p, q, zero, one, zero], [zero, p, q, zero, one]])  # times fit it is g + H x
+        slope = np.einsum("icpq,c->ipq", toward, fit)
+        spread = np.einsum("icpq,jcpq->ijpq", toward, np.tensordot(covariance, toward, (1, 1)).swapaxes(0, 1))
+        determinant = np.maximum(spread[0, 0] * spread[1, 1] - spread[0, 1] ** 2, np.finfo(float).tiny)
+        cross = 2 * spread[0, 1] * slope[0] * slope[1]
+        kept = spread[1, 1] * slope[0] ** 2 - cross + spread[0, 0] * slope[1] ** 2 <= t2 * determinant
+        for axis, line in enumerate(each):
+            left = np.append(line[kept.any(axis=1 - axis)], at[axis])
+            step = line[1] - line[0]
+            ends[axis] = max(left.min() - step, -REACH), min(left.max() + step, REACH)
+    return np.where(np.abs(ends) < REACH, ends, np.copysign(np.inf, ends))
 
 
 def against_ratio(ax: "Axes", rows: pd.DataFrame, metric: str, label: str, at: int) -> None:

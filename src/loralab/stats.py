@@ -20,6 +20,7 @@ __all__ = [
     "paired",
     "quadratic_minimum",
     "ratio_interval",
+    "slope",
     "speedup",
 ]
 
@@ -185,6 +186,26 @@ def quadratic_minimum(
     slope = float(abs(toward @ fit[:2]))
     p = 2 * float(stats.t.sf(slope / spread, degrees)) if spread > 0 else float(slope <= ROUNDING)
     return Minimum(float(at), float(low), float(high), float(curvature), inside, p)
+
+
+def slope(x: ArrayLike, y: ArrayLike, *, null: float = 0.0, level: float = 0.95) -> Interval:
+    """The slope of the least-squares line of y against x ± t(n - 2) standard errors; a point is the unit, n of them.
+
+    Low, high and p are nan for fewer than three points, all of it is for fewer than two places.
+    """
+    place, value = _pairs(x, y)
+    n, scale = len(place), _largest(value)
+    if len(np.unique(place)) < 2:
+        return Interval(math.nan, math.nan, math.nan, n, math.nan)
+    line = stats.linregress(place, value)
+    steep = float(line.slope)
+    if n < 3:
+        return Interval(steep, math.nan, math.nan, n, math.nan)
+    half = float(stats.t.ppf((1 + _checked(level)) / 2, n - 2) * line.stderr)
+    if half <= ROUNDING * scale:  # a line
+        return Interval(steep, steep, steep, n, float(abs(steep - null) <= ROUNDING * scale))
+    p = 2 * float(stats.t.sf(abs(steep - null) / line.stderr, n - 2))
+    return Interval(steep, steep - half, steep + half, n, p)
 
 
 def crossing(steps: ArrayLike, values: ArrayLike, target: float) -> float:

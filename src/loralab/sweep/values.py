@@ -32,6 +32,8 @@ def written(value: Any) -> str:
     Two values are one where their texts are: 1e-3 and 0.001, 16 and 16.0, but not 1 and true, nor 16 and '16' (what
     would be read as something else than text is quoted).
     """
+    if hasattr(value, "item"):  # numpy's, from a table
+        value = value.item()
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,0 +1,203 @@
+"""The study `width_features`: delta1 and delta2 of an update, and the features Z_A, against the width n at three rules.
+
+`python analysis/width_features.py`: results/width_features.csv -> figures/width_features.{png,pdf} (LoRA+, Theorem 1)
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from loralab import figures
+from loralab.arms import shared, widths
+from loralab.claims import Claim
+from loralab.stats import Interval, mean_interval, slope
+from loralab.theory.gamma import exponents
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from loralab.results import Tables
+
+AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
+QUANTITIES = {"delta1": "delta1", "delta2": "delta2", "zA": "z"}  # and what the calculus of widths calls them
+KEPT = ["hash", "stage", *AXES, "status", "width", "step", *QUANTITIES, "delta3", "seconds", "commit", "diff"]
+TITLES = {
+    "delta1": "$\\delta_1 = B\\, \\Delta Z_A$: A learns",
+    "delta2": "$\\delta_2 = \\Delta B\\, Z_A$: B learns",
+    "zA": "features $Z_A$",
+}
+STEP = 10
+SAME_AT, LR = 128, 3.2e-3  # the width at which all rules have one lr_A lr_B, the square of this rate
+RULES = {"constant": (0.0, 0.0), "root": (-0.5, -0.5), "theory": (-1.0, 0.0)}
+"""Which powers of n lr_A and lr_B are."""
+WORDS = {"constant": "$lr_A = lr_B = c$", "root": "$lr_A = lr_B = c/\\sqrt{n}$", "theory": "$lr_A = c/n$, $lr_B = c$"}
+TOLERANCE = 0.25  # of an exponent: the calculus tells rules apart by a half
+CLAIMED = [  # rule, quantity, where the paper has it
+    ("theory", "delta1", "Proposition 2"),
+    ("theory", "delta2", "Proposition 2"),
+    ("theory", "zA", "Theorem 1"),
+    ("constant", "delta1", "Theorem 1"),
+    ("constant", "delta2", "Theorem 1"),
+    ("root", "zA", "Theorem 1"),
+]
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """One row a run and probed step: the medians over the adapted maps."""
+    runs = tables.runs.assign(width=widths(tables))
+    probed = tables.curves[tables.curves["split"] == "probe"]
+    probed = probed.assign(quantity=probed["name"].str.rpartition("/")[2])
+    kept = probed[probed["quantity"].isin(KEPT)]
+    values = kept.pivot_table(index=["run", "step"], columns="quantity", values="value", aggfunc="median")
+    return runs.drop(columns="step").merge(values.reset_index(), on="run", how="left").reindex(columns=KEPT)
+
+
+def expected(rule: str, quantity: str, step: int) -> float:
+    """The power of n by the calculus, for sign-like updates (Adam's) and init A; -inf for what is zero."""
+    return exponents("A", "sign", RULES[rule], step)[-1][QUANTITIES[quantity]]
+
+
+def of_rule(frame: pd.DataFrame, rule: str) -> pd.DataFrame:
+    """The rows at a rule's rates; where two rules agree, as all equal rates do at n = SAME_AT, a run is in both."""
+    away = frame["width"] / SAME_AT
+    if rule == "theory":
+        return frame[frame["lora.ratio"] != 1]
+    wanted = LR * away ** RULES[rule][0]
+    return frame[(frame["lora.ratio"] == 1) & np.isclose(frame["optim.lr"], wanted, rtol=1e-3)]
+
+
+def table(frame: pd.DataFrame, rule: str, quantity: str, step: int) -> pd.DataFrame:
+    """A row a seed and a column a width."""
+    rows = of_rule(frame, rule)
+    return rows[rows["step"] == step].pivot(index="seed", columns="width", values=quantity)
+
+
+def powers(frame: pd.DataFrame, rule: str, quantity: str, step: int) -> list[float]:
+    """For each seed the slope of log2 of a quantity against log2 n; NaN where it is zero or unknown at a width."""
+    found = table(frame, rule, quantity, step)
+    widths = np.log2(found.columns.to_numpy(dtype=float))
+    values = found.to_numpy(dtype=float)
+    known = np.isfinite(values).all(axis=1) & (np.nan_to_num(values) > 0).all(axis=1)
+    return [slope(widths, np.log2(row)).estimate if good else np.nan for row, good in zip(values, known, strict=True)]
+
+
+def power(frame: pd.DataFrame, rule: str, quantity: str, step: int) -> Interval:
+    """The mean of `powers` with Student's interval over the seeds; NaN where a seed has none."""
+    found = powers(frame, rule, quantity, step)
+    return mean_interval(found) if np.isfinite(found).all() else Interval(np.nan, np.nan, np.nan, len(found), np.nan)
+
+
+def distance(frame: pd.DataFrame, rule: str, quantity: str) -> Interval:
+    """How far the mean power at STEP is from the calculus's, toward the side where it lies; p that it is TOLERANCE."""
+    off = np.array(powers(frame, rule, quantity, STEP)) - expected(rule, quantity, STEP)
+    if not np.isfinite(off).all():
+        return Interval(np.nan, np.nan, np.nan, len(off), np.nan)
+    side = -1.0 if off.mean() < 0 else 1.0
+    return mean_interval(side * off, null=TOLERANCE)
+
+
+def steps(frame: pd.DataFrame) -> list[int]:
+    return [int(step) for step in sorted(frame["step"].dropna().unique())]
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
+
+    figure, axes = plt.subplots(2, len(QUANTITIES), figsize=(figures.DOUBLE, 3.9))
+    for quantity, upper, lower in zip(QUANTITIES, *axes, strict=True):
+        for at, rule in enumerate(RULES):
+            _against_width(upper, frame, rule, quantity, figures.COLOURS[at])
+            _against_step(lower, frame, rule, quantity, at)
+        upper.set_title(TITLES[quantity])
+        upper.set_xlabel("width n")
+        lower.set_xlabel("step")
+        upper.legend(title=f"power of n at step {STEP} (theory)", title_fontsize=6, loc="upper left")
+        low, high = upper.get_ylim()
+        upper.set_ylim(low, high * (high / low) ** 0.5)  # the legend stands above the points
+    axes[0][0].set_ylabel(f"root mean square, step {STEP}")
+    axes[1][0].set_ylabel("power of n")
+    lines = [Line2D([], [], marker="o", color=colour) for colour in figures.COLOURS[: len(RULES)]]
+    figure.legend(lines, [WORDS[rule] for rule in RULES], loc="outside upper center", ncols=len(RULES))
+    return figure
+
+
+def _against_width(ax: "Axes", frame: pd.DataFrame, rule: str, quantity: str, colour: str) -> None:
+    """Each seed a dot, the geometric means a line."""
+    found = table(frame, rule, quantity, STEP)
+    fit = power(frame, rule, quantity, STEP)
+    label = f"{fit.estimate:.2f} [{fit.low:.2f}, {fit.high:.2f}] ({expected(rule, quantity, STEP):g})"
+    widths = found.columns.to_numpy(dtype=float)
+    positive = found.where(found > 0)
+    for _, row in positive.iterrows():
+        ax.plot(widths, row, "o", color=colour, ms=1.5, alpha=0.5)
+    ax.plot(widths, [2.0 ** figures.whole_mean(np.log2(positive[n])) for n in positive], color=colour, label=label)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log", base=2)
+    figures.label_powers(ax.xaxis, sorted(frame["width"].unique()))
+
+
+def _against_step(ax: "Axes", frame: pd.DataFrame, rule: str, quantity: str, at: int) -> None:
+    """The power with its interval; dotted: the calculus's, where it is not zero's."""
+    places = steps(frame)
+    found = [power(frame, rule, quantity, step) for step in places]
+    middle = np.array([each.estimate for each in found])
+    bars = np.clip([[m - f.low, f.high - m] for m, f in zip(middle, found, strict=True)], 0, None).T
+    shifted = np.array(places) + 0.25 * (at - 1)
+    ax.errorbar(shifted, middle, yerr=bars, fmt="o", color=figures.COLOURS[at], elinewidth=0.8)
+    line = range(1, max(places) + 1)
+    theory = [expected(rule, quantity, step) for step in line]
+    finite = [each if np.isfinite(each) else np.nan for each in theory]
+    ax.plot(line, finite, color=figures.COLOURS[at], lw=0.8, ls=":")
+    ax.set_xticks(places)
+
+
+def caption(frame: pd.DataFrame) -> str:
+    wide = f"backbones {', '.join(f'{n:g}' for n in sorted(frame['width'].unique()))} wide"
+    return (
+        f"{shared(frame.assign(model=wide))} at constant rates, LoRA with r = alpha = 8 on q and v, init "
+        f"{'/'.join(frame['lora.init'].unique())}; lr_A lr_B is the same for all rules at n = {SAME_AT}. One update's "
+        "parts in an adapted map's output on a fixed batch of validation, and its features: root mean square over "
+        f"tokens and units, median over the maps. Above: dots: {figures.seeds(frame)}, lines: geometric means. Below: "
+        "slopes of log2 against log2 n, a line a seed, mean and 95% over seeds (Student t; all seeds have the same "
+        "backbones, so this is about runs, not about other backbones); dotted: the calculus of LoRA+ for "
+        f"updates like Adam's (at step 1 B is zero, so delta1 is). {figures.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each rule and quantity: the power of n at each probed step, and the calculus's at STEP."""
+    rows = []
+    for rule in RULES:
+        for quantity in QUANTITIES:
+            row: dict[str, object] = {"rule": rule, "quantity": quantity, "theory": expected(rule, quantity, STEP)}
+            for step in steps(frame):
+                found = power(frame, rule, quantity, step)
+                row[f"step {step}"] = f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    """Each that a power is the calculus's, within TOLERANCE: held where the distance is reliably below that."""
+    rates = {
+        "constant": "equal rates that do not fall with n",
+        "root": "equal rates as n^-1/2",
+        "theory": "lr_A as 1/n and lr_B as 1",
+    }
+    found = []
+    for rule, quantity, source in CLAIMED:
+        wanted, ours = expected(rule, quantity, STEP), power(frame, rule, quantity, STEP).estimate
+        text = (
+            f"at {rates[rule]}, {quantity} is as n^{wanted:g} at step {STEP}, within {TOLERANCE:g} in the power (here "
+            f"{ours:.2f}; ours: the distance)"
+        )
+        off, paper = distance(frame, rule, quantity), f"n^{wanted:g}"
+        found.append(Claim("width_features", f"LoRA+, {source}", text, paper, off, TOLERANCE, below=True))
+    return found
+
+
+if __name__ == "__main__":
+    figures.main(__file__)
