@@ -1,0 +1,278 @@
+"""The study `toy_mlp`: LoRA+'s Figure 2, the plane (lr_A, lr_B) of a small network, and how its optimum moves with n.
+
+`python analysis/toy_mlp.py`: results/toy_mlp.csv -> figures/toy_mlp.{png,pdf}. `loralab study toy_mlp` measures it
+(theory/mlp.py trains; theory/plane.py has what a row is).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from loralab import figures
+from loralab.claims import Claim
+from loralab.stats import Interval, mean_interval, ratio_interval
+from loralab.theory import plane
+from loralab.theory.plane import ADVICE, ARMS, EARLY, LATE, choice, off_lines
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+KEYS = [*plane.KEYS]
+KEPT = [*KEYS, *plane.SCORES, "commit", "diff"]
+NAMES = {"best": "best pair", "equal": "best equal pair"}
+STYLES = {
+    "lr_A": (figures.COLOURS[0], "lr$_A$"),
+    "lr_B": (figures.COLOURS[1], "lr$_B$"),
+    "ratio": (figures.COLOURS[2], "λ"),
+}
+GAPS = {"best": ("black", "best pair", 0.0), "advice": (figures.COLOURS[4], f"λ = {ADVICE}", 0.15)}
+SLOPES = {"lr_A": -1.0, "lr_B": 0.0, "ratio": 1.0}  # of the optimum against n (LoRA+, Theorem 1)
+NEAR = 1.1  # of the lowest loss
+DEEPEST = 30  # times the lowest loss, where the colours end
+
+
+def wanted(smoke: bool) -> pd.DataFrame:
+    return plane.wanted(plane.SMOKE if smoke else plane.FULL)
+
+
+def measure(smoke: bool) -> pd.DataFrame:
+    return plane.measured(plane.SMOKE if smoke else plane.FULL)
+
+
+def near(grid: pd.DataFrame) -> pd.DataFrame:
+    """The pairs whose training loss is within 10% of the best pair's."""
+    some = off_lines(grid)
+    found: pd.DataFrame = some[some["train"] <= NEAR * some["train"].min()]
+    return found
+
+
+def printed(frame: pd.DataFrame) -> int:
+    return int(frame.loc[frame["part"] == "plane", "n"].iloc[0])
+
+
+def widths(frame: pd.DataFrame) -> list[int]:
+    return sorted(frame.loc[frame["part"] == "width", "n"].unique().tolist())
+
+
+def grid_of(frame: pd.DataFrame, n: int, step: int = LATE) -> pd.DataFrame:
+    """The pairs to choose from at a width, with their ratio."""
+    own = frame[frame["part"].isin(["plane", "width"]) & (frame["n"] == n) & (frame["step"] == step)]
+    return own.assign(ratio=own["lr_B"] / own["lr_A"])
+
+
+def own(frame: pd.DataFrame, n: int, arm: str = "best", step: int = LATE) -> pd.DataFrame:
+    """Each seed's own pair, by its training loss, with its ratio; in the order of the seeds."""
+    rows = frame[(frame["part"] == "own") & (frame["n"] == n) & (frame["arm"] == arm) & (frame["step"] == step)]
+    return rows.assign(ratio=rows["chosen_B"] / rows["chosen_A"]).sort_values("seed")
+
+
+def curves(frame: pd.DataFrame, arm: str, *, fresh: bool, split: str = "train") -> pd.DataFrame:
+    """Losses of the chosen pair at n = 100: a row a seed, a column a step; inf where it diverged.
+
+    Of the fresh seeds, which choose their own pairs elsewhere, or of those that chose this one.
+    """
+    rows = frame[(frame["part"] == "curve") & (frame["arm"] == arm)]
+    rows = rows[rows["seed"].isin(own(frame, printed(frame))["seed"]) == fresh]
+    return rows.pivot_table(index="seed", columns="step", values=split, dropna=False).fillna(np.inf)
+
+
+def gap(frame: pd.DataFrame, n: int, arm: str = "best", step: int = LATE) -> Interval:
+    """The test loss of a seed's best equal pair over that of another arm's pair, as a geometric mean."""
+    return ratio_interval(own(frame, n, "equal", step)["test"], own(frame, n, arm, step)["test"])
+
+
+def doublings(frame: pd.DataFrame, step: int = LATE) -> Interval:
+    """log2 of the ratio of a seed's best pair at n = 100."""
+    return mean_interval(np.log2(own(frame, printed(frame), step=step)["ratio"]))
+
+
+def exponent(frame: pd.DataFrame, column: str) -> Interval:
+    """The slope of log column against log n, a line through each seed's best pairs."""
+    logs = np.log2([own(frame, n)[column] for n in widths(frame)])
+    return mean_interval(np.polyfit(np.log2(widths(frame)), logs, 1)[0])
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 4, figsize=(figures.DOUBLE, 3.4))
+    panels = [(step, split) for step in (EARLY, LATE) for split in ("train", "test")]
+    for ax, (step, split) in zip(axes[0], panels, strict=True):
+        _heatmap(ax, grid_of(frame, printed(frame), step), split)
+        ax.set(title=f"{split} loss, step {step}", xlabel="lr$_A$")
+    axes[0][0].set_ylabel("lr$_B$")
+    _curves(axes[1][0], frame)
+    _optima(axes[1][1], frame, {"lr_A": "chosen_A", "lr_B": "chosen_B"})
+    _optima(axes[1][2], frame, {"ratio": "ratio"})
+    axes[1][1].set(title="best rates", ylabel="rate")
+    axes[1][2].set(title="best ratio", ylabel="ratio λ = lr$_B$ / lr$_A$")
+    _gaps(axes[1][3], frame)
+    return figure
+
+
+def _heatmap(ax: "Axes", of: pd.DataFrame, split: str) -> None:
+    """A cell a pair, on logarithmic axes; star: the best; ring: the best of equal rates; line: around the near ones."""
+    from matplotlib.colors import LogNorm
+
+    table = of.pivot_table(index="lr_B", columns="lr_A", values=split, dropna=False)
+    values = table.to_numpy(dtype=float)
+    low = float(np.nanmin(values))
+    places = [np.log10(index.to_numpy(dtype=float)) for index in (table.columns, table.index)]
+    (left, right), (bottom, top) = ((each[0], each[-1]) + np.diff(each)[0] / 2 * np.array([-1, 1]) for each in places)
+    image = ax.imshow(
+        values, norm=LogNorm(low, DEEPEST * low), cmap="viridis_r", origin="lower", aspect="auto",
+        extent=(left, right, bottom, top),
+    )  # fmt: skip
+    ax.set_facecolor("#b3b3b3")  # diverged
+    ax.contour(*places, np.nan_to_num(values, nan=np.inf), levels=[NEAR * low], colors="black", linewidths=0.6)
+    ax.plot([left, right], [left, right], color="white", lw=0.7, ls=":")
+    best, equal = (np.log10(choice(of, arm, split)[["lr_A", "lr_B"]].to_numpy(dtype=float)) for arm in ARMS)
+    ax.scatter(best[0], best[1], s=42, marker="*", color="#D55E00", edgecolor="white", lw=0.5, zorder=3)
+    ax.scatter(equal[0], equal[1], s=26, marker="o", facecolor="none", edgecolor="#D55E00", lw=1.1, zorder=3)
+    for axis, ends in ((ax.xaxis, (left, right)), (ax.yaxis, (bottom, top))):
+        powers = range(int(np.ceil(ends[0])), int(np.floor(ends[1])) + 1, 2)
+        figures.label_powers(axis, [10.0**power for power in powers], places=powers)
+    ax.tick_params(length=1.5, labelsize=5)
+    ax.spines[:].set_visible(False)
+    bar = ax.figure.colorbar(image, ax=ax, fraction=0.08, pad=0.03, extend="max")
+    marks = [low, 3 * low, 10 * low, DEEPEST * low]
+    bar.set_ticks(marks, labels=[f"{mark:.2g}" for mark in marks])
+    bar.minorticks_off()
+    bar.ax.tick_params(labelsize=5, length=1.5)
+    bar.outline.set_visible(False)
+
+
+def _curves(ax: "Axes", frame: pd.DataFrame) -> None:
+    """Training loss of both chosen pairs against the step: medians of the seeds that chose, and of fresh ones."""
+    for (arm, name), colour in zip(NAMES.items(), figures.COLOURS, strict=False):
+        for fresh, dash in ((False, "-"), (True, "--")):
+            found = curves(frame, arm, fresh=fresh).median()
+            ax.plot(found.index + 1, found, dash, color=colour, label=None if fresh else name)
+    ax.set(xscale="log", yscale="log", xlabel="step + 1", ylabel="training loss", title="over time")
+    ax.legend(fontsize=5, handlelength=1.2, loc="lower left")
+
+
+def _optima(ax: "Axes", frame: pd.DataFrame, columns: dict[str, str]) -> None:
+    """Against n: the best pair, a bar over the near ones, a dash for each seed by itself; dotted: the theory's slope.
+
+    columns: of the pairs -> of the seeds' own best pairs.
+    """
+    found = np.array(widths(frame), dtype=float)
+    for at, (column, chosen) in enumerate(columns.items()):
+        colour, name = STYLES[column]
+        places = found * 2 ** (0.25 * (at - 0.5))
+        best = np.array([choice(grid_of(frame, n), "best")[column] for n in widths(frame)])
+        for place, n in zip(places, widths(frame), strict=True):
+            some, each = near(grid_of(frame, n))[column], own(frame, n)[chosen]
+            ax.plot([place, place], [some.min(), some.max()], color=colour, lw=2.5, alpha=0.3)
+            ax.plot([place] * len(each), each, "_", color=colour, markersize=4, mew=0.7)
+        ax.plot(places, best, "o", color=colour, label=name)
+        line = np.exp(np.log(best).mean()) * (found / np.exp(np.log(found).mean())) ** SLOPES[column]
+        ax.plot(places, line, ":", color=colour, lw=0.8)
+    ax.set_yscale("log")
+    _against_n(ax, found)
+
+
+def _gaps(ax: "Axes", frame: pd.DataFrame) -> None:
+    """Test loss at a seed's best equal rates over that of its other pairs, against n, with intervals over the seeds."""
+    for arm, (colour, name, shift) in GAPS.items():
+        gaps = [gap(frame, n, arm) for n in widths(frame)]
+        middle, low, high = (np.array([getattr(each, end) for each in gaps]) for end in ("estimate", "low", "high"))
+        places = np.array(widths(frame)) * 2**shift
+        ends = np.clip([middle - low, high - middle], 0, None)
+        ax.errorbar(places, middle, yerr=ends, fmt="o-", color=colour, lw=0.9, elinewidth=0.8, label=name)
+    ax.axhline(1, color="0.5", lw=0.6)
+    ax.set(title="test loss at equal rates", ylabel="times that of")
+    _against_n(ax, np.array(widths(frame)))
+
+
+def _against_n(ax: "Axes", found: Any) -> None:
+    ax.set(xlabel="n")
+    ax.set_xscale("log", base=2)
+    figures.label_powers(ax.xaxis, found[::2])
+    if len(ax.get_legend_handles_labels()[0]) > 1:
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high * (high / low) ** 0.15)  # room for the legend
+        ax.legend(fontsize=5, handlelength=1.2, ncols=2, loc="upper center", columnspacing=1)
+
+
+def caption(frame: pd.DataFrame) -> str:
+    n = printed(frame)
+    size = plane.FULL if n == plane.FULL.n else plane.SMOKE
+    best, equal = (choice(grid_of(frame, n), arm) for arm in ARMS)
+    ratio, more, close = doublings(frame), gap(frame, n), near(grid_of(frame, n))["ratio"]
+    same = gap(frame, n, "advice")
+    lost = " and ".join(str(int(np.isinf(curves(frame, arm, fresh=True)[LATE]).sum())) for arm in ARMS)
+    return (
+        "f = W_out relu(B A relu(W_in x)), A and B trained by gradient descent on 1000 examples (LoRA+, Fig 2, as "
+        f"printed). Top, n = {n}: means of {len(size.seeds)} seeds; star: the lowest; ring: the lowest at equal rates "
+        f"(dotted); black line: within 10% of the lowest; grey: a seed diverged; colours end at {DEEPEST} times the "
+        f"lowest. The paper's best pair has lr_B well above lr_A; here, by training loss at step {LATE}, it is lr_A = "
+        f"{figures.short(best['lr_A'])}, lr_B = {figures.short(best['lr_B'])}, loss {best['train']:.2g} (equal rates "
+        f"{figures.short(equal['lr_A'])}: {equal['train']:.2g}); ratios from {close.min():.2g} to {close.max():.2g} "
+        f"are within 10% of it. Over {ratio.n} fresh seeds, each with its own best pairs by training loss, log2 of the "
+        f"ratio is {ratio.estimate:.1f} [{ratio.low:.1f}, {ratio.high:.1f}]; the test loss at equal rates is "
+        f"{more.estimate:.2f} [{more.low:.2f}, {more.high:.2f}] times that of the best pair, one of many more, "
+        f"and {same.estimate:.2f} [{same.low:.2f}, {same.high:.2f}] times that of λ = {ADVICE}, as many. Below left: "
+        f"the two pairs on the seeds that chose (medians) and on {len(size.fresh)} fresh ones (dashed; {lost} of these "
+        f"runs diverged). Then other n ({len(size.width_seeds)} seeds; {len(size.lr_a)} x {len(size.lr_b)} pairs, "
+        f"{len(size.line)} at equal rates, {len(size.line)} at λ = {ADVICE}), by training loss at the same step: dots: "
+        "the best pair of the mean; bars: those within 10% of it; dashes: each seed's own best; dotted: the theory's "
+        "slope (n^-1 for lr_A, n^0 for lr_B, n for λ). Right: equal rates against each seed's other pairs, geometric "
+        f"means and 95% over seeds (Student t), unadjusted. {figures.code(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each n and step: the best pair of the mean training loss and the best equal one; and seed by seed."""
+    rows = []
+    for n, step in ((printed(frame), EARLY), *((n, LATE) for n in (printed(frame), *widths(frame)))):
+        grid = grid_of(frame, n, step)
+        best, equal = (choice(grid, arm) for arm in ARMS)
+        close = near(grid)["ratio"]
+        row = {"n": n, "step": step, "lr_A": best["lr_A"], "lr_B": best["lr_B"], "ratio": _digits(best["ratio"])}
+        row |= {"within 10%": f"{close.min():.3g} to {close.max():.3g}"}
+        row |= {f"{split} loss": _digits(best[split]) for split in ("train", "test")} | {"equal rates": equal["lr_A"]}
+        row |= {f"{split} loss, equal": _digits(equal[split]) for split in ("train", "test")}
+        alone = np.log2(own(frame, n, step=step)["ratio"])
+        row |= {"log2 ratio by seed": f"{alone.mean():.1f} ± {alone.std():.1f}"}
+        for arm, name in (("best", "equal / best by seed"), ("advice", f"equal / λ = {ADVICE} by seed")):
+            more = gap(frame, n, arm, step)
+            row |= {name: f"{more.estimate:.2f} [{more.low:.2f}, {more.high:.2f}]"}
+        row |= {"interior": _inside(grid, best)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _inside(grid: pd.DataFrame, best: "pd.Series[Any]") -> bool:
+    """Whether the best pair is inside both of the grid's axes."""
+    return all(grid[rate].min() < best[rate] < grid[rate].max() for rate in ("lr_A", "lr_B"))
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    """Figure 2 as printed, and what the theory says of its optimum at other widths."""
+    n = printed(frame)
+    where, span = f"network of Fig 2, n = {n}, step {LATE}", f"n = {widths(frame)[0]} to {widths(frame)[-1]}"
+    text = f"the best pair of rates has lr_B > lr_A ({where}; each seed's own)"
+    found = [Claim("toy_mlp", "LoRA+, Fig 2", text, "lr_B well above lr_A", doublings(frame), 0.0, "doublings")]
+    text = f"the best of equal rates has a higher test loss than the best pair ({where}; each seed's own)"
+    found.append(Claim("toy_mlp", "LoRA+, Fig 2", text, "clearly higher", gap(frame, n), 1.0, "x"))
+    text = (
+        f"test loss is higher at equal rates than at λ = {ADVICE}, each the best of as many ({where}; each seed's own)"
+    )
+    found.append(Claim("toy_mlp", "LoRA+, section 5", text, "higher", gap(frame, n, "advice"), 1.0, "x"))
+    text = f"the best ratio grows with n: its exponent (network of Fig 2, {span}, step {LATE})"
+    found.append(Claim("toy_mlp", "LoRA+, Theorem 1", text, "1", exponent(frame, "ratio"), 0.0))
+    text = f"the best lr_A falls with n: its exponent (network of Fig 2, {span}, step {LATE})"
+    found.append(Claim("toy_mlp", "LoRA+, Theorem 1", text, "-1", exponent(frame, "chosen_A"), 0.0, below=True))
+    return found
+
+
+if __name__ == "__main__":
+    figures.main(__file__)
