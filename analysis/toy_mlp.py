@@ -30,6 +30,7 @@ STYLES = {
 GAPS = {"best": ("black", "best pair", 0.0), "advice": (figures.COLOURS[4], f"λ = {ADVICE}", 0.15)}
 SLOPES = {"lr_A": -1.0, "lr_B": 0.0, "ratio": 1.0}  # of the optimum against n (LoRA+, Theorem 1)
 NEAR = 1.1  # of the lowest loss
+WIDEST = 1e3  # of an interval's halves that are drawn
 DEEPEST = 30  # times the lowest loss, where the colours end
 
 
@@ -181,7 +182,7 @@ def _gaps(ax: "Axes", frame: pd.DataFrame) -> None:
         gaps = [gap(frame, n, arm) for n in widths(frame)]
         middle, low, high = (np.array([getattr(each, end) for each in gaps]) for end in ("estimate", "low", "high"))
         places = np.array(widths(frame)) * 2**shift
-        ends = np.clip([middle - low, high - middle], 0, None)
+        ends = np.clip([middle - low, high - middle], 0, WIDEST)  # two seeds may have an interval without end
         ax.errorbar(places, middle, yerr=ends, fmt="o-", color=colour, lw=0.9, elinewidth=0.8, label=name)
     ax.axhline(1, color="0.5", lw=0.6)
     ax.set(title="test loss at equal rates", ylabel="times that of")
@@ -193,8 +194,9 @@ def _against_n(ax: "Axes", found: Any) -> None:
     ax.set_xscale("log", base=2)
     figures.label_powers(ax.xaxis, found[::2])
     if len(ax.get_legend_handles_labels()[0]) > 1:
-        low, high = ax.get_ylim()
-        ax.set_ylim(low, high * (high / low) ** 0.15)  # room for the legend
+        scale = ax.yaxis.get_transform()
+        low, high = scale.transform(ax.get_ylim())
+        ax.set_ylim(top=float(scale.inverted().transform(high + 0.15 * (high - low))))  # room for the legend
         ax.legend(fontsize=5, handlelength=1.2, ncols=2, loc="upper center", columnspacing=1)
 
 
