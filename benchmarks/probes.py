@@ -11,7 +11,7 @@ import argparse
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -82,7 +82,10 @@ def measure(steps: int, overrides: Sequence[str]) -> tuple[list[float], float]:
         tell=lambda _progress, _values: None,
     )
     starts: list[float] = []
-    checkpoint: Callable[[Progress], None] = lambda _progress: starts.append(time.process_time())  # noqa: E731
+
+    def checkpoint(_progress: Progress) -> None:
+        starts.append(time.process_time())
+
     with Workers(1) as workers:
         train(
             model,

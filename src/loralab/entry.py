@@ -72,7 +72,7 @@ def _mistakes_told(schema: type = Config) -> Iterator[str | None]:
         if HydraConfig.initialized() and HydraConfig.get().job.chdir:
             raise UserError("hydra.job.chdir: got true; your files are found from where you are, so leave it false")
         yield title
-    except Exception as error:
+    except Exception as error:  # whatever explain does not know as a mistake is raised as it came
         line = explain(error, schema)
         if line is None or title is not None:  # in a multirun Hydra says which job it was
             raise
