@@ -208,7 +208,12 @@ def test_full_rank_recovers_full_fine_tuning_where_the_interval_is_inside_a_poin
 def test_lora_is_compared_with_what_has_nearly_its_size() -> None:
     claims: list[Claim] = METHODS.claims(built_in(lora=2.0, houlsby=1.0, pfeiffer=3.0))
     texts = [claim.text.partition(" (Rotten")[0] for claim in claims if claim.text.startswith("LoRA (r = 8), ")]
-    others = ("BitFit, 41,000", "Houlsby (size 64), 620,800", "Pfeiffer (size 64), 320,000", "prefix (20 tokens), 92,000")
+    others = (
+        "BitFit, 41,000",
+        "Houlsby (size 64), 620,800",
+        "Pfeiffer (size 64), 320,000",
+        "prefix (20 tokens), 92,000",
+    )
     assert texts == [f"LoRA (r = 8), 72,000 parameters, beats {other}" for other in others]
     assert [row.verdict for row in judged(claims)][-4:] == [HELD, HELD, FELL, HELD]
     rows = judged(METHODS.claims(built_in()))

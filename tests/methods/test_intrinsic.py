@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from scipy.linalg import hadamard
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from loralab.errors import UserError
 from loralab.merged import load_model, save_model
 from loralab.methods import intrinsic
-from loralab.methods.intrinsic import AT_ONCE, Fastfood, Sparse
+from loralab.methods.intrinsic import AT_ONCE
 from loralab.training.gradient import backward
 from loralab.training.optim import param_groups, param_roles
 from loralab.training.workers import Workers
@@ -102,43 +101,6 @@ def test_the_gradient_of_z_is_R_transposed_times_that_of_theta(family: str, proj
     model(**batch).loss.backward()
     assert model.intrinsic.z.grad.abs().max() > 1e-4
     torch.testing.assert_close(model.intrinsic.z.grad, R.T @ g, rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.parametrize("dim", [1, 20, 32, 100])
-def test_fastfood_is_the_product_of_its_factors(dim: int) -> None:
-    """H G P H B of Le et al. as matrices, block by block."""
-    entries, total = 150, 1000
-    part = Fastfood(entries, dim, total, torch.Generator().manual_seed(0))
-    size = part.signs.shape[1]
-    H = torch.from_numpy(hadamard(size)).float()
-    P = torch.eye(size)[part.order.long()]
-    blocks = [H @ part.gauss[:, k].diag() @ P @ H @ part.signs[k].float().diag() for k in range(len(part.signs))]
-    R = torch.cat(blocks)[:entries, :dim]
-    z, g = torch.randn(dim), torch.randn(entries)
-    torch.testing.assert_close(part.times(z), R @ z, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(part.transposed(g), R.T @ g, rtol=1e-4, atol=1e-5)
-    for block in blocks:
-        lengths = torch.full((size,), math.sqrt(size / total))
-        torch.testing.assert_close(block.norm(dim=0), lengths)
-        torch.testing.assert_close(block.norm(dim=1), lengths)
-
-
-def test_a_dimension_beyond_the_small_hadamard_matrices_is_still_one_product() -> None:
-    part = Fastfood(3000, 2000, 3000, torch.Generator().manual_seed(0))  # 2048 = 32 x 32 x 2
-    x = torch.randn(2000)
-    H = torch.from_numpy(hadamard(2048)).float()
-    padded = nn.functional.pad(x, (0, 48))
-    expected = [H @ (part.gauss[:, k] * (H @ (part.signs[k] * padded))[part.order.long()]) for k in (0, 1)]
-    torch.testing.assert_close(part.times(x), torch.cat(expected)[:3000], rtol=1e-4, atol=1e-3)
-
-
-def test_sparse_has_one_sign_a_row() -> None:
-    part = Sparse(500, 7, 500, torch.Generator().manual_seed(0))
-    R = torch.stack([part.times(unit) for unit in torch.eye(7)], 1)
-    assert set(R.flatten().tolist()) == {-1.0, 0.0, 1.0}
-    assert (R.abs().sum(1) == 1).all()
-    g = torch.randn(500)
-    torch.testing.assert_close(part.transposed(g), R.T @ g)
 
 
 @pytest.mark.parametrize("family", ["bert", "t5"])
@@ -301,6 +263,26 @@ def test_a_tensor_of_several_parts_is_their_rows_in_order() -> None:
     (chain,) = model["map"].parametrizations.weight
     for part, piece in zip(chain.parts, moved.split(AT_ONCE), strict=True):
         torch.testing.assert_close(piece, part.times(model.intrinsic.z), rtol=0, atol=1e-6)
+
+
+@projections
+def test_a_step_computes_of_a_table_the_rows_that_it_reads(projection: str) -> None:
+    """In parts with several tiles or none, cut by the parts' ends; what is read twice, and the padding, counts once."""
+    table: Any = nn.ModuleDict({"rows": nn.Embedding(20_000, 30, padding_idx=7)})
+    intrinsic.attach(table, head=(), dim=DIM, projection=projection, seed=0)  # type: ignore[arg-type]
+    put(table, torch.randn(DIM))
+    tokens = torch.tensor([[7, 0, 9_999, 1], [19_999, AT_ONCE // 30, 7, 1]])
+    g = torch.randn(2, 4, 30)
+    with Largest() as seen:
+        found = table["rows"](tokens)
+        found.backward(g)
+    assert seen.entries < 20_000
+    z = table.intrinsic.z.grad.clone()
+    table.intrinsic.z.grad = None
+    whole = table["rows"].weight
+    torch.testing.assert_close(found, whole[tokens], rtol=0, atol=1e-6)
+    nn.functional.embedding(tokens, whole, padding_idx=7).backward(g)  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(table.intrinsic.z.grad, z, rtol=1e-4, atol=1e-6)
 
 
 def test_a_copy_has_a_z_of_its_own() -> None:

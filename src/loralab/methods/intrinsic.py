@@ -11,9 +11,7 @@ precision; nothing is kept between passes, so that threads may share the model. 
 times in bf16 (`sparse`: 1.2 and 1.3); half of that is the table of embeddings.
 """
 
-import functools
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -21,15 +19,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from loralab.errors import UserError
+from loralab.methods.projections import PROJECTIONS, Fastfood, Sparse
 
 __all__ = ["Coordinates", "Shift", "attach", "merge"]
 
 # Weights that are projected at once, so that what is between the steps stays in a core's cache: with 2 MiB of it, R^T g
 # of 589,824 weights takes 14.7 ms at once and 2.2 ms in four parts (d = 1000, one thread).
 AT_ONCE = 2**17
-
-# A Hadamard matrix is the Kronecker product of small ones of at most this size.
-LARGEST = 32
 
 
 class Coordinates(nn.Module):
@@ -47,75 +43,6 @@ class Coordinates(nn.Module):
         return self.z * self.scale
 
 
-class Fastfood(nn.Module):
-    """Rows of R: the first `entries` of blocks H G P H B, scaled (Le et al. 2013; without its S, as in both papers).
-
-    H: Hadamard, (D, D) with D the power of two from d on (z is padded with zeros); B: signs; P: a permutation, the same
-    for all blocks here; G: Gaussian. All rows and all columns of a block have length sqrt(D) ||G||, exactly, and get
-    sqrt(D / N). Takes O(n log d) time and 5 bytes a weight for B and G (8 bytes more for P where D is above 65,536).
-    """
-
-    signs: Tensor
-    gauss: Tensor
-    order: Tensor
-    inverse: Tensor
-
-    def __init__(self, entries: int, dim: int, total: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.entries, self.dim = entries, dim
-        size = 2 ** math.ceil(math.log2(dim))
-        blocks = math.ceil(entries / size)
-        signs = torch.randint(0, 2, (blocks, size), dtype=torch.int8, generator=generator) * 2 - 1
-        gauss = torch.randn(size, blocks, generator=generator)
-        order = torch.randperm(size, generator=generator)
-        self.register_buffer("signs", signs, persistent=False)
-        self.register_buffer("gauss", gauss / (gauss.norm(dim=0) * math.sqrt(total)), persistent=False)
-        self.register_buffer("order", order.int(), persistent=False)
-        self.register_buffer("inverse", order.argsort().int(), persistent=False)
-
-    def times(self, z: Tensor) -> Tensor:
-        """R z for these rows, (n,)."""
-        padded = nn.functional.pad(z, (0, self.signs.shape[1] - self.dim))
-        x = _blocks_last(self.signs * padded)
-        x = x.index_select(0, self.order).mul_(self.gauss)
-        return _blocks_first(x).reshape(-1)[: self.entries]
-
-    def transposed(self, g: Tensor) -> Tensor:
-        """R^T g for these rows, (d,): the same factors in reverse, H being symmetric."""
-        x = nn.functional.pad(g, (0, self.signs.numel() - self.entries)).view(self.signs.shape)
-        x = _blocks_last(x).mul_(self.gauss).index_select(0, self.inverse)
-        return _blocks_first(x).mul_(self.signs).sum(0)[: self.dim]
-
-
-class Sparse(nn.Module):
-    """Rows of R with one entry each, a random sign in a random column (the count sketch, Charikar et al. 2002).
-
-    With each column divided by the root of its uses, R^T R = 1: ||R z|| = ||z|| exactly. Li et al.'s own sparse R has
-    d / sqrt(N) entries a row on average: at d = 1000, most weights of a large backbone would not move.
-    Takes O(n) time and 4 bytes a weight: the column, d further on for a negative sign.
-    """
-
-    column: Tensor
-
-    def __init__(self, entries: int, dim: int, _total: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.dim = dim
-        column = torch.randint(0, 2 * dim, (entries,), dtype=torch.int32, generator=generator)
-        self.register_buffer("column", column, persistent=False)
-
-    def times(self, z: Tensor) -> Tensor:
-        """R z for these rows, (n,)."""
-        return torch.cat([z, -z]).index_select(0, self.column)
-
-    def transposed(self, g: Tensor) -> Tensor:
-        """R^T g for these rows, (d,)."""
-        found = g.new_zeros(2 * self.dim).index_add_(0, self.column, g)
-        return found[: self.dim] - found[self.dim :]
-
-
-PROJECTIONS: dict[str, type[Fastfood] | type[Sparse]] = {"fastfood": Fastfood, "sparse": Sparse}
-
-
 class Shift(nn.Module):
     """theta_0 -> theta_0 + R z of one tensor, in theta_0's precision and shape."""
 
@@ -127,6 +54,12 @@ class Shift(nn.Module):
     def forward(self, theta: Tensor) -> Tensor:
         moved = _Sum.apply(theta, self.coordinates[0](), self.parts)  # type: ignore[no-untyped-call]  # torch gives no types
         return cast(Tensor, moved)
+
+    def rows(self, theta: Tensor, index: Tensor) -> Tensor:
+        """The rows of a matrix (n, m) that a sorted `index` names: what `forward` has there, without the others."""
+        entries = (index.unsqueeze(1) * theta.shape[1] + torch.arange(theta.shape[1], device=index.device)).flatten()
+        moved = _Some.apply(theta, self.coordinates[0](), self.parts, entries)  # type: ignore[no-untyped-call]  # as above
+        return cast(Tensor, moved).view(len(index), -1)
 
 
 class _Sum(torch.autograd.Function):
@@ -146,6 +79,52 @@ class _Sum(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[None, Tensor, None]:
         pieces = torch.split(g.reshape(-1), AT_ONCE)
         return None, sum(part.transposed(piece.float()) for part, piece in zip(ctx.parts, pieces, strict=True)), None
+
+
+class _Some(torch.autograd.Function):
+    """The same for some entries of theta, by sorted flat index: only the tiles of R with one of them are computed."""
+
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, z: Tensor, parts: nn.ModuleList, entries: Tensor) -> Tensor:
+        ctx.parts = parts
+        ctx.save_for_backward(entries)
+        moved = torch.cat([part.times(z, tiles)[places] for part, tiles, places in _touched(parts, entries)])
+        return moved.add_(torch.take(theta, entries)).to(theta.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[None, Tensor, None, None]:
+        (entries,) = ctx.saved_tensors
+        found, rest = [], g.float()
+        for part, tiles, places in _touched(ctx.parts, entries):
+            own, rest = rest.tensor_split([len(places)])
+            whole = own.new_zeros(len(tiles) * part.tile).index_copy_(0, places, own)
+            found.append(part.transposed(whole, tiles))
+        return None, torch.stack(found).sum(0), None, None
+
+
+def _touched(parts: nn.ModuleList, entries: Tensor) -> Iterator[tuple[Fastfood | Sparse, Tensor, Tensor]]:
+    """For each part that has some of the entries: it, the numbers of its tiles, and the entries' places in these."""
+    numbers, counts = torch.unique_consecutive(entries // AT_ONCE, return_counts=True)
+    for number, own in zip(numbers.tolist(), torch.split(entries, counts.tolist()), strict=True):
+        part = cast(Fastfood | Sparse, parts[number])
+        tiles, nth = torch.unique_consecutive((own - number * AT_ONCE) // part.tile, return_inverse=True)
+        yield part, tiles, nth * part.tile + (own - number * AT_ONCE) % part.tile
+
+
+def _look_up(table: Any, tokens: Tensor) -> Tensor:
+    """An embedding's forward: of its table, a step of training computes the rows that it reads alone.
+
+    Where there is no gradient the table is whole, since evaluation computes it once for all batches.
+    """
+    if not torch.is_grad_enabled():
+        return nn.Embedding.forward(table, tokens)
+    (shift,) = table.parametrizations.weight
+    index, places = torch.unique(tokens, return_inverse=True)
+    rows = shift.rows(table.parametrizations.weight.original, index)
+    if table.padding_idx is not None:  # whose row gives no gradient, as in nn.Embedding
+        rows = torch.where((index == table.padding_idx).unsqueeze(1), rows.detach(), rows)
+    return nn.functional.embedding(places, rows)
 
 
 def attach(
@@ -183,7 +162,11 @@ def attach(
     if projection == "sparse":
         coordinates.scale = (uses[:dim] + uses[dim:]).clamp(min=1).rsqrt()
     for module, leaf, parameter in owners:
+        looks_up = type(module).forward is nn.Embedding.forward
+        plain = looks_up and module.max_norm is None and not module.scale_grad_by_freq
         parametrize.register_parametrization(module, leaf, shifts[id(parameter)], unsafe=True)  # unsafe: is not run
+        if plain:  # the class that it has now is its own, until the parametrization goes
+            type(module).forward = _look_up
     model.add_module("intrinsic", coordinates.to(next(iter(tensors.values())).device))
 
 
@@ -200,39 +183,3 @@ def merge(model: nn.Module) -> None:
         for theta, shift in found.values():  # each once, also where modules share it
             theta.copy_(shift(theta))
     del model.intrinsic
-
-
-@functools.cache
-def _hadamard(size: int, device: torch.device) -> Tensor:
-    """The matrix of signs H (size, size), for a power of two; H H = size."""
-    H = torch.ones(1, 1)
-    while len(H) < size:
-        H = torch.cat([torch.cat([H, H], 1), torch.cat([H, -H], 1)])
-    return H.to(device)
-
-
-def _small_sizes(size: int) -> list[int]:
-    """Powers of two up to LARGEST whose product is `size`."""
-    sizes = []
-    while size > 1:
-        sizes.append(min(size, LARGEST))
-        size //= sizes[-1]
-    return sizes
-
-
-def _blocks_last(x_kd: Tensor) -> Tensor:
-    """H x of each row, (k, D) -> (D, k): each small H takes the last axis and leaves it first, without a copy."""
-    blocks, size = x_kd.shape
-    x = x_kd
-    for small in _small_sizes(size):
-        x = _hadamard(small, x.device) @ x.reshape(-1, small).T
-    return x.reshape(size, blocks)
-
-
-def _blocks_first(x_dk: Tensor) -> Tensor:
-    """H x of each column, (D, k) -> (k, D): each small H takes the first axis and leaves it last."""
-    size, blocks = x_dk.shape
-    x = x_dk
-    for small in _small_sizes(size)[::-1]:
-        x = x.reshape(small, -1).T @ _hadamard(small, x.device)
-    return x.reshape(blocks, size)
