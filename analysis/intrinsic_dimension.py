@@ -27,7 +27,7 @@ AXES += figures.SETTING
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "parameters", "seconds", "commit", "diff"]
 METRIC = "test/accuracy"
 SHARE = 0.9  # of full fine-tuning's metric: d90
-FEW = 10_000
+FEW = 3_000
 
 Arms = dict[float, pd.DataFrame]  # by dimension
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INTRINSIC = figures.module("intrinsic_dimension")
-DIMS = (10, 100, 1000, 3000, 10_000, 30_000)
+DIMS = (10, 100, 1000, 3000, 10_000)
 WEIGHTS, TOP, FLOOR = 22_700_000, 0.9, 0.5
 HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
@@ -131,11 +131,11 @@ def test_the_rates_are_those_that_fresh_seeds_were_given(spread: pd.DataFrame, f
     np.testing.assert_allclose(ax.lines[1].get_ydata(), [full * (WEIGHTS / d) ** 0.5 for d in DIMS])
 
 
-@pytest.mark.parametrize(("d90", "verdicts"), [(500, [HELD, HELD]), (13_000, [HELD, FELL]), (2e6, [OPEN, OPEN])])
+@pytest.mark.parametrize(("d90", "verdicts"), [(500, [HELD, HELD]), (5_500, [HELD, FELL]), (2e6, [OPEN, OPEN])])
 def test_the_claims_follow_what_was_built_in(d90: float, verdicts: list[str]) -> None:
     rows = judged(INTRINSIC.claims(built_in(d90, spread=0.2)))
     assert [row.verdict for row in rows] == verdicts
-    assert ("22,700,000 weights" in rows[0].claim.text, "10,000 dimensions" in rows[1].claim.text) == (True, True)
+    assert ("22,700,000 weights" in rows[0].claim.text, "3,000 dimensions" in rows[1].claim.text) == (True, True)
     assert [np.isnan(row.p) for row in rows] == [d90 > DIMS[-1]] * 2
 
 
@@ -158,11 +158,11 @@ def test_the_summary_says_what_share_of_full_an_arm_has(frame: pd.DataFrame) -> 
 @pytest.mark.parametrize(("method", "dim"), [("intrinsic", 1000), ("full", None)])
 def test_a_row_that_is_not_there_is_named(frame: pd.DataFrame, tmp_path: Path, method: str, dim: int | None) -> None:
     results.save(frame, tmp_path / "x.csv")
-    assert len(results.load("intrinsic_dimension", path=tmp_path / "x.csv")) == 80
+    assert len(results.load("intrinsic_dimension", path=tmp_path / "x.csv")) == 70
     arm = (frame["method"] == method) & (
         frame["intrinsic.dim"].isna() if dim is None else frame["intrinsic.dim"] == dim
     )
-    for stage, total in (("grid", 40), ("confirm", 40)):
+    for stage, total in (("grid", 35), ("confirm", 35)):
         one = frame[arm & (frame["stage"] == stage)].index[0]
         results.save(frame.drop(index=one), tmp_path / "x.csv")
         with pytest.raises(UserError, match=rf"no row for .*method={method} .*\(1 of {total} runs have none\)"):
