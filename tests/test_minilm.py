@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def train(store: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "train.py"), "tracker=none", f"store={store}", *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1200)
 
 
 def record(store: Path, pattern: str) -> dict[str, Any]:
