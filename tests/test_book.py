@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import platform
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from loralab.reporter import Result
 from loralab.run import run
 from loralab.store.runs import RunDirectory
 from loralab.sweep.engine import Outcome
+from loralab.training import device
 from tests.runs import CONF, SMALL, config
 
 
@@ -61,6 +63,17 @@ def test_a_jobs_key_is_its_runs_directory(composer: Composer, tmp_path: Path) ->
     assert made.keys == [
         plan(config(tmp_path, *overrides)).directory.path.name for overrides in (["seed=1"], ["seed=2", "lora.rank=4"])
     ]
+
+
+def test_what_plans_warn_of_is_said_once_for_a_sweep(
+    composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    made = book(composer, tmp_path, ("seed=1",), *(("train.precision=bf16", f"seed={seed}") for seed in (1, 2)))
+    assert made.warnings(made.keys[:1]) == []
+    (line,) = made.warnings(made.keys)
+    assert line.startswith("train.precision=bf16: ")
 
 
 def test_one_run_asked_for_twice_has_one_key_and_is_worked_on_once(composer: Composer, tmp_path: Path) -> None:

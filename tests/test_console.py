@@ -85,6 +85,15 @@ def test_every_group_is_shown_with_its_resolved_rate_and_decay() -> None:
     ]
 
 
+def test_a_single_run_warns_and_one_of_many_does_not() -> None:
+    shown = {}
+    for title in (None, "seed=1"):
+        err = io.StringIO()
+        Console(err, io.StringIO(), title).warn("it is slow")
+        shown[title] = err.getvalue()
+    assert shown == {None: "warning: it is slow\n", "seed=1": ""}
+
+
 def test_a_resumed_run_says_where_it_goes_on() -> None:
     err = io.StringIO()
     Console(err, io.StringIO()).started("name", 100, GROUPS, resumed_at=37)

@@ -61,6 +61,10 @@ class RunBook:
             found.append(Job(key, self.title(key), likely, known=seconds is not None))
         return found
 
+    def warnings(self, keys: Sequence[str]) -> list[str]:
+        """What these runs' plans warn of, each once."""
+        return list(dict.fromkeys(line for key in keys if (line := self.plans[key].warning) is not None))
+
     def done(self, key: str) -> Outcome | None:
         try:
             record = self.plans[key].directory.finished()

@@ -42,6 +42,11 @@ class Console:
         if self.title is None and self.err.isatty():
             self._say(f"loading {model}, reading {task}")
 
+    def warn(self, line: str) -> None:
+        """Of a single run: a sweep says it once, for all of its runs."""
+        if self.title is None:
+            self._say(f"warning: {line}")
+
     def started(self, name: str, steps: int, groups: Sequence[dict[str, Any]], *, resumed_at: int) -> None:
         """Names the run, and shows every parameter group with its resolved rates."""
         self.steps, self.printed = steps, resumed_at * PLAIN_LINES // steps

@@ -37,6 +37,11 @@ class Plan:
     def cache(self) -> Path:
         return Path(self.config.store) / "cache"
 
+    @property
+    def warning(self) -> str | None:
+        """What a person should know before it trains."""
+        return device.imitated(self.config.train.precision, self.device)
+
 
 def plan(config: Config) -> Plan:
     """Resolves `config` without loading weights or texts; raises UserError for what is not there."""

@@ -83,6 +83,8 @@ def _follow(ranks: Ranks, interrupts: Interrupts) -> dict[str, Any]:
 def _execute(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks) -> dict[str, Any]:
     started = time.time()
     head = header(planned, started)
+    if planned.warning is not None:
+        console.warn(planned.warning)
     try:
         prepared = ranks.agreed(lambda: _Run(planned, console, interrupts, ranks))
         planned.directory.begin(as_yaml(planned.config))

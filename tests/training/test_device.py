@@ -1,5 +1,7 @@
 """Laws of device, precision and threads."""
 
+import platform
+
 import pytest
 import torch
 
@@ -34,6 +36,22 @@ def test_auto_precision_is_bf16_only_where_it_gains(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(device, "cpu_has_bf16", lambda: False)
     assert device.pick_precision("auto", CPU, width=384) == "fp32"
     assert device.pick_precision("bf16", CPU, width=64) == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("precision", "system", "has", "said"),
+    [("bf16", "Linux", False, True), ("bf16", "Linux", True, False), ("bf16", "Darwin", False, False),
+     ("fp32", "Linux", False, False)],
+)  # fmt: skip
+def test_bf16_that_the_cpu_imitates_is_said(
+    monkeypatch: pytest.MonkeyPatch, precision: str, system: str, has: bool, said: bool
+) -> None:
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: has)
+    line = device.imitated(precision, CPU)
+    assert (line is not None) == said
+    assert line is None or "train.precision=fp32" in line
+    assert device.imitated(precision, torch.device("cuda")) is None
 
 
 def test_threads_of_one_run_do_not_reach_the_next() -> None:

@@ -1,5 +1,6 @@
 """hydra/launcher=pool: a bounded pool of warm workers, which loses no run. The engine is in loralab.sweep."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class PoolLauncher(Launcher):
         found = {key: book.done(key) for key in dict.fromkeys(book.keys)}
         outcomes = {key: outcome for key, outcome in found.items() if outcome is not None}
         jobs = book.jobs([key for key, outcome in found.items() if outcome is None])
+        for line in book.warnings([job.key for job in jobs]):
+            print(f"warning: {line}", file=sys.stderr)
         if jobs and self.pool is None:
             self.pool = self._pool()
         places = len(self.pool.slots) if self.pool is not None else 0
