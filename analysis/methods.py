@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from loralab import figures
-from loralab.arms import apart, compared, facts, gain, interior, kept, level, shared
+from loralab.arms import apart, compared, facts, fresh, gain, interior, kept, level, shared
 from loralab.claims import Claim
 from loralab.stats import Interval
 
@@ -117,6 +117,9 @@ def draw(frame: pd.DataFrame) -> "Figure":
         points = [gain(each, arms[FULL], "test/accuracy") for each in own.values()]
         _dots(left, [size(each) for each in own.values()], [level(each, "test/accuracy") for each in own.values()], at)
         _dots(right, rows, points, at, across=True)
+    for row, own in zip(places, arms.values(), strict=True):
+        each = 100 * (_by_seed(own) - _by_seed(arms[FULL]))
+        right.plot(each, np.full(len(each), row), ".", color="0.7", ms=2.5, zorder=1)
     left.set_xscale("log")
     left.set_xlabel("trained parameters beside the head")
     left.set_ylabel("test accuracy, fresh seeds")
@@ -125,6 +128,10 @@ def draw(frame: pd.DataFrame) -> "Figure":
     right.set_yticks(places, [f"{name}  {size(own):,.0f}" for name, own in arms.items()])
     right.set_ylim(-0.7, len(arms) - 0.3)
     return figure
+
+
+def _by_seed(own: pd.DataFrame) -> "pd.Series[float]":
+    return fresh(own).set_index("seed")["test/accuracy"]
 
 
 def _dots(ax: "Axes", places: list[float], found: list[Interval], at: int, *, across: bool = False) -> None:
@@ -144,8 +151,9 @@ def caption(frame: pd.DataFrame) -> str:
         f"{shared(frame)}. Rates selected for each arm by validation loss ({' or '.join(map(str, trials))} runs, "
         f"{figures.seeds(grid)}); the head's is pinned, but for the head alone. Fresh seeds "
         f"(n = {confirm['seed'].nunique()}), last step; bars: 95% interval (Student t) of the mean, right: of the "
-        "difference, paired by seed; unadjusted for their number. Band: the head alone. Lines join the sizes of a "
-        f"method; beside the names: trained parameters beside the head. {figures.provenance(frame)}."
+        "difference, paired by seed; unadjusted for their number; grey dots: the seeds. Band: the head alone. "
+        "Lines join the sizes of a method; beside the names: trained parameters beside the head. "
+        f"{figures.provenance(frame)}."
     )
 
 

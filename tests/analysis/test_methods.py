@@ -149,6 +149,11 @@ def test_bars_are_the_paired_differences_from_full(frame: pd.DataFrame, figure: 
             np.testing.assert_allclose(ends[:, 0], 100 * np.array(interval), rtol=1e-9, atol=1e-12)
             seen += 1
     assert seen == len(labels)
+    dots = {line.get_ydata()[0]: line.get_xdata() for line in ax.lines if line.get_marker() == "."}
+    assert [labels[y] for y in dots] == list(ARMS)[:-1]
+    for y, found in dots.items():
+        each = fresh(frame, labels[y]) - fresh(frame, "full fine-tuning")
+        np.testing.assert_allclose(sorted(found), sorted(100 * each))
 
 
 def test_the_summary_has_the_difference_from_the_head_alone(frame: pd.DataFrame) -> None:
