@@ -48,8 +48,8 @@ def arms() -> Iterator[tuple[str, Callable[[Batch], None]]]:
     yield FULL, arm(partial(full.attach, head=head, device=torch.device("cpu"), dtype=torch.float32))
     for projection in PROJECTIONS:
         for dim in DIMS:
-            attach: Any = partial(intrinsic.attach, head=head, dim=dim, projection=projection, seed=0)  # type: ignore[arg-type]
-            yield f"{projection}, d = {dim:,}", arm(attach)
+            settings: dict[str, Any] = {"dim": dim, "projection": projection, "seed": 0}
+            yield f"{projection}, d = {dim:,}", arm(partial(intrinsic.attach, head=head, **settings))
 
 
 def main() -> None:
