@@ -6,10 +6,9 @@ of the backbone (embeddings, biases and norms too), theta_0 stays as it is, and 
 lr sqrt(d) in length, and by lr sqrt(N) in full fine-tuning: z wants a rate about sqrt(N / d) times larger.
 
 R is never stored. Where a module reads its weight, it gets theta_0 + R z, summed in fp32 and rounded once to theta_0's
-precision; nothing is kept between passes, so that threads may share the model. A step of
-training computes, of an embedding table, the rows that it reads alone. Of MiniLM's 22.7M weights in fp32, d = 1000, 32
-sentences of 27 tokens, a step takes 1.64 times one of full fine-tuning with `fastfood` and 1.13 times with `sparse`
-(benchmarks/subspaces.py).
+precision; nothing is kept between passes, so that threads may share the model. Of an embedding table a step of training
+computes the rows that it reads alone. Of MiniLM's 22.7M weights in fp32, d = 1000, 32 sentences of 27 tokens, it takes
+1.64 times a step of full fine-tuning with `fastfood` and 1.13 times with `sparse` (benchmarks/subspaces.py).
 """
 
 from collections.abc import Iterator, Sequence
