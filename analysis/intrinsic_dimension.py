@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"]
 AXES = ["seed", "task", "method", "intrinsic.dim", "intrinsic.projection", "optim.head_lr", "optim.lr"]
-AXES += figures.SETTING
+AXES += ["task.eval_rows", *figures.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "parameters", "seconds", "commit", "diff"]
 METRIC = "test/accuracy"
 SHARE = 0.9  # of full fine-tuning's metric: d90

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"]
 AXES = ["seed", "task", "method", "lora.init", "lora.bias", "bottleneck.size", "prompt.tokens", "intrinsic.dim"]
-AXES += ["optim.head_lr", "optim.lr", *figures.SETTING]
+AXES += ["task.eval_rows", "optim.head_lr", "optim.lr", *figures.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "parameters", "seconds", "commit", "diff"]
 METHODS = {
     "bitfit": "BitFit",
