@@ -117,8 +117,8 @@ def draw(frame: pd.DataFrame) -> "Figure":
         points = [gain(each, arms[FULL], "test/accuracy") for each in own.values()]
         _dots(left, [size(each) for each in own.values()], [level(each, "test/accuracy") for each in own.values()], at)
         _dots(right, rows, points, at, across=True)
-    for row, own in zip(places, arms.values(), strict=True):
-        each = 100 * (_by_seed(own) - _by_seed(arms[FULL]))
+    for row, arm in zip(places, arms.values(), strict=True):
+        each = 100 * (_by_seed(arm) - _by_seed(arms[FULL]))
         right.plot(each, np.full(len(each), row), ".", color="0.7", ms=2.5, zorder=1)
     left.set_xscale("log")
     left.set_xlabel("trained parameters beside the head")
