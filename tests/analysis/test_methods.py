@@ -242,8 +242,8 @@ def test_a_diverged_fresh_run_leaves_a_gap_and_no_test(frame: pd.DataFrame) -> N
 @pytest.mark.parametrize("name", ["Pfeiffer (size 64)", "LoRA on all maps and biases (r = 384)", "head alone"])
 def test_a_row_that_is_not_there_is_named(frame: pd.DataFrame, tmp_path: Path, name: str) -> None:
     results.save(frame, tmp_path / "x.csv")
-    assert len(results.load("methods", path=tmp_path / "x.csv")) == 170
-    for stage, runs in {"grid": 85, "confirm": 85}.items():
+    assert len(results.load("methods", path=tmp_path / "x.csv")) == 255
+    for stage, runs in {"grid": 170, "confirm": 85}.items():
         one = frame[rows_of(frame, name) & (frame["stage"] == stage)].index[0]
         results.save(frame.drop(index=one), tmp_path / "x.csv")
         cell = rf"no row for .*method={ARMS[name][0]} .*\(1 of {runs} runs have none\)"
