@@ -11,10 +11,12 @@ from loralab.config import Config, from_hydra
 from loralab.training.interrupt import Interrupted, Interrupts
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
+SMALL_ROWS = 64  # of each split
 SMALL = (
     "model=tiny",
     "tracker=none",
-    "task.train_rows=64",
+    f"task.train_rows={SMALL_ROWS}",
+    f"task.eval_rows={SMALL_ROWS}",
     "train.max_length=32",
     "train.batch_size=8",
     "train.steps=12",

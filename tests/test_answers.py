@@ -25,6 +25,7 @@ def parrot(tmp_path: Path) -> list[str]:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return [
         "task=pairs", f"task.files.train={path}", "task.text=[said]", "task.label=answer", "task.train_rows=null",
+        "task.eval_rows=null",
         "task.validation_share=0.2", "task.test_share=0.2", "task.split_seed=1",
         "method=full", "optim.lr=1e-2", "train.precision=fp32", "generate.max_new_tokens=6", "generate.separator='='",
     ]  # fmt: skip

@@ -4,7 +4,6 @@ import functools
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -12,24 +11,24 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import Process
 from tests.runs import SMALL, outcome
 
 ROOT = Path(__file__).resolve().parents[1]
-LONG = ("train.steps=240", "train.eval_every=80", "lora.dropout=0.1", "train.checkpoint_seconds=0.5", "optim.lr=1e-3")
+LONG = (
+    "task.eval_rows=1000", "train.steps=240", "train.eval_every=80", "lora.dropout=0.1", "train.checkpoint_seconds=0.5",
+    "optim.lr=1e-3",
+)  # fmt: skip
 
 
-def start(store: Path, *overrides: str, output: str = "output") -> subprocess.Popen[bytes]:
+def start(store: Path, *overrides: str, output: str = "output") -> Process:
     """The command in a process of its own, which writes to <store>/<output>."""
     command = [sys.executable, str(ROOT / "train.py"), *SMALL, *LONG, f"store={store}", *overrides]
-    with (store / output).open("wb") as stream:
-        return subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+    return Process(command, store / output)
 
 
 def finish(store: Path, *overrides: str) -> str:
-    status = start(store, *overrides).wait(timeout=120)
-    text = (store / "output").read_text()
-    assert status == 0, text
-    return text
+    return start(store, *overrides).ends()
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +109,7 @@ def test_resume_after_kill_is_bitwise_equal(
     moment: Callable[[Path], bool], method: str, undisturbed: Callable[[str], Path], tmp_path: Path
 ) -> None:
     process = start(tmp_path, f"method={method}")
-    while not moment(tmp_path):
-        assert process.poll() is None, f"the run ended before the moment came: {(tmp_path / 'output').read_text()}"
-        time.sleep(0.001)
+    process.until(lambda: moment(tmp_path))
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not list(tmp_path.glob("runs/*/record.json"))
@@ -137,9 +134,7 @@ def test_resume_after_kill_is_bitwise_equal_also_with_probes(tmp_path: Path) -> 
         store.mkdir()
     finish(whole, "probe.every=20")
     process = start(killed, "probe.every=20")
-    while not between_two_checkpoints(killed):
-        assert process.poll() is None
-        time.sleep(0.001)
+    process.until(lambda: between_two_checkpoints(killed))
     process.send_signal(signal.SIGKILL)
     process.wait()
     finish(killed, "probe.every=20")
@@ -154,13 +149,9 @@ def test_a_signal_checkpoints_and_the_same_command_goes_on(
     number: signal.Signals, status: int, undisturbed: Callable[[str], Path], tmp_path: Path
 ) -> None:
     process = start(tmp_path, "train.checkpoint_seconds=1000")
-    while executed(tmp_path) < 60:
-        time.sleep(0.001)
+    process.until(lambda: executed(tmp_path) >= 60)
     process.send_signal(number)
-    returned = process.wait(timeout=60)
-    text = (tmp_path / "output").read_text()
-    assert returned == status, text
-    assert "the same command goes on from it" in text
+    assert "the same command goes on from it" in process.ends(status)
     assert "going on from step" in finish(tmp_path)
     assert outcome(tmp_path) == outcome(undisturbed("lora_plus"))
     record = json.loads(next(tmp_path.glob("runs/*/record.json")).read_text())
@@ -170,13 +161,8 @@ def test_a_signal_checkpoints_and_the_same_command_goes_on(
 @pytest.mark.slow
 def test_a_run_that_another_process_holds_is_refused_in_one_line(tmp_path: Path) -> None:
     holder = start(tmp_path, "train.steps=5000")
-    while executed(tmp_path) < 1:
-        assert holder.poll() is None
-        time.sleep(0.01)
-    status = start(tmp_path, "train.steps=5000", output="second").wait(timeout=60)
-    text = (tmp_path / "second").read_text()
-    holder.kill()
-    holder.wait()
-    assert status == 2
+    holder.until(lambda: executed(tmp_path) >= 1)
+    text = start(tmp_path, "train.steps=5000", output="second").ends(2)
+    assert holder.poll() is None
     assert text.startswith("error: run tiny-rotten_tomatoes-lora-r8-x4-s0-")
     assert len(text.splitlines()) == 1

@@ -17,12 +17,14 @@ from loralab.plan import plan
 from loralab.run import run
 from loralab.store.runs import RunDirectory
 from loralab.tasks import packaged
-from tests.runs import config
+from loralab.tasks.raw import subset
+from tests.runs import SMALL_ROWS, config
 
 
 def logits_of(model: Any, tokenizer: Any) -> NDArray[np.float32]:
-    """A loaded model's, for the first test sentences."""
-    texts = [text for (text,) in packaged.read("rotten_tomatoes").splits["test"].texts[:8]]
+    """A loaded model's, for the first test sentences of a small run."""
+    rows = subset(packaged.read("rotten_tomatoes"), SMALL_ROWS, SMALL_ROWS)
+    texts = [text for (text,) in rows.splits["test"].texts[:8]]
     batch = tokenizer(texts, truncation=True, max_length=32, padding=True, return_tensors="pt")
     with torch.no_grad():
         found: NDArray[np.float32] = model(**batch).logits.numpy()
@@ -127,9 +129,9 @@ def test_a_merged_export_of_a_decoder_answers_as_the_run_does_in_plain_transform
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     asked = config(
         tmp_path / "store", "model=tiny_decoder", "task=pairs", f"task.files.train={pairs}", "task.text=[said]",
-        "task.label=answer", "task.train_rows=null", "task.validation_share=0.2", "task.test_share=0.2",
-        "task.split_seed=1", "method=lora", "lora.targets=[all]", "optim.lr=1e-2", "train.precision=fp32",
-        "generate.max_new_tokens=6", "generate.separator='='",
+        "task.label=answer", "task.train_rows=null", "task.eval_rows=null", "task.validation_share=0.2",
+        "task.test_share=0.2", "task.split_seed=1", "method=lora", "lora.targets=[all]", "optim.lr=1e-2",
+        "train.precision=fp32", "generate.max_new_tokens=6", "generate.separator='='",
     )  # fmt: skip
     run(asked)
     trained = plan(asked).directory

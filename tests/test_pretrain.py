@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from loralab.errors import UserError
 from loralab.pretrain import pretrain
 from loralab.run import run
 from loralab.training.interrupt import Interrupted, Interrupts
+from tests.processes import Process
 from tests.runs import CONF
 from tests.runs import config as run_config
 from tests.test_pretrain_config import config
@@ -128,13 +128,11 @@ def test_killed_at_a_random_moment_the_command_goes_on_and_ends_the_same(store: 
     settings = [*SMALL, f"store={tmp_path}", "train.checkpoint_seconds=0"]
     command = [sys.executable, str(CONF.parent / "pretrain.py"), *settings]
     folder = tmp_path / "pretrained" / "width_32"
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (folder / "checkpoint" / "state.pt").exists() and process.poll() is None:
-        time.sleep(0.005)
+    process = Process(command, tmp_path / "killed")
+    process.until((folder / "checkpoint" / "state.pt").exists)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0 and "success" in done.stdout, done.stderr
+    process.ends(-signal.SIGKILL)
+    assert "success" in Process(command, tmp_path / "resumed").ends()
     assert model_bytes(folder) == model_bytes(store / "pretrained" / "width_32")
     assert lines(folder) == lines(store / "pretrained" / "width_32")
 

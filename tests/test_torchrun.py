@@ -1,13 +1,9 @@
 """Real torchrun, two or three processes over gloo: one run's losses, one writer, and no way of ending it loses it."""
 
-import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ import pytest
 import torch
 
 from loralab.run import run
+from tests.processes import Process
 from tests.runs import SMALL, config, outcome
 from tests.test_end_to_end import LONG, between_two_checkpoints, checkpointed_step, executed
 from tests.test_run import lines
@@ -23,22 +20,15 @@ from tests.test_run import lines
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def start(store: Path, *overrides: str, count: int = 2, output: str = "output") -> subprocess.Popen[bytes]:
+def start(store: Path, *overrides: str, count: int = 2, output: str = "output") -> Process:
     """The command under torchrun, which writes to <store>/<output>."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}"]
     command = [*torchrun, str(ROOT / "train.py"), *SMALL, f"store={store}", *overrides]
-    store.mkdir(exist_ok=True)
-    with (store / output).open("wb") as stream:
-        return subprocess.Popen(
-            command, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
+    return Process(command, store / output, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def finish(store: Path, *overrides: str, count: int = 2) -> str:
-    status = start(store, *overrides, count=count).wait(timeout=240)
-    text = (store / "output").read_text()
-    assert status == 0, text
-    return text
+    return start(store, *overrides, count=count).ends()
 
 
 def record(store: Path) -> dict[str, Any]:
@@ -53,38 +43,9 @@ def files(store: Path) -> set[str]:
     return {str(path) for path in found if path.parts[0] not in ("diffs", "cache")}
 
 
-def ranks_of(torchrun: subprocess.Popen[bytes]) -> list[psutil.Process]:
+def ranks_of(torchrun: Process) -> list[psutil.Process]:
     """Its processes, rank 0 first."""
     return sorted(psutil.Process(torchrun.pid).children(), key=lambda child: int(child.environ()["RANK"]))
-
-
-@contextlib.contextmanager
-def ended(torchrun: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Leaves nothing of it behind, however the test ends."""
-    try:
-        yield
-    finally:
-        if torchrun.poll() is None:
-            kill_tree(torchrun)
-
-
-def kill_tree(torchrun: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to torchrun and its ranks at once; they are stopped first, so that none sees another die."""
-    tree = [psutil.Process(torchrun.pid), *psutil.Process(torchrun.pid).children(recursive=True)]
-    for process in tree:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.suspend()
-    for process in tree:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(tree[1:], timeout=30)
-    torchrun.wait()
-
-
-def wait_until(moment: Callable[[Path], bool], store: Path, torchrun: subprocess.Popen[bytes]) -> None:
-    while not moment(store):
-        assert torchrun.poll() is None, (store / "output").read_text()
-        time.sleep(0.001)
 
 
 @pytest.mark.slow
@@ -146,9 +107,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_resume_after_the_whole_tree_is_killed_is_bitwise_equal(undisturbed: Path, tmp_path: Path) -> None:
     torchrun = start(tmp_path, *LONG)
-    with ended(torchrun):
-        wait_until(between_two_checkpoints, tmp_path, torchrun)
-        kill_tree(torchrun)
+    torchrun.until(lambda: between_two_checkpoints(tmp_path))
+    torchrun.kill_tree()
     assert not list(tmp_path.glob("runs/*/record.json"))
     lost = executed(tmp_path) - checkpointed_step(tmp_path)
     assert lost > 0
@@ -172,12 +132,11 @@ def test_a_signal_to_any_stops_all_at_one_step(
     to: str, number: signal.Signals, status: int, undisturbed: Path, tmp_path: Path
 ) -> None:
     torchrun = start(tmp_path, *LONG, "train.checkpoint_seconds=1000")
-    with ended(torchrun):
-        wait_until(lambda store: executed(store) >= 60, tmp_path, torchrun)
-        ranks = ranks_of(torchrun)
-        (torchrun if to == "torchrun" else ranks[int(to)]).send_signal(number)
-        assert torchrun.wait(timeout=60) != 0
-    text = (tmp_path / "output").read_text()
+    torchrun.until(lambda: executed(tmp_path) >= 60)
+    ranks = ranks_of(torchrun)
+    (torchrun if to == "torchrun" else ranks[int(to)]).send_signal(number)
+    assert torchrun.status() != 0
+    text = torchrun.text()
     assert text.count("the same command goes on from it") == 1
     if to != "torchrun":  # who says with which status its first process ended
         assert f"exitcode  : {status}" in text
@@ -193,10 +152,9 @@ def test_when_one_rank_dies_the_others_end_and_the_same_command_goes_on(
     dead: int, undisturbed: Path, tmp_path: Path
 ) -> None:
     torchrun = start(tmp_path, *LONG)
-    with ended(torchrun):
-        wait_until(between_two_checkpoints, tmp_path, torchrun)
-        ranks_of(torchrun)[dead].kill()
-        assert torchrun.wait(timeout=60) != 0
+    torchrun.until(lambda: between_two_checkpoints(tmp_path))
+    ranks_of(torchrun)[dead].kill()
+    assert torchrun.status() != 0
     if dead:
         failed = record(tmp_path)
         assert failed["status"] == "failed"
@@ -212,9 +170,8 @@ def test_a_run_may_go_on_with_another_number_of_processes(tmp_path: Path) -> Non
     settings = ("train.steps=240", "train.eval_every=80", "train.precision=fp32", "optim.lr=1e-3")
     run(config(tmp_path / "one", *settings))
     torchrun = start(tmp_path / "cut", *settings, "train.checkpoint_seconds=0.5")
-    with ended(torchrun):
-        wait_until(between_two_checkpoints, tmp_path / "cut", torchrun)
-        kill_tree(torchrun)
+    torchrun.until(lambda: between_two_checkpoints(tmp_path / "cut"))
+    torchrun.kill_tree()
     run(config(tmp_path / "cut", *settings))
     found = record(tmp_path / "cut")
     assert found["ranks"] == 1
@@ -236,9 +193,8 @@ def test_a_run_may_go_on_with_another_number_of_processes(tmp_path: Path) -> Non
 )
 def test_a_mistake_is_one_line_and_nothing_hangs(overrides: tuple[str, ...], line: str, tmp_path: Path) -> None:
     torchrun = start(tmp_path, *overrides)
-    with ended(torchrun):
-        assert torchrun.wait(timeout=120) != 0
-    text = (tmp_path / "output").read_text()
+    assert torchrun.status() != 0
+    text = torchrun.text()
     assert [found for found in text.splitlines() if "error: " in found and found.startswith(line)] == [
         found for found in text.splitlines() if found.startswith(("error: ", "failed: "))
     ]
