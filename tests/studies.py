@@ -1,4 +1,4 @@
-"""A study of two stages for tests: a checkout that has it, and a store with its first stage; and which are measured."""
+"""For tests: a study of two stages, in a checkout and with its first stage done; and any study, trained right here."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hydra.core.plugins import Plugins
 
-from loralab.study import open_study
+from loralab.study import Study, open_study
 from tests.runs import CONF, SMALL
 
 SWEEPS = CONF.parent / "sweeps"
@@ -62,6 +62,16 @@ def checkout(folder: Path, patch: pytest.MonkeyPatch) -> Path:
 
 
 _trained: list[Path] = []
+
+
+def train(study: Study) -> None:
+    """Every run of both stages, one after the other in this process, which imports torch once."""
+    from loralab.run import run
+
+    for job in study.grid:
+        run(study.planned(job).config)
+    for job in study.second_jobs():
+        run(study.planned(job).config)
 
 
 def first_stage(folders: pytest.TempPathFactory) -> Path:

@@ -11,10 +11,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from loralab.config import from_hydra
-from loralab.run import run
 from loralab.study import open_study, studies
 from loralab.sweep.values import written
 from tests.runs import CONF
+from tests.studies import train
 
 ROOT = CONF.parent
 PAPER = [name for name in studies() if name.startswith("paper/")]
@@ -325,10 +325,7 @@ def rows(task: str) -> int:
 def test_the_smoke_size_trains_offline_with_the_studys_own_optimizer(name: str, tmp_path: Path) -> None:
     settings = ("smoke=true", "tracker=none", "train.device=cpu", "train.threads=1", "task.eval_rows=64")
     with open_study(name, settings, store=tmp_path) as study:
-        for job in study.grid:
-            run(study.planned(job).config)
-        for job in study.second_jobs():
-            run(study.planned(job).config)
+        train(study)
         cells = study.cells()
     records = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/record.json")]
     assert 2 <= len(records) == len(cells) <= 16, "a few cells"

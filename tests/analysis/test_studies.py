@@ -12,12 +12,11 @@ import pytest
 
 from loralab import figures, results
 from loralab.cli import main
-from loralab.run import run
 from loralab.store.predictions import unpacked
 from loralab.study import open_study
 from tests.processes import Process
 from tests.runs import CONF
-from tests.studies import MEASURED
+from tests.studies import MEASURED, train
 
 FEW = "task.eval_rows=64"
 ONE = "hydra.launcher.slots=1"  # worker, which imports torch once
@@ -52,10 +51,7 @@ def test_its_runs_are_trained_collected_and_drawn(name: str, store: Path, capsys
     settings = (*SETTINGS, *FEWER.get(name, ()))
     before = {path.name for path in store.glob("runs/*")}
     with open_study(name, settings, store=store) as study:
-        for job in study.grid:
-            run(study.planned(job).config)
-        for job in study.second_jobs():
-            run(study.planned(job).config)
+        train(study)
     for command in ("collect", "figure"):
         assert main([command, name, *settings, "--store", str(store)]) == 0
     check(name, settings, store, capsys.readouterr().out)
