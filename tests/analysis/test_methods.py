@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METHODS = figures.module("methods")
+TRIALS = 10  # five rates, two seeds
 FRESH = range(100, 105)
 HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 # Parameters beside the head, for each unit of a size where there is one; made up, but for their order.
@@ -91,24 +92,24 @@ def configs() -> list[Any]:
 def test_every_arm_has_as_many_trials_and_its_heads_rate_pinned_but_for_the_head_alone(
     configs: list[Any], frame: pd.DataFrame
 ) -> None:
-    assert len(configs) == 85 and {config.train.steps for config in configs} == {100}
+    assert len(configs) == len(ARMS) * TRIALS and {config.train.steps for config in configs} == {100}
     assert {config.lora.init for config in configs} == {"A"}
     for config in configs:
         assert config.optim.head_lr == (config.optim.lr if config.method.name == "head" else 4e-3)
     grid = frame[frame["stage"] == "grid"]
-    assert {name: int(rows_of(grid, name).sum()) for name in ARMS} == dict.fromkeys(ARMS, 5)
+    assert {name: int(rows_of(grid, name).sum()) for name in ARMS} == dict.fromkeys(ARMS, TRIALS)
 
 
 def test_loras_are_one_at_rank_8_and_the_last_trains_all_that_section_4_1_says(configs: list[Any]) -> None:
     lora = [config.lora for config in configs if "lora" in config.method.name]
     whole = [one for one in lora if one.rank == 384]
-    assert len(whole) == 5
+    assert len(whole) == TRIALS
     assert {(one.alpha, tuple(one.targets), one.bias, one.ratio) for one in whole} == {(384, ("all",), "all", 1)}
     for one in lora:
         assert one in whole or (one.targets, one.bias) == (["q", "v"], "none")
         at_8 = one.alpha / 8**0.5 if one.scaling == "alpha/sqrt_r" else one.alpha / one.rank
         assert at_8 == pytest.approx(1, abs=1e-6)
-    assert {one.ratio for one in lora} == {1, 4} and sum(one.dora for one in lora) == 5
+    assert {one.ratio for one in lora} == {1, 4} and sum(one.dora for one in lora) == TRIALS
 
 
 def test_a_dot_is_an_arm_at_its_size_with_the_interval_of_its_mean(frame: pd.DataFrame, figure: "Figure") -> None:
@@ -243,7 +244,7 @@ def test_a_diverged_fresh_run_leaves_a_gap_and_no_test(frame: pd.DataFrame) -> N
 def test_a_row_that_is_not_there_is_named(frame: pd.DataFrame, tmp_path: Path, name: str) -> None:
     results.save(frame, tmp_path / "x.csv")
     assert len(results.load("methods", path=tmp_path / "x.csv")) == 255
-    for stage, runs in {"grid": 170, "confirm": 85}.items():
+    for stage, runs in {"grid": len(ARMS) * TRIALS, "confirm": len(ARMS) * len(FRESH)}.items():
         one = frame[rows_of(frame, name) & (frame["stage"] == stage)].index[0]
         results.save(frame.drop(index=one), tmp_path / "x.csv")
         cell = rf"no row for .*method={ARMS[name][0]} .*\(1 of {runs} runs have none\)"
