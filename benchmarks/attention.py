@@ -36,7 +36,7 @@ def stock(model: Any) -> None:
     model.set_attn_implementation("eager")
 
 
-WAYS: dict[str, tuple[Callable[[Any], None], ...]] = {
+WAYS: dict[str, tuple[Callable[[Any], object], ...]] = {
     "stock": (stock,),
     "softmax in fp32": (stock, use_fp32_softmax),
     "last layer narrowed": (stock, narrow_last_layer),

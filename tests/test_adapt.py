@@ -15,6 +15,7 @@ from loralab.export import export
 from loralab.plan import plan
 from loralab.run import run
 from loralab.store.runs import RunDirectory
+from tests.methods.prompted import of_peft
 from tests.runs import config, cut_off, outcome
 from tests.test_export import logits_of, stored
 
@@ -149,4 +150,4 @@ def through_peft(directory: RunDirectory, exported: Path) -> tuple[Any, Any]:
         device="cpu",
         seed=0,
     )
-    return PeftModel.from_pretrained(bare.model, exported).eval(), AutoTokenizer.from_pretrained(exported)
+    return of_peft(PeftModel.from_pretrained(bare.model, exported).eval()), AutoTokenizer.from_pretrained(exported)

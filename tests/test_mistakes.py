@@ -6,9 +6,9 @@ from pathlib import Path
 
 import hydra
 import pytest
-from hydra._internal.utils import get_args_parser
 from omegaconf.errors import ConfigKeyError
 
+from loralab.compat.hydra import flags
 from loralab.entry import launch, train
 from loralab.errors import UserError
 from loralab.mistakes import explain, in_arguments
@@ -127,6 +127,7 @@ def test_hydras_and_omegaconfs_errors_without_a_key_are_one_line() -> None:
 
 
 def test_hydras_own_flags_and_their_short_forms_pass() -> None:
-    parser = get_args_parser()
-    for flags in (["--cfg", "job"], ["--cfg=job"], ["-m"], ["--multirun"], ["--mult"], ["-c", "job"], ["--help"]):
-        assert in_arguments([*flags, "lora.rank=4", "~model"], parser) is None
+    known = flags()
+    assert known is not None
+    for given in (["--cfg", "job"], ["--cfg=job"], ["-m"], ["--multirun"], ["--mult"], ["-c", "job"], ["--help"]):
+        assert in_arguments([*given, "lora.rank=4", "~model"], known) is None

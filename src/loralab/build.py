@@ -14,6 +14,7 @@ from loralab.adapt import CATALOGUE
 from loralab.answers import Answers
 from loralab.backbones.load import Backbone, load
 from loralab.backbones.load_generator import load_generator
+from loralab.effect import check_effect
 from loralab.errors import UserError
 from loralab.objective import Labels, Objective
 from loralab.plan import Plan
@@ -54,6 +55,8 @@ def adapted_backbone(planned: Plan, task: tasks.RawTask[Any]) -> Backbone:
             "method=lora adapts its maps"
         )
     backbone.model.to(planned.device)
+    if not method.whole:
+        backbone.notes += check_effect(backbone, config.method.name)
     return backbone
 
 

@@ -4,27 +4,34 @@ Hydra reads and merges every file again for each job (70 ms). Here what chooses 
 values are put into a copy of that.
 """
 
+import copy
 import pickle
 from collections.abc import Sequence
-from typing import cast
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from loralab.compat import hydra as compat
+
 __all__ = ["Composer"]
 
 
 class Composer:
-    """Composes the jobs of one sweep: `master` is the configuration that Hydra composed for the sweep itself."""
+    """Composes the jobs of one sweep: `master` is the configuration that Hydra composed for the sweep itself.
+
+    Where Hydra has no function that puts values into a config, or an unknown release of it gives another config for
+    the first job, every job is composed by Hydra.
+    """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
-        self.loader, self.master = cast(ConfigLoaderImpl, loader), master
+        self.loader, self.master = loader, master
         self.parser = OverridesParser.create(config_loader=loader)
         self.parsed: dict[str, Override] = {}
+        self.groups: dict[str, bool] = {}
         self.bases: dict[tuple[str, ...], tuple[bytes, bytes]] = {}  # pickled: without the hydra node, and with it
+        self.quick: bool | None = True if compat.is_read() else None  # None: to be compared with Hydra first
 
     def settings(self, overrides: Sequence[str]) -> DictConfig:
         """The job's config without its hydra node; raises what Hydra raises for what it cannot compose."""
@@ -37,36 +44,47 @@ class Composer:
         with read_write(config.hydra), open_dict(config.hydra):
             job, naming = config.hydra.job, config.hydra.job.config.override_dirname
             config.hydra.overrides.task = [o.input_line for o in given if not o.is_hydra_override()]
-            job.override_dirname = get_overrides_dirname(
-                [o for o in given if not o.is_hydra_override()],
-                kv_sep=naming.kv_sep,
-                item_sep=naming.item_sep,
-                exclude_keys=naming.exclude_keys,
-            )
+            named = [o for o in given if not o.is_hydra_override() and o.key_or_group not in naming.exclude_keys]
+            text = naming.item_sep.join(sorted(str(o.input_line) for o in named))
+            job.override_dirname = text.replace("=", naming.kv_sep)
             job.num = number
             job.id = str(number)
         OmegaConf.copy_cache(from_config=self.master, to_config=config)
         return config
 
     def _composed(self, overrides: Sequence[str], which: int) -> DictConfig:
+        if self.quick is None:
+            self.quick = self._quickly(overrides, 0) == self._by_hydra(overrides)[0]
+        found = self._quickly(overrides, which) if self.quick else None
+        return self._by_hydra(overrides)[which] if found is None else found
+
+    def _quickly(self, overrides: Sequence[str], which: int) -> DictConfig | None:
+        """Values put into a copy of what the overrides that choose files compose; None where Hydra cannot do that."""
         chooses = tuple(text for text in overrides if not self._is_value(text))
         if chooses not in self.bases:
-            whole = self.loader.load_sweep_config(self.master, list(chooses))
-            with_hydra = pickle.dumps(whole)
-            with read_write(whole), open_dict(whole):
-                del whole["hydra"]
-            self.bases[chooses] = (pickle.dumps(whole), with_hydra)
+            bare, whole = self._by_hydra(chooses)
+            self.bases[chooses] = (pickle.dumps(bare), pickle.dumps(whole))
         config: DictConfig = pickle.loads(self.bases[chooses][which])
         values = [self._parse(text) for text in overrides if self._is_value(text)]
-        ConfigLoaderImpl._apply_overrides_to_config(values, config)
-        return config
+        return config if compat.apply_values(self.loader, values, config) else None
+
+    def _by_hydra(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
+        """As Hydra composes it: without the hydra node, and with it."""
+        whole = self.loader.load_sweep_config(self.master, list(overrides))
+        bare = copy.deepcopy(whole)
+        with read_write(bare), open_dict(bare):
+            del bare["hydra"]
+        return bare, whole
 
     def _is_value(self, text: str) -> bool:
         """Whether it is about a value, and chooses no file."""
         parsed = self._parse(text)
         if parsed.is_hydra_override() or parsed.is_sweep_override():  # Hydra refuses a list of values in one job
             return False
-        return not self.loader.repository.group_exists(parsed.key_or_group)
+        key = parsed.key_or_group
+        if key not in self.groups:
+            self.groups[key] = bool(self.loader.get_group_options(key, results_filter=None))
+        return not self.groups[key]
 
     def _parse(self, text: str) -> Override:
         if text not in self.parsed:

@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from hydra._internal.utils import get_args_parser  # Hydra's own flags; it has no public name for them
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from loralab import pretrain_config
+from loralab.compat import hydra as compat
 from loralab.config import Config, from_hydra
 from loralab.console import Console
 from loralab.errors import RunsFailed, UserError
@@ -114,8 +114,10 @@ def _launch(command: Callable[[], Any], schema: type) -> None:
     except UserError as error:
         sys.exit(_say(str(error)))
     sys.argv[1:] = [*flags, *settings]  # argparse would refuse `model=tiny -m seed=0,1`
-    if line := in_arguments(sys.argv[1:], get_args_parser(), schema):
+    known = compat.flags()
+    if known is not None and (line := in_arguments(sys.argv[1:], known, schema)):
         sys.exit(_say(line))
+    compat.use_arguments_parser()
     try:
         command()
     except KeyboardInterrupt:

@@ -1,6 +1,5 @@
 """Hydra's and OmegaConf's exceptions -> one line that names the key, what was got, and what is allowed."""
 
-import argparse
 import difflib
 import errno
 import re
@@ -63,9 +62,8 @@ def explain(error: BaseException, schema: type = Config) -> str | None:
     return _fallback(_one_line(str(error)), schema)
 
 
-def in_arguments(arguments: Sequence[str], parser: argparse.ArgumentParser, schema: type = Config) -> str | None:
-    """The line for a flag that the command line's parser does not have: argparse would print its whole usage."""
-    flags = [option for action in parser._actions for option in action.option_strings]
+def in_arguments(arguments: Sequence[str], flags: Sequence[str], schema: type = Config) -> str | None:
+    """The line for a flag that is none of `flags`, Hydra's own: argparse would print its whole usage."""
     for argument in arguments:
         flag, _, value = argument.partition("=")
         if not argument.startswith("-") or any(option.startswith(flag) for option in flags):

@@ -16,6 +16,7 @@ from hydra.core.utils import JobRuntime, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from loralab.compat.hydra import outcome
 from loralab.console import Console, report_to
 from loralab.mistakes import explain
 from loralab.training.interrupt import Interrupted
@@ -114,7 +115,7 @@ def prepare(shared: Shared, tell: Callable[..., None]) -> Callable[[DictConfig],
                 return Result("stopped")
         if job.status == JobStatus.COMPLETED:
             return Result("done", job.return_value)
-        error = job._return_value  # the property would print, and raise it
+        error = outcome(job)
         return Result("failed", error=explain(error) or "".join(traceback.format_exception(error)))
 
     def work(config: DictConfig) -> Result:

@@ -112,6 +112,8 @@ class _Run:
         with ranks.in_turn():
             task = read_task(planned)
         self.backbone = adapted_backbone(planned, task)
+        for note in self.backbone.notes:
+            console.warn(note)
         self.model = cast(torch.nn.Module, self.backbone.model)
         longest = self.backbone.tokenizer.model_max_length
         if (virtual := virtual_tokens(self.model)) is not None:  # they take positions, too

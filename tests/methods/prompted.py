@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from loralab.compat.transformers import cache_name
 from loralab.methods import prompts
 from tests import adapted
 from tests.adapted import frozen
@@ -16,12 +17,14 @@ __all__ = [
     "EVERY",
     "KINDS",
     "PEFT",
+    "PEFT_GENERATES",
     "TOKENS",
     "TYPE_OF",
     "attach",
     "decoder",
     "head_of",
     "left_padded",
+    "of_peft",
     "prompted",
     "row",
 ]
@@ -65,6 +68,28 @@ def decoder(family: str) -> Any:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     model.generation_config.eos_token_id = None
     return model.eval().requires_grad_(False)
+
+
+PEFT_GENERATES = cache_name(decoder("gpt2")) == "past_key_values"
+"""Whether PEFT's prompts reach `generate`: PEFT 0.21.2 gives them by a name that transformers 5.24 has no more."""
+
+
+def of_peft(theirs: Any) -> Any:
+    """PEFT's model with a forward that gives its prefix to the backbone by the name that the backbone has for it."""
+    from peft import PeftType
+
+    backbone, config = theirs.get_base_model(), theirs.active_peft_config
+    name = cache_name(backbone)
+    if config.peft_type != PeftType.PREFIX_TUNING or name in (None, "past_key_values"):
+        return theirs
+
+    def forward(**batch: Tensor) -> Any:
+        mask = batch["attention_mask"]
+        longer = torch.cat([mask.new_ones(len(mask), config.num_virtual_tokens), mask], dim=1)
+        return backbone(**{**batch, "attention_mask": longer, name: theirs.get_prompt(len(mask))})
+
+    theirs.forward = forward
+    return theirs
 
 
 def left_padded() -> dict[str, Tensor]:

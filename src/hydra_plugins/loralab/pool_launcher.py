@@ -112,12 +112,14 @@ class PoolLauncher(Launcher):
     def _returned(self, outcome: "Outcome", overrides: Sequence[str]) -> JobReturn:
         job = RunReturn(overrides=filter_overrides(overrides), task_name=self.config.hydra.job.name)
         job.status = JobStatus.COMPLETED if outcome.status in ("success", "diverged") else JobStatus.FAILED
-        job._return_value = outcome.value
+        job.found = outcome.value
         return job
 
 
 class RunReturn(JobReturn):
     """A job's return whose failure was told already: asked for its value, it raises, and prints nothing."""
+
+    found: Any = None
 
     @property
     def return_value(self) -> Any:
@@ -126,8 +128,8 @@ class RunReturn(JobReturn):
 
         if self.status != JobStatus.COMPLETED:
             raise RunsFailed(f"run {' '.join(self.overrides or ())} failed")
-        return self._return_value
+        return self.found
 
     @return_value.setter
     def return_value(self, value: Any) -> None:
-        self._return_value = value
+        self.found = value

@@ -72,14 +72,15 @@ class StudySweeper(Sweeper):
         return returns
 
     def _launched(self, jobs: Sequence[tuple[str, ...]], first: int) -> Sequence[JobReturn]:
+        from loralab.compat.hydra import outcome
         from loralab.errors import RunsFailed
         from loralab.mistakes import explain
 
         returns = self.launcher.launch(jobs, first)
         failed = [job for job in returns if job.status != JobStatus.COMPLETED]
         for job in failed:
-            error = job._return_value  # its property would raise the first, and hide the others
-            if isinstance(error, BaseException):  # another launcher's; the pool has shown a table
+            error = outcome(job)
+            if not isinstance(error, RunsFailed):  # another launcher's; the pool has shown a table
                 line = explain(error) or f"{type(error).__name__}: {error}"
                 print(f"failed: {' '.join(job.overrides or ())}: {line}", file=sys.stderr)
         if failed:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
-from hydra.plugins.config_source import ConfigLoadError, ConfigResult
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
 
 __all__ = ["SweepsPath", "SweepsSource"]
 
@@ -14,7 +14,7 @@ GROUP = "sweeps"
 FOLDER = Path(__file__).resolve().parents[3] / GROUP
 
 
-class SweepsSource(FileConfigSource):
+class SweepsSource(ConfigSource):
     """A folder of configs as the group `sweeps`, so that nothing else beside the folder is taken for configs."""
 
     @staticmethod
@@ -24,16 +24,22 @@ class SweepsSource(FileConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         if not self.is_config(config_path):
             raise ConfigLoadError(f"Config not found : {config_path}")
-        return super().load_config(_inside(config_path))
+        text = self._file(config_path).read_text(encoding="utf-8")
+        return ConfigResult(
+            config=OmegaConf.create(text),
+            path=f"{self.scheme()}://{self.path}",
+            provider=self.provider,
+            header=self._get_header_dict(text),
+        )
 
     def available(self) -> bool:
         return Path(self.path).is_dir()
 
     def is_group(self, config_path: str) -> bool:
-        return config_path in ("", GROUP) or (_is_ours(config_path) and super().is_group(_inside(config_path)))
+        return config_path in ("", GROUP) or (_is_ours(config_path) and Path(self.path, _inside(config_path)).is_dir())
 
     def is_config(self, config_path: str) -> bool:
-        return _is_ours(config_path) and super().is_config(_inside(config_path))
+        return _is_ours(config_path) and self._file(config_path).is_file()
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         if config_path == "":
@@ -42,6 +48,9 @@ class SweepsSource(FileConfigSource):
         for entry in Path(self.path, _inside(config_path)).iterdir() if _is_ours(config_path) else ():
             self._list_add_result(found, f"{config_path}/{entry.name}", entry.name, results_filter)
         return sorted(set(found))
+
+    def _file(self, config_path: str) -> Path:
+        return Path(self.path, self._normalize_file_name(_inside(config_path)))
 
 
 class SweepsPath(SearchPathPlugin):

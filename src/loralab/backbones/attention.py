@@ -1,4 +1,4 @@
-"""Eager attention with its softmax in fp32 at some lengths: what `eager` is for a bf16 backbone on a CPU.
+"""Eager attention, and eager attention with its softmax in fp32 at some lengths: `eager` of a bf16 backbone on a CPU.
 
 A vector of 512 bits holds 32 numbers in bf16 and 16 in fp32, and torch takes what is left of a row one by one: with
 MiniLM, 32 sentences of 27 tokens and one thread, attention and its gradient take 5.1 ms a layer, and so 2.6 ms. At
@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["attend", "use_fp32_softmax"]
+from loralab.compat.transformers import register_attention
+
+__all__ = ["attend", "eager", "use_eager", "use_fp32_softmax"]
 
 _NAME = "eager_with_fp32_softmax"
 # Those whose own eager attention is `attend` with the softmax in the model's precision. OPT, GPT-NeoX and Llama's kin
@@ -21,17 +23,20 @@ _FAMILIES = frozenset({"bert", "roberta", "xlm-roberta", "electra", "distilbert"
 _LENGTHS = frozenset((*range(16, 32), *range(38, 64)))
 
 
-def use_fp32_softmax(model: Any) -> None:
-    """Has `model`, loaded with eager attention, use `attend` where its family's is that; else does nothing."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import eager_mask
-
+def use_fp32_softmax(model: Any) -> bool:
+    """Has `model`, loaded with eager attention, use `attend` where its family's is that; whether it is."""
     config = model.config
     in_fp32_already = config.model_type == "gpt2" and config.reorder_and_upcast_attn  # GPT-2's own
-    if config.model_type in _FAMILIES and not in_fp32_already:
-        AttentionInterface.register(_NAME, attend)
-        AttentionMaskInterface.register(_NAME, eager_mask)
-        model.set_attn_implementation(_NAME)
+    if config.model_type not in _FAMILIES or in_fp32_already:
+        return False
+    register_attention(_NAME, attend)
+    model.set_attn_implementation(_NAME)
+    return True
+
+
+def use_eager(model: Any) -> None:
+    """Gives `model` its family's own eager attention again."""
+    model.set_attn_implementation("eager")
 
 
 def attend(
@@ -48,13 +53,42 @@ def attend(
 
     mask: (b, 1, t, s), 0 or the least number, or None. The weights themselves are not given back (SDPA's neither).
     """
+    wide = k_bhsd.shape[2] in _LENGTHS
+    return _attention(module, q_bhtd, k_bhsd, v_bhsd, mask, scaling, dropout, wide=wide), None
+
+
+def eager(
+    module: nn.Module,
+    q_bhtd: Tensor,
+    k_bhsd: Tensor,
+    v_bhsd: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """The same in the model's precision at every length: the families' own eager attention."""
+    return _attention(module, q_bhtd, k_bhsd, v_bhsd, mask, scaling, dropout, wide=False), None
+
+
+def _attention(
+    module: nn.Module,
+    q_bhtd: Tensor,
+    k_bhsd: Tensor,
+    v_bhsd: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    dropout: float,
+    *,
+    wide: bool,
+) -> Tensor:
     q, k, v = q_bhtd.contiguous(), k_bhsd.contiguous(), v_bhsd.contiguous()
     scores = torch.matmul(q, k.transpose(2, 3))
-    if k.shape[2] in _LENGTHS:
+    if wide:
         scores = scores.float()
     scores.mul_(scaling)
     if mask is not None:
         scores.add_(mask)
     weights = nn.functional.softmax(scores, dim=-1).to(v.dtype)
     weights = nn.functional.dropout(weights, dropout, module.training)
-    return torch.matmul(weights, v).transpose(1, 2).contiguous(), None
+    return torch.matmul(weights, v).transpose(1, 2).contiguous()

@@ -9,49 +9,55 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["narrow_last_layer"]
+from loralab.backbones.attention import eager
+from loralab.compat.transformers import attention_function, cache_in, extended
+
+__all__ = ["narrow_last_layer", "widen_last_layer"]
 
 # Those whose classifier reads position 0, and whose layer is BERT's under another name.
 _FAMILIES = frozenset({"bert", "roberta", "xlm-roberta", "electra"})
 
 
-def narrow_last_layer(model: Any) -> None:
-    """Has the last layer of this classifier compute position 0 alone, where its family is known; else does nothing.
+def narrow_last_layer(model: Any) -> bool:
+    """Has the last layer of this classifier compute position 0 alone, where its family is known; whether it is.
 
     The model's last hidden state has one position from then on. No module is replaced: names, weights and whatever
     wraps a linear map stay as they are.
     """
-    if model.config.model_type in _FAMILIES and not model.config.is_decoder:
-        last = model.base_model.encoder.layer[-1]
-        last.forward = partial(_first_position, last)
+    if model.config.model_type not in _FAMILIES or model.config.is_decoder:
+        return False
+    last = model.base_model.encoder.layer[-1]
+    last.forward = partial(_first_position, last)
+    return True
+
+
+def widen_last_layer(model: Any) -> None:
+    """Takes back what `narrow_last_layer` did: the last layer computes every position by the family's own forward."""
+    for module in model.modules():
+        forward = vars(module).get("forward")
+        if isinstance(forward, partial) and forward.func is _first_position:
+            del module.forward
 
 
 def _first_position(
-    layer: Any,
-    hidden_btd: Tensor,
-    attention_mask: Tensor | None = None,
-    *_: Any,
-    past_key_values: Any = None,
-    **__: Any,
+    layer: Any, hidden_btd: Tensor, attention_mask: Tensor | None = None, *_: Any, **named: Any
 ) -> Tensor:
-    """The layer's output (b, 1, d): cross attention from position 0 to all, by the layer's own self-attention maps.
+    """The layer's output (b, 1, d): attention from position 0 to all, by the layer's own maps.
 
-    past_key_values: keys and values that stand before the text's (prefix tuning).
+    attention_mask: (b, 1, t, s). A cache among `named` holds keys and values that stand before the text's.
     """
-    from transformers import DynamicCache, EncoderDecoderCache
-    from transformers.models.bert.modeling_bert import BertCrossAttention
-
-    cache = None
-    if past_key_values is not None:
-        cache = EncoderDecoderCache(DynamicCache(), past_key_values)
-        cache.is_updated.clear()  # the text's own keys are still to come
+    attention = layer.attention.self
+    shape = (len(hidden_btd), -1, attention.num_attention_heads, attention.attention_head_size)
     first = hidden_btd[:, :1].contiguous()  # a strided slice would make every linear map a batched product: slower
-    context, _weights = BertCrossAttention.forward(
-        layer.attention.self,
-        first,
-        encoder_hidden_states=hidden_btd,
-        attention_mask=None if attention_mask is None else attention_mask[:, :, :1],
-        past_key_values=cache,
-    )
+    q_bhtd = attention.query(first).view(shape).transpose(1, 2)
+    k_bhsd = attention.key(hidden_btd).view(shape).transpose(1, 2)
+    v_bhsd = attention.value(hidden_btd).view(shape).transpose(1, 2)
+    if (cache := cache_in(named)) is not None:
+        k_bhsd, v_bhsd = extended(cache, k_bhsd, v_bhsd, attention.layer_idx)
+    mask = None if attention_mask is None else attention_mask[:, :, :1]
+    compute = attention_function(attention, eager)
+    dropout = attention.dropout.p if attention.training else 0.0
+    context, _weights = compute(attention, q_bhtd, k_bhsd, v_bhsd, mask, scaling=attention.scaling, dropout=dropout)
+    context = context.reshape(*first.shape[:-1], -1).contiguous()
     output: Tensor = layer.feed_forward_chunk(layer.attention.output(context, first))
     return output

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from loralab.backbones.source import Source
+from loralab.compat.transformers import initialise
 from loralab.errors import UserError
 
 __all__ = ["head_of", "prepare_head"]
@@ -49,10 +50,7 @@ def prepare_head(model: Any, head: Sequence[str], absent: frozenset[str], seed: 
     for path in head:
         module = model.get_submodule(path).float().requires_grad_(True)
         brought = {n: p.detach().clone() for n, p in module.named_parameters() if f"{path}.{n}" not in absent}
-        for parameter in module.parameters():
-            vars(parameter).pop("_is_hf_initialized", None)  # else transformers' initialisers pass over it
-        for part in reversed(list(module.modules())):
-            model._init_weights(part)
+        initialise(model, module)
         with torch.no_grad():
             for name, value in brought.items():
                 module.get_parameter(name).copy_(value)

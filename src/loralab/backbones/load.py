@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 
 from loralab.backbones import tiny
-from loralab.backbones.attention import use_fp32_softmax
+from loralab.backbones.attention import use_eager, use_fp32_softmax
 from loralab.backbones.checkpoint import read_json
-from loralab.backbones.first_token import narrow_last_layer
+from loralab.backbones.first_token import narrow_last_layer, widen_last_layer
 from loralab.backbones.head import head_of, prepare_head
 from loralab.backbones.roles import KNOWN_FAMILIES, LinearMap, linear_maps
+from loralab.backbones.shortcuts import use_shortcut
 from loralab.backbones.source import Source
 from loralab.backbones.weights import attention_of, one_line, quiet, read_config, read_weights
+from loralab.compat.transformers import classifiers
 from loralab.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Backbone", "load", "load_tokenizer"]
+__all__ = ["Backbone", "fp32_softmax", "load", "load_tokenizer"]
 
 _SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}  # pip's name -> module
 
@@ -32,7 +34,7 @@ class Backbone:
 
     `head` are the paths of the trained modules. `maps` is empty for a family whose roles are not known
     (linear_maps says so in its error); globs over module names still work there. `seq2seq`: whether it is an encoder
-    with a decoder that generates.
+    with a decoder that generates. notes: a line for each thing that the installed libraries make slower.
     """
 
     model: "PreTrainedModel"
@@ -41,6 +43,7 @@ class Backbone:
     head: tuple[str, ...]
     source: Source
     seq2seq: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def load(
@@ -75,12 +78,18 @@ def load(
         head = head_of(model, absent, source)
         model.requires_grad_(False)
         prepare_head(model, head, absent, seed)
-        narrow_last_layer(model)
-        if implementation == "eager" and device.type == "cpu" and dtype != torch.float32:
-            use_fp32_softmax(model)
+        notes = [use_shortcut(model, narrow_last_layer, widen_last_layer, name="the last layer for one position alone")]
+        notes.append(fp32_softmax(model, implementation, device))
     model.eval().to(device)
     maps = linear_maps(model) if source.family in KNOWN_FAMILIES else ()
-    return Backbone(model, tokenizer, maps, head, source)
+    return Backbone(model, tokenizer, maps, head, source, notes=tuple(note for note in notes if note is not None))
+
+
+def fp32_softmax(model: Any, implementation: str, device: torch.device) -> str | None:
+    """Has a half-precision model on a CPU compute eager attention's softmax in fp32; a line where that is not to be."""
+    if implementation != "eager" or device.type != "cpu" or model.dtype == torch.float32:
+        return None
+    return use_shortcut(model, use_fp32_softmax, use_eager, name="eager attention with its softmax in fp32")
 
 
 def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
@@ -159,11 +168,10 @@ def _set_labels(config: "PretrainedConfig", labels: int, regression: bool, class
 
 def _model_class(config: "PretrainedConfig", source: Source) -> Any:
     """The family's sequence classifier."""
-    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as CLASSES
-
-    if type(config) not in CLASSES:
+    classes = classifiers()
+    if type(config) not in classes:
         raise UserError(
             f"{source.key}: {source.origin} is a {source.family!r} model, which cannot classify sequences; "
             f"supported families: {', '.join(KNOWN_FAMILIES)}"
         )
-    return CLASSES[type(config)]
+    return classes[type(config)]

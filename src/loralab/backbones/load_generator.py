@@ -4,11 +4,11 @@ from typing import Any, Literal
 
 import torch
 
-from loralab.backbones.attention import use_fp32_softmax
-from loralab.backbones.load import Backbone, load_tokenizer
+from loralab.backbones.load import Backbone, fp32_softmax, load_tokenizer
 from loralab.backbones.roles import DECODERS, ENCODER_DECODERS, linear_maps
 from loralab.backbones.source import Source
 from loralab.backbones.weights import attention_of, quiet, read_config, read_weights
+from loralab.compat.transformers import generators
 from loralab.errors import UserError
 
 __all__ = ["check_generates", "load_generator"]
@@ -44,10 +44,12 @@ def load_generator(
             )
         model.requires_grad_(False)
         model.generation_config = _generation(config, tokenizer.eos_token_id)
-        if implementation == "eager" and device.type == "cpu" and dtype != torch.float32:
-            use_fp32_softmax(model)
+        note = fp32_softmax(model, implementation, device)
     model.eval().to(device)
-    return Backbone(model, tokenizer, linear_maps(model), (), source, seq2seq=source.family in ENCODER_DECODERS)
+    return Backbone(
+        model, tokenizer, linear_maps(model), (), source,
+        seq2seq=source.family in ENCODER_DECODERS, notes=() if note is None else (note,),
+    )  # fmt: skip
 
 
 def check_generates(source: Source) -> None:
@@ -60,10 +62,7 @@ def check_generates(source: Source) -> None:
 
 
 def _model_class(config: Any) -> Any:
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
-
-    seq2seq = config.model_type in ENCODER_DECODERS
-    return (MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if seq2seq else MODEL_FOR_CAUSAL_LM_MAPPING)[type(config)]
+    return generators(seq2seq=config.model_type in ENCODER_DECODERS)[type(config)]
 
 
 def _generation(config: Any, eos_id: int) -> Any:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["DECODERS", "ENCODER_DECODERS", "KNOWN_FAMILIES", "NO_SDPA", "ROLES", "LinearMap", "linear_maps"]
 
 ROLES = ("q", "k", "v", "o", "mlp")
-# Families whose classes in transformers have no scaled-dot-product attention.
+# Families whose classes in transformers have no scaled-dot-product attention, or had none before 5.24 (GPT-J): with
+# attention=auto they are eager everywhere, so that a run's identity does not depend on the release.
 NO_SDPA = frozenset({"deberta-v2", "mpnet", "bloom", "gptj"})
 
 Rows = range | tuple[int, ...]

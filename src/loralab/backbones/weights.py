@@ -10,6 +10,7 @@ import torch
 
 from loralab.backbones import tiny
 from loralab.backbones.source import Source
+from loralab.compat import transformers as compat
 from loralab.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _set_dropout(config: "PretrainedConfig", dropout: float) -> None:
 
 
 def attention_of(model_class: Any, wanted: str, device: torch.device, source: Source) -> str:
-    has_sdpa: bool = model_class._supports_sdpa
+    has_sdpa = compat.has_sdpa(model_class)
     if wanted == "auto":
         return "sdpa" if has_sdpa and device.type != "cpu" else "eager"
     if wanted == "sdpa" and not has_sdpa:
@@ -62,7 +63,7 @@ def read_weights(
     """The model and the names of the tensors that the checkpoint did not bring."""
     if source.directory is None:
         torch.manual_seed(tiny.WEIGHT_SEED)
-        model = model_class._from_config(config, attn_implementation=implementation, dtype=torch.float32).to(dtype)
+        model = compat.random_model(model_class, config, implementation).to(dtype)
         prefix = f"{model.base_model_prefix}."
         return model, frozenset(name for name, _ in model.named_parameters() if not name.startswith(prefix))
     try:

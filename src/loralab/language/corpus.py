@@ -84,9 +84,8 @@ def _trained(texts: Sequence[str], vocabulary: int) -> Any:
     )
     tokenizer.train_from_iterator(texts, trainer, length=len(texts))
     begin, end = (SPECIALS.index(token) for token in ("<s>", "</s>"))
-    tokenizer.post_processor = processors.RobertaProcessing(
-        sep=("</s>", end), cls_token=("<s>", begin), trim_offsets=False
-    )
+    # by position: the second is `cls` in tokenizers 0.22 and `cls_token` in 0.23
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", end), ("<s>", begin), trim_offsets=False)
     return tokenizer
 
 

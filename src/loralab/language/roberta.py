@@ -5,7 +5,7 @@ drawn with a standard deviation of .02 at n = 512 and as 1 / sqrt(n) elsewhere, 
 """
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class AtPositions(nn.Module):
 
 def roberta(width: int, *, layers: int, vocabulary: int, length: int, seed: int) -> "RobertaForMaskedLM":
     """The model with the weights that `seed` draws, in fp32; width: a multiple of HEAD_WIDTH; length: of its texts."""
-    from transformers import RobertaConfig, RobertaForMaskedLM
+    from transformers import AutoModelForMaskedLM, RobertaConfig
 
     assert width % HEAD_WIDTH == 0, width
     config = RobertaConfig(
@@ -57,5 +57,6 @@ def roberta(width: int, *, layers: int, vocabulary: int, length: int, seed: int)
         eos_token_id=2,
     )
     torch.manual_seed(seed)
-    config._attn_implementation = "eager"  # on a CPU SDPA's backward is the slower one, as it is for runs
-    return RobertaForMaskedLM(config)
+    # on a CPU SDPA's backward is the slower one, as it is for runs
+    model = AutoModelForMaskedLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
+    return cast("RobertaForMaskedLM", model)

@@ -17,6 +17,8 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from loralab.compat.peft import prefix_encoder, prompt_embedding, prompt_encoder
+from loralab.compat.transformers import cache_in, cache_name, filled_cache
 from loralab.errors import UserError
 
 __all__ = ["FAMILIES", "Kind", "Prefix", "Prompt", "VirtualTokens", "attach", "virtual_tokens"]
@@ -39,7 +41,7 @@ Named = dict[str, Any]
 class VirtualTokens(nn.Module):
     """What all three have in common: PEFT's encoder, which makes (tokens, width) in fp32, and the place of the tokens.
 
-    Nothing is written in a forward pass, so threads may share the model. A call with a cache (`past_key_values`) is one
+    Nothing is written in a forward pass, so threads may share the model. A call with a cache of keys and values is one
     that `generate` below makes: its input has the virtual tokens in front already.
     """
 
@@ -116,7 +118,7 @@ class Prompt(VirtualTokens):
 
     def before(self, _model: nn.Module, arguments: tuple[Any, ...], named: Named) -> tuple[tuple[Any, ...], Named]:
         """The model's inputs with the virtual tokens in front; the signature of a forward pre-hook."""
-        if named.get("past_key_values") is not None:
+        if cache_in(named) is not None:
             return arguments, named
         ids = _ids(arguments, named)
         longer = {
@@ -130,7 +132,7 @@ class Prompt(VirtualTokens):
 
     def after(self, _model: nn.Module, _arguments: tuple[Any, ...], named: Named, output: Any) -> Any:
         """A language model's logits for the text alone; the signature of a forward hook."""
-        if named.get("past_key_values") is None:
+        if cache_in(named) is None:
             output.logits = output.logits[:, self.tokens :]
         return output
 
@@ -138,25 +140,25 @@ class Prompt(VirtualTokens):
 class Prefix(VirtualTokens):
     """Keys and values of virtual tokens in every layer, handed to the model as a cache that is filled already."""
 
-    def __init__(self, encoder: nn.Module, tokens: int, *, heads: int, layers: int, pad: int | None) -> None:
+    def __init__(
+        self, encoder: nn.Module, tokens: int, *, heads: int, layers: int, pad: int | None, cache_name: str
+    ) -> None:
         super().__init__("prefix", encoder, tokens)
-        self.heads, self.layers = heads, layers
+        self.heads, self.layers, self.cache_name = heads, layers, cache_name
         self.placeholder = 1 if pad == 0 else 0  # generation wants an id where the cache has a token; nobody reads it
 
     def front(self, rows: int) -> Tensor:
         return torch.full_like(self.indices, self.placeholder).expand(rows, -1)
 
     def memory(self, model: Any, rows: int) -> Named:
-        from transformers import DynamicCache
-
         dtype = model.get_input_embeddings().weight.dtype
         both = self.vectors().to(dtype).view(self.tokens, self.layers, 2, self.heads, -1)
         keys_values = both.permute(1, 2, 3, 0, 4).unsqueeze(2).expand(-1, -1, rows, -1, -1, -1)  # (l, 2, b, h, t, d)
-        return {"past_key_values": DynamicCache([(k, v) for k, v in keys_values])}
+        return {self.cache_name: filled_cache((k, v) for k, v in keys_values)}
 
     def before(self, model: nn.Module, arguments: tuple[Any, ...], named: Named) -> tuple[tuple[Any, ...], Named]:
         """The model's inputs with a cache that holds the virtual tokens; the signature of a forward pre-hook."""
-        if named.get("past_key_values") is not None:
+        if cache_in(named) is not None:
             return arguments, named
         ids = _ids(arguments, named)
         mask = self.seen(ids, named.get("attention_mask"))
@@ -216,32 +218,25 @@ def _check(model: Any, kind: Kind, tokens: int, hidden: int | None) -> None:
 
 def _make(model: Any, embedding: nn.Module, kind: Kind, tokens: int, hidden: int | None) -> VirtualTokens:
     """PEFT's encoder, drawn from torch's default generator, in the module that uses it."""
+    weight, config = cast(Tensor, embedding.weight), model.config
+    rows, width = weight.shape
     try:
-        import peft
+        if kind == "prefix":
+            heads, head_width = _key_heads(config)
+            layers, name = config.num_hidden_layers, cache_name(model)
+            if name is None:
+                raise UserError(f"method.name: 'prefix': this {config.model_type!r} backbone takes no keys and values")
+            encoder = prefix_encoder(tokens=tokens, layers=layers, heads=heads, width=head_width, hidden=hidden)
+            return Prefix(encoder, tokens, heads=heads, layers=layers, pad=config.pad_token_id, cache_name=name)
+        if kind == "p_tuning":
+            encoder = prompt_encoder(tokens=tokens, width=width, hidden=hidden or width)
+        else:
+            encoder = prompt_embedding(tokens=tokens, table=_table(weight.detach()))  # the model's own may be adapted
     except ImportError as error:
         raise UserError(
             f"method.name: {kind!r} needs peft, which is not installed; pip install -e '.[peft]'"
         ) from error
-    weight, config = cast(Tensor, embedding.weight), model.config
-    settings: dict[str, Any] = {"num_virtual_tokens": tokens, "num_transformer_submodules": 1}
-    if kind == "prefix":
-        heads, width = _key_heads(config)
-        layers = config.num_hidden_layers
-        settings |= {"token_dim": heads * width, "num_layers": layers, "num_attention_heads": heads}
-        projected = peft.PrefixTuningConfig(
-            **settings, prefix_projection=hidden is not None, encoder_hidden_size=hidden
-        )
-        encoder = peft.PrefixEncoder(projected)
-        return Prefix(encoder, tokens, heads=heads, layers=layers, pad=config.pad_token_id)
-    settings |= {"token_dim": weight.shape[1]}
-    if kind == "p_tuning":
-        encoder = peft.PromptEncoder(
-            peft.PromptEncoderConfig(**settings, encoder_hidden_size=hidden or weight.shape[1])
-        )
-    else:
-        config = peft.PromptTuningConfig(**settings, prompt_tuning_init="SAMPLE_VOCAB")
-        encoder = peft.PromptEmbedding(config, _table(weight.detach()))  # the model's own may be adapted
-    return Prompt(kind, encoder, tokens, vocabulary=len(weight))
+    return Prompt(kind, encoder, tokens, vocabulary=rows)
 
 
 def _key_heads(config: Any) -> tuple[int, int]:

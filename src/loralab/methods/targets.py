@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import nn
 
+from loralab.compat.transformers import conv1d
 from loralab.errors import UserError
 
 __all__ = ["RoleMap", "Target", "adaptable", "matches", "select"]
@@ -41,9 +42,7 @@ def adaptable(model: nn.Module, head: Sequence[str]) -> dict[str, nn.Module]:
 
     A subclass with a forward of its own is another map (OPT's position table counts from the attention mask).
     """
-    from transformers.pytorch_utils import Conv1D
-
-    forwards = [kind.forward for kind in (nn.Linear, nn.Embedding, Conv1D)]
+    forwards = [kind.forward for kind in (nn.Linear, nn.Embedding, conv1d())]
     return {
         name: module
         for name, module in model.named_modules()

@@ -76,11 +76,11 @@ class WandbTracker:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
+        from loralab.compat.wandb import quiet_settings
+
         Path(self.settings["dir"]).mkdir(parents=True, exist_ok=True)
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
-            self.run = wandb.init(
-                **self.settings, settings=wandb.Settings(console="off", disable_git=True, x_disable_stats=True)
-            )
+            self.run = wandb.init(**self.settings, settings=quiet_settings())
 
     def _attempt(self, action: Callable[[], Any]) -> None:
         if self.run is None and action != self._start:

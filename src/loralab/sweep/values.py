@@ -41,9 +41,9 @@ def written(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(written, value)) + "]"
     if isinstance(value, Mapping):
-        from hydra._internal.grammar.utils import escape_special_characters  # a key cannot be quoted
+        from loralab.compat.hydra import escape
 
-        return "{" + ",".join(f"{escape_special_characters(str(k))}:{written(v)}" for k, v in value.items()) + "}"
+        return "{" + ",".join(f"{escape(str(k))}:{written(v)}" for k, v in value.items()) + "}"
     if isinstance(value, float):
         if value.is_integer() and abs(value) < 1e15:
             return str(int(value))
@@ -118,7 +118,7 @@ def values_of(override: "Override", where: str) -> list[Any]:
         )
     found: list[Any]
     if isinstance(value, ChoiceSweep):
-        found = [override._convert_value(each) for each in value.list]  # takes the quotes off; it has no public name
+        found = [_plain(each) for each in value.list]
     elif isinstance(value, RangeSweep):
         if value.step == 0:
             raise UserError(f"{where}: got {override.get_value_string()}, whose step is 0; give it another")
@@ -132,6 +132,17 @@ def settings(job: Sequence[str]) -> dict[str, Any]:
     """The values that a job's overrides give, by key without +; what it takes away (~key) is left out."""
     overrides = [read(argument) for argument in job]
     return {name_of(o): o.value() for o in overrides if not o.is_delete() and not o.is_sweep_override()}
+
+
+def _plain(value: Any) -> Any:
+    """A parsed value as plain Python: without its quotes."""
+    from hydra.core.override_parser.types import QuotedString
+
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {_plain(key): _plain(each) for key, each in value.items()}
+    return value.text if isinstance(value, QuotedString) else value
 
 
 def _options(override: "Override", where: str) -> list[Any]:

@@ -1,0 +1,101 @@
+"""Hydra's inside, in this one place: what loralab uses of it that has no public name.
+
+Read from hydra-core 1.3.8. Each function says what takes its place where Hydra has changed.
+"""
+
+import argparse
+import contextlib
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import hydra
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig
+
+__all__ = ["READ", "apply_values", "arguments_parser", "escape", "flags", "is_read", "outcome", "use_arguments_parser"]
+
+READ = ("1.3.8",)
+"""The versions whose code was read for this module."""
+
+
+def is_read() -> bool:
+    """Whether the installed Hydra is one of READ."""
+    return hydra.__version__ in READ
+
+
+@contextlib.contextmanager
+def _any_help() -> Iterator[None]:
+    """Inside, argparse takes a help text that is not a string, as it did before Python 3.14.
+
+    Hydra's help of --shell-completion is an object that looks for plugins once it is printed, which Python 3.14's
+    argparse refuses (facebookresearch/hydra issue 3121). Hydra formats its help without argparse.
+    """
+    check = vars(argparse.ArgumentParser).get("_check_help")
+    if check is None:
+        yield
+        return
+    argparse.ArgumentParser._check_help = lambda *_: None  # type: ignore[attr-defined]  # there since Python 3.14
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser._check_help = check  # type: ignore[attr-defined]
+
+
+def arguments_parser() -> argparse.ArgumentParser | None:
+    """The parser of Hydra's own flags; None where Hydra has none under this name."""
+    try:
+        from hydra._internal.utils import get_args_parser
+
+        with _any_help():
+            return get_args_parser()
+    except (ImportError, TypeError, ValueError):
+        return None
+
+
+def use_arguments_parser() -> None:
+    """Has `hydra.main` make its parser by `arguments_parser`, where that gives one."""
+    module = sys.modules.get("hydra.main")
+    if module is not None and hasattr(module, "get_args_parser") and arguments_parser() is not None:
+        vars(module)["get_args_parser"] = arguments_parser
+
+
+def flags() -> list[str] | None:
+    """Hydra's own flags (--help, -m, ...); None where they are not known: Hydra then says itself what it lacks."""
+    parser = arguments_parser()
+    actions = getattr(parser, "_actions", None)
+    return None if actions is None else [option for action in actions for option in action.option_strings]
+
+
+def apply_values(loader: ConfigLoader, overrides: Sequence[Override], config: DictConfig) -> bool:
+    """Puts overrides of values into a composed config, in place; False where Hydra has no such function.
+
+    The caller then composes the whole by `ConfigLoader.load_sweep_config`. Raises what Hydra raises for a value that
+    the config does not take.
+    """
+    apply = getattr(loader, "_apply_overrides_to_config", None)
+    if apply is None:
+        return False
+    apply(list(overrides), config)
+    return True
+
+
+def escape(key: str) -> str:
+    """A key of a mapping as Hydra's command line reads it, where keys cannot be quoted."""
+    from hydra._internal.grammar.utils import escape_special_characters
+
+    return escape_special_characters(key)
+
+
+def outcome(job: JobReturn) -> Any:
+    """What a job gave, or the exception that it ended with, which the public property raises and announces."""
+    if job.status == JobStatus.COMPLETED:
+        return job.return_value
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            return job.return_value
+        except BaseException as error:  # whatever ended the job is what is asked for
+            return error

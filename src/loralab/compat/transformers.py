@@ -1,0 +1,124 @@
+"""transformers' inside, in this one place: what is private there, or has changed from one 5.x release to another.
+
+Read from 5.0.0, 5.10.4, 5.17.0, 5.23.0 and 5.24.0.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "attention_function",
+    "cache_in",
+    "cache_name",
+    "classifiers",
+    "conv1d",
+    "extended",
+    "filled_cache",
+    "generators",
+    "has_sdpa",
+    "initialise",
+    "random_model",
+    "register_attention",
+]
+
+# A forward's argument for the keys and values of earlier tokens: since 5.24, and before.
+_CACHE_NAMES = ("cache", "past_key_values")
+
+Attention = Callable[..., tuple[Tensor, Tensor | None]]
+
+
+def cache_name(model: Any) -> str | None:
+    """The name by which the model's forward takes keys and values of earlier tokens; None where it takes none."""
+    for owner in (model, model.base_model):
+        parameters = inspect.signature(type(owner).forward).parameters
+        for name in _CACHE_NAMES:
+            if name in parameters:
+                return name
+    return None
+
+
+def cache_in(named: Mapping[str, Any]) -> Any:
+    """The cache among the keyword arguments of a forward call, by whichever name; None where there is none."""
+    return next((named[name] for name in _CACHE_NAMES if named.get(name) is not None), None)
+
+
+def filled_cache(keys_values: Iterable[tuple[Tensor, Tensor]]) -> Any:
+    """A cache that holds keys and values (b, heads, t, d) already, a pair for each layer."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for layer, (keys, values) in enumerate(keys_values):
+        cache.update(keys, values, layer)
+    return cache
+
+
+def extended(cache: Any, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+    """Keys and values of a layer with those that the cache holds before them; the cache then holds all."""
+    own = getattr(cache, "self_attention_cache", cache)  # of an EncoderDecoderCache
+    found: tuple[Tensor, Tensor] = own.update(keys, values, layer)
+    return found
+
+
+def attention_function(module: nn.Module, eager: Attention) -> Attention:
+    """What the module's config says that attention is computed by: a registered function, or `eager`.
+
+    Called as f(module, q, k, v, mask, scaling=..., dropout=...); q, k, v (b, heads, t, d), the output (b, t, heads, d).
+    """
+    from transformers import AttentionInterface
+
+    name: str = module.config._attn_implementation  # type: ignore[union-attr,assignment]  # torch types attributes so
+    return eager if name == "eager" else AttentionInterface()[name]
+
+
+def register_attention(name: str, function: Attention) -> None:
+    """Makes `function` an attention implementation that `set_attn_implementation` knows, with eager's masks."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import eager_mask
+
+    AttentionInterface.register(name, function)
+    AttentionMaskInterface.register(name, eager_mask)
+
+
+def has_sdpa(model_class: Any) -> bool:
+    """Whether a family's classes have scaled-dot-product attention."""
+    return bool(model_class._supports_sdpa)
+
+
+def random_model(model_class: Any, config: Any, attention: str) -> Any:
+    """A model of a config, in fp32, with weights drawn from torch's default generator."""
+    return model_class._from_config(config, attn_implementation=attention, dtype=torch.float32)
+
+
+def initialise(model: Any, module: nn.Module) -> None:
+    """Draws the tensors of a module anew, as the model's family starts them, from torch's default generator."""
+    for parameter in module.parameters():
+        vars(parameter).pop("_is_hf_initialized", None)  # else transformers' initialisers pass over it
+    for part in reversed(list(module.modules())):
+        model._init_weights(part)
+
+
+def classifiers() -> Mapping[Any, Any]:
+    """Config class -> sequence classifier."""
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+    found: Mapping[Any, Any] = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+    return found
+
+
+def generators(*, seq2seq: bool) -> Mapping[Any, Any]:
+    """Config class -> the decoder, or the encoder with a decoder, that generates."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+
+    found: Mapping[Any, Any] = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if seq2seq else MODEL_FOR_CAUSAL_LM_MAPPING
+    return found
+
+
+def conv1d() -> type[nn.Module]:
+    """GPT-2's linear map, which keeps its weight as (d_in, d_out)."""
+    from transformers.pytorch_utils import Conv1D
+
+    return cast(type[nn.Module], Conv1D)

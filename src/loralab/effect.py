@@ -1,0 +1,99 @@
+"""The output changes when the trained part does: checked on two short texts before anything is trained.
+
+A backbone that computes by another path (a fused kernel that reads a weight past its module, a release of transformers
+that takes a cache by another name) would train an adapter or a prefix that it ignores, without an error.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loralab.backbones.load import Backbone
+from loralab.backbones.shortcuts import short_texts
+from loralab.errors import UserError
+from loralab.methods.lora import lora_modules
+from loralab.methods.prompts import VirtualTokens, virtual_tokens
+
+__all__ = ["check_effect"]
+
+SCALE = 2.0**12  # of the gradient, so that fp16 does not round a small one to 0; a power of 2 changes nothing else
+
+
+def check_effect(backbone: Backbone, method: str) -> tuple[str, ...]:
+    """A line for adapted maps that the output does not depend on; raises UserError where it depends on none.
+
+    Nothing of the model changes. What `generate` writes after virtual tokens is checked, too.
+    """
+    model: Any = backbone.model
+    virtual = virtual_tokens(model)
+    parts = _parts(model, backbone.head, virtual)
+    if not parts:
+        return ()
+    was_training = model.training
+    model.eval()
+    reached = _reached(model, [p for part in parts.values() for p in part], seq2seq=backbone.seq2seq)
+    for part, parameters in parts.items():
+        if not any(p in reached for p in parameters):
+            raise UserError(f"method.name: {method}: {_ignored(model, part)}")
+    if virtual is not None and model.can_generate():
+        _check_generation(model, method)
+    model.train(was_training)
+    adapted = lora_modules(model)
+    unused = [
+        name
+        for name, module in adapted.items()
+        if not any(p in reached for p in module.parameters() if p.requires_grad)
+    ]
+    if not unused:
+        return ()
+    return (
+        f"lora.targets: {len(unused)} of {len(adapted)} adapted maps do not change the output of two short texts, "
+        f"so they may train nothing: {', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}",
+    )
+
+
+def _parts(model: nn.Module, head: tuple[str, ...], virtual: VirtualTokens | None) -> dict[str, list[nn.Parameter]]:
+    """What is trained beside the head: virtual tokens, and all else."""
+    own = set() if virtual is None else set(virtual.parameters())
+    beside = [
+        p
+        for name, p in model.named_parameters()
+        if p.requires_grad and p not in own and not any(name.startswith(f"{path}.") for path in head)
+    ]
+    parts = {"virtual tokens": [p for p in own if p.requires_grad], "trained parameters": beside}
+    return {part: parameters for part, parameters in parts.items() if parameters}
+
+
+def _reached(model: Any, parameters: list[nn.Parameter], *, seq2seq: bool) -> set[nn.Parameter]:
+    """Those of `parameters` in which the logits have a gradient that is not 0."""
+    texts = short_texts(model)
+    if seq2seq:
+        texts["decoder_input_ids"] = texts["input_ids"][:, :2]
+    with torch.enable_grad():
+        logits = model(**texts).logits.float()
+        weights = torch.arange(1.0, logits.numel() + 1, device=logits.device).sin().view_as(logits)
+        found = torch.autograd.grad((logits * weights).sum() * SCALE, parameters, allow_unused=True)
+    return {p for p, gradient in zip(parameters, found, strict=True) if gradient is not None and bool(gradient.any())}
+
+
+def _check_generation(model: Any, method: str) -> None:
+    """The first token's logits in `generate` are those of a forward pass."""
+    text = {name: value[:1] for name, value in short_texts(model).items()}
+    with torch.no_grad():
+        wanted: Tensor = model(**text).logits[0, -1].float()
+        found = model.generate(
+            **text, max_new_tokens=1, do_sample=False, return_dict_in_generate=True, output_logits=True
+        )
+    apart = (found.logits[0][0].float() - wanted).norm() / wanted.norm()
+    if not apart <= (1e-3 if model.dtype == torch.float32 else 5e-2):
+        raise UserError(f"method.name: {method}: {_ignored(model, 'virtual tokens', 'generate')}")
+
+
+def _ignored(model: Any, part: str, where: str = "forward") -> str:
+    import transformers
+
+    return (
+        f"{type(model).__name__}.{where} of transformers {transformers.__version__} ignores the {part}; "
+        "install another release of transformers, or choose another method"
+    )
