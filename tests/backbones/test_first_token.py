@@ -49,8 +49,11 @@ def outcome(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @families
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
+# float64 holds the law. Elsewhere rounding is all that is allowed: attention of one query and of all sum in another order,
+# on every processor in its own, so some 64 roundings one after the other (6e-8 each in fp32, 4e-3 in bf16, of which
+# those of a sum in fp32 are not seen).
 @pytest.mark.parametrize(
-    ("dtype", "allowed"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 2e-2)], ids=str
+    ("dtype", "allowed"), [(torch.float64, 1e-12), (torch.float32, 64 * 6e-8), (torch.bfloat16, 2e-2)], ids=str
 )
 def test_logits_and_every_gradient_equal_the_whole_layers(
     family: str, attention: str, dtype: torch.dtype, allowed: float
