@@ -49,9 +49,9 @@ def outcome(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @families
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-# float64 holds the law. Elsewhere rounding is all that is allowed: attention of one query and of all sum in another order,
-# on every processor in its own, so some 64 roundings one after the other (6e-8 each in fp32, 4e-3 in bf16, of which
-# those of a sum in fp32 are not seen).
+# float64 holds the law. Elsewhere rounding is all that is allowed: attention of one query and of all sum in another
+# order, on every processor in its own: 64 roundings one after the other in fp32, 6e-8 each; bf16 sums in fp32, and
+# rounds to 4e-3 between one map and the next.
 @pytest.mark.parametrize(
     ("dtype", "allowed"), [(torch.float64, 1e-12), (torch.float32, 64 * 6e-8), (torch.bfloat16, 2e-2)], ids=str
 )

@@ -60,13 +60,14 @@ def by_hydra(composer: Composer) -> DictConfig:
 
 
 def test_the_parser_is_made_where_argparse_takes_strings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(argparse.ArgumentParser, "_check_help", strict, raising=False)
-    monkeypatch.setattr(argparse.ArgumentParser, "add_argument", checked)
+    parents = argparse.ArgumentParser.__mro__
+    monkeypatch.setattr(parents[-2], "_check_help", strict, raising=False)
+    monkeypatch.setattr(parents[-2], "add_argument", checked)
     with pytest.raises(TypeError):
         argparse.ArgumentParser().add_argument("--x", help=object())  # type: ignore[arg-type]  # as Hydra's is
     parser = compat.arguments_parser()
     assert parser is not None and "--multirun" in (compat.flags() or ())
-    assert argparse.ArgumentParser._check_help is strict, "put back"  # type: ignore[attr-defined]  # of Python 3.14
+    assert argparse.ArgumentParser._check_help is strict, "put back"  # type: ignore[attr-defined]
 
 
 def test_a_parser_of_another_name_leaves_flags_to_hydra(monkeypatch: pytest.MonkeyPatch) -> None:

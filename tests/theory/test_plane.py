@@ -27,7 +27,6 @@ from loralab.theory.plane import (
     wanted,
 )
 
-
 train = partial(mlp.train, dtype=torch.float64)
 
 

@@ -34,15 +34,15 @@ def _any_help() -> Iterator[None]:
     Hydra's help of --shell-completion is an object that looks for plugins once it is printed, which Python 3.14's
     argparse refuses (facebookresearch/hydra issue 3121). Hydra formats its help without argparse.
     """
-    check = vars(argparse.ArgumentParser).get("_check_help")
-    if check is None:
+    parser: Any = argparse.ArgumentParser
+    if "_check_help" in vars(parser) or not hasattr(parser, "_check_help"):  # it is inherited where it is there
         yield
         return
-    argparse.ArgumentParser._check_help = lambda *_: None  # type: ignore[attr-defined]  # there since Python 3.14
+    parser._check_help = lambda *_: None
     try:
         yield
     finally:
-        argparse.ArgumentParser._check_help = check  # type: ignore[attr-defined]
+        del parser._check_help
 
 
 def arguments_parser() -> argparse.ArgumentParser | None:
