@@ -3,32 +3,46 @@ VENV ?= .venv
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test check figures bench clean
+.PHONY: demo test test-all test-versions check figures bench clean
 
 demo: $(VENV)/.ready          ## LoRA+ on the real MiniLM and Rotten Tomatoes, about a minute on two cores
-	$(RUN) train.py tracker=none
+	"$(RUN)" train.py tracker=none
 
 test: $(VENV)/.ready          ## every test; those that need a GPU are skipped where there is none
-	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	"$(RUN)" -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+test-all: test                ## and the quick ones on other processors, with other threads, under load, with other versions
+	"$(RUN)" tests/matrix.py settings
+	"$(MAKE)" test-versions
+
+test-versions: $(VENV)/.ready ## the quick tests with the oldest and the newest libraries that pyproject.toml allows
+	"$(RUN)" tests/matrix.py versions
 
 check: $(VENV)/.ready         ## lint, format and types
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
+	"$(VENV)/bin/ruff" check .
+	"$(VENV)/bin/ruff" format --check .
+	"$(VENV)/bin/mypy"
 
 figures: $(VENV)/.ready       ## every figure and the claims table, from analysis/results/*.csv; seconds, trains nothing
-	$(VENV)/bin/loralab figure all
-	$(VENV)/bin/loralab claims
+	"$(VENV)/bin/loralab" figure all
+	"$(VENV)/bin/loralab" claims
 
 bench: $(VENV)/.ready         ## speed against HF Trainer + PEFT, 25 minutes; leave the machine alone meanwhile
-	$(RUN) benchmarks/step_time.py
+	"$(RUN)" benchmarks/step_time.py
 
-clean:                        ## removes the environment; outputs/ stays
-	rm -rf $(VENV)
+clean:                        ## removes the environments; outputs/ stays
+	rm -rf "$(VENV)" .venv-versions
+
+INSTALL = "$(RUN)" -m pip install --quiet --disable-pip-version-check
+LOG = $(VENV)/install.log
+FAILED = { grep -m 1 '^ERROR' "$(LOG)" || tail -n 1 "$(LOG)"; \
+	echo 'error: the packages of constraints.txt cannot be installed (all of it: $(LOG)); another Python may have them:' \
+	'make PYTHON=python3.13'; exit 1; } >&2
 
 $(VENV)/.ready: pyproject.toml constraints.txt requirements-demo.txt
-	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "loralab needs Python 3.11 or newer: make PYTHON=python3.11"'
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(RUN) -m pip install --quiet --no-deps --requirement requirements-demo.txt
-	touch $@
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 14) else "error: loralab is tested on Python 3.11 to 3.14, and this is {}.{}; name another: make PYTHON=python3.13".format(*v))'
+	"$(PYTHON)" -m venv "$(VENV)"
+	@echo 'installing into $(VENV), a minute or a few'
+	@$(INSTALL) --constraint constraints.txt --editable '.[dev]' >"$(LOG)" 2>&1 || $(FAILED)
+	@$(INSTALL) --no-deps --requirement requirements-demo.txt >"$(LOG)" 2>&1 || $(FAILED)
+	@touch "$@"
