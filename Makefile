@@ -8,10 +8,13 @@ RUN = $(VENV)/bin/python
 demo: $(VENV)/.ready          ## LoRA+ on the real MiniLM and Rotten Tomatoes, about a minute on two cores
 	"$(RUN)" train.py tracker=none
 
-test: $(VENV)/.ready          ## every test; those that need a GPU are skipped where there is none
-	"$(RUN)" -m pytest -n auto --maxprocesses 4 --dist loadfile
+PYTEST = "$(RUN)" -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-test-all: test                ## and the quick ones on other processors, with other threads, under load, with other versions
+test: $(VENV)/.ready          ## the gate, some minutes; tests that need a GPU are skipped where there is none
+	$(PYTEST) -m gate
+
+test-all: $(VENV)/.ready      ## every test, and the quick ones on other processors, with other threads, busy, with other versions
+	$(PYTEST)
 	"$(RUN)" tests/matrix.py settings
 	"$(MAKE)" test-versions
 

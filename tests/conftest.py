@@ -11,6 +11,29 @@ from loralab.store.runs import RunDirectory
 from tests.processes import end_all
 from tests.runs import config
 
+# Of the slow tests, those that the gate (`make test`) has: one of each kind of what can go wrong, and one study of each
+# shape. `make test-all` has every test.
+GATE = (
+    "tests/test_end_to_end.py::test_resume_after_kill_is_bitwise_equal[at_random-lora_plus]",
+    "tests/test_end_to_end.py::test_a_signal_checkpoints_and_the_same_command_goes_on[15-143]",
+    "tests/test_sweep.py::test_a_sweep_killed_three_times_ends_as_if_it_never_was",
+    "tests/test_torchrun.py::test_several_processes_have_the_losses_of_one[short last batch]",
+    "tests/test_launchers.py::test_a_preempted_job_is_requeued_and_loses_no_step",
+    "tests/analysis/test_studies.py::test_one_command_trains_collects_and_draws[ratio]",
+    "tests/analysis/test_studies.py::test_its_runs_are_trained_collected_and_drawn[convergence]",
+    "tests/analysis/test_studies.py::test_its_runs_are_trained_collected_and_drawn[subspace_rank]",
+    "tests/analysis/test_studies.py::test_one_command_measures_and_draws[toy_mlp]",
+    "tests/test_paper.py::test_the_smoke_size_trains_offline_with_the_studys_own_optimizer[paper/gpt2_grid]",
+    "tests/compat/test_hydra.py::test_the_command_works_without_the_parsers_name",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of the gate."""
+    for item in items:
+        if item.get_closest_marker("slow") is None or item.nodeid in GATE:
+            item.add_marker(pytest.mark.gate)
+
 
 @pytest.fixture(autouse=True)
 def _nothing_left_running() -> Iterator[None]:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import GATE
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "loralab"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
@@ -244,3 +246,22 @@ def test_no_exception_outlives_its_reason() -> None:
         assert (PACKAGE / f"{name}.py").is_file(), name
         room, _, stem = name.rpartition("/")
         assert not (ROOT / "tests" / room / f"test_{stem}.py").is_file(), f"{name} has a test file of its own now"
+
+
+def test_no_annotation_names_a_method_of_its_own_class() -> None:
+    """Python 3.14 evaluates annotations inside the class; cloudpickle does as it writes a job down for SLURM."""
+    for path in [*CODE, *TESTS]:
+        for kind in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)):
+            methods = [node for node in kind.body if isinstance(node, ast.FunctionDef)]
+            names = {method.name for method in methods}
+            for method in methods:
+                arguments = [*method.args.posonlyargs, *method.args.args, *method.args.kwonlyargs]
+                notes = [note for note in (method.returns, *(a.annotation for a in arguments)) if note is not None]
+                used = {node.id for note in notes for node in ast.walk(note) if isinstance(node, ast.Name)}
+                assert not used & names, f"{path}: {kind.name}.{method.name}"
+
+
+def test_the_gate_names_tests_that_are_there() -> None:
+    for name in GATE:
+        file, _, test = name.partition("::")
+        assert f"def {test.partition('[')[0]}(" in (ROOT / file).read_text(), name

@@ -1,6 +1,7 @@
 """`+sweeps=X` is the file sweeps/X.yaml beside conf/, from whatever directory the command is given."""
 
 from pathlib import Path
+from typing import List
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
@@ -41,7 +42,8 @@ class SweepsSource(ConfigSource):
     def is_config(self, config_path: str) -> bool:
         return _is_ours(config_path) and self._file(config_path).is_file()
 
-    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+    # List: Python 3.14 evaluates annotations inside the class, where `list` is this very method
+    def list(self, config_path: str, results_filter: ObjectType | None) -> List[str]:
         if config_path == "":
             return [GROUP] if results_filter in (None, ObjectType.GROUP) else []
         found: list[str] = []
