@@ -1,6 +1,7 @@
 """Laws of the layout: sizes, names, which file may import which, and a test file for every module."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -265,3 +266,22 @@ def test_the_gate_names_tests_that_are_there() -> None:
     for name in GATE:
         file, _, test = name.partition("::")
         assert f"def {test.partition('[')[0]}(" in (ROOT / file).read_text(), name
+
+
+PRIVATE = re.compile(
+    r"\bhydra\._internal\b|\btransformers\.(models|masking_utils|modeling_utils|pytorch_utils|cache_utils|integrations)\b"
+    r"|\b(past_key_values|_attn_implementation|_supports_sdpa|_init_weights|_from_config|_is_hf_initialized|_check_help)\b"
+    r"|\b_(apply_overrides_to_config|convert_value)\b|\bx_disable_stats\b"
+)
+
+
+def test_what_is_private_of_a_library_is_in_one_module_for_it() -> None:
+    for path in [*CODE, *(ROOT / "src" / "hydra_plugins").rglob("*.py")]:
+        if path.parent != PACKAGE / "compat":
+            found = PRIVATE.search(path.read_text())
+            assert found is None, f"{path}: {found[0] if found else ''} belongs into loralab/compat"
+
+
+def test_compat_knows_nothing_of_ours() -> None:
+    for path in (PACKAGE / "compat").glob("*.py"):
+        assert imports(path) == set(), path

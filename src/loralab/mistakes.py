@@ -18,6 +18,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from loralab.compat.submitit import lacks_slurm
 from loralab.config import Config
 from loralab.errors import UserError
 from loralab.schema import no_such_key, type_of
@@ -46,7 +47,7 @@ def explain(error: BaseException, schema: type = Config) -> str | None:
         return (
             f"{error.filename or 'the store'}: {error.strerror}; nothing is lost: mend it, and the same command goes on"
         )
-    if type(error) is RuntimeError and 'Could not detect "srun"' in str(error):
+    if lacks_slurm(error):
         return "hydra/launcher: got slurm, but there is no SLURM here (no srun on the PATH)"
     if type(error) is ValueError:  # Hydra raises two plain ones for what a user writes
         if str(error).startswith("Config group override must be"):

@@ -5,6 +5,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from loralab.compat.submitit import handles
+
 __all__ = ["Interrupted", "Interrupts"]
 
 STOP = (signal.SIGINT, signal.SIGTERM)
@@ -34,7 +36,7 @@ class Interrupts:
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
-            noted = [n for n in STOP if not _is_submitits(n)] + [n for n in REQUEUE if _is_submitits(n)]
+            noted = [n for n in STOP if not handles(n)] + [n for n in REQUEUE if handles(n)]
             self.before = {number: signal.signal(number, self._note) for number in noted}
         return self
 
@@ -58,8 +60,3 @@ class Interrupts:
         self.noted = number
         if number in STOP:
             signal.signal(number, self.before[number])
-
-
-def _is_submitits(number: int) -> bool:
-    """Whether the signal's handler is submitit's."""
-    return str(getattr(signal.getsignal(number), "__module__", None)).startswith("submitit.")
