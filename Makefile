@@ -44,8 +44,11 @@ FAILED = { grep -m 1 '^ERROR' "$(LOG)" || tail -n 1 "$(LOG)"; \
 
 $(VENV)/.ready: pyproject.toml constraints.txt requirements-demo.txt
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 14) else "error: loralab is tested on Python 3.11 to 3.14, and this is {}.{}; name another: make PYTHON=python3.13".format(*v))'
-	"$(PYTHON)" -m venv "$(VENV)"
+	@test -x "$(RUN)" || "$(PYTHON)" -m venv "$(VENV)"
 	@echo 'installing into $(VENV), a minute or a few'
-	@$(INSTALL) --constraint constraints.txt --editable '.[dev]' >"$(LOG)" 2>&1 || $(FAILED)
+	@# a torch that is there already stays as it is
+	@{ grep -v '^torch==' constraints.txt; "$(RUN)" -c 'import torch; print(f"torch=={torch.__version__}")' 2>/dev/null || \
+		grep '^torch==' constraints.txt; } >"$(VENV)/constraints.txt"
+	@$(INSTALL) --constraint "$(VENV)/constraints.txt" --editable '.[dev]' >"$(LOG)" 2>&1 || $(FAILED)
 	@$(INSTALL) --no-deps --requirement requirements-demo.txt >"$(LOG)" 2>&1 || $(FAILED)
 	@touch "$@"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loralab.compat.home import use_temporary_caches
 from loralab.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     command: Command = given.command
+    use_temporary_caches()
     try:
         status = command(given)
         sys.stdout.flush()

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from loralab import pretrain_config
 from loralab.compat import hydra as compat
+from loralab.compat.home import use_temporary_caches
 from loralab.config import Config, from_hydra
 from loralab.console import Console
 from loralab.errors import RunsFailed, UserError
@@ -107,6 +108,7 @@ def _launch(command: Callable[[], Any], schema: type) -> None:
     Hydra prints errors over several lines and exits with 1; asked for full errors, it raises them, and they are put
     in one line here. Who sets HYDRA_FULL_ERROR=1 sees the traceback.
     """
+    use_temporary_caches()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
