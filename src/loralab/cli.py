@@ -23,6 +23,23 @@ ADAPTER = f"a folder with adapter_config.json, as PEFT writes it, or a run: {RUN
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand; gives the exit status: 0 done, 2 a mistake of the user's, doctor's 1 for what is missing."""
+    use_temporary_caches()
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader (head, less) has seen enough; Python must not flush to it again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     given, rest = parser.parse_known_args(arguments)
     if rest and (not hasattr(given, "overrides") or any(text.startswith("-") for text in rest)):
@@ -33,19 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     command: Command = given.command
-    use_temporary_caches()
-    try:
-        status = command(given)
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader (head, less) has seen enough; Python must not flush to it again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return status
+    return command(given)
 
 
 def _runs(given: argparse.Namespace) -> int:

@@ -121,7 +121,10 @@ def _launch(command: Callable[[], Any], schema: type) -> None:
         sys.exit(_say(line))
     compat.use_arguments_parser()
     try:
-        command()
+        try:
+            command()
+        finally:
+            sys.stdout.flush()  # here, so that a reader who is gone is noticed: at the exit it would be a message
     except KeyboardInterrupt:
         sys.exit(130)
     except Interrupted as interrupt:

@@ -24,9 +24,9 @@ def use_shortcut(model: Any, apply: Callable[[Any], bool], undo: Callable[[Any],
 
     apply: False where the shortcut is not for this model, which it then leaves as it was.
     """
-    if not apply(model):
-        return None
     try:
+        if not apply(model):
+            return None
         found = _hidden_states(model)
     except Exception as error:  # whatever another release of transformers does with an argument
         undo(model)

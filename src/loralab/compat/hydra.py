@@ -5,9 +5,10 @@ Read from hydra-core 1.3.8. Each function says what takes its place where Hydra 
 
 import argparse
 import contextlib
+import functools
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import hydra
@@ -45,22 +46,31 @@ def _any_help() -> Iterator[None]:
         del parser._check_help
 
 
+def _with_any_help(make: Callable[[], argparse.ArgumentParser]) -> Callable[[], argparse.ArgumentParser]:
+    @functools.wraps(make)
+    def made() -> argparse.ArgumentParser:
+        with _any_help():
+            return make()
+
+    return made
+
+
 def arguments_parser() -> argparse.ArgumentParser | None:
     """The parser of Hydra's own flags; None where Hydra has none under this name."""
     try:
         from hydra._internal.utils import get_args_parser
 
-        with _any_help():
-            return get_args_parser()
+        return _with_any_help(get_args_parser)()
     except (ImportError, TypeError, ValueError):
         return None
 
 
 def use_arguments_parser() -> None:
-    """Has `hydra.main` make its parser by `arguments_parser`, where that gives one."""
-    module = sys.modules.get("hydra.main")
-    if module is not None and hasattr(module, "get_args_parser") and arguments_parser() is not None:
-        vars(module)["get_args_parser"] = arguments_parser
+    """Has `hydra.main` make its parser of flags on Python 3.14, too."""
+    module = vars(sys.modules.get("hydra.main", sys))
+    make = module.get("get_args_parser")
+    if make is not None and not hasattr(make, "__wrapped__"):
+        module["get_args_parser"] = _with_any_help(make)
 
 
 def flags() -> list[str] | None:

@@ -118,7 +118,9 @@ def generators(*, seq2seq: bool) -> Mapping[Any, Any]:
 
 
 def conv1d() -> type[nn.Module]:
-    """GPT-2's linear map, which keeps its weight as (d_in, d_out)."""
-    from transformers.pytorch_utils import Conv1D
-
+    """GPT-2's linear map, which keeps its weight as (d_in, d_out); nn.Linear in a release that has it no more."""
+    try:
+        from transformers.pytorch_utils import Conv1D
+    except ImportError:
+        return nn.Linear
     return cast(type[nn.Module], Conv1D)
