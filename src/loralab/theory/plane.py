@@ -46,7 +46,7 @@ class Size(NamedTuple):
     """How much is trained. At n: rates of both factors, and the seeds of their means; fresh: other seeds.
 
     every: a fresh seed chooses its own pair from every so manieth rate. At each of widths: lr_A and lr_B of the
-    grid, lr_A of the lines of one ratio, seeds.
+    grid, lr_A of the lines of one ratio, seeds. exact: trained in float64, for tests; in twice the time.
     """
 
     n: int
@@ -59,6 +59,7 @@ class Size(NamedTuple):
     line: tuple[float, ...]
     width_seeds: tuple[int, ...]
     fresh: tuple[int, ...]
+    exact: bool = False
 
 
 def _logspace(low: float, high: float, count: int) -> tuple[float, ...]:
@@ -74,7 +75,7 @@ FULL = Size(
 SMOKE = Size(
     n=12, rates=_logspace(-2, 0, 6), every=1, seeds=(0, 1),
     widths=(8, 16), lr_a=_logspace(-3, -1, 3), lr_b=_logspace(-3, -1, 3),
-    line=_logspace(-3, -1, 3), width_seeds=(0, 1), fresh=(100, 101),
+    line=_logspace(-3, -1, 3), width_seeds=(0, 1), fresh=(100, 101), exact=True,
 )  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def measured(size: Size) -> pd.DataFrame:
     found = _printed(size)
     for n in size.widths:
         pairs, at = _choices(size, n), _steps(size, n)
-        losses = _trained(pairs, at, n, size.width_seeds)
+        losses = _trained(size, pairs, at, n, size.width_seeds)
         found.append(_rows(pairs, _mean(losses), at).assign(part="width", n=n))
         found += _own(pairs, losses, at, n, size.width_seeds)
     return pd.concat(found, ignore_index=True).reindex(columns=[*KEYS, *SCORES])
@@ -134,32 +135,33 @@ def _printed(size: Size) -> list[pd.DataFrame]:
     """Figure 2: its plane, what was chosen there over time, and what fresh seeds choose for themselves."""
     n, at = size.n, _steps(size, size.n)
     pairs = _choices(size, n)
-    grid = _rows(pairs, _mean(_trained(pairs, at, n, size.seeds)), at)
+    grid = _rows(pairs, _mean(_trained(size, pairs, at, n, size.seeds)), at)
     chosen = pd.DataFrame([choice(grid[grid["step"] == LATE], arm) for arm in ARMS])
     every = (*size.seeds, *size.fresh)
-    scores = _trained(chosen, CURVE, n, every)
+    scores = _trained(size, chosen, CURVE, n, every)
     named = chosen[["lr_A", "lr_B"]].rename(columns=CHOSEN).assign(arm=ARMS).reset_index(drop=True)
     curves = [
         _rows(named, own, CURVE).assign(part="curve", n=n, seed=seed) for seed, *own in zip(every, *scores, strict=True)
     ]
     some = size.rates[:: size.every]
     pairs = _with_lines(_product(some, some), size.rates)
-    own = _own(pairs, _trained(pairs, at, n, size.fresh), at, n, size.fresh)
+    own = _own(pairs, _trained(size, pairs, at, n, size.fresh), at, n, size.fresh)
     return [grid.assign(part="plane", n=n), *curves, *own]
 
 
-def _trained(pairs: pd.DataFrame, at: Sequence[int], n: int, seeds: Sequence[int]) -> Scores:
+def _trained(size: Size, pairs: pd.DataFrame, at: Sequence[int], n: int, seeds: Sequence[int]) -> Scores:
     """Losses of training and of test, (seeds, pairs, steps) each.
 
-    In float64. Next to the rates at which training diverges, 200 steps enlarge a difference: fp32's last bits, which
-    depend on the processor, move one loss in a hundred by .1% and some by 5%, and with them the choice between pairs.
-    In float64 a change of 1e-12 in lr_B moves no loss by more than 3e-11 (330 pairs of FULL, three seeds).
+    Next to the rates at which training diverges, 200 steps enlarge a difference: fp32's last bits, which depend on the
+    processor, move one loss in a hundred by .1% and some by 5% (303 pairs of FULL, three seeds), and a change of 1e-12
+    in lr_B moves float64's by 3e-11 at most. FULL stays in fp32: every pair that its means choose is float64's, too.
     """
     import torch  # it takes a second to import
 
     from loralab.theory.mlp import train
 
-    return train(pairs["lr_A"], pairs["lr_B"], at, n=n, seeds=seeds, dtype=torch.float64)
+    dtype = torch.float64 if size.exact else torch.float32
+    return train(pairs["lr_A"], pairs["lr_B"], at, n=n, seeds=seeds, dtype=dtype)
 
 
 def _mean(losses: Scores) -> Scores:
