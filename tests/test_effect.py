@@ -63,6 +63,16 @@ def test_every_other_method_has_an_effect() -> None:
         assert checked(attach(decoder("gpt2"), kind), kind) == ()
 
 
+@pytest.mark.parametrize("tokens", [40, 58, 59, 60, 61, 63])
+@pytest.mark.parametrize("family", ["bert", "roberta", "gpt2", "opt"])
+def test_virtual_tokens_may_take_nearly_all_positions(family: str, tokens: int) -> None:
+    """There are 64: what fits beside them is checked, and nothing where no text fits."""
+    for kind in ("prefix", "prompt"):
+        assert checked(prompted(family, kind, tokens=tokens), kind) == ()
+    if family in ("gpt2", "opt"):
+        assert checked(attach(decoder(family), "prefix", tokens=tokens), "prefix") == ()
+
+
 @pytest.mark.parametrize("family", sorted(GENERATORS))
 def test_a_generators_maps_have_an_effect(family: str) -> None:
     model: Any = GENERATORS[family]().requires_grad_(False)

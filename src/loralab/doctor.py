@@ -88,8 +88,10 @@ def _code() -> Iterator[Check]:
 
 def _python() -> Iterator[Check]:
     version = ".".join(map(str, sys.version_info[:3]))
-    old = sys.version_info < (3, 11)
-    yield Check("missing" if old else "ok", "python", version + ("; loralab needs 3.11 or newer" if old else ""))
+    if sys.version_info >= (3, 15):
+        yield Check("note", "python", f"{version}; tested on 3.11 to 3.14")
+    else:
+        yield Check("ok", "python", version)
 
 
 def _packages() -> Iterator[Check]:

@@ -23,21 +23,25 @@ SCALE = 2.0**12  # of the gradient, so that fp16 does not round a small one to 0
 def check_effect(backbone: Backbone, method: str) -> tuple[str, ...]:
     """A line for adapted maps that the output does not depend on; raises UserError where it depends on none.
 
-    Nothing of the model changes. What `generate` writes after virtual tokens is checked, too.
+    Nothing of the model changes. What `generate` writes after virtual tokens is checked, too. Where virtual tokens
+    leave fewer than five positions, nothing is checked.
     """
     model: Any = backbone.model
     virtual = virtual_tokens(model)
     parts = _parts(model, backbone.head, virtual)
-    if not parts:
+    beside = 0 if virtual is None else virtual.tokens
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if not parts or (positions is not None and positions - beside < 5):
         return ()
     was_training = model.training
     model.eval()
-    reached = _reached(model, [p for part in parts.values() for p in part], seq2seq=backbone.seq2seq)
+    texts = short_texts(model, beside=beside)
+    reached = _reached(model, texts, [p for part in parts.values() for p in part], seq2seq=backbone.seq2seq)
     for part, parameters in parts.items():
         if not any(p in reached for p in parameters):
             raise UserError(f"method.name: {method}: {_ignored(model, part)}")
     if virtual is not None and model.can_generate():
-        _check_generation(model, method)
+        _check_generation(model, texts, method)
     model.train(was_training)
     adapted = lora_modules(model)
     unused = [
@@ -65,11 +69,12 @@ def _parts(model: nn.Module, head: tuple[str, ...], virtual: VirtualTokens | Non
     return {part: parameters for part, parameters in parts.items() if parameters}
 
 
-def _reached(model: Any, parameters: list[nn.Parameter], *, seq2seq: bool) -> set[nn.Parameter]:
+def _reached(
+    model: Any, texts: dict[str, Tensor], parameters: list[nn.Parameter], *, seq2seq: bool
+) -> set[nn.Parameter]:
     """Those of `parameters` in which the logits have a gradient that is not 0."""
-    texts = short_texts(model)
     if seq2seq:
-        texts["decoder_input_ids"] = texts["input_ids"][:, :2]
+        texts = {**texts, "decoder_input_ids": texts["input_ids"][:, :2]}
     with torch.enable_grad():
         logits = model(**texts).logits.float()
         weights = torch.arange(1.0, logits.numel() + 1, device=logits.device).sin().view_as(logits)
@@ -77,9 +82,9 @@ def _reached(model: Any, parameters: list[nn.Parameter], *, seq2seq: bool) -> se
     return {p for p, gradient in zip(parameters, found, strict=True) if gradient is not None and bool(gradient.any())}
 
 
-def _check_generation(model: Any, method: str) -> None:
+def _check_generation(model: Any, texts: dict[str, Tensor], method: str) -> None:
     """The first token's logits in `generate` are those of a forward pass."""
-    text = {name: value[:1] for name, value in short_texts(model).items()}
+    text = {name: value[:1] for name, value in texts.items()}
     with torch.no_grad():
         wanted: Tensor = model(**text).logits[0, -1].float()
         found = model.generate(

@@ -49,14 +49,15 @@ def _line(name: str, why: str) -> str:
     return f"{name} does not work with transformers {transformers.__version__} ({why}); its own, slower forward is used"
 
 
-def short_texts(model: Any) -> dict[str, Tensor]:
+def short_texts(model: Any, *, beside: int = 0) -> dict[str, Tensor]:
     """input_ids and attention_mask of two texts, the second padded on the right, on the model's device.
 
-    Each ends in one eos token, as T5's classifier wants it; no other token is special.
+    Each ends in one eos token, as T5's classifier wants it; no other token is special. beside: positions that virtual
+    tokens take. A model with few positions gets texts of two tokens at least.
     """
     config, vocabulary = model.config, len(model.get_input_embeddings().weight)
     positions = getattr(config, "max_position_embeddings", None)  # T5 and BLOOM have none
-    length = TOKENS if positions is None else max(2, min(TOKENS, positions - 2))  # RoBERTa's begin at 2
+    length = TOKENS if positions is None else max(2, min(TOKENS, positions - beside - 2))  # RoBERTa's begin at 2
     pad = 0 if config.pad_token_id is None else config.pad_token_id
     ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     words = [token for token in range(min(vocabulary, 3 * TOKENS)) if token not in (pad, *ends)]
