@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from loralab.backbones.load import Backbone
 from loralab.backbones.roles import linear_maps
@@ -99,7 +100,7 @@ def test_an_adapter_that_the_backbone_computes_past_is_refused() -> None:
     model = adapt("bert")
     for module in lora.lora_modules(model).values():
         around(module)
-    with pytest.raises(UserError, match=r"^method.name: lora: BertForSequenceClassification.forward of transformers "):
+    with pytest.raises(UserError, match=r"^method.name: lora: BertForSequenceClassification of transformers "):
         checked(model)
 
 
@@ -139,8 +140,22 @@ def test_a_prefix_that_generate_alone_ignores_is_refused(monkeypatch: pytest.Mon
         return stock(self, **named)
 
     monkeypatch.setattr(type(model), "generate", generate)
-    with pytest.raises(UserError, match=r"^method.name: prefix: GPT2LMHeadModel.generate of transformers .* ignores"):
+    with pytest.raises(
+        UserError, match=r"^method.name: prefix: generate of GPT2LMHeadModel of transformers .* ignores"
+    ):
         checked(model, "prefix")
+
+
+def test_a_cache_that_is_filled_by_another_call_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted change of the cache's own signature."""
+
+    def update(self: Any, *, keys: Tensor, values: Tensor, layer: int) -> None: ...
+
+    monkeypatch.setattr(DynamicCache, "update", update)
+    with pytest.raises(
+        UserError, match=r"^method.name: prefix: .* cannot compute two short texts with it \(TypeError: "
+    ):
+        checked(prompted("gpt2", "prefix"), "prefix")
 
 
 def test_a_backbone_that_takes_no_cache_has_no_prefix(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from loralab.methods.prompts import VirtualTokens, virtual_tokens
 
 __all__ = ["check_effect"]
 
+REMEDY = "install another release of transformers, or choose another method"
 SCALE = 2.0**12  # of the gradient, so that fp16 does not round a small one to 0; a power of 2 changes nothing else
 
 
@@ -33,22 +34,33 @@ def check_effect(backbone: Backbone, method: str) -> tuple[str, ...]:
     positions = getattr(model.config, "max_position_embeddings", None)
     if not parts or (positions is not None and positions - beside < 5):
         return ()
-    was_training = model.training
+    was_training, texts = model.training, short_texts(model, beside=beside)
     model.eval()
-    texts = short_texts(model, beside=beside)
-    reached = _reached(model, texts, [p for part in parts.values() for p in part], seq2seq=backbone.seq2seq)
+    try:
+        reached = _reached(model, texts, [p for part in parts.values() for p in part], seq2seq=backbone.seq2seq)
+        generates = virtual is None or not model.can_generate() or _generates_alike(model, texts)
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"method.name: {method}: {_class(model)} cannot compute two short texts with it "
+            f"({type(error).__name__}: {said}); {REMEDY}"
+        ) from error
+    model.train(was_training)
     for part, parameters in parts.items():
         if not any(p in reached for p in parameters):
-            raise UserError(f"method.name: {method}: {_ignored(model, part)}")
-    if virtual is not None and model.can_generate():
-        _check_generation(model, texts, method)
-    model.train(was_training)
+            raise UserError(f"method.name: {method}: {_class(model)} ignores the {part}; {REMEDY}")
+    if not generates:
+        raise UserError(f"method.name: {method}: generate of {_class(model)} ignores the virtual tokens; {REMEDY}")
+    return _unused(model, reached)
+
+
+def _unused(model: nn.Module, reached: set[nn.Parameter]) -> tuple[str, ...]:
+    """A line that names the adapted maps of which no parameter is in `reached`."""
     adapted = lora_modules(model)
-    unused = [
-        name
-        for name, module in adapted.items()
-        if not any(p in reached for p in module.parameters() if p.requires_grad)
-    ]
+    trained = {name: [p for p in module.parameters() if p.requires_grad] for name, module in adapted.items()}
+    unused = [name for name, parameters in trained.items() if not any(p in reached for p in parameters)]
     if not unused:
         return ()
     return (
@@ -82,8 +94,8 @@ def _reached(
     return {p for p, gradient in zip(parameters, found, strict=True) if gradient is not None and bool(gradient.any())}
 
 
-def _check_generation(model: Any, texts: dict[str, Tensor], method: str) -> None:
-    """The first token's logits in `generate` are those of a forward pass."""
+def _generates_alike(model: Any, texts: dict[str, Tensor]) -> bool:
+    """Whether the first token's logits in `generate` are those of a forward pass."""
     text = {name: value[:1] for name, value in texts.items()}
     with torch.no_grad():
         wanted: Tensor = model(**text).logits[0, -1].float()
@@ -91,14 +103,10 @@ def _check_generation(model: Any, texts: dict[str, Tensor], method: str) -> None
             **text, max_new_tokens=1, do_sample=False, return_dict_in_generate=True, output_logits=True
         )
     apart = (found.logits[0][0].float() - wanted).norm() / wanted.norm()
-    if not apart <= (1e-3 if model.dtype == torch.float32 else 5e-2):
-        raise UserError(f"method.name: {method}: {_ignored(model, 'virtual tokens', 'generate')}")
+    return bool(apart <= (1e-3 if model.dtype == torch.float32 else 5e-2))
 
 
-def _ignored(model: Any, part: str, where: str = "forward") -> str:
+def _class(model: Any) -> str:
     import transformers
 
-    return (
-        f"{type(model).__name__}.{where} of transformers {transformers.__version__} ignores the {part}; "
-        "install another release of transformers, or choose another method"
-    )
+    return f"{type(model).__name__} of transformers {transformers.__version__}"

@@ -5,6 +5,8 @@ MiniLM, 32 sentences of 27 tokens and one thread, attention and its gradient tak
 the other lengths it is the families' own eager attention, bit for bit. Between loading a backbone and training.
 """
 
+from collections.abc import Container
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,48 +49,25 @@ def attend(
     mask: Tensor | None,
     scaling: float,
     dropout: float = 0.0,
+    *,
+    wide: Container[int] = _LENGTHS,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """softmax(scaling q k^T + mask) v, (b, t, h, d), with what is between the two products in fp32 for some s.
+    """softmax(scaling q k^T + mask) v, (b, t, h, d), with what is between the two products in fp32 for s in `wide`.
 
     mask: (b, 1, t, s), 0 or the least number, or None. The weights themselves are not given back (SDPA's neither).
     """
-    wide = k_bhsd.shape[2] in _LENGTHS
-    return _attention(module, q_bhtd, k_bhsd, v_bhsd, mask, scaling, dropout, wide=wide), None
-
-
-def eager(
-    module: nn.Module,
-    q_bhtd: Tensor,
-    k_bhsd: Tensor,
-    v_bhsd: Tensor,
-    mask: Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """The same in the model's precision at every length: the families' own eager attention."""
-    return _attention(module, q_bhtd, k_bhsd, v_bhsd, mask, scaling, dropout, wide=False), None
-
-
-def _attention(
-    module: nn.Module,
-    q_bhtd: Tensor,
-    k_bhsd: Tensor,
-    v_bhsd: Tensor,
-    mask: Tensor | None,
-    scaling: float,
-    dropout: float,
-    *,
-    wide: bool,
-) -> Tensor:
     q, k, v = q_bhtd.contiguous(), k_bhsd.contiguous(), v_bhsd.contiguous()
     scores = torch.matmul(q, k.transpose(2, 3))
-    if wide:
+    if k.shape[2] in wide:
         scores = scores.float()
     scores.mul_(scaling)
     if mask is not None:
         scores.add_(mask)
     weights = nn.functional.softmax(scores, dim=-1).to(v.dtype)
     weights = nn.functional.dropout(weights, dropout, module.training)
-    return torch.matmul(weights, v).transpose(1, 2).contiguous()
+    return torch.matmul(weights, v).transpose(1, 2).contiguous(), None
+
+
+eager = partial(attend, wide=())
+"""The same in the model's precision at every length: the families' own eager attention."""
