@@ -47,7 +47,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt requirements-demo.txt
 	@test -x "$(RUN)" || "$(PYTHON)" -m venv "$(VENV)"
 	@echo 'installing into $(VENV), a minute or a few'
 	@# a torch that is there already stays as it is
-	@{ grep -v '^torch==' constraints.txt; "$(RUN)" -c 'import torch; print(f"torch=={torch.__version__}")' 2>/dev/null || \
+	@{ grep -v '^torch==' constraints.txt; "$(RUN)" -c 'import importlib.metadata as m; print("torch==" + m.version("torch"))' 2>/dev/null || \
 		grep '^torch==' constraints.txt; } >"$(VENV)/constraints.txt"
 	@$(INSTALL) --constraint "$(VENV)/constraints.txt" --editable '.[dev]' >"$(LOG)" 2>&1 || $(FAILED)
 	@$(INSTALL) --no-deps --requirement requirements-demo.txt >"$(LOG)" 2>&1 || $(FAILED)
