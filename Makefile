@@ -45,6 +45,7 @@ FAILED = { grep -m 1 '^ERROR' "$(LOG)" || tail -n 1 "$(LOG)"; \
 $(VENV)/.ready: pyproject.toml constraints.txt requirements-demo.txt
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 14) else "error: loralab is tested on Python 3.11 to 3.14, and this is {}.{}; name another: make PYTHON=python3.13".format(*v))'
 	@test -x "$(RUN)" || "$(PYTHON)" -m venv "$(VENV)"
+	@"$(RUN)" -m pip --version >/dev/null 2>&1 || "$(RUN)" -m ensurepip --upgrade >/dev/null
 	@echo 'installing into $(VENV), a minute or a few'
 	@# a torch that is there already stays as it is
 	@{ grep -v '^torch==' constraints.txt; "$(RUN)" -c 'import importlib.metadata as m; print("torch==" + m.version("torch"))' 2>/dev/null || \
