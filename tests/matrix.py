@@ -25,10 +25,11 @@ QUICK = ("-m", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfil
 # Which vector instructions torch, oneDNN and MKL may use, and how many threads each of pytest's processes has.
 SSE = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+WAIT = {"OMP_WAIT_POLICY": "PASSIVE"}  # more threads than cores, which would else spin: as train.py sets it
 SETTINGS = {
     "no AVX, 1 thread": SSE | {"OMP_NUM_THREADS": "1"},
-    "AVX2, 2 threads": AVX2 | {"OMP_NUM_THREADS": "2"},
-    "this processor, 4 threads": {"OMP_NUM_THREADS": "4"},
+    "AVX2, 2 threads": AVX2 | WAIT | {"OMP_NUM_THREADS": "2"},
+    "this processor, 4 threads": WAIT | {"OMP_NUM_THREADS": "4"},
 }
 # Libraries of the plain installation that no test needs the newest or the oldest of.
 TOOLS = ("pytest", "pytest-xdist", "psutil", "playwright")
