@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -18,8 +19,8 @@ from tests.runs import SMALL
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 150
-GRID = ("lora.ratio=1,4,16", "seed=0,1,2,3", f"train.steps={STEPS}", "train.eval_every=75")
-PART = ("lora.ratio=1,4,16", "seed=0,1", *GRID[2:])  # half of these runs
+GRID = ("lora.ratio=1,4,16", "seed=0,1,2,3,4,5", f"train.steps={STEPS}", "train.eval_every=75")
+PART = ("lora.ratio=1,4,16", "seed=0,1", *GRID[2:])  # a third of these runs
 CHECKPOINT_SECONDS = 0.2
 
 
@@ -56,7 +57,7 @@ def records(store: Path) -> dict[str, dict[str, Any]]:
     return {path.parent.name: json.loads(path.read_text()) for path in (store / "runs").glob("*/record.json")}
 
 
-def contents(store: Path, seeds: int = 4) -> dict[str, Any]:
+def contents(store: Path, seeds: int = 6) -> dict[str, Any]:
     """All that two sweeps must have in common, by run: scores, metrics without their clocks, and bytes.
 
     seeds: of the first so many seeds alone.
@@ -88,7 +89,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the sweep, trained in peace."""
     store = tmp_path_factory.mktemp("undisturbed")
     text = finish(store, *GRID)
-    assert "12 runs: 12 success" in text
+    assert "18 runs: 18 success" in text
     return store
 
 
@@ -119,28 +120,30 @@ def test_a_sweep_killed_three_times_ends_as_if_it_never_was(undisturbed: Path, t
     seed = random.randrange(10**6)
     chance = random.Random(seed)
     print(f"moments from seed {seed}")
+    # at most 5 runs end in a round, on any machine: the first, its neighbour, and one for each half of a run's time
+    a_run = statistics.median(record["ended"] - record["started"] for record in records(undisturbed).values())
     lost: dict[str, int] = {}
     done = 0
     for _ in range(3):
         sweep = start(tmp_path, *GRID, output=f"killed-{done}")
         sweep.until(lambda done=done: len(records(tmp_path)) > done)  # type: ignore[misc]  # mypy knows no such default
-        time.sleep(chance.uniform(0, 1))
+        time.sleep(chance.uniform(0, a_run / 2))
         kill_one_worker(sweep, tmp_path, lost)
-        time.sleep(chance.uniform(0, 1.5))
+        time.sleep(chance.uniform(0, a_run / 2))
         left = workers(sweep)
         sweep.kill()
         sweep.wait()
         psutil.wait_procs(left, timeout=LONGEST)
         assert not any(worker.is_running() for worker in left)
         done = len(records(tmp_path))
-    assert done < 12, "nothing was left to be disturbed"
+    assert done < 18, "nothing was left to be disturbed"
 
     text = finish(tmp_path, *GRID)
-    assert "12 runs: 12 success" in text
+    assert "18 runs: 18 success" in text
     assert contents(tmp_path) == contents(undisturbed)
     executed_steps = sum(record["timing"]["steps_executed"] for record in records(tmp_path).values())
     print(f"steps trained again: {lost}")
-    assert executed_steps == 12 * STEPS + sum(lost.values())
+    assert executed_steps == 18 * STEPS + sum(lost.values())
 
 
 @pytest.mark.slow
@@ -215,5 +218,5 @@ def test_two_sweeps_at_once_share_the_work(undisturbed: Path, tmp_path: Path) ->
 def test_a_finished_sweep_trains_nothing_again(undisturbed: Path) -> None:
     before = {name: record["ended"] for name, record in records(undisturbed).items()}
     text = finish(undisturbed, *GRID)
-    assert "12 runs, done before: 12 success" in text
+    assert "18 runs, done before: 18 success" in text
     assert {name: record["ended"] for name, record in records(undisturbed).items()} == before
