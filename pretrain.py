@@ -7,15 +7,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in train.py
 import hydra
 from omegaconf import DictConfig
 
-from loralab import entry
-from loralab.pretrain_config import PretrainConfig
+from loralab.cli import hydra_main
+from loralab.config.pretrain import PretrainConfig
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="pretrain")
 def main(composed: DictConfig) -> float | None:
     """One model."""
-    return entry.pretrain(composed)
+    return hydra_main.pretrain(composed)
 
 
 if __name__ == "__main__":
-    entry.launch(main, schema=PretrainConfig)
+    hydra_main.launch(main, schema=PretrainConfig)

@@ -7,14 +7,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep, so th
 import hydra
 from omegaconf import DictConfig
 
-from loralab import entry
+from loralab.cli import hydra_main
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(composed: DictConfig) -> float | None:
     """One run."""
-    return entry.train(composed)
+    return hydra_main.train(composed)
 
 
 if __name__ == "__main__":
-    entry.launch(main)
+    hydra_main.launch(main)

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from loralab import figures, overlap, spectra
-from loralab.claims import Claim
-from loralab.overlap import AXES, SCORES
-from loralab.stats import Interval, ratio_interval
+from loralab.inspect import spectra
+from loralab.studies import figures, subspaces
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval, ratio_interval
+from loralab.studies.subspaces import AXES, SCORES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from loralab.results import Tables
-    from loralab.updates import Update
+    from loralab.inspect.updates import Update
+    from loralab.studies.results import Tables
 
 IN_DELTA, IN_W, AT_RANDOM, NORM = "in delta W", "in W", "at random", "delta W"
 NORMS = [NORM, IN_DELTA, IN_W, AT_RANDOM]
@@ -35,17 +36,17 @@ FEW, MANY = 4, 64  # the ranks of the paper's table
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """A row a run; then one for each of its layers: ||delta W||_F, and ||U^T W V||_F with each kind of U and V."""
-    done, rng = overlap.finished(tables), np.random.default_rng(0)
-    weights = overlap.frozen(done.values())
+    done, rng = subspaces.finished(tables), np.random.default_rng(0)
+    weights = subspaces.frozen(done.values())
     svds = {name: (W, spectra.left_basis(W), spectra.right_basis(W)) for name, W in weights.items()}
     found = []
     for digest, run in done.items():
         rows = []
-        for name, update in overlap.updates(run).items():
-            number, which = overlap.place(name)
+        for name, update in subspaces.updates(run).items():
+            number, which = subspaces.place(name)
             rows.append({"map": which, "layer": str(number)} | measured(update, *svds[name], rng))
         found.append(pd.DataFrame(rows).assign(kind="layer", hash=digest))
-    return overlap.scored(tables, found, KEPT)
+    return subspaces.scored(tables, found, KEPT)
 
 
 def measured(
@@ -93,17 +94,17 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
     figure, axes = plt.subplots(1, 3, figsize=(figures.DOUBLE, 2.1))
     found = ranks(frame)
-    for ax, which in zip(axes, overlap.MAPS, strict=False):
+    for ax, which in zip(axes, subspaces.MAPS, strict=False):
         of = [norms(frame, rank, which) for rank in found]
         for name, colour in zip(NORMS, ("black", *figures.COLOURS), strict=False):
-            overlap.with_bars(ax, found, [size(each[name]) for each in of], colour, LABELS[name])
+            subspaces.with_bars(ax, found, [size(each[name]) for each in of], colour, LABELS[name])
         ax.set_title(f"{which}: norms")
-    for at, which in enumerate(overlap.MAPS):
+    for at, which in enumerate(subspaces.MAPS):
         of = [norms(frame, rank, which) for rank in found]
         shifted = [rank * 2 ** (0.1 * (at - 0.5)) for rank in found]
         for name, style, words in ((IN_DELTA, "-", ""), (AT_RANDOM, ":", ", random $U$, $V$")):
             ends = [ratio(each[NORM], each[name]) for each in of]
-            overlap.with_bars(axes[-1], shifted, ends, figures.COLOURS[4 + at], f"{which}{words}", style)
+            subspaces.with_bars(axes[-1], shifted, ends, figures.COLOURS[4 + at], f"{which}{words}", style)
     axes[-1].set_title("amplification $\\|\\Delta W\\|_F / \\|U^T W V\\|_F$")
     for ax in axes:
         ax.set(xscale="log", yscale="log", xlabel="rank")
@@ -115,23 +116,23 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{overlap.setting(frame)}. U, V: the first r singular vectors of delta W or of W, or random ones (mean of "
+        f"{subspaces.setting(frame)}. U, V: the first r singular vectors of delta W or of W, or random ones (mean of "
         f"{DRAWS} draws). Geometric means over layers and {figures.seeds(frame)}; 95% over seeds (Student t over "
         "logarithms). Dotted: the amplification that random directions would have with the same norm of delta W; it "
         "falls with the rank by itself. "
-        f"{overlap.accuracies(overlap.ranks(frame))}. {figures.provenance(frame)}."
+        f"{subspaces.accuracies(subspaces.ranks(frame))}. {figures.provenance(frame)}."
     )
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """LoRA's Table 7 for each map and rank, with the amplification and what random directions would have."""
     rows = []
-    for which in overlap.MAPS:
+    for which in subspaces.MAPS:
         for rank in ranks(frame):
             of = norms(frame, rank, which)
             texts: dict[str, Any] = {name: f"{size(of[name]).estimate:.3g}" for name in NORMS}
-            texts["amplification"] = overlap.with_interval(ratio(of[NORM], of[IN_DELTA]))
-            texts["of random directions"] = overlap.with_interval(ratio(of[NORM], of[AT_RANDOM]))
+            texts["amplification"] = subspaces.with_interval(ratio(of[NORM], of[IN_DELTA]))
+            texts["of random directions"] = subspaces.with_interval(ratio(of[NORM], of[AT_RANDOM]))
             rows.append({"map": which, "r": rank} | texts)
     return pd.DataFrame(rows)
 

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loralab import figures
-from loralab.claims import Claim
-from loralab.stats import Interval
+from loralab.studies import figures
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 AXES = ["seed", "task", "lora.init", "optim.lr", "lora.ratio", *figures.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", "validation/loss", "test/accuracy", "commit", "diff"]

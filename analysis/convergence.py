@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from loralab import figures
-from loralab.claims import Claim
 from loralab.errors import UserError
-from loralab.stats import Interval, crossing, mean_interval, speedup
+from loralab.studies import figures
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval, crossing, mean_interval, speedup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 AXES = ["seed", "task", "task.eval_rows", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
 CURVES = {("validation", "accuracy"): "validation/accuracy", ("train", "loss"): "train/loss"}

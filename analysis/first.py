@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from loralab import figures
-from loralab.claims import Claim
+from loralab.studies import figures
+from loralab.studies.claims import Claim
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 METRIC = "validation/loss"
 AXES = ["seed", "task", "optim.lr", "lora.ratio", *figures.SETTING]

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from loralab import figures
-from loralab.arms import apart, facts, fresh, interior, kept, level, shared
-from loralab.claims import Claim
-from loralab.stats import Interval, ratio_interval
+from loralab.studies import figures
+from loralab.studies.arms import apart, facts, fresh, interior, kept, level, shared
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval, ratio_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"]
 AXES = ["seed", "task", "method", "intrinsic.dim", "intrinsic.projection", "optim.head_lr", "optim.lr"]

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from loralab import figures, overlap, spectra
-from loralab.claims import Claim
-from loralab.overlap import SCORES
-from loralab.stats import Interval, paired
+from loralab.inspect import spectra
+from loralab.studies import figures, subspaces
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval, paired
+from loralab.studies.subspaces import SCORES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from loralab.results import Tables
-    from loralab.store.runs import RunDirectory
+    from loralab.store.run_directory import RunDirectory
+    from loralab.studies.results import Tables
 
-AXES = ["method", *overlap.AXES]
+AXES = ["method", *subspaces.AXES]
 EPS = (0.3, 0.4, 0.5, 0.6, 0.7)
 COUNTS = {eps: f"below {eps:g}" for eps in EPS}
 SIZES = {"stable rank": "stable rank", "effective rank": "effective rank", "norm": "$\\|\\Delta W\\|_F / \\|W\\|_F$"}
@@ -34,26 +35,26 @@ FULL = "full"
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """A row a run; then one for each of its layers: intruders among the first TOP, and the size of delta W."""
-    done = overlap.finished(tables)
-    weights = overlap.frozen(done.values())
+    done = subspaces.finished(tables)
+    weights = subspaces.frozen(done.values())
     lefts = {name: spectra.left_basis(W) for name, W in weights.items()}
     found = []
     for digest, run in done.items():
         rows = []
         for name, delta in deltas(run, weights).items():
-            number, which = overlap.place(name)
+            number, which = subspaces.place(name)
             rows.append({"map": which, "layer": str(number)} | measured(weights[name], lefts[name], delta))
         found.append(pd.DataFrame(rows).assign(kind="layer", hash=digest))
-    return overlap.scored(tables, found, KEPT)
+    return subspaces.scored(tables, found, KEPT)
 
 
 def deltas(run: "RunDirectory", weights: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]":
     """delta W (d, k) of these layers, dense: scaling B A, or where all was trained what W has become, less W."""
     if run.adapter.is_dir():
-        return {name: (U * S) @ V.T for name, update in overlap.updates(run).items() for U, S, V in [update.svd()]}
+        return {name: (U * S) @ V.T for name, update in subspaces.updates(run).items() for U, S, V in [update.svd()]}
     from transformers import AutoModelForSequenceClassification
 
-    from loralab.merged import load_model
+    from loralab.methods.formats.plain import load_model
 
     model = load_model(run.model, AutoModelForSequenceClassification)
     tuned = {name: model.get_submodule(name).weight.detach().double().numpy() for name in weights}
@@ -76,7 +77,7 @@ def arms(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     found = {}
     lora = frame[frame["method"] != FULL]
     for ratio, of in lora.groupby("lora.ratio"):
-        for name, rows in overlap.ranks(of).items():
+        for name, rows in subspaces.ranks(of).items():
             found[name if ratio == 1 else f"{name}, λ = {ratio:g}"] = rows
     full = frame[frame["method"] == FULL]
     return found | ({FULL: full} if len(full) else {})
@@ -94,9 +95,9 @@ def draw(frame: pd.DataFrame) -> "Figure":
     found = arms(frame)
     figure, axes = plt.subplots(1, 1 + len(SIZES), figsize=(figures.DOUBLE, 2.1), width_ratios=[1.6] + [1] * len(SIZES))
     for at, (name, rows) in enumerate(found.items()):
-        ends = [overlap.interval(by_seed(rows, column)) for column in COUNTS.values()]
+        ends = [subspaces.interval(by_seed(rows, column)) for column in COUNTS.values()]
         shifted = [eps + 0.006 * (at - (len(found) - 1) / 2) for eps in EPS]
-        overlap.with_bars(axes[0], shifted, ends, figures.COLOURS[at], name)
+        subspaces.with_bars(axes[0], shifted, ends, figures.COLOURS[at], name)
     axes[0].set(xlabel="ε", ylabel=f"intruders a layer, of {TOP}")
     figures.label_powers(axes[0].xaxis, EPS)
     axes[0].legend(fontsize=5)
@@ -110,16 +111,16 @@ def _sizes(ax: "Axes", found: dict[str, pd.DataFrame], column: str) -> None:
     """A mean an arm, with its interval over the seeds."""
     ax.set_yscale("linear" if column == "stable rank" else "log")
     for at, rows in enumerate(found.values()):
-        overlap.with_bars(ax, [at], [overlap.interval(by_seed(rows, column))], figures.COLOURS[at], "")
+        subspaces.with_bars(ax, [at], [subspaces.interval(by_seed(rows, column))], figures.COLOURS[at], "")
     ax.set_xticks(range(len(found)), list(found), rotation=60, ha="right")
 
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{overlap.setting(frame)}, λ = 1 unless said; full: every weight trained, looked at in the same maps. "
+        f"{subspaces.setting(frame)}, λ = 1 unless said; full: every weight trained, looked at in the same maps. "
         f"Intruders: of the first {TOP} left singular vectors of W + delta W those whose |cosine| with each of W's is "
         "below ε. Mean over layers, q and v; 95% over "
-        f"{figures.seeds(frame)} (Student t). {overlap.accuracies(arms(frame))}. "
+        f"{figures.seeds(frame)} (Student t). {subspaces.accuracies(arms(frame))}. "
         f"{figures.provenance(frame)}."
     )
 
@@ -131,7 +132,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         runs = of[of["kind"] == "run"]
         texts: dict[str, Any] = {"test accuracy": round(figures.whole_mean(runs["test/accuracy"]), 4)}
         for eps, column in COUNTS.items():
-            texts[f"ε = {eps:g}"] = overlap.with_interval(overlap.interval(by_seed(of, column)))
+            texts[f"ε = {eps:g}"] = subspaces.with_interval(subspaces.interval(by_seed(of, column)))
         texts |= {column: f"{by_seed(of, column).mean():.3g}" for column in SIZES}
         rows.append({"arm": name, "lr": runs["optim.lr"].iloc[0]} | texts)
     return pd.DataFrame(rows)

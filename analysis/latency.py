@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from loralab import figures, timing
-from loralab.claims import Claim
-from loralab.stats import Interval, ratio_interval
+from loralab.studies import figures, timing
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval, ratio_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,8 +83,8 @@ def arms(found: "Backbone") -> "dict[str, nn.Module]":
     import torch
 
     from loralab.methods import bottleneck, lora, prompts
-    from loralab.serving import adapter_of
-    from loralab.switch import Switch
+    from loralab.serving.adapters import adapter_of
+    from loralab.serving.switch import Switch
 
     plain, head, maps = found.model, found.head, found.maps
     shared = {id(t): t for t in (*plain.parameters(), *plain.buffers())}

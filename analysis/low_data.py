@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from loralab import figures
-from loralab.arms import apart, compared, facts, fresh, gain, interior, kept, shared
-from loralab.claims import Claim
-from loralab.stats import Interval, mean_interval
+from loralab.studies import figures
+from loralab.studies.arms import apart, compared, facts, fresh, gain, interior, kept, shared
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval, mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"]
 AXES = ["seed", "task", "task.train_rows", "method", "lora.init", "lora.ratio", "optim.head_lr", "optim.lr"]

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from loralab import figures
-from loralab.claims import Claim
-from loralab.stats import paired
+from loralab.studies import figures
+from loralab.studies.claims import Claim
+from loralab.studies.stats import paired
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 PANELS = {
     "validation/accuracy": "validation accuracy",

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from loralab import figures, timing
-from loralab.claims import Claim
-from loralab.stats import ratio_interval
+from loralab.studies import figures, timing
+from loralab.studies.claims import Claim
+from loralab.studies.stats import ratio_interval
 
 if TYPE_CHECKING:
     import torch
@@ -71,9 +71,9 @@ def one(model: Literal["minilm", "tiny"], method: str, rank: int | None, batch: 
     """A row's values: three steps of a method on a backbone that is loaded, and warm, before the count begins."""
     import torch
 
-    from loralab.interchange import save_peft
-    from loralab.merged import save_model
     from loralab.methods import full, lora
+    from loralab.methods.formats.peft_lora import save_peft
+    from loralab.methods.formats.plain import save_model
     from loralab.training import optim
 
     torch.set_num_threads(1)

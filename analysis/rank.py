@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
-from loralab import figures
-from loralab.arms import against, apart, compared, fresh, gain, interior, kept, shared
-from loralab.claims import Claim
+from loralab.studies import figures
+from loralab.studies.arms import against, apart, compared, fresh, gain, interior, kept, shared
+from loralab.studies.claims import Claim
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"]
 AXES = ["seed", "task", "lora.init", "lora.ratio", "lora.scaling", "optim.lr", *figures.SETTING]

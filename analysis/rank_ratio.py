@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from loralab import figures
-from loralab.arms import difference, interior, optimum
-from loralab.claims import Claim
-from loralab.stats import Interval
+from loralab.studies import figures
+from loralab.studies.arms import difference, interior, optimum
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
 SCORES = ["validation/loss", "test/loss", "test/accuracy"]

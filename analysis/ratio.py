@@ -10,16 +10,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from loralab import figures
-from loralab.arms import against_ratio, arm, chosen, compared, difference, interior, kept, optimum, ratios, tuned
-from loralab.claims import Claim
-from loralab.stats import Interval
+from loralab.studies import figures
+from loralab.studies.arms import (
+    against_ratio,
+    arm,
+    chosen,
+    compared,
+    difference,
+    interior,
+    kept,
+    optimum,
+    ratios,
+    tuned,
+)
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
 AXES = ["seed", "task", "task.train_rows", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]

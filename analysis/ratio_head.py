@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from loralab import figures
-from loralab.arms import against_ratio, arm, difference, interior, ratios
-from loralab.claims import Claim
+from loralab.studies import figures
+from loralab.studies.arms import against_ratio, arm, difference, interior, ratios
+from loralab.studies.claims import Claim
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 SCORES = ["validation/loss", "test/loss", "test/accuracy"]
 AXES = ["seed", "task", "lora.init", "optim.head_lr", "lora.ratio", "optim.lr", *figures.SETTING]

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from loralab import figures, results
-from loralab.claims import Claim
+from loralab.studies import figures, results
+from loralab.studies.claims import Claim
 
 ratio = results.analysis("ratio")
 assert ratio is not None, "analysis/ratio.py stands beside this file"

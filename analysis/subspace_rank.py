@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from loralab import figures, overlap
-from loralab.claims import Claim
-from loralab.overlap import AXES, KEPT, Line, Pair, block, by_seed, interval
+from loralab.studies import figures, subspaces
+from loralab.studies.claims import Claim
+from loralab.studies.subspaces import AXES, KEPT, Line, Pair, block, by_seed, interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 __all__ = ["AXES", "KEPT"]
 
@@ -32,7 +32,7 @@ def pairs(runs: pd.DataFrame) -> list[Pair]:
     at = runs.set_index(["lora.rank", "seed"])["hash"]
     small, large = runs["lora.rank"].min(), runs["lora.rank"].max()
     found = []
-    for seed, after in overlap.following(runs["seed"]).items():
+    for seed, after in subspaces.following(runs["seed"]).items():
         one, other, same = at[small, seed], at[large, after], at[large, seed]
         found += [Pair("other", one, other, layers=True), Pair("untrained", one, other), Pair("same", one, same)]
     return found
@@ -40,22 +40,22 @@ def pairs(runs: pd.DataFrame) -> list[Pair]:
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """A row a run; then phi(i, j) of the pairs, i of the smaller rank."""
-    return overlap.compared(tables, pairs(tables.runs))
+    return subspaces.compared(tables, pairs(tables.runs))
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
-    return overlap.panels(frame, [(overlap.TITLES[side], "other", side) for side in overlap.SIDES], LINES)
+    return subspaces.panels(frame, [(subspaces.TITLES[side], "other", side) for side in subspaces.SIDES], LINES)
 
 
 def caption(frame: pd.DataFrame) -> str:
-    ranks = list(overlap.ranks(frame))
+    ranks = list(subspaces.ranks(frame))
     return (
-        f"{overlap.setting(frame)}. phi(i, j): "
+        f"{subspaces.setting(frame)}. phi(i, j): "
         f"the share of the first i directions of {ranks[0]} that lies in the first j of {ranks[-1]} (the other way "
         f"round where j < i), mean over layers and {figures.seeds(frame)}. Pairs have different seeds, each seed with "
         "the next; only those of `one seed` share their initialisation. Right: 95% over the pairs (Student t); each "
         "run is in one pair of a kind, each seed in two. Chance: max(i, j) / d. "
-        f"{overlap.accuracies(overlap.ranks(frame))}. {figures.provenance(frame)}."
+        f"{subspaces.accuracies(subspaces.ranks(frame))}. {figures.provenance(frame)}."
     )
 
 
@@ -63,19 +63,19 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """A row for each map, kind of pair and side: phi of the first direction, of those from 2 to r, and of all these."""
     size = int(frame["i"].max())
     rows = []
-    for which in overlap.MAPS:
+    for which in subspaces.MAPS:
         for line in (*LINES, Line("", "same", "A - A_0", ""), Line("", "same", "left", "")):
             phi = by_seed(frame, line.kind, which, line.side)
             values = {"phi(1, 1)": phi[1, 1], f"2 to {size}": block(phi, size), f"phi({size}, {size})": phi[size, size]}
-            texts = {name: overlap.with_interval(interval(of)) for name, of in values.items()}
+            texts = {name: subspaces.with_interval(interval(of)) for name, of in values.items()}
             rows.append({"map": which, "pairs": line.kind, "side": line.side} | texts)
     return pd.DataFrame(rows)
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
-    size, (small, *_, large) = int(frame["i"].max()), overlap.ranks(frame)
+    size, (small, *_, large) = int(frame["i"].max()), subspaces.ranks(frame)
     found = []
-    for which in overlap.MAPS:
+    for which in subspaces.MAPS:
         for side, words in (("A", "A"), ("left", "the left singular vectors of ΔW")):
             phi = by_seed(frame, "other", which, side)
             text = f"{small} and {large} share the top direction of {words}, for {which}: phi(1, 1) above .5"

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from loralab import figures, overlap
-from loralab.claims import Claim
-from loralab.overlap import AXES, KEPT, Line, Pair, by_seed, interval
-from loralab.stats import Interval, ratio_interval
+from loralab.studies import figures, subspaces
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval, ratio_interval
+from loralab.studies.subspaces import AXES, KEPT, Line, Pair, by_seed, interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 __all__ = ["AXES", "KEPT"]
 
@@ -40,7 +40,7 @@ def pairs(runs: pd.DataFrame) -> list[Pair]:
     """Of each seed and the next: two runs at one λ, and λ = 1 and another (in both orders); these at one seed too."""
     at = runs.set_index(["lora.ratio", "seed"])["hash"]
     found = []
-    for seed, after in overlap.following(runs["seed"]).items():
+    for seed, after in subspaces.following(runs["seed"]).items():
         for ratio in sorted(runs["lora.ratio"].unique()):
             found.append(Pair(within(ratio), at[ratio, seed], at[ratio, after]))
             if ratio != 1:
@@ -52,7 +52,7 @@ def pairs(runs: pd.DataFrame) -> list[Pair]:
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """A row a run; then phi(i, i) of the pairs."""
-    found = overlap.compared(tables, pairs(tables.runs))
+    found = subspaces.compared(tables, pairs(tables.runs))
     return found[(found["kind"] == "run") | (found["i"] == found["j"])].reset_index(drop=True)
 
 
@@ -83,12 +83,14 @@ def draw(frame: pd.DataFrame) -> "Figure":
     last = others(frame)[-1]
     kinds = {within(1): "-", within(last): "-", between(last): "-", faked(last): "--"}
     size = (figures.DOUBLE, 3.4)
-    figure, axes = plt.subplots(len(overlap.MAPS), 4, figsize=size, sharex=True, width_ratios=[1, 1, 1, 1.1])
-    for row, which in zip(axes, overlap.MAPS, strict=True):
-        for ax, side in zip(row, overlap.SIDES, strict=False):
+    figure, axes = plt.subplots(len(subspaces.MAPS), 4, figsize=size, sharex=True, width_ratios=[1, 1, 1, 1.1])
+    for row, which in zip(axes, subspaces.MAPS, strict=True):
+        for ax, side in zip(row, subspaces.SIDES, strict=False):
             found = zip(kinds.items(), figures.COLOURS, strict=False)
-            overlap.lines(ax, frame, which, [Line(kind, kind, side, colour, style) for (kind, style), colour in found])
-            ax.set_title(f"{which}: {overlap.TITLES[side]}")
+            subspaces.lines(
+                ax, frame, which, [Line(kind, kind, side, colour, style) for (kind, style), colour in found]
+            )
+            ax.set_title(f"{which}: {subspaces.TITLES[side]}")
         row[0].set_ylabel("$\\phi(i, i)$")
         _relative(row[-1], frame, which, last)
         row[-1].set_title(f"{which}: between λ, relative to within")
@@ -103,23 +105,23 @@ def _relative(ax: "Axes", frame: pd.DataFrame, which: str, ratio: float) -> None
     """`relative` against i, a line a side."""
     ax.axhline(1, color="0.6", lw=0.6, ls=":")
     places = sorted(frame["i"].dropna().unique())
-    for at, side in enumerate(overlap.SIDES):
+    for at, side in enumerate(subspaces.SIDES):
         found = [relative(frame, ratio, (which,), side, i) for i in places]
         shifted = [i * 2 ** (0.08 * (at - 1)) for i in places]
-        overlap.with_bars(ax, shifted, found, figures.COLOURS[at + 4], overlap.TITLES[side])
+        subspaces.with_bars(ax, shifted, found, figures.COLOURS[at + 4], subspaces.TITLES[side])
     ax.set_ylim(0, 2)
 
 
 def caption(frame: pd.DataFrame) -> str:
     arms = {within(ratio): frame[frame["lora.ratio"] == ratio] for ratio in [1.0, *others(frame)]}
     return (
-        f"{overlap.setting(frame)}, {' and '.join(overlap.ranks(frame))}, each λ at the rate that `ratio` selected for "
-        f"it. phi(i, i) of runs with different seeds (each of {figures.seeds(frame)} "
+        f"{subspaces.setting(frame)}, {' and '.join(subspaces.ranks(frame))}, each λ at the rate that `ratio` selected "
+        f"for it. phi(i, i) of runs with different seeds (each of {figures.seeds(frame)} "
         "with the next), both at one λ or one at each; dashed: of one seed, where the initialisation is shared and "
         "fakes overlap. Mean over layers; 95% over seeds (Student t). Chance: i / d. Right: phi between the two λ over "
         "the geometric mean of those within each, which is 1 where both learn one subspace, more or less noisily, and "
         "where no phi is above chance (95%, paired t over logarithms). Each run is in several pairs, so that they are "
-        f"not independent and intervals are somewhat too narrow. {overlap.accuracies(arms)}. "
+        f"not independent and intervals are somewhat too narrow. {subspaces.accuracies(arms)}. "
         f"{figures.provenance(frame)}."
     )
 
@@ -127,15 +129,15 @@ def caption(frame: pd.DataFrame) -> str:
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """A row for each map, side, λ and i: phi within λ = 1, within λ, between them, at one seed, and `relative`."""
     rows = []
-    for which in overlap.MAPS:
-        for side in overlap.SIDES:
+    for which in subspaces.MAPS:
+        for side in subspaces.SIDES:
             for ratio in others(frame):
                 kinds = {"within 1": within(1), "within λ": within(ratio), "between": between(ratio)}
                 phi = {name: by_seed(frame, kind, which, side) for name, kind in kinds.items()}
                 phi["one seed"] = by_seed(frame, faked(ratio), which, side)
                 for i in (1, int(frame["i"].max())):
-                    texts = {name: overlap.with_interval(interval(of[i, i])) for name, of in phi.items()}
-                    texts["between / within"] = overlap.with_interval(relative(frame, ratio, (which,), side, i))
+                    texts = {name: subspaces.with_interval(interval(of[i, i])) for name, of in phi.items()}
+                    texts["between / within"] = subspaces.with_interval(relative(frame, ratio, (which,), side, i))
                     rows.append({"map": which, "side": side, "λ": ratio, "i": i} | texts)
     return pd.DataFrame(rows)
 
@@ -148,7 +150,7 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
         text = (
             f"runs at λ = 1 and {ADVICE} share fewer of the {size} directions of {words} than runs at one λ (q and v)"
         )
-        ratio = relative(frame, ADVICE, overlap.MAPS, side, size)
+        ratio = relative(frame, ADVICE, subspaces.MAPS, side, size)
         found.append(Claim("subspace_ratio", "in no paper", text, "none", ratio, 1.0, "x", below=True))
     return found
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from loralab import figures, overlap
-from loralab.claims import Claim
-from loralab.overlap import AXES, KEPT, Line, Pair, by_seed, interval
-from loralab.stats import paired
+from loralab.studies import figures, subspaces
+from loralab.studies.claims import Claim
+from loralab.studies.stats import paired
+from loralab.studies.subspaces import AXES, KEPT, Line, Pair, by_seed, interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 __all__ = ["AXES", "KEPT"]
 
@@ -32,9 +32,9 @@ def reduce(tables: "Tables") -> pd.DataFrame:
     """A row a run; then phi(i, j) of each seed against the next, trained and untrained, and of random subspaces."""
     at = tables.runs.set_index("seed")["hash"]
     pairs = []
-    for seed, after in overlap.following(at.index).items():
+    for seed, after in subspaces.following(at.index).items():
         pairs += [Pair("other", at[seed], at[after], layers=True), Pair("untrained", at[seed], at[after])]
-    return overlap.compared(tables, pairs, random=True)
+    return subspaces.compared(tables, pairs, random=True)
 
 
 def excess(frame: pd.DataFrame, kind: str, which: str, side: str) -> "pd.Series[float]":
@@ -46,29 +46,29 @@ def excess(frame: pd.DataFrame, kind: str, which: str, side: str) -> "pd.Series[
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
-    shown = [(overlap.TITLES[side], "other", side) for side in overlap.SIDES]
-    return overlap.panels(frame, [*shown, ("random", "random", "A")], LINES)
+    shown = [(subspaces.TITLES[side], "other", side) for side in subspaces.SIDES]
+    return subspaces.panels(frame, [*shown, ("random", "random", "A")], LINES)
 
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{overlap.setting(frame)}, {' and '.join(overlap.ranks(frame))}. phi(i, j) of two runs with different seeds, "
-        f"each with the next: mean over layers and {figures.seeds(frame)}; random: uniformly random subspaces, drawn "
-        "for each of them. Right: 95% over the pairs (Student t); each run is in two pairs, so that they are not "
+        f"{subspaces.setting(frame)}, {' and '.join(subspaces.ranks(frame))}. phi(i, j) of two runs with different "
+        f"seeds, each with the next: mean over layers and {figures.seeds(frame)}; random: uniformly random subspaces, "
+        "drawn for each of them. Right: 95% over the pairs (Student t); each run is in two pairs, so that they are not "
         "independent: at six seeds the intervals are too narrow by a factor of 1.6 at worst. Chance: max(i, j) / d. "
-        f"{overlap.accuracies(overlap.ranks(frame))}. {figures.provenance(frame)}."
+        f"{subspaces.accuracies(subspaces.ranks(frame))}. {figures.provenance(frame)}."
     )
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """A row for each map, kind of pair and side: phi(1, 1), phi(8, 8), and the directions shared beyond chance."""
     rows = []
-    for which in overlap.MAPS:
+    for which in subspaces.MAPS:
         for line in LINES:
             phi = by_seed(frame, line.kind, which, line.side)
-            texts = {f"phi({i}, {i})": overlap.with_interval(interval(phi[i, i])) for i in (1, 8)}
+            texts = {f"phi({i}, {i})": subspaces.with_interval(interval(phi[i, i])) for i in (1, 8)}
             more = interval(excess(frame, line.kind, which, line.side))
-            texts["directions beyond chance"] = overlap.with_interval(more)
+            texts["directions beyond chance"] = subspaces.with_interval(more)
             rows.append({"map": which, "pairs": line.kind, "side": line.side} | texts)
     return pd.DataFrame(rows)
 
@@ -77,7 +77,7 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
     """The paper's is of A; the left vectors have no initialisation in them."""
     found = []
     for side, words in (("A", "A"), ("left", "the left singular vectors of ΔW")):
-        q, v = (excess(frame, "other", which, side).dropna() for which in overlap.MAPS)
+        q, v = (excess(frame, "other", which, side).dropna() for which in subspaces.MAPS)
         text = f"two seeds share more directions of {words} beyond chance for q than for v"
         found.append(Claim("subspace_seed", "LoRA, Fig 4", text, "more for q", paired(q, v), 0.0, "directions"))
     return found

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from loralab import figures, overlap, spectra
-from loralab.claims import Claim
-from loralab.overlap import AXES, KEPT, by_seed, interval
-from loralab.stats import paired
+from loralab.inspect import spectra
+from loralab.studies import figures, subspaces
+from loralab.studies.claims import Claim
+from loralab.studies.stats import paired
+from loralab.studies.subspaces import AXES, KEPT, by_seed, interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 __all__ = ["AXES", "KEPT"]
 
@@ -27,18 +28,18 @@ FEW, USUAL, MANY = 4, 8, 64  # ranks of the claims
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """A row a run; then phi(i, j) of W's first i and delta W's first j directions, on both sides (kind `weight`)."""
-    done = overlap.finished(tables)
+    done = subspaces.finished(tables)
     weights = {
         name: {"right": spectra.right_basis(W), "left": spectra.left_basis(W)}
-        for name, W in overlap.frozen(done.values()).items()
+        for name, W in subspaces.frozen(done.values()).items()
     }
     found = []
     for digest, run in done.items():
-        svds = {name: update.svd() for name, update in overlap.updates(run).items()}
+        svds = {name: update.svd() for name, update in subspaces.updates(run).items()}
         learned = {name: {"right": svd.V, "left": svd.U} for name, svd in svds.items()}
-        rows = overlap.similarities(weights, learned, {side: side for side in SIDES})
+        rows = subspaces.similarities(weights, learned, {side: side for side in SIDES})
         found.append(rows.assign(kind="weight", hash=digest))
-    return overlap.scored(tables, found, KEPT)
+    return subspaces.scored(tables, found, KEPT)
 
 
 def above_chance(frame: pd.DataFrame, rank: float, which: str, side: str) -> pd.DataFrame:
@@ -57,8 +58,8 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     size = (figures.DOUBLE * 0.75, 3.4)
-    figure, axes = plt.subplots(len(overlap.MAPS), len(SIDES), figsize=size, sharex=True, sharey=True, squeeze=False)
-    for row, which in zip(axes, overlap.MAPS, strict=True):
+    figure, axes = plt.subplots(len(subspaces.MAPS), len(SIDES), figsize=size, sharex=True, sharey=True, squeeze=False)
+    for row, which in zip(axes, subspaces.MAPS, strict=True):
         for ax, side in zip(row, SIDES, strict=True):
             _lines(ax, frame, which, side)
             ax.set_title(f"{which}: {side} singular vectors")
@@ -80,29 +81,29 @@ def _lines(ax: "Axes", frame: pd.DataFrame, which: str, side: str) -> None:
         values = above_chance(frame, rank, which, side)
         places = values.columns.to_numpy(dtype=float)
         ends = [interval(values[i]) for i in places]
-        overlap.with_bars(ax, places, ends, mpl.colors.to_hex(shade), f"{rank:g}")
+        subspaces.with_bars(ax, places, ends, mpl.colors.to_hex(shade), f"{rank:g}")
     ax.set_xscale("log", base=2)
     figures.label_powers(ax.xaxis, sorted(frame["i"].dropna().unique()))
 
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{overlap.setting(frame)}. phi(i, r) of the first i singular directions of W and all r of delta W, less "
+        f"{subspaces.setting(frame)}. phi(i, r) of the first i singular directions of W and all r of delta W, less "
         f"max(i, r) / d, which a random delta W would have. Mean over layers; 95% over {figures.seeds(frame)} "
-        f"(Student t). {overlap.accuracies(overlap.ranks(frame))}. {figures.provenance(frame)}."
+        f"(Student t). {subspaces.accuracies(subspaces.ranks(frame))}. {figures.provenance(frame)}."
     )
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """A row for each map, side and rank: what lies in W's first r and first TOP directions, less chance."""
     rows = []
-    for which in overlap.MAPS:
+    for which in subspaces.MAPS:
         for side in SIDES:
             for rank in ranks(frame):
                 values = above_chance(frame, rank, which, side)
                 texts = {
-                    "first r of W": overlap.with_interval(interval(values[rank]), 3),
-                    f"first {TOP} of W": overlap.with_interval(interval(values[TOP]), 3),
+                    "first r of W": subspaces.with_interval(interval(values[rank]), 3),
+                    f"first {TOP} of W": subspaces.with_interval(interval(values[TOP]), 3),
                 }
                 rows.append({"map": which, "side": side, "r": rank} | texts)
     return pd.DataFrame(rows)
@@ -111,7 +112,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 def claims(frame: pd.DataFrame) -> list[Claim]:
     """Of the right vectors, which are those of the inputs, as section 7 has them."""
     found, there = [], ranks(frame)
-    for which in overlap.MAPS:
+    for which in subspaces.MAPS:
         share = {rank: above_chance(frame, rank, which, "right")[TOP].dropna() for rank in there}
         if USUAL in share:
             text = f"W's first {TOP} directions hold more of ΔW's r = {USUAL} than chance does, for {which}"

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from loralab import figures, timing
-from loralab.claims import Claim
-from loralab.stats import Interval, ratio_interval
+from loralab.studies import figures, timing
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval, ratio_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from loralab.backbones.load import Backbone
-    from loralab.serving import TaskAdapter
+    from loralab.serving.adapters import TaskAdapter
 
 # way: how it is done; count: rows for each adapter (mixed), switches (drift).
 KEYS = ["part", "way", "targets", "rank", "dtype", "count", "repeat"]
@@ -99,7 +99,7 @@ def _adapted(found: "Backbone", targets: str, rank: int, seed: int) -> Any:
 
 
 def _adapter(found: "Backbone", targets: str, rank: int, seed: int) -> "TaskAdapter":
-    from loralab.serving import adapter_of
+    from loralab.serving.adapters import adapter_of
 
     return adapter_of(_adapted(found, targets, rank, seed), found.head)
 
@@ -128,9 +128,9 @@ def _switches(found: "Backbone", size: Size, folder: Path) -> Iterator[dict[str,
 
 def _lora_ways(found: "Backbone", targets: str, rank: int, folder: Path) -> dict[str, tuple[Callable[[int], Any], int]]:
     """way -> how to take the other of two tasks, and the bytes of one."""
-    from loralab.interchange import save_peft
-    from loralab.serving import read_adapter
-    from loralab.switch import Switch
+    from loralab.methods.formats.peft_lora import save_peft
+    from loralab.serving.adapters import read_adapter
+    from loralab.serving.switch import Switch
 
     names = [folder / f"{targets}-{rank}-{seed}" for seed in range(2)]
     for seed, name in enumerate(names):
@@ -156,7 +156,7 @@ def _drift(found: "Backbone", size: Size) -> Iterator[dict[str, Any]]:
     """How far the adapted maps are from W0 + scaling B A, in units of their largest weight."""
     import torch
 
-    from loralab.switch import Switch
+    from loralab.serving.switch import Switch
 
     for seed in range(SEEDS):
         adapters = {str(at): _adapter(found, "q,v", SHOWN, 10 * seed + at) for at in range(3)}
@@ -177,9 +177,9 @@ def _mixed(found: "Backbone", size: Size) -> Iterator[dict[str, Any]]:
     """A batch that wants eight adapters: all at once, or one pass for each."""
     import torch
 
-    from loralab.bank import AdapterBank
     from loralab.methods.lora import merge
-    from loralab.switch import Switch
+    from loralab.serving.mixed_batch import AdapterBank
+    from loralab.serving.switch import Switch
 
     adapters = {str(at): _adapter(found, "q,v", SHOWN, at) for at in range(TASKS)}
     bank = AdapterBank(copy.deepcopy(found.model), adapters)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from loralab import figures
-from loralab.arms import apart, compared, facts, gain, interior, kept, shared
-from loralab.claims import Claim
+from loralab.studies import figures
+from loralab.studies.arms import apart, compared, facts, gain, interior, kept, shared
+from loralab.studies.claims import Claim
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"]
 AXES = ["seed", "task", "lora.init", "lora.ratio", "lora.scaling", "lora.rank_pattern", "optim.lr", *figures.SETTING]

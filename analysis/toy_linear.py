@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from loralab import figures
-from loralab.claims import Claim
-from loralab.stats import Interval, mean_interval
+from loralab.studies import figures
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval, mean_interval
 from loralab.theory import survey
 from loralab.theory.gamma import RATES, exponents
 from loralab.theory.linear import fitted

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from loralab import figures
-from loralab.claims import Claim
-from loralab.stats import Interval, mean_interval, ratio_interval
+from loralab.studies import figures
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval, mean_interval, ratio_interval
 from loralab.theory import plane
 from loralab.theory.plane import ADVICE, ARMS, EARLY, LATE, choice, off_lines
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from loralab import figures
-from loralab.arms import (
+from loralab.errors import UserError
+from loralab.store.run_directory import RunDirectory
+from loralab.studies import figures
+from loralab.studies.arms import (
     arm,
     chosen,
     compared,
@@ -25,17 +27,15 @@ from loralab.arms import (
     tuned,
     widths,
 )
-from loralab.claims import Claim
-from loralab.errors import UserError
-from loralab.stats import Interval, Minimum, crossing, paired, slope, speedup
-from loralab.store.runs import RunDirectory
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval, Minimum, crossing, paired, slope, speedup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
 EVALUATED = ["train.eval_every", "train.eval_first"]  # which the two stages have of their own

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from loralab import figures
-from loralab.arms import shared, widths
-from loralab.claims import Claim
-from loralab.stats import Interval, mean_interval, slope
+from loralab.studies import figures
+from loralab.studies.arms import shared, widths
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval, mean_interval, slope
 from loralab.theory.gamma import exponents
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.results import Tables
+    from loralab.studies.results import Tables
 
 AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
 QUANTITIES = {"delta1": "delta1", "delta2": "delta2", "zA": "z"}  # and what the calculus of widths calls them

@@ -9,10 +9,10 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from loralab import results
-from loralab.collect import table
-from loralab.run import run
-from loralab.study import open_study
+from loralab.runs.run import run
+from loralab.studies import results
+from loralab.sweeps.collect import table
+from loralab.sweeps.study import open_study
 
 SCORES = ("validation/loss", "validation/accuracy", "test/accuracy", "train/loss")
 

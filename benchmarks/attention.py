@@ -17,17 +17,18 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch.nn.functional import cross_entropy
 
-from loralab import entry, tasks
+from loralab import tasks
 from loralab.backbones.attention import use_fp32_softmax
 from loralab.backbones.first_token import narrow_last_layer
-from loralab.build import adapted_backbone, read_task
-from loralab.config import from_hydra
-from loralab.plan import plan
+from loralab.cli import hydra_main
+from loralab.config.schema import from_hydra
+from loralab.runs.build import adapted_backbone, read_task
+from loralab.runs.plan import plan
 from loralab.training.batches import Order, by_length
 from loralab.training.evaluate import forward
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-assert entry, "registers the schema"
+assert hydra_main, "registers the schema"
 
 
 def stock(model: Any) -> None:

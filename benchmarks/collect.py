@@ -21,13 +21,13 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
-from loralab import entry
-from loralab.collect import curves, table
-from loralab.config import from_hydra
-from loralab.console import Console
-from loralab.estimate import Estimator
-from loralab.run import run
-from loralab.sweep.cells import Cell
+from loralab.cli import hydra_main
+from loralab.config.schema import from_hydra
+from loralab.runs.console import Console
+from loralab.runs.run import run
+from loralab.sweeps.cell import Cell
+from loralab.sweeps.collect import curves, table
+from loralab.sweeps.estimate import Estimator
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 GOAL = 10.0
@@ -40,7 +40,7 @@ SHORT = (
     "train.batch_size=8",
     "train.threads=1",
 )
-assert entry, "registers the schema"
+assert hydra_main, "registers the schema"
 
 
 def main() -> None:

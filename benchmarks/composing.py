@@ -6,7 +6,7 @@ python benchmarks/composing.py -m hydra/launcher=basic hydra/sweeper=basic seed=
 import hydra
 from omegaconf import DictConfig
 
-from loralab import entry
+from loralab.cli import hydra_main
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
@@ -15,4 +15,4 @@ def main(_: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    entry.launch(main)
+    hydra_main.launch(main)

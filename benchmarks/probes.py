@@ -20,21 +20,22 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch.nn.functional import cross_entropy
 
-from loralab import entry
-from loralab.build import adapted_backbone, objective, read_task
-from loralab.config import from_hydra
+from loralab import device
+from loralab.cli import hydra_main
+from loralab.config.schema import from_hydra
 from loralab.methods.lora import linear_factors
-from loralab.plan import plan
-from loralab.training import device, optim
+from loralab.runs.build import adapted_backbone, objective, read_task
+from loralab.runs.plan import plan
+from loralab.training import optim
 from loralab.training.batches import Order, by_length
 from loralab.training.loop import Probing, Progress, train
 from loralab.training.probes import ROWS_AT_ONCE, probing
-from loralab.training.workers import Workers
+from loralab.training.threads import Workers
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EVERY = 4
 INTERVAL = 50  # what the configuration advises
-assert entry, "registers the schema"
+assert hydra_main, "registers the schema"
 
 
 def timed(look: Probing, spent: list[float]) -> Probing:

@@ -16,16 +16,16 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from loralab import entry
-from loralab.build import adapted_backbone, read_task
-from loralab.config import from_hydra
-from loralab.plan import plan
+from loralab.cli import hydra_main
+from loralab.config.schema import from_hydra
+from loralab.runs.build import adapted_backbone, read_task
+from loralab.runs.plan import plan
 from loralab.training.gradient import backward
-from loralab.training.workers import Workers
+from loralab.training.threads import Workers
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 LENGTHS = (14, 20, 27, 34, 44)
-assert entry, "registers the schema"
+assert hydra_main, "registers the schema"
 
 
 def batch(length: int) -> dict[str, Tensor]:

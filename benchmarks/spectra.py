@@ -1,4 +1,4 @@
-"""Seconds to analyse one layer's update: all that `loralab.spectra` computes, for two adapters of rank 64 and W.
+"""Seconds to analyse one layer's update: all of `loralab.inspect.spectra`, for two adapters of rank 64 and W.
 
 python benchmarks/spectra.py --width 4096 --rank 64 --threads 2. The SVDs of W and W + delta W, which alone grow with
 the cube of the width, are timed with --svd (minutes at 4096). Prints one JSON object: wall seconds, and CPU seconds of
@@ -29,7 +29,7 @@ def seconds(width: int, rank: int, clock: Callable[[], float], *, svd: bool) -> 
     """Part -> seconds, and `all` of them together but for the SVD."""
     import numpy as np
 
-    from loralab import spectra
+    from loralab.inspect import spectra
 
     rng = np.random.default_rng(0)
     A, other_A = (rng.standard_normal((rank, width), dtype=np.float32) for _ in range(2))

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from loralab import timing
 from loralab.methods import full, intrinsic
-from loralab.methods.projections import PROJECTIONS
-from loralab.stats import ratio_interval
+from loralab.methods.subspace_projections import PROJECTIONS
+from loralab.studies import timing
+from loralab.studies.stats import ratio_interval
 from loralab.training.evaluate import forward
 from loralab.training.optim import adamw
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from loralab.backbones.roles import linear_maps
+from loralab.backbones.families import linear_maps
 from loralab.methods.lora import attach
 from tests.families import FAMILIES, MORE_FAMILIES, example_batch
 

@@ -7,9 +7,9 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: pytest's processes share the cores, as a sweep's do
 
-from loralab.store.runs import RunDirectory
+from loralab.store.run_directory import RunDirectory
 from tests.processes import end_all
-from tests.runs import config
+from tests.small_runs import config
 
 # Of the slow tests, those that the gate (`make test`) has: one of each kind of what can go wrong, and one study of each
 # shape. `make test-all` has every test.
@@ -44,7 +44,7 @@ def _nothing_left_running() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """A small run of the tiny backbone that ended in success; not to be changed."""
-    from loralab.run import run
+    from loralab.runs.run import run
 
     store = tmp_path_factory.mktemp("finished")
     run(config(store))

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from loralab import entry
+from loralab.cli import hydra_main
 
 
 def sabotage(seed: int) -> Any:
@@ -39,10 +39,10 @@ def main(composed: DictConfig) -> float | None:
     """One run, or what becomes of it."""
     handle = sabotage(composed.seed)
     try:
-        return entry.train(composed)
+        return hydra_main.train(composed)
     finally:
         handle.remove()
 
 
 if __name__ == "__main__":
-    entry.launch(main)
+    hydra_main.launch(main)

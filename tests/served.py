@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from loralab.backbones.families import linear_maps
 from loralab.backbones.first_token import narrow_last_layer
 from loralab.backbones.load import Backbone, load
-from loralab.backbones.roles import linear_maps
 from loralab.backbones.source import locate
 from loralab.methods.lora import attach
-from loralab.serving import TaskAdapter, adapter_of
+from loralab.serving.adapters import TaskAdapter, adapter_of
 from tests.adapted import LORA, frozen, head_of, shake
 from tests.families import FAMILIES, PAD, VOCABULARY
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from loralab.config import METHODS, Config
-from loralab.plan import make_store, plan
-from loralab.schema import keys, type_of
-from tests.runs import CONF, config
+from loralab.config.keys import keys, type_of
+from loralab.config.schema import METHODS, Config
+from loralab.runs.plan import make_store, plan
+from tests.small_runs import CONF, config
 
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
 LEAVES = [key for key in keys(Config) if key.count(".") or key in ("store", "seed", "init_seed", "data_seed")]
@@ -180,7 +180,7 @@ def test_full_fine_tuning_and_the_head_alone_are_two_runs(tmp_path: Path, local:
 
 
 def test_the_head_alone_trains_at_its_own_rate_whatever_the_groups(tmp_path: Path) -> None:
-    from loralab.run import run
+    from loralab.runs.run import run
 
     record = run(config(tmp_path, "method=head", "optim.groups=reference", "optim.head_lr=0.02", "train.steps=1"))
     assert {group["name"]: group["lr"] for group in record["groups"]} == {"head": 0.02, "head.bias": 0.02}

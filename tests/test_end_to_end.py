@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import Process
-from tests.runs import SMALL, outcome
+from tests.small_runs import SMALL, outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG = (

@@ -5,14 +5,7 @@ from pathlib import Path
 import pytest
 
 from loralab.errors import UserError
-from loralab.files import (
-    atomic_directory,
-    atomic_path,
-    fingerprint,
-    remove_temporaries,
-    write_json,
-    write_text,
-)
+from loralab.files import atomic_directory, atomic_path, fingerprint, remove_temporaries, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

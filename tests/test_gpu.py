@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from loralab.run import run
-from loralab.training.interrupt import Interrupted
-from tests.runs import config, outcome
+from loralab.runs.run import run
+from loralab.training.signals import Interrupted
+from tests.small_runs import config, outcome
 
 pytestmark = [
     pytest.mark.gpu,
@@ -53,7 +53,7 @@ def test_resume_on_cuda_is_bitwise_equal(
     options = (*place, "lora.dropout=0.1", "train.checkpoint_seconds=0")
     run(config(tmp_path / "whole", *options))
 
-    from loralab.run import _Run
+    from loralab.runs.run import _Run
 
     between = _Run._between_steps
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.processes import Process
-from tests.runs import CONF, SMALL, outcome
+from tests.small_runs import CONF, SMALL, outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 # 3 ratios x 2 rates x 2 seeds: the runs of the sweep that every launcher trains.
@@ -138,9 +138,9 @@ def test_the_slurm_preset_asks_for_what_it_says(tmp_path: Path) -> None:
     from omegaconf import OmegaConf
     from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-    import loralab.entry  # registers the schema
+    import loralab.cli.hydra_main  # registers the schema
 
-    assert loralab.entry
+    assert loralab.cli.hydra_main
     with initialize_config_dir(str(CONF), version_base="1.3"):
         overrides = ["hydra/launcher=slurm", f"store={tmp_path}", "hydra.launcher.partition=gpu"]
         composed = compose("config", overrides, return_hydra_config=True)

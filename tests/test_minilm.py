@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loralab.training.device import cpu_has_bf16
+from loralab.device import cpu_has_bf16
 from tests.families import FAMILIES, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]

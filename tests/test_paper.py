@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from loralab.config import from_hydra
-from loralab.study import open_study, studies
-from loralab.sweep.values import written
-from tests.runs import CONF
-from tests.studies import train
+from loralab.config.overrides import written
+from loralab.config.schema import from_hydra
+from loralab.sweeps.study import open_study, studies
+from tests.small_runs import CONF
+from tests.small_studies import train
 
 ROOT = CONF.parent
 PAPER = [name for name in studies() if name.startswith("paper/")]
@@ -260,7 +260,7 @@ def test_one_half_of_the_study_of_inits_is_the_grid_again_and_so_trained_once() 
     [("roberta_grid", "roberta", 2), ("gpt2_grid", "gpt2", 4), ("llama_mnli", "llama", 7)],
 )
 def test_the_targets_are_whole_maps_of_the_backbone(name: str, family: str, maps: int) -> None:
-    from loralab.backbones.roles import linear_maps
+    from loralab.backbones.families import linear_maps
     from loralab.methods.targets import adaptable, select
     from tests.families import FAMILIES
 

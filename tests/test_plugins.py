@@ -15,9 +15,9 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 
 from hydra_plugins.loralab.sweeps_path import FOLDER, SweepsSource
-from loralab.study import open_study, studies
-from tests.runs import CONF, SMALL
-from tests.studies import MEASURED
+from loralab.sweeps.study import open_study, studies
+from tests.small_runs import CONF, SMALL
+from tests.small_studies import MEASURED
 
 TRAIN = CONF.parent / "train.py"
 

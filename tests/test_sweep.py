@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.processes import LONGEST, Process
-from tests.runs import SMALL
+from tests.small_runs import SMALL
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 150

@@ -11,11 +11,11 @@ import psutil
 import pytest
 import torch
 
-from loralab.run import run
+from loralab.runs.run import run
 from tests.processes import Process
-from tests.runs import SMALL, config, outcome
+from tests.runs.test_run import lines
+from tests.small_runs import SMALL, config, outcome
 from tests.test_end_to_end import LONG, between_two_checkpoints, checkpointed_step, executed
-from tests.test_run import lines
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from loralab.config import Config, from_hydra
-from tests.runs import CONF, SMALL
+from loralab.config.schema import Config, from_hydra
+from tests.small_runs import CONF, SMALL
 
 ROOT = Path(__file__).resolve().parents[1]
 SWEEP: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "wandb_sweep.yaml").read_text())
@@ -66,9 +66,9 @@ def start(agent: Any, values: dict[str, Any], *, program: str = SWEEP["program"]
 
 def composed(command: list[str]) -> Config:
     """What Hydra makes of a command's overrides."""
-    import loralab.entry  # registers the schema
+    import loralab.cli.hydra_main  # registers the schema
 
-    assert loralab.entry
+    assert loralab.cli.hydra_main
     assert command[:3] == ["/usr/bin/env", "python", "train.py"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return from_hydra(compose("config", command[3:]))

@@ -5,8 +5,8 @@ __version__ = "0.1.0"
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from loralab.reload import load_run
-    from loralab.results import load_study
+    from loralab.runs.load import load_run
+    from loralab.studies.results import load_study
 
 __all__ = ["load_run", "load_study"]
 
@@ -14,11 +14,11 @@ __all__ = ["load_run", "load_study"]
 def __getattr__(name: str) -> Any:
     """`from loralab import load_study` imports pandas and Hydra, `load_run` torch; nothing else of loralab should."""
     if name == "load_run":
-        from loralab.reload import load_run
+        from loralab.runs.load import load_run
 
         return load_run
     if name == "load_study":
-        from loralab.results import load_study
+        from loralab.studies.results import load_study
 
         return load_study
     raise AttributeError(f"module 'loralab' has no attribute {name!r}")

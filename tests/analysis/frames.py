@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from loralab import figures, results
-from loralab.config import from_hydra
-from loralab.study import Job, open_study
-from loralab.sweep.values import settings
+from loralab.config.overrides import settings
+from loralab.config.schema import from_hydra
+from loralab.studies import figures, results
+from loralab.sweeps.study import Job, open_study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab import figures, spectra
-from loralab.claims import judged
-from loralab.stats import ratio_interval
-from loralab.updates import Update
+from loralab.inspect import spectra
+from loralab.inspect.updates import Update
+from loralab.studies import figures
+from loralab.studies.claims import judged
+from loralab.studies.stats import ratio_interval
 from tests.analysis.frames import drawn, made
 from tests.analysis.overlaps import scores
 

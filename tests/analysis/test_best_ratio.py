@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab import figures
-from loralab.claims import judged
+from loralab.studies import figures
+from loralab.studies.claims import judged
 from tests.analysis.frames import distinct, drawn, made
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from loralab import figures, results
-from loralab.study import open_study
-from tests.studies import MEASURED
+from loralab.studies import figures, results
+from loralab.sweeps.study import open_study
+from tests.small_studies import MEASURED
 
 COMMITTED = figures.names()
 CONFIRMED = [name for name in COMMITTED if name not in MEASURED and "confirm" in set(results.load(name)["stage"])]

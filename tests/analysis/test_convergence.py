@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab import figures
-from loralab.claims import judged
 from loralab.errors import UserError
-from loralab.stats import mean_interval, ratio_interval, speedup
+from loralab.studies import figures
+from loralab.studies.claims import judged
+from loralab.studies.stats import mean_interval, ratio_interval, speedup
 from tests.analysis.frames import drawn, made, unlike
 
 if TYPE_CHECKING:

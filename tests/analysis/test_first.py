@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab import figures
-from loralab.results import Tables
+from loralab.studies import figures
+from loralab.studies.results import Tables
 from tests.analysis.frames import distinct, drawn, made
 
 FIRST = figures.module("first")

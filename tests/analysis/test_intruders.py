@@ -8,16 +8,17 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from loralab import figures, overlap, spectra
-from loralab.claims import judged
-from loralab.plan import plan
-from loralab.run import run
-from loralab.stats import mean_interval
-from loralab.store.runs import RunDirectory
-from loralab.updates import read_updates
+from loralab.inspect import spectra
+from loralab.inspect.updates import read_updates
+from loralab.runs.plan import plan
+from loralab.runs.run import run
+from loralab.store.run_directory import RunDirectory
+from loralab.studies import figures, subspaces
+from loralab.studies.claims import judged
+from loralab.studies.stats import mean_interval
 from tests.analysis.frames import drawn, made
 from tests.analysis.overlaps import scores
-from tests.runs import config
+from tests.small_runs import config
 
 STUDY = figures.module("intruders")
 ARMS = {"r = 1": 6, "r = 8": 4, "r = 64": 1, "r = 8, λ = 16": 5, "full": 0}  # intruders at the largest eps
@@ -102,7 +103,7 @@ def test_delta_w_is_what_was_trained_less_what_there_was(method: str, tmp_path: 
     for each in (lora, settings):
         run(each)
         done.append(RunDirectory(plan(each).directory.path))
-    weights = overlap.frozen(reversed(done))  # of the one that has an adapter
+    weights = subspaces.frozen(reversed(done))  # of the one that has an adapter
     found = STUDY.deltas(done[1], weights)
     assert found.keys() == weights.keys() and len(found) == 4
     if method == "lora":

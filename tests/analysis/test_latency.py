@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from loralab import figures, results, timing
-from loralab.claims import judged
+from loralab.studies import figures, results, timing
+from loralab.studies.claims import judged
 from tests.analysis.frames import drawn
 
 LATENCY = figures.module("latency")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab import figures
+from loralab.studies import figures
 from tests.analysis.frames import distinct, drawn, made, unlike
 
 if TYPE_CHECKING:

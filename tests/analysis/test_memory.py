@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab import figures, results
-from loralab.claims import judged
+from loralab.studies import figures, results
+from loralab.studies.claims import judged
 from tests.analysis.frames import drawn
 
 MEMORY = figures.module("memory")

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab import figures, results
-from loralab.claims import judged
 from loralab.errors import UserError
 from loralab.methods.lora import SCALINGS
-from loralab.study import open_study
+from loralab.studies import figures, results
+from loralab.studies.claims import judged
+from loralab.sweeps.study import open_study
 from tests.analysis.frames import distinct, drawn, made, unlike
 
 if TYPE_CHECKING:

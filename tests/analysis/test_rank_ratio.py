@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab import figures
-from loralab.arms import optimum
-from loralab.claims import judged
-from loralab.stats import quadratic_minimum
+from loralab.studies import figures
+from loralab.studies.arms import optimum
+from loralab.studies.claims import judged
+from loralab.studies.stats import quadratic_minimum
 from tests.analysis.frames import distinct, drawn, made, unlike
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def test_a_best_ratio_below_1_does_not_hold_and_lies_outside_the_ratios(frame: p
 
 
 def test_noise_alone_tells_nothing_of_all_ranks() -> None:
-    """One rank in twenty may be told something of; how often a fit is wrong is a law of tests/test_stats.py."""
+    """One rank in twenty may be told something of; how often a fit is wrong is a law of tests/studies/test_stats.py."""
     verdicts = [row.verdict for row in judged(RANK.claims(made("rank_ratio", distinct)))]
     assert verdicts.count("cannot tell at this scale") >= len(RANKS) - 1
 

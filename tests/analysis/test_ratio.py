@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab import figures
-from loralab.claims import Claim, judged
-from loralab.stats import bootstrap_items
+from loralab.studies import figures
+from loralab.studies.claims import Claim, judged
+from loralab.studies.stats import bootstrap_items
 from tests.analysis.frames import distinct, drawn, made, unlike
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab import figures
-from loralab.claims import judged
+from loralab.studies import figures
+from loralab.studies.claims import judged
 from tests.analysis.frames import distinct, drawn, made, unlike
 
 HEAD = figures.module("ratio_head")

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from loralab import figures, results
-from loralab.cli import main
+from loralab.cli.main import main
 from loralab.store.predictions import unpacked
-from loralab.study import open_study
+from loralab.studies import figures, results
+from loralab.sweeps.study import open_study
 from tests.processes import Process
-from tests.runs import CONF
-from tests.studies import MEASURED, train
+from tests.small_runs import CONF
+from tests.small_studies import MEASURED, train
 
 FEW = "task.eval_rows=64"
 ONE = "hydra.launcher.slots=1"  # worker, which imports torch once
@@ -39,7 +39,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_one_command_trains_collects_and_draws(name: str, store: Path, tmp_path: Path) -> None:
     settings = (*SETTINGS, *FEWER.get(name, ()))
-    command = [sys.executable, "-m", "loralab.cli", "study", name, *settings, "--store", str(store)]
+    command = [sys.executable, "-m", "loralab.cli.main", "study", name, *settings, "--store", str(store)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     said = Process(command, tmp_path / "output", env=environment, cwd=CONF.parent).ends()
     check(name, settings, store, said)

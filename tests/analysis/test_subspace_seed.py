@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from loralab import figures
-from loralab.claims import judged
+from loralab.studies import figures
+from loralab.studies.claims import judged
 from tests.analysis.frames import drawn
 from tests.analysis.overlaps import D, paired
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab import figures
-from loralab.claims import judged
-from loralab.stats import mean_interval
+from loralab.studies import figures
+from loralab.studies.claims import judged
+from loralab.studies.stats import mean_interval
 from tests.analysis.frames import drawn
 from tests.analysis.overlaps import D, paired
 

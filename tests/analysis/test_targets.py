@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab import figures, results
-from loralab.build import adapted_backbone, read_task
-from loralab.claims import judged
+from loralab.config.overrides import settings
 from loralab.errors import UserError
-from loralab.study import open_study
-from loralab.sweep.values import settings
+from loralab.runs.build import adapted_backbone, read_task
+from loralab.studies import figures, results
+from loralab.studies.claims import judged
+from loralab.sweeps.study import open_study
 from tests.analysis.frames import distinct, drawn, made, unlike
 
 if TYPE_CHECKING:

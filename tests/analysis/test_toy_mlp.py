@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab import figures
-from loralab.claims import Claim, judged
+from loralab.studies import figures
+from loralab.studies.claims import Claim, judged
 from loralab.theory.plane import ADVICE, ARMS, CURVE, EARLY, LATE
 from tests.analysis.frames import drawn
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab import figures, results
-from loralab.claims import judged
 from loralab.errors import UserError
-from loralab.stats import crossing, ratio_interval, speedup
+from loralab.studies import figures, results
+from loralab.studies.claims import judged
+from loralab.studies.stats import crossing, ratio_interval, speedup
 from tests.analysis.frames import distinct, drawn, made, unlike
 
 if TYPE_CHECKING:
@@ -209,9 +209,9 @@ def test_two_tasks_are_refused_and_named(frame: pd.DataFrame) -> None:
 
 
 def test_what_is_kept_has_width_checkpoints_held_out_loss_and_the_curves_of_fresh_seeds(tmp_path: "Path") -> None:
-    from loralab.run import run
-    from tests.runs import config
-    from tests.test_pretrain import small
+    from loralab.runs.run import run
+    from tests.pretraining.test_run import small
+    from tests.small_runs import config
 
     pretrained = small(tmp_path)
     path = f"model.path={tmp_path}/pretrained/width_32/model"

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab import figures, results
-from loralab.claims import judged
+from loralab.studies import figures, results
+from loralab.studies.claims import judged
 from tests.analysis.frames import drawn, made, unlike
 
 if TYPE_CHECKING:
@@ -156,10 +156,10 @@ def test_a_run_that_diverged_has_no_power_and_the_rest_stands(frame: pd.DataFram
 
 
 def test_a_row_is_a_probed_step_and_the_median_over_the_maps_of_a_real_run(tmp_path: "Path") -> None:
-    from loralab.collect import curves
-    from loralab.run import run
-    from loralab.sweep.cells import Cell
-    from tests.runs import config
+    from loralab.runs.run import run
+    from loralab.sweeps.cell import Cell
+    from loralab.sweeps.collect import curves
+    from tests.small_runs import config
 
     name = run(config(tmp_path, "probe.every=5", "method=lora"))["name"]
     logged = curves(tmp_path, [Cell((), {}, "grid", name)])

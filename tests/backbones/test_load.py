@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from loralab.backbones.families import linear_maps
 from loralab.backbones.load import Backbone, load_tokenizer
-from loralab.backbones.roles import linear_maps
 from loralab.backbones.source import Source
 from loralab.errors import UserError
 from tests.backbones.checkpoints import find, take

@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from loralab.backbones.families import DECODERS, ENCODER_DECODERS, KNOWN_FAMILIES
 from loralab.backbones.load import Backbone
 from loralab.backbones.load_generator import load_generator
-from loralab.backbones.roles import DECODERS, ENCODER_DECODERS, KNOWN_FAMILIES
 from loralab.backbones.source import Source
 from loralab.errors import UserError
 from tests.backbones.checkpoints import find

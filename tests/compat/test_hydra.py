@@ -15,8 +15,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from loralab.compat import hydra as compat
-from loralab.compose import Composer
-from tests.runs import CONF, SMALL
+from loralab.config.compose import Composer
+from tests.small_runs import CONF, SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
 JOB = [*SMALL, "lora.rank=4", "model=roberta"]
@@ -40,9 +40,9 @@ def checked(parser: argparse.ArgumentParser, *names: str, **settings: Any) -> ar
 
 @pytest.fixture
 def composer() -> Iterator[Composer]:
-    import loralab.entry  # registers the schema
+    import loralab.cli.hydra_main  # registers the schema
 
-    assert loralab.entry
+    assert loralab.cli.hydra_main
     with initialize_config_dir(str(CONF), version_base="1.3"):
         running = GlobalHydra.instance().hydra
         assert running is not None
@@ -112,7 +112,7 @@ def test_an_unknown_hydra_that_puts_values_in_otherwise_is_found_out(
 
 @pytest.mark.parametrize("key", ["plain", "a b", "a:b", "a,b", "[a]", "a\\b", "{x}"])
 def test_an_escaped_key_is_read_as_it_was(key: str) -> None:
-    from loralab.sweep.values import read, written
+    from loralab.config.overrides import read, written
 
     assert read(f"x={written({key: 1})}").value() == {key: 1}
 

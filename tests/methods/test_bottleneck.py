@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, gelu, relu, softmax
 from transformers import BertConfig, BertForSequenceClassification
 
+from loralab.backbones.families import linear_maps
 from loralab.backbones.first_token import narrow_last_layer
-from loralab.backbones.roles import linear_maps
 from loralab.errors import UserError
 from loralab.methods.bottleneck import Bottleneck, attach, bottlenecks
 from loralab.training.optim import adamw, param_groups, param_roles

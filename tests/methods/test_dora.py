@@ -10,11 +10,11 @@ from transformers.pytorch_utils import Conv1D
 
 from loralab.backbones.tiny import make_tokenizer
 from loralab.errors import UserError
-from loralab.interchange import attach_peft, factors_of, load_adapter, read_factors, save_peft
-from loralab.merged import export_merged, load_model
 from loralab.methods.dora import DoRAConv1D, DoRALinear
-from loralab.methods.factors import ALL_ROWS, Factors
+from loralab.methods.formats.peft_lora import attach_peft, factors_of, load_adapter, read_factors, save_peft
+from loralab.methods.formats.plain import export_merged, load_model
 from loralab.methods.lora import lora_modules, merge, swap, unmerge
+from loralab.methods.lora_layers import ALL_ROWS, Factors
 from loralab.training.optim import adamw, param_groups
 from tests.adapted import adapt, frozen, head_of, logits, shake
 from tests.families import FAMILIES, example_batch

@@ -14,7 +14,7 @@ from loralab.methods import full, lora
 from loralab.training.evaluate import forward
 from loralab.training.gradient import backward
 from loralab.training.optim import adamw, param_groups, param_roles
-from loralab.training.workers import Workers
+from loralab.training.threads import Workers
 from tests.adapted import LORA, head_of
 from tests.backbones.checkpoints import find, take
 from tests.families import FAMILIES, example_batch, save_checkpoint

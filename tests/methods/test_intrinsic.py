@@ -13,12 +13,12 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from loralab.errors import UserError
-from loralab.merged import load_model, save_model
 from loralab.methods import intrinsic
+from loralab.methods.formats.plain import load_model, save_model
 from loralab.methods.intrinsic import AT_ONCE
 from loralab.training.gradient import backward
 from loralab.training.optim import param_groups, param_roles
-from loralab.training.workers import Workers
+from loralab.training.threads import Workers
 from tests.adapted import frozen, head_of, logits, shake
 from tests.families import FAMILIES, example_batch
 

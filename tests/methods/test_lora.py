@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from loralab.backbones.roles import linear_maps
+from loralab.backbones.families import linear_maps
 from loralab.errors import UserError
 from loralab.methods.lora import attach, bias_updates, lora_modules, merge, swap, unmerge
 from tests.adapted import LORA, adapt, frozen, head_of, logits, shake

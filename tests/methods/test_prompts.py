@@ -12,13 +12,13 @@ from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig
 
 from loralab.backbones.attention import use_fp32_softmax
+from loralab.backbones.families import linear_maps
 from loralab.backbones.first_token import narrow_last_layer
-from loralab.backbones.roles import linear_maps
 from loralab.errors import UserError
 from loralab.methods import lora, prompts
 from loralab.training.gradient import backward
 from loralab.training.optim import param_groups, param_roles
-from loralab.training.workers import Workers
+from loralab.training.threads import Workers
 from tests.adapted import LORA, frozen, logits, shake
 from tests.families import FAMILIES, PAD, example_batch
 from tests.methods.prompted import (
@@ -313,5 +313,5 @@ def test_without_peft_the_line_says_how_to_install_it(monkeypatch: pytest.Monkey
 
 
 def test_peft_is_imported_for_nobody_else() -> None:
-    code = "import sys, loralab.methods.prompts, loralab.methods.prompt_files; assert 'peft' not in sys.modules"
+    code = "import sys, loralab.methods.prompts, loralab.methods.formats.peft_prompt; assert 'peft' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

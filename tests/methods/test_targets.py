@@ -2,7 +2,7 @@
 
 import pytest
 
-from loralab.backbones.roles import linear_maps
+from loralab.backbones.families import linear_maps
 from loralab.errors import UserError
 from loralab.methods.lora import lora_modules
 from loralab.methods.targets import Target, adaptable, matches, select

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loralab.tasks import GENERATION, NAMES, RawTask, glue, hub_pairs, packaged, sql
+from loralab.tasks import GENERATION, NAMES, RawTask, glue, hub_generation, packaged, sql
 
 CONF = Path(__file__).parents[2] / "conf" / "task"
 
@@ -20,7 +20,7 @@ def test_tasks_and_their_files_are_the_same_names() -> None:
 def test_a_file_sets_the_name_and_what_its_kind_of_task_needs(name: str) -> None:
     values = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
     needed = {task: {"name"} for task in packaged.PACKAGED} | {task: {"name", "revision"} for task in glue.GLUE}
-    needed |= {task: {"name", "revision"} for task in hub_pairs.HUB_PAIRS} | {"sql": {"name", "split_seed"}}
+    needed |= {task: {"name", "revision"} for task in hub_generation.HUB_PAIRS} | {"sql": {"name", "split_seed"}}
     needed |= {task: {"name", "validation_share", "test_share", "split_seed"} for task in ("local", "pairs")}
     assert values["name"] == name
     assert set(values) == needed[name]

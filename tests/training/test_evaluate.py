@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from loralab.training.evaluate import forward, predict
-from loralab.training.workers import Workers
+from loralab.training.threads import Workers
 from tests.families import FAMILIES
 
 

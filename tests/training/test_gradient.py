@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from loralab.training.gradient import backward
-from loralab.training.workers import Workers
+from loralab.training.threads import Workers
 from tests.families import FAMILIES
 from tests.generators import GENERATORS, pairs
 

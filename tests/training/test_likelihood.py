@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from loralab.training.evaluate import forward
 from loralab.training.likelihood import token_losses
-from loralab.training.workers import Workers
+from loralab.training.threads import Workers
 from tests.generators import GENERATORS, pairs
 
 ROWS = 7

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from loralab.training.loop import Progress, train
-from loralab.training.workers import Workers
+from loralab.training.threads import Workers
 
 
 class Net(nn.Module):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from loralab.interchange import save_peft
+from loralab.methods.formats.peft_lora import save_peft
 from loralab.training.optim import adamw, group_table, param_groups, param_roles, schedule
 from tests.adapted import adapt, frozen, head_of, shake
 from tests.families import FAMILIES, VOCABULARY

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from loralab.backbones.first_token import narrow_last_layer
 from loralab.errors import UserError
 from loralab.methods.lora import linear_factors
-from loralab.run import run
-from loralab.training.interrupt import Interrupted, Interrupts
+from loralab.runs.run import run
 from loralab.training.loop import Progress, unwatched
 from loralab.training.probes import QUANTITIES, probing
+from loralab.training.signals import Interrupted, Interrupts
 from tests.adapted import adapt, shake
 from tests.families import FAMILIES, example_batch
-from tests.runs import config, outcome
-from tests.test_run import lines
+from tests.runs.test_run import lines
+from tests.small_runs import config, outcome
 
 Values = dict[str, float | None]
 

@@ -1,4 +1,4 @@
-"""hydra/launcher=pool: a bounded pool of warm workers, which loses no run. The engine is in loralab.sweep."""
+"""hydra/launcher=pool: a bounded pool of warm workers, which loses no run. The engine is in loralab.sweeps."""
 
 import sys
 from collections import Counter
@@ -13,8 +13,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from loralab.sweep.engine import Outcome
-    from loralab.sweep.pool import Pool
+    from loralab.sweeps.pool import Pool
+    from loralab.sweeps.scheduler import Outcome
 
 __all__ = ["PoolLauncher"]
 
@@ -46,11 +46,11 @@ class PoolLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Every job's return, in their order. Raises Interrupted once the runs have their checkpoints."""
-        from loralab.board import Board
-        from loralab.book import RunBook
-        from loralab.compose import Composer
-        from loralab.sweep.engine import Engine
-        from loralab.training.interrupt import Interrupted, Interrupts
+        from loralab.config.compose import Composer
+        from loralab.sweeps.progress import Board
+        from loralab.sweeps.run_jobs import RunBook
+        from loralab.sweeps.scheduler import Engine
+        from loralab.training.signals import Interrupted, Interrupts
 
         self._check()
         setup_globals()
@@ -79,7 +79,7 @@ class PoolLauncher(Launcher):
         ]
 
     def _check(self) -> None:
-        from loralab.ranges import one_of, within
+        from loralab.config.checks import one_of, within
 
         one_of("hydra.launcher.on_error", self.on_error, ("continue", "stop"))
         within("hydra.launcher.slots_per_gpu", self.slots_per_gpu, at_least=1)
@@ -92,9 +92,9 @@ class PoolLauncher(Launcher):
         import atexit
 
         from loralab.errors import UserError
-        from loralab.reporter import Shared, prepare
-        from loralab.slots import slots
-        from loralab.sweep.pool import Pool
+        from loralab.sweeps.pool import Pool
+        from loralab.sweeps.resources import slots
+        from loralab.sweeps.run_worker import Shared, prepare
 
         train = self.config.train
         places = slots(device=train.device, threads=train.threads, count=self.slots, per_gpu=self.slots_per_gpu)

@@ -18,7 +18,7 @@ __all__ = ["StudySweeper"]
 
 @dataclass
 class StudyConf:
-    """hydra.sweeper; what each key means: src/loralab/sweep/spec.py and grid.py"""
+    """hydra.sweeper; what each key means: src/loralab/sweeps/spec.py and grid.py"""
 
     _target_: str = "hydra_plugins.loralab.study_sweeper.StudySweeper"
     study: dict[str, str] = field(default_factory=dict)  # claim, metric, command, cost: for people
@@ -49,9 +49,9 @@ class StudySweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """The returns of every stage's jobs. Raises RunsFailed where a run failed, after all others are done."""
         from loralab.errors import RunsFailed
-        from loralab.forecast import forecast
-        from loralab.study import Study, Unfinished
-        from loralab.training.ranks import refuse_multirun
+        from loralab.sweeps.status import forecast
+        from loralab.sweeps.study import Study, Unfinished
+        from loralab.training.distributed import refuse_multirun
 
         refuse_multirun()
         assert self.config is not None
@@ -73,8 +73,8 @@ class StudySweeper(Sweeper):
 
     def _launched(self, jobs: Sequence[tuple[str, ...]], first: int) -> Sequence[JobReturn]:
         from loralab.compat.hydra import outcome
+        from loralab.config.explain import explain
         from loralab.errors import RunsFailed
-        from loralab.mistakes import explain
 
         returns = self.launcher.launch(jobs, first)
         failed = [job for job in returns if job.status != JobStatus.COMPLETED]

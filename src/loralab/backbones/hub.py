@@ -14,7 +14,7 @@ from pathlib import Path
 from loralab.backbones.checkpoint import index_of, inspect, needed_files, read_json
 from loralab.errors import UserError
 from loralab.files import write_text
-from loralab.reach import reachable
+from loralab.hub import reachable
 
 __all__ = ["snapshot"]
 

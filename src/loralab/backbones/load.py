@@ -11,9 +11,9 @@ import torch
 from loralab.backbones import tiny
 from loralab.backbones.attention import use_eager, use_fp32_softmax
 from loralab.backbones.checkpoint import read_json
+from loralab.backbones.families import KNOWN_FAMILIES, LinearMap, linear_maps
 from loralab.backbones.first_token import narrow_last_layer, widen_last_layer
 from loralab.backbones.head import head_of, prepare_head
-from loralab.backbones.roles import KNOWN_FAMILIES, LinearMap, linear_maps
 from loralab.backbones.shortcuts import use_shortcut
 from loralab.backbones.source import Source
 from loralab.backbones.weights import attention_of, one_line, quiet, read_config, read_weights

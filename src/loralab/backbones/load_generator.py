@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 import torch
 
+from loralab.backbones.families import DECODERS, ENCODER_DECODERS, linear_maps
 from loralab.backbones.load import Backbone, fp32_softmax, load_tokenizer
-from loralab.backbones.roles import DECODERS, ENCODER_DECODERS, linear_maps
 from loralab.backbones.source import Source
 from loralab.backbones.weights import attention_of, quiet, read_config, read_weights
 from loralab.compat.transformers import generators

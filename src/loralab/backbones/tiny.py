@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from loralab.backbones.pieces import MERGES, byte_level, word_pieces
+from loralab.backbones.byte_pair import MERGES, byte_level, word_pieces
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

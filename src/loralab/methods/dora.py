@@ -10,7 +10,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from loralab.methods.factors import BiasUpdate, Factors, LoRAConv1D, LoRALinear
+from loralab.methods.lora_layers import BiasUpdate, Factors, LoRAConv1D, LoRALinear
 
 __all__ = ["DoRAConv1D", "DoRALinear"]
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from loralab.errors import UserError
-from loralab.methods.projections import PROJECTIONS, Fastfood, Sparse
+from loralab.methods.subspace_projections import PROJECTIONS, Fastfood, Sparse
 
 __all__ = ["Coordinates", "Shift", "attach", "merge"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from loralab.errors import UserError
 from loralab.methods.dora import DoRAConv1D, DoRALinear
-from loralab.methods.factors import (
+from loralab.methods.lora_layers import (
     ALL_ROWS,
     BiasUpdate,
     EmbeddingFactors,

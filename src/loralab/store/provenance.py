@@ -33,7 +33,7 @@ def code_version(store: Path) -> dict[str, str | None]:
     process.
     """
     source = Path(__file__).resolve().parents[1]
-    inside = _git(source, "ls-files", "--error-unmatch", "run.py")
+    inside = _git(source, "ls-files", "--error-unmatch", "runs/run.py")
     commit = _git(source, "rev-parse", "HEAD")
     if inside is None or commit is None:
         return {"commit": None, "diff": None}

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from loralab.errors import UserError
-from loralab.tasks import glue, hub_pairs, local, packaged, pairs, sql
+from loralab.tasks import glue, hub_generation, local_labels, local_pairs, packaged, sql
 from loralab.tasks.metrics import METRICS, better, choose, score
-from loralab.tasks.paired import PairSplit, collate_contexts, collate_training, tokenise_pairs
-from loralab.tasks.raw import Kind, Pairs, RawTask, Texts, subset
+from loralab.tasks.splits import Kind, Pairs, RawTask, Texts, subset
 from loralab.tasks.text_metrics import correct, score_texts
-from loralab.tasks.tokenised import Split, collate, tokenise
+from loralab.tasks.tokenise import Split, collate, tokenise
+from loralab.tasks.tokenise_pairs import PairSplit, collate_contexts, collate_training, tokenise_pairs
 
 __all__ = [
     "GENERATION", "METRICS", "NAMES", "Kind", "PairSplit", "Pairs", "RawTask", "Split", "Texts",
@@ -23,9 +23,9 @@ __all__ = [
     "score_texts", "tokenise", "tokenise_pairs",
 ]  # fmt: skip
 
-NAMES: tuple[str, ...] = (*packaged.PACKAGED, "sql", *glue.GLUE, *hub_pairs.HUB_PAIRS, "local", "pairs")
-GENERATION: tuple[str, ...] = ("sql", *hub_pairs.HUB_PAIRS, "pairs")  # those whose splits are Pairs
-_OF_THE_HUB = {*glue.GLUE, *hub_pairs.HUB_PAIRS}
+NAMES: tuple[str, ...] = (*packaged.PACKAGED, "sql", *glue.GLUE, *hub_generation.HUB_PAIRS, "local", "pairs")
+GENERATION: tuple[str, ...] = ("sql", *hub_generation.HUB_PAIRS, "pairs")  # those whose splits are Pairs
+_OF_THE_HUB = {*glue.GLUE, *hub_generation.HUB_PAIRS}
 _OF_FILES = {"local", "pairs"}
 
 
@@ -48,10 +48,10 @@ def identity(
         return packaged.identity(name, cache=cache)
     if name in _OF_THE_HUB:
         assert revision is not None
-        return glue.identity(name, revision) if name in glue.GLUE else hub_pairs.identity(name, revision)
+        return glue.identity(name, revision) if name in glue.GLUE else hub_generation.identity(name, revision)
     if name == "sql":
         return sql.identity()
-    return pairs.identity(files, cache=cache) if name == "pairs" else local.identity(files, cache=cache)
+    return local_pairs.identity(files, cache=cache) if name == "pairs" else local_labels.identity(files, cache=cache)
 
 
 def read(
@@ -85,13 +85,13 @@ def read(
         raw = packaged.read(name)
     elif name in _OF_THE_HUB:
         assert revision is not None
-        raw = glue.read(name, revision) if name in glue.GLUE else hub_pairs.read(name, revision)
+        raw = glue.read(name, revision) if name in glue.GLUE else hub_generation.read(name, revision)
     elif name == "sql":
         raw = sql.read(split_seed)
     else:
         own: dict[str, Any] = {"files": files, "text": text, "label": label, "kind": kind, "split_seed": split_seed}
         own |= {"validation_share": validation_share, "test_share": test_share}
-        raw = pairs.read(**own) if name == "pairs" else local.read(**own)
+        raw = local_pairs.read(**own) if name == "pairs" else local_labels.read(**own)
     return subset(raw, train_rows, eval_rows)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from loralab.tasks import hub
-from loralab.tasks.raw import Labels, RawTask, Texts, hold_out
+from loralab.tasks.splits import Labels, RawTask, Texts, hold_out
 
 __all__ = ["GLUE", "identity", "read"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loralab.errors import UserError
 from loralab.files import write_text
-from loralab.reach import reachable
+from loralab.hub import reachable
 
 __all__ = ["commit", "fetch"]
 

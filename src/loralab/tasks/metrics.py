@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loralab.errors import UserError
-from loralab.tasks.raw import Kind, Pairs, RawTask, Rows
+from loralab.tasks.splits import Kind, Pairs, RawTask, Rows
 from loralab.tasks.text_metrics import TEXT_METRICS
 
 __all__ = ["METRICS", "better", "choose", "score"]

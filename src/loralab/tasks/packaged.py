@@ -14,7 +14,7 @@ import numpy as np
 
 from loralab.errors import UserError
 from loralab.files import fingerprint
-from loralab.tasks.raw import Labels, RawTask, Texts, order
+from loralab.tasks.splits import Labels, RawTask, Texts, order
 
 __all__ = ["PACKAGED", "identity", "read"]
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from loralab.errors import UserError
-from loralab.tasks.raw import Pairs, RawTask
+from loralab.tasks.splits import Pairs, RawTask
 from loralab.tasks.sql_words import DOMAINS, KINDS, RANGES, Domain
 
 __all__ = ["SIZES", "identity", "read"]

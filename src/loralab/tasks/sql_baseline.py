@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from loralab.tasks.execution import Database, by_script
-from loralab.tasks.raw import Pairs
+from loralab.tasks.splits import Pairs
+from loralab.tasks.sql_execution import Database, by_script
 
 __all__ = ["best_constant_template"]
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from loralab.errors import UserError
-from loralab.tasks.execution import same_results
-from loralab.tasks.raw import Pairs
+from loralab.tasks.splits import Pairs
+from loralab.tasks.sql_execution import same_results
 
 __all__ = ["TEXT_METRICS", "correct", "score_texts"]
 

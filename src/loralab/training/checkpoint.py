@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from loralab.errors import UserError
 from loralab.files import atomic_path
-from loralab.training.ranks import ALONE, Ranks
+from loralab.training.distributed import ALONE, Ranks
 
 __all__ = ["Checkpointer", "Trained", "load"]
 

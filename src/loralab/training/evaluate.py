@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from loralab.training.ranks import ALONE, Ranks
-from loralab.training.workers import Workers
+from loralab.training.distributed import ALONE, Ranks
+from loralab.training.threads import Workers
 
 __all__ = ["forward", "in_batches", "predict"]
 

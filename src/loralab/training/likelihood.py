@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from loralab.training.distributed import ALONE, Ranks
 from loralab.training.evaluate import forward, in_batches
-from loralab.training.ranks import ALONE, Ranks
 from loralab.training.terms import IGNORED
-from loralab.training.workers import Workers
+from loralab.training.threads import Workers
 
 __all__ = ["token_losses"]
 

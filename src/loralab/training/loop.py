@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from loralab.training.distributed import ALONE, Ranks
 from loralab.training.gradient import backward
-from loralab.training.ranks import ALONE, Ranks
-from loralab.training.workers import Workers
+from loralab.training.threads import Workers
 
 __all__ = ["Probing", "Progress", "train", "unwatched"]
 

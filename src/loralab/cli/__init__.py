@@ -1,0 +1,1 @@
+"""The commands: `loralab ...`, and the entries that Hydra starts."""

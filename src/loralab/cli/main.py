@@ -1,0 +1,346 @@
+"""The `loralab` command: looks at what `train.py` trained. Nothing heavy is imported before a subcommand needs it."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loralab.compat.home import use_temporary_caches
+from loralab.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["main"]
+
+Command = Callable[[argparse.Namespace], int]
+RUN = "its directory, name, hash, or a beginning of name or hash that no other run has"
+ADAPTER = f"a folder with adapter_config.json, as PEFT writes it, or a run: {RUN}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; gives the exit status: 0 done, 2 a mistake of the user's, doctor's 1 for what is missing."""
+    use_temporary_caches()
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader (head, less) has seen enough; Python must not flush to it again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    parser = _parser()
+    given, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(given, "overrides") or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # argparse takes no more settings after an option
+        given.overrides += rest
+    if given.command is None:
+        parser.print_help()
+        return 0
+    command: Command = given.command
+    return command(given)
+
+
+def _runs(given: argparse.Namespace) -> int:
+    from loralab.cli.runs import listing
+
+    print("\n".join(listing(given.store)))
+    return 0
+
+
+def _show(given: argparse.Namespace) -> int:
+    from loralab.cli.runs import record_of, shown
+    from loralab.store.run_directory import find
+
+    run = find(given.store, given.run)
+    print(json.dumps(record_of(run), indent=2) if given.json else "\n".join(shown(run)))
+    return 0
+
+
+def _export(given: argparse.Namespace) -> int:
+    from loralab.store.run_directory import find
+
+    run = find(given.store, given.run)  # before torch is imported
+    from loralab.runs.export import export
+
+    export(run, given.to, merged=given.merged, dtype=given.dtype)
+    what = "checkpoint for transformers" if given.merged else "adapter in PEFT format"
+    print(f"{run.path.name}: {what} in {given.to}")
+    return 0
+
+
+def _spectrum(given: argparse.Namespace) -> int:
+    from loralab.inspect import spectrum as anatomy
+    from loralab.inspect.updates import find_adapter
+
+    adapter = find_adapter(given.store, given.adapter)
+    layers, notes = anatomy.spectrum(adapter, top=given.top, eps=given.eps)
+    if given.json:
+        print(json.dumps(anatomy.as_json(adapter, layers, notes), indent=2))
+    else:
+        print("\n".join([adapter.name, "", *anatomy.table(layers), "", *notes]))
+    return _drawn(given, f"spectrum-{adapter.name}", lambda: anatomy.drawn(adapter.name, layers))
+
+
+def _compare(given: argparse.Namespace) -> int:
+    from loralab.inspect import compare as compared
+    from loralab.inspect.updates import find_adapter
+
+    first, second = (find_adapter(given.store, wanted) for wanted in given.adapters)
+    pairs, notes = compared.compared(first, second), compared.notes(first, second)
+    if given.json:
+        print(json.dumps(compared.as_json(first, second, pairs, notes), indent=2))
+    else:
+        print("\n".join([first.name, second.name, "", *compared.table(pairs), "", *notes]))
+    name = f"compare-{first.name}-{second.name}"
+    return _drawn(given, name, lambda: compared.drawn(first.name, second.name, pairs))
+
+
+def _probes(given: argparse.Namespace) -> int:
+    from loralab.inspect import probes as probed
+    from loralab.store.run_directory import find
+
+    found = probed.read(find(given.store, given.run))
+    if given.json:
+        print(json.dumps(probed.as_json(found), indent=2))
+    else:
+        print("\n".join([found.name, "", *probed.table(found), "", *probed.NOTES, probed.verdict(found)]))
+    return _drawn(given, f"probes-{found.name}", lambda: probed.drawn(found))
+
+
+def _drawn(given: argparse.Namespace, name: str, draw: "Callable[[], Figure]") -> int:
+    """Writes a figure where --to says, else into the store; beside --json, which programs read, only with --to."""
+    from loralab.inspect.spectrum import save
+
+    if given.to or not given.json:
+        files = save(draw, given.to or given.store / "figures" / f"{name}.png")
+        print(*files, sep="\n", file=sys.stderr if given.json else sys.stdout)
+    return 0
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    from loralab.cli.doctor import doctor
+
+    return doctor(given.store)
+
+
+def _status(given: argparse.Namespace) -> int:
+    from loralab.studies import results
+    from loralab.sweeps import status as forecast
+    from loralab.sweeps.study import open_study
+
+    with open_study(given.study, given.overrides, store=given.store) as study:
+        trained = study.spec.program is None
+        lines = forecast.state(study) if trained else forecast.heading(study)
+    print("\n".join(lines if trained else [*lines, results.state(given.study, given.overrides, given.store)]))
+    return 0
+
+
+def _collect(given: argparse.Namespace) -> int:
+    return _gather(given, given.to)
+
+
+def _gather(given: argparse.Namespace, to: Path | None) -> int:
+    """Writes a study's CSV, at its own place where none is named."""
+    from loralab.studies.results import measure, reduced, save, tables, target
+    from loralab.sweeps.collect import mixed_versions
+    from loralab.sweeps.study import open_study
+
+    with open_study(given.study, given.overrides, store=given.store) as study:
+        if study.spec.program is not None:
+            frame = measure(study, given.overrides, given.store)
+            to = to or target(given.study, given.overrides, given.store)
+            save(frame, to)
+            print(f"{len(frame)} rows in {to}")
+            return 0
+        runs = tables(study).runs
+        to = to or target(given.study, given.overrides, study.store)
+        save(reduced(study), to)
+    tally = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
+    print("\n".join([f"{len(runs)} runs ({tally}) in {to}", *mixed_versions(runs)]))
+    return 0
+
+
+def _figure(given: argparse.Namespace) -> int:
+    from loralab.studies.figures import draw, names
+
+    for name in names() if given.study == "all" else [given.study]:
+        print(*draw(name, given.overrides, store=given.store), sep="\n")
+    return 0
+
+
+def _study(given: argparse.Namespace) -> int:
+    import subprocess
+
+    from loralab.cli.runs import CONF
+    from loralab.config.overrides import written
+    from loralab.sweeps.study import open_study
+
+    with open_study(given.study) as study:
+        trained = study.spec.program is None
+    if not trained:
+        return _gather(given, None) or _figure(given)
+    store = f"store={written(str(given.store))}"
+    train = [sys.executable, str(CONF.parent / "train.py"), f"sweeps={given.study}", store, *given.overrides]
+    status = subprocess.run(train, check=False).returncode
+    return status or _gather(given, None) or _figure(given)
+
+
+def _claims(_: argparse.Namespace) -> int:
+    from loralab.files import write_text
+    from loralab.studies.claims import embedded, markdown, table
+    from loralab.studies.results import ANALYSIS
+
+    rows, readme = table(), ANALYSIS.parent / "README.md"
+    write_text(ANALYSIS / "claims.md", markdown(rows))
+    write_text(readme, embedded(readme.read_text(encoding="utf-8"), rows))
+    for row in rows:
+        print(f"{row.verdict:24}  {row.claim.text}: {row.claim.ours}")
+    return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    from loralab.studies.report import report
+
+    to = given.to or given.store / "report.html"
+    report(given.studies, to)
+    print(to)
+    return 0
+
+
+class _OneLine(argparse.ArgumentParser):
+    """Says what is wrong in one line, with the way to the help."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # it does not return
+        self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLine(
+        prog="loralab",
+        description="Look at runs of LoRA and LoRA+, and take them elsewhere. `python train.py` makes them.",
+        epilog="`loralab COMMAND --help` has examples.",
+    )
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_OneLine)
+
+    def add(
+        name: str, command: Callable[[argparse.Namespace], int], text: str, *examples: str
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog="\n  ".join(["examples:", *examples]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        store = Path(os.environ.get("LORALAB_STORE", "outputs"))
+        text = "where runs/ is (default: $LORALAB_STORE, else outputs)"
+        sub.add_argument("--store", type=Path, metavar="DIR", default=store, help=text)
+        sub.set_defaults(command=command)
+        return sub
+
+    add(
+        "runs",
+        _runs,
+        "list the runs of a store, the latest last",
+        "loralab runs",
+        "loralab runs --store /data/lora | tail",
+    )
+
+    show = add(
+        "show", _show, "show one run: its settings, figures, parameter groups, origin and files",
+        "loralab show 47d00a88bf", "loralab show minilm-trec", "loralab show 47d0 --json | jq .metrics",
+    )  # fmt: skip
+    show.add_argument("run", metavar="RUN", help=RUN)
+    show.add_argument("--json", action="store_true", help="print record.json")
+
+    export = add(
+        "export", _export, "write a run's model so that others can load it",
+        "loralab export 47d00a88bf --to mine             an adapter for peft.PeftModel.from_pretrained",
+        "loralab export 47d00a88bf --to whole --merged   a checkpoint for transformers alone",
+    )  # fmt: skip
+    export.add_argument("run", metavar="RUN", help=RUN)
+    export.add_argument("--to", type=Path, metavar="DIR", required=True, help="a new or empty directory")
+    export.add_argument("--merged", action="store_true", help="a whole checkpoint, the adapter merged into it")
+    text = "precision of a merged checkpoint (default: fp32)"
+    export.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help=text)
+
+    spectrum = add(
+        "spectrum", _spectrum, "tell what an adapter's updates are made of: ranks, energy, amplification, intruders",
+        "loralab spectrum 47d00a88bf                and figures/spectrum-NAME.png and .pdf in the store",
+        "loralab spectrum some/peft/folder --top 0  no intruders, which take two SVDs of each W",
+    )  # fmt: skip
+    spectrum.add_argument("adapter", metavar="RUN", help=ADAPTER)
+    text = "singular vectors of W + ΔW to look for intruders among (default: 10)"
+    spectrum.add_argument("--top", type=int, metavar="N", default=10, help=text)
+    text = "an intruder's largest |cosine| with W's singular vectors is below this (default: 0.5)"
+    spectrum.add_argument("--eps", type=float, metavar="X", default=0.5, help=text)
+    compare = add(
+        "compare", _compare, "tell how much the subspaces of two adapters overlap, beside what chance gives",
+        "loralab compare 47d00a88bf 9e1c             two runs of different init seeds",
+        "loralab compare 47d00a88bf some/peft/folder --json | jq '.layers[].phi.left'",
+    )  # fmt: skip
+    compare.add_argument("adapters", metavar="RUN", nargs=2, help=ADAPTER)
+    probes = add(
+        "probes", _probes, "tell whether B or A is starved in a run: what single updates did to its maps' outputs",
+        "loralab probes 47d00a88bf                  of a run that was trained with probe.every=50",
+        "loralab probes 47d00a88bf --json | jq .verdict",
+    )  # fmt: skip
+    probes.add_argument("run", metavar="RUN", help=RUN)
+    for sub in (spectrum, compare, probes):
+        sub.add_argument("--json", action="store_true", help="print all numbers, and draw only with --to")
+        sub.add_argument("--to", type=Path, metavar="FILE", help="the figure (default: in the store's figures/)")
+
+    text = "settings that pin or add axes, as on the command line of train.py, e.g. seed=0 or smoke=true"
+    status = add(
+        "status", _status, "tell how a study stands, while it runs or after", "loralab status lr_grid",
+    )  # fmt: skip
+    collect = add(
+        "collect", _collect, "gather a study's runs in its CSV, one row a run or what its analysis makes of them",
+        "loralab collect lr_grid                    analysis/results/lr_grid.csv",
+        "loralab collect lr_grid seed=0 --to mine.csv",
+    )  # fmt: skip
+    figure = add(
+        "figure", _figure, "draw a study's figure from its CSV, or all figures; trains nothing",
+        "loralab figure lr_grid                     analysis/figures/lr_grid.png and .pdf",
+        "loralab figure all",
+    )  # fmt: skip
+    study = add(
+        "study", _study, "do all of a study: train what is missing, or measure; collect, draw",
+        "loralab study lr_grid", "loralab study lr_grid smoke=true",
+    )  # fmt: skip
+    add(
+        "claims", _claims, "write analysis/claims.md and the README's table: what papers claim, and what studies found",
+        "loralab claims",
+    )  # fmt: skip
+    report = add(
+        "report", _report, "write studies as one HTML page: claims, verdicts, figures, tables, origin, commands",
+        "loralab report lr_grid ratio               outputs/report.html",
+        "loralab report all --to supplement.html    every study that has results",
+    )  # fmt: skip
+    report.add_argument("studies", metavar="STUDY", nargs="+", help="files of sweeps/, without .yaml; or all")
+    report.add_argument("--to", type=Path, metavar="FILE", help="the page (default: report.html in the store)")
+    for sub in (status, collect, figure, study):
+        sub.add_argument("study", metavar="STUDY", help="a file of sweeps/, without .yaml")
+        sub.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=text)
+    collect.add_argument("--to", type=Path, metavar="FILE", help="the CSV")
+
+    add("doctor", _doctor, "check this machine: versions, devices, hub, data, disk", "loralab doctor")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Trained adapters: their updates, spectra, overlaps and probes."""

@@ -1,0 +1,1 @@
+"""How what a method trained is written to disk and read again."""

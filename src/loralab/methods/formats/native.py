@@ -1,0 +1,107 @@
+"""What is trained, on disk, for the methods that PEFT has no format for: adapter.json and adapter.safetensors.
+
+At the end of a run and when one is loaded. LoRA has PEFT's format instead (`loralab.methods.formats.peft_lora`).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loralab.errors import UserError
+from loralab.files import write_bytes, write_json
+
+__all__ = ["CONFIG", "FORMAT", "WEIGHTS", "describe", "load", "save"]
+
+CONFIG = "adapter.json"
+WEIGHTS = "adapter.safetensors"
+FORMAT = 1
+KEYS = {"format", "method", "settings", "base_model", "head"}
+
+
+def save(
+    model: nn.Module,
+    directory: Path,
+    *,
+    method: str,
+    settings: Mapping[str, Any],
+    head: Sequence[str],
+    base_model: str,
+) -> None:
+    """Writes every trained tensor of `model`, in fp32 and by its name there, and what is needed to build its place.
+
+    settings: the method's own (what JSON can hold); base_model: the name or path of the backbone. Equal weights give
+    equal bytes. Each file is written atomically, the weights last; an older adapter in `directory` is replaced.
+    """
+    from safetensors.torch import save as to_bytes
+
+    tensors = {name: p.detach().cpu().contiguous() for name, p in _trained(model).items()}
+    description = {
+        "format": FORMAT,
+        "method": method,
+        "settings": dict(settings),
+        "base_model": base_model,
+        "head": list(head),
+    }
+    write_json(directory / CONFIG, description)
+    write_bytes(directory / WEIGHTS, to_bytes(tensors, metadata={"format": "pt"}))
+
+
+def describe(directory: Path) -> dict[str, Any]:
+    """What adapter.json says: format, method, settings, base_model, head.
+
+    Raises UserError where there is none, or one of another format.
+    """
+    for file in (directory / CONFIG, directory / WEIGHTS):
+        if not file.is_file():
+            raise UserError(f"{directory}: no {file.name} there; such an adapter has {CONFIG} and {WEIGHTS}")
+    try:
+        found = json.loads((directory / CONFIG).read_text())
+    except ValueError as error:
+        raise UserError(f"{directory}: its {CONFIG} is damaged ({error})") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT or not found.keys() >= KEYS:
+        version = found.get("format") if isinstance(found, dict) else None
+        raise UserError(
+            f"{directory}: its {CONFIG} is of format {version!r}, or lacks a key; this version reads format {FORMAT}, "
+            f"with {', '.join(sorted(KEYS))}"
+        )
+    return found
+
+
+def load(model: nn.Module, directory: Path) -> None:
+    """Puts the tensors of `directory` back, bit for bit, into a `model` whose modules are in place already.
+
+    Raises UserError, naming what differs, where names, shapes or precision differ; the model is then as before.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    described = describe(directory)
+    try:
+        file: dict[str, Tensor] = load_file(directory / WEIGHTS)
+    except SafetensorError as error:
+        raise UserError(f"{directory}: its {WEIGHTS} is damaged ({error})") from error
+    own = _trained(model)
+    for name in [*own, *sorted(file.keys() - own.keys())]:
+        here, there = (_kind(tensors.get(name)) for tensors in (own, file))
+        if here != there:
+            raise UserError(
+                f"{directory}: its {described['method']} adapter does not fit the model: {name}: {there} in the file, "
+                f"{here} in the model"
+            )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(file[name])
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert all(p.dtype == torch.float32 for p in trained.values()), "a trained tensor is in fp32"
+    return trained
+
+
+def _kind(tensor: Tensor | None) -> str:
+    return "none" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

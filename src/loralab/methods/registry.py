@@ -1,0 +1,162 @@
+"""The methods by name: how each adapts a backbone, and how what it trained is written, read again, and merged."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from loralab.backbones.load import Backbone
+from loralab.config.schema import Config
+from loralab.device import DTYPES
+from loralab.methods import bitfit, bottleneck, full, intrinsic, lora, prompts
+from loralab.methods.formats import native, peft_lora, peft_prompt
+from loralab.methods.formats.plain import load_model, save_model
+
+__all__ = ["CATALOGUE", "Method"]
+
+Attach = Callable[[Backbone, Config], None]
+Save = Callable[[Backbone, Config, Path, str], None]
+Load = Callable[[Backbone, Path], None]
+
+
+def _nothing(_backbone: Backbone, _config: Config) -> None:
+    """There is nothing to put in; or what is there is plain, or made so by `loralab.methods.formats.plain`."""
+
+
+def _save_peft(backbone: Backbone, _config: Config, directory: Path, base_model: str) -> None:
+    peft_lora.save_peft(backbone.model, directory, head=backbone.head, base_model=base_model)
+
+
+def _load_peft(backbone: Backbone, directory: Path) -> None:
+    peft_lora.load_adapter(backbone.model, directory)
+
+
+@dataclass(frozen=True)
+class Method:
+    """attach: its modules into a backbone, as before training. save, load: what was trained, in a folder of the run.
+
+    merge: makes of an attached backbone one that `loralab.methods.formats.plain` writes as a plain checkpoint; None
+    where an adapter cannot be merged. whole: the folder holds a whole model (`model/`), not an adapter (`adapter/`).
+    peft: PEFT reads all that is in the folder. Save takes the name or path that others load the backbone by.
+    """
+
+    attach: Attach
+    save: Save = _save_peft
+    load: Load = _load_peft
+    merge: Attach | None = _nothing
+    whole: bool = False
+    peft: bool = True
+
+    @property
+    def folder(self) -> str:
+        """Where in a run's directory it is kept."""
+        return "model" if self.whole else "adapter"
+
+
+def _lora(backbone: Backbone, config: Config) -> None:
+    settings = asdict(config.lora)
+    del settings["ratio"]  # LoRA+ is in the optimizer's groups
+    lora.attach(backbone.model, backbone.maps, head=backbone.head, seed=config.init_seed, **settings)
+
+
+def _full(backbone: Backbone, config: Config) -> None:
+    dtype = DTYPES[config.train.precision]
+    full.attach(backbone.model, head=backbone.head, device=backbone.model.device, dtype=dtype)
+
+
+def _save_model(backbone: Backbone, _config: Config, directory: Path, _base_model: str) -> None:
+    save_model(backbone.model, directory)
+
+
+def _load_model(backbone: Backbone, directory: Path) -> None:
+    backbone.model.load_state_dict(load_model(directory, type(backbone.model)).state_dict())
+
+
+def _bitfit(backbone: Backbone, _config: Config) -> None:
+    bitfit.attach(backbone.model, head=backbone.head)
+
+
+def _bottleneck(placement: Literal["houlsby", "pfeiffer"]) -> Attach:
+    def attach(backbone: Backbone, config: Config) -> None:
+        bottleneck.attach(
+            backbone.model, backbone.maps, head=backbone.head, placement=placement, seed=config.init_seed,
+            size=config.bottleneck.size, activation=cast(Any, config.bottleneck.activation),
+        )  # fmt: skip
+
+    return attach
+
+
+def _intrinsic(backbone: Backbone, config: Config) -> None:
+    settings = cast(Any, asdict(config.intrinsic))
+    intrinsic.attach(backbone.model, head=backbone.head, seed=config.init_seed, **settings)
+
+
+def _merge_intrinsic(backbone: Backbone, _config: Config) -> None:
+    intrinsic.merge(backbone.model)
+
+
+def _save_own(node: str) -> Save:
+    """In our own format; `node` of the configuration holds the method's settings."""
+
+    def save(backbone: Backbone, config: Config, directory: Path, base_model: str) -> None:
+        settings = asdict(getattr(config, node))
+        native.save(
+            backbone.model, directory, method=config.method.name, settings=settings,
+            head=backbone.head, base_model=base_model,
+        )  # fmt: skip
+
+    return save
+
+
+def _load_own(backbone: Backbone, directory: Path) -> None:
+    native.load(backbone.model, directory)
+
+
+def _prompt(kind: prompts.Kind) -> Method:
+    def attach(backbone: Backbone, config: Config) -> None:
+        prompts.attach(
+            backbone.model, head=backbone.head, kind=kind, tokens=config.prompt.tokens, hidden=config.prompt.hidden,
+            seed=config.init_seed,
+        )  # fmt: skip
+
+    def save(backbone: Backbone, _config: Config, directory: Path, base_model: str) -> None:
+        peft_prompt.save(backbone.model, directory, head=backbone.head, base_model=base_model)
+
+    def load(backbone: Backbone, directory: Path) -> None:
+        peft_prompt.load(backbone.model, directory)
+
+    return Method(attach, save, load, merge=None)
+
+
+def _lora_and_prefix() -> Method:
+    """LoRA's adapter, with the head, and the prefix in a folder of its own within: PEFT reads either."""
+    prefix = _prompt("prefix")
+
+    def attach(backbone: Backbone, config: Config) -> None:
+        _lora(backbone, config)
+        prefix.attach(backbone, config)
+
+    def save(backbone: Backbone, config: Config, directory: Path, base_model: str) -> None:
+        _save_peft(backbone, config, directory, base_model)
+        prefix.save(backbone, config, directory / "prefix", base_model)
+
+    def load(backbone: Backbone, directory: Path) -> None:
+        prefix.load(backbone, directory / "prefix")
+        _load_peft(backbone, directory)
+
+    return Method(attach, save, load, merge=None, peft=False)
+
+
+CATALOGUE: dict[str, Method] = {
+    "lora": Method(_lora),
+    "head": Method(_nothing),
+    "full": Method(_full, _save_model, _load_model, whole=True),
+    "bitfit": Method(_bitfit),
+    "houlsby": Method(_bottleneck("houlsby"), _save_own("bottleneck"), _load_own, merge=None, peft=False),
+    "pfeiffer": Method(_bottleneck("pfeiffer"), _save_own("bottleneck"), _load_own, merge=None, peft=False),
+    "prefix": _prompt("prefix"),
+    "prompt": _prompt("prompt"),
+    "p_tuning": _prompt("p_tuning"),
+    "intrinsic": Method(_intrinsic, _save_own("intrinsic"), _load_own, _merge_intrinsic, peft=False),
+    "lora_prefix": _lora_and_prefix(),
+}

@@ -1,0 +1,115 @@
+"""Plan -> the task's texts, the backbone with the method in place, and the objective: what training starts from."""
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from loralab import device, tasks
+from loralab.backbones.load import Backbone, load
+from loralab.backbones.load_generator import load_generator
+from loralab.errors import UserError
+from loralab.methods.registry import CATALOGUE
+from loralab.runs.effect import check_effect
+from loralab.runs.generation import Answers
+from loralab.runs.objective import Labels, Objective
+from loralab.runs.plan import Plan
+
+__all__ = ["adapted_backbone", "objective", "read_task", "trained_backbone"]
+
+# A sweep goes back and forth between two tasks at most, for its longest runs come first.
+KEPT = 2
+
+
+def adapted_backbone(planned: Plan, task: tasks.RawTask[Any]) -> Backbone:
+    """The backbone in its precision, on its device, with the method's modules in place as they are before training."""
+    config = planned.config
+    method = CATALOGUE[config.method.name]
+    settings: dict[str, Any] = {
+        "dropout": config.model.dropout,
+        "attention": config.model.attention,
+        # a trained weight is in fp32
+        "dtype": torch.float32 if method.whole else device.DTYPES[config.train.precision],
+        "device": planned.device,
+    }
+    if task.kind == "generation":
+        backbone = load_generator(planned.source, **settings)
+    else:
+        backbone = load(
+            planned.source,
+            labels=len(task.labels) if task.labels is not None else 1,
+            regression=task.kind == "regression",
+            seed=config.init_seed,
+            class_names=task.labels or (),
+            **settings,
+        )
+    method.attach(backbone, config)
+    if not any(parameter.requires_grad for parameter in backbone.model.parameters()):
+        raise UserError(
+            f"method.name: {config.method.name} trains nothing here: a backbone that answers in text has no new head; "
+            "method=lora adapts its maps"
+        )
+    backbone.model.to(planned.device)
+    if not method.whole:
+        backbone.notes += check_effect(backbone, config.method.name)
+    return backbone
+
+
+def trained_backbone(planned: Plan, folder: Path) -> Backbone:
+    """The backbone as a run left it at its last step; `folder` holds what it trained (`Method.folder`)."""
+    backbone = adapted_backbone(planned, read_task(planned))
+    CATALOGUE[planned.config.method.name].load(backbone, folder)
+    return backbone
+
+
+def read_task(planned: Plan) -> tasks.RawTask[Any]:
+    """The task's texts and labels, with its primary metric chosen; run after run of one process reads them once."""
+    settings = asdict(planned.config.task)
+    metric = settings.pop("metric")
+    return tasks.choose(_read(json.dumps(settings), json.dumps(planned.identity["task"]["data"])), metric)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _read(settings: str, data: str) -> tasks.RawTask[Any]:  # noqa: ARG001  # `data` tells two contents of one path apart
+    return tasks.read(**json.loads(settings))
+
+
+def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Objective:
+    """The task as this backbone reads it; run after run of one process tokenises, or loads, its texts once."""
+    config, tokenizer = planned.config, backbone.tokenizer
+    keyed = {"task": planned.identity["task"], "tokenizer": planned.source.identity, "length": config.train.max_length}
+    common: dict[str, Any] = {
+        "tokenizer_identity": planned.source.identity,
+        "max_length": config.train.max_length,
+        "cache": planned.cache,
+    }
+    if task.kind != "generation":
+        splits = _once(keyed, lambda: tasks.tokenise(task, tokenizer, **common))
+        return Labels(task, splits, pad_id=cast(int, backbone.model.config.pad_token_id), device=planned.device)
+    shape: dict[str, Any] = {"seq2seq": backbone.seq2seq, "separator": config.generate.separator}
+    pairs = _once(keyed | shape, lambda: tasks.tokenise_pairs(task, tokenizer, **shape, **common))
+    decoding = asdict(config.generate)
+    del decoding["separator"]
+    # What a decoder of its own begins with; one that goes on from its context begins with nothing.
+    start = backbone.model.config.decoder_start_token_id if backbone.seq2seq else backbone.tokenizer.pad_token_id
+    return Answers(
+        task, pairs, tokenizer,
+        seq2seq=backbone.seq2seq, start_id=cast(int, start),
+        device=planned.device, **decoding,
+    )  # fmt: skip
+
+
+def _once(key: dict[str, Any], tokenise: Callable[[], Any]) -> Any:
+    text = json.dumps(key)
+    if text not in _token_ids:
+        while len(_token_ids) >= KEPT:
+            del _token_ids[next(iter(_token_ids))]
+        _token_ids[text] = tokenise()
+    return _token_ids[text]
+
+
+_token_ids: dict[str, Any] = {}

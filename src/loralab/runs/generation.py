@@ -1,0 +1,119 @@
+"""The objective of generation: text that follows a context; trained on its target's tokens alone, scored as text."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from loralab import tasks
+from loralab.runs.objective import Predictor
+from loralab.store.metrics_log import finite
+from loralab.store.predictions import write_answers
+from loralab.tasks.splits import Pairs
+from loralab.tasks.tokenise_pairs import IGNORED, PairSplit, collate_contexts, collate_training
+from loralab.training.batches import by_length
+from loralab.training.generate import decode
+from loralab.training.likelihood import token_losses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Answers", "Predicted"]
+
+# Examples a batch when evaluating; a constant, since the shape of a batch touches the last bits of a logit.
+EVALUATION_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Of each row: its answer, and -log p of its target's tokens (their sum and their number)."""
+
+    texts: list[str]
+    losses: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+
+
+class Answers:
+    """One text for each context, from a decoder or an encoder-decoder (`seq2seq`)."""
+
+    def __init__(
+        self,
+        task: tasks.RawTask[Pairs],
+        splits: Mapping[str, PairSplit],
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        seq2seq: bool,
+        start_id: int,
+        beams: int,
+        length_penalty: float,
+        max_new_tokens: int,
+        device: torch.device,
+    ) -> None:
+        self.task, self.splits, self.tokenizer, self.device = task, splits, tokenizer, device
+        self.seq2seq, self.start_id = seq2seq, start_id
+        self.decoding: dict[str, Any] = {
+            "beams": beams,
+            "length_penalty": length_penalty,
+            "max_new_tokens": max_new_tokens,
+        }
+        self.pad_id = cast(int, tokenizer.pad_token_id)
+        self.metric = task.metrics[0]
+
+    def rows(self) -> dict[str, int]:
+        return {split: len(rows) for split, rows in self.splits.items()}
+
+    def lengths(self, split: str) -> NDArray[np.int64]:
+        return self.splits[split].lengths
+
+    def batch(self, split: str, indices: NDArray[np.int64]) -> dict[str, Tensor]:
+        return self._placed(
+            collate_training(
+                self.splits[split], indices, pad_id=self.pad_id, seq2seq=self.seq2seq, start_id=self.start_id
+            )
+        )
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy of logits (batch, tokens, vocabulary), the mean over the targets' tokens."""
+        return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+
+    def predict(self, split: str, by: Predictor) -> Predicted:
+        rows = len(self.splits[split])
+        order = by_length(self.lengths(split), batch_size=EVALUATION_BATCH)
+        losses, tokens = token_losses(
+            by.model, order, lambda at: self.batch(split, at),
+            rows=rows, check=by.check, workers=by.workers, ranks=by.ranks,
+        )  # fmt: skip
+        answers = decode(
+            by.model, order, lambda at: self._contexts(split, at),
+            rows=rows, **self.decoding, eos_id=cast(int, self.tokenizer.eos_token_id), pad_id=self.pad_id,
+            check=by.check, ranks=by.ranks,
+        )  # fmt: skip
+        # as it is written: a tokenizer's clean-up would take spaces out of `a , b`, which references keep
+        texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return Predicted([text.strip() for text in texts], losses, tokens)
+
+    def scores(self, split: str, predictions: Predicted) -> dict[str, float | None]:
+        """The task's metrics, and the loss: the mean over all of the split's target tokens."""
+        loss = float(predictions.losses.sum() / predictions.tokens.sum())
+        return {**tasks.score_texts(self.task.metrics, predictions.texts, self._pairs(split)), "loss": finite(loss)}
+
+    def write(self, path: Path, predictions: Mapping[str, Mapping[str, Predicted]]) -> None:
+        correct = {
+            at: {s: tasks.correct(self.metric, p.texts, self._pairs(s)) for s, p in by_split.items()}
+            for at, by_split in predictions.items()
+        }
+        write_answers(path, predictions, correct, {split: self._pairs(split) for split in self.splits})
+
+    def _contexts(self, split: str, indices: NDArray[np.int64]) -> dict[str, Tensor]:
+        return self._placed(collate_contexts(self.splits[split], indices, pad_id=self.pad_id, left=not self.seq2seq))
+
+    def _placed(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+
+    def _pairs(self, split: str) -> Pairs:
+        return self.task.splits[split]

@@ -1,0 +1,32 @@
+"""A finished run, or an export of one -> its model as it was at the last step: `from loralab import load_run`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loralab.cli.runs import status
+from loralab.errors import UserError
+from loralab.methods.registry import CATALOGUE
+from loralab.runs.build import trained_backbone
+from loralab.runs.replan import replan
+from loralab.store.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["load_run"]
+
+
+def load_run(directory: str | Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """The model with what it learned in place, in fp32 on the CPU and in eval mode, and its tokenizer.
+
+    directory: a run's (outputs/runs/...), or one that `loralab export` wrote with record.json. `model(**batch).logits`
+    are the logits that predictions.parquet has, up to the run's precision. Raises UserError for a run that did not end
+    in success, and where its backbone or its task's data are not what they were.
+    """
+    run = RunDirectory(Path(directory))
+    record = run.finished()
+    if record is None or record["status"] != "success":
+        raise UserError(f"{directory}: no finished run to load ({status(run)}); give a directory with its record.json")
+    planned = replan(run, record)
+    backbone = trained_backbone(planned, run.path / CATALOGUE[planned.config.method.name].folder)
+    return backbone.model.eval(), backbone.tokenizer

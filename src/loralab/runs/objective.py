@@ -1,0 +1,116 @@
+"""What a task asks of a model: batches, the loss, predictions of a split, their scores, and the file that keeps them.
+
+`Labels` is for classes and numbers; `loralab.runs.generation.Answers` for text. The loop and runs/run.py know no more
+of a task.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from loralab import tasks
+from loralab.store.metrics_log import finite
+from loralab.store.predictions import write_predictions
+from loralab.training.batches import by_length
+from loralab.training.distributed import Ranks
+from loralab.training.evaluate import predict
+from loralab.training.threads import Workers
+
+__all__ = ["Labels", "Objective", "Predictor"]
+
+# Examples a batch when evaluating; a constant, since the shape of a batch touches the last bits of a logit.
+EVALUATION_BATCH = 64
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Who predicts: the model, its workers and ranks; `check` is called between batches and may raise."""
+
+    model: nn.Module
+    check: Callable[[], Any]
+    workers: Workers
+    ranks: Ranks
+
+
+class Objective(Protocol):
+    """A task on one backbone; `predictions` are whatever `predict` gives."""
+
+    @property
+    def metric(self) -> str:
+        """The primary metric: of the validation scores, it tells the best step."""
+
+    def rows(self) -> dict[str, int]:
+        """Examples of each split, in the splits' order."""
+
+    def lengths(self, split: str) -> NDArray[np.int64]:
+        """Tokens of each example."""
+
+    def batch(self, split: str, indices: NDArray[np.int64]) -> dict[str, Tensor]:
+        """A padded batch on the model's device, `labels` among its tensors."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss of a batch."""
+
+    def predict(self, split: str, by: Predictor) -> Any:
+        """Predictions of every example, in the split's order."""
+
+    def scores(self, split: str, predictions: Any) -> dict[str, float | None]:
+        """The task's metrics and the loss."""
+
+    def write(self, path: Path, predictions: Mapping[str, Mapping[str, Any]]) -> None:
+        """predictions.parquet, of {at (last or best step): {split: predictions}}."""
+
+
+class Labels:
+    """One class, or one number, for each text."""
+
+    def __init__(
+        self, task: tasks.RawTask, splits: Mapping[str, tasks.Split], *, pad_id: int, device: torch.device
+    ) -> None:
+        self.task, self.splits, self.pad_id, self.device = task, splits, pad_id, device
+        self.metric = task.metrics[0]
+
+    def rows(self) -> dict[str, int]:
+        return {split: len(rows) for split, rows in self.splits.items()}
+
+    def lengths(self, split: str) -> NDArray[np.int64]:
+        return self.splits[split].lengths
+
+    def batch(self, split: str, indices: NDArray[np.int64]) -> dict[str, Tensor]:
+        batch = tasks.collate(self.splits[split], indices, pad_id=self.pad_id)
+        return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy; of a regression the mean squared error."""
+        if self.task.kind == "regression":
+            return nn.functional.mse_loss(logits.squeeze(-1), labels.float())
+        return nn.functional.cross_entropy(logits, labels)
+
+    def predict(self, split: str, by: Predictor) -> Logits:
+        """Logits (rows, classes)."""
+        return predict(
+            by.model,
+            by_length(self.lengths(split), batch_size=EVALUATION_BATCH),
+            lambda at: self.batch(split, at),
+            rows=len(self.splits[split]),
+            check=by.check,
+            workers=by.workers,
+            ranks=by.ranks,
+        )
+
+    def scores(self, split: str, predictions: Logits) -> dict[str, float | None]:
+        labels = self.splits[split].labels
+        loss = self.loss(torch.from_numpy(predictions), torch.from_numpy(labels)).item()
+        guesses = predictions[:, 0] if self.task.kind == "regression" else predictions
+        return {**tasks.score(self.task.metrics, guesses, labels), "loss": finite(loss)}
+
+    def write(self, path: Path, predictions: Mapping[str, Mapping[str, Logits]]) -> None:
+        write_predictions(path, predictions, self.splits)

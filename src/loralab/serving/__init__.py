@@ -1,0 +1,1 @@
+"""Many tasks' adapters on one backbone."""

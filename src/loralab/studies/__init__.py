@@ -1,0 +1,1 @@
+"""Studies: a sweep's results as tables, intervals, figures and claims."""

@@ -1,0 +1,123 @@
+"""What the papers claim, beside what was found: each claim a number with its interval, and one of three verdicts.
+
+A study's analysis makes its claims (`claims(frame)`); the verdicts are told over all of them at once, by Holm's method.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from loralab.errors import UserError
+from loralab.studies import figures, results
+from loralab.studies.stats import Interval, holm
+
+__all__ = ["LEVEL", "VERDICTS", "Claim", "Judged", "collected", "embedded", "judged", "markdown", "p_text", "table"]
+
+LEVEL = 0.05
+VERDICTS = ("held", "did not hold", "cannot tell at this scale")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of a paper with a number that tests it.
+
+    source: paper and figure; text: what it says, in one setting (task, init); paper: its own number, as text; found:
+    ours, whose p is against `threshold`; held where it lies above the threshold, or below it if `below`; unit: what
+    found is in: "points" (accuracy, times 100), "x" (a ratio), "doublings" (log2 of a ratio).
+    """
+
+    study: str
+    source: str
+    text: str
+    paper: str
+    found: Interval
+    threshold: float
+    unit: str = ""
+    below: bool = False
+
+    @property
+    def ours(self) -> str:
+        """`+0.53 points [-0.20, 1.26], n = 5`."""
+        f = self.found
+        sign = "+" if self.unit == "points" else ""
+        scale = 100 if self.unit == "points" else 1
+        space = " " if self.unit and self.unit != "x" else ""
+        ends = f"[{scale * f.low:.2f}, {scale * f.high:.2f}]" if f.low == f.low else "(no interval)"
+        return f"{scale * f.estimate:{sign}.2f}{space}{self.unit} {ends}, n = {f.n}"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its p after Holm's adjustment (NaN: no test was possible) and its verdict."""
+
+    claim: Claim
+    p: float
+    verdict: str
+
+
+def judged(claims: Sequence[Claim]) -> list[Judged]:
+    """Each claim with its verdict; `cannot tell` wherever the adjusted two-sided p is not below .05."""
+    adjusted = holm([claim.found.p for claim in claims])
+    return [Judged(claim, float(p), _verdict(claim, float(p))) for claim, p in zip(claims, adjusted, strict=True)]
+
+
+def _verdict(claim: Claim, p: float) -> str:
+    if not p < LEVEL:
+        return VERDICTS[2]
+    above = claim.found.estimate > claim.threshold
+    return VERDICTS[0] if above != claim.below else VERDICTS[1]
+
+
+def collected(names: Sequence[str] | None = None) -> list[Claim]:
+    """The claims of these studies, or of all that have a committed CSV."""
+    found: list[Claim] = []
+    for name in figures.names() if names is None else names:
+        make = getattr(figures.module(name), "claims", None)
+        if make is None:
+            raise UserError(f"analysis/{name}.py has no claims(frame); one without claims gives []")
+        found += [replace(claim, study=name) for claim in make(results.load(name))]  # an analysis may serve several
+    return found
+
+
+def table() -> list[Judged]:
+    """All claims of all committed studies, judged together."""
+    return judged(collected())
+
+
+def markdown(rows: Sequence[Judged]) -> str:
+    """analysis/claims.md."""
+    tested = sum(row.p == row.p for row in rows)
+    head = [
+        "# Claims",
+        "",
+        "Made by `loralab claims` from analysis/results/*.csv; do not edit. A verdict is `held` or `did not hold`",
+        f"where the two-sided test against the claim's threshold has p < {LEVEL:g} after Holm's adjustment over the",
+        f"{tested} tests; `cannot tell at this scale` is no evidence against a claim. Intervals are 95%, unadjusted.",
+        "Nothing here says more than its own backbone, task and number of steps.",
+        "",
+        "| study | paper | claim | the paper's number | ours | p (Holm) | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    body = []
+    for row in rows:
+        c = row.claim
+        study = f"[{c.study}](figures/{c.study}.png)"
+        body.append(f"| {study} | {c.source} | {c.text} | {c.paper} | {c.ours} | {p_text(row.p)} | {row.verdict} |")
+    return "\n".join([*head, *body, ""])
+
+
+def embedded(text: str, rows: Sequence[Judged]) -> str:
+    """A page (README.md) with the table between `<!-- claims: STUDY, ... -->` and `<!-- end -->` made anew."""
+    before, start, rest = text.partition("<!-- claims: ")
+    names, _, rest = rest.partition(" -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    if not (start and end):
+        return text
+    lines = ["| claim | the paper's number | ours | verdict |", "|---|---|---|---|"]
+    shown = [row for name in names.split(", ") for row in rows if row.claim.study == name]
+    lines += [f"| {row.claim.text} | {row.claim.paper} | {row.claim.ours} | {row.verdict} |" for row in shown]
+    return "\n".join([f"{before}{start}{names} -->", *lines, f"{end}{after}"])
+
+
+def p_text(p: float) -> str:
+    """`.012`, `< .001`; no test was possible where it is NaN."""
+    return "not tested" if p != p else "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")

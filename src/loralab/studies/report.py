@@ -1,0 +1,250 @@
+"""Studies -> one HTML page that needs nothing beside it: claims, verdicts, figures, tables, provenance, commands.
+
+Reads the committed CSVs and what the sweeps say of themselves. `page` is a pure function of plain data, and what is
+gathered holds no date and no chance, so the report of one commit is one file.
+"""
+
+import base64
+import hashlib
+import io
+import platform
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from loralab.errors import UserError
+from loralab.files import write_text
+from loralab.studies import claims, figures, results
+from loralab.studies.claims import VERDICTS, Judged
+from loralab.sweeps.study import open_study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Picture", "Section", "Table", "page", "report", "section"]
+
+BADGES = dict(zip(VERDICTS, ("held", "fell", "open"), strict=True))  # verdict -> its class in the style sheet
+HEADER = ("claim", "metric", "command", "cost")
+TOOLS = ("loralab", "matplotlib", "numpy", "pandas")
+NUMBER = re.compile(r"[\[<>~+-]*\s*[\d.]*\d")  # how the text of a number, or of an interval, begins
+LONGEST_FRACTION = 4  # digits: a column that needs more of them is no table of scores
+ABSENT = "—"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG with its width in CSS pixels."""
+
+    svg: str
+    width: int
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Texts; numeric tells of each column whether it is set to the right."""
+
+    columns: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """All that the page tells of one study.
+
+    header: hydra.sweeper.study of its sweep; csv: the text of its results; provenance: term -> its lines.
+    """
+
+    name: str
+    header: Mapping[str, str]
+    claims: tuple[Judged, ...]
+    picture: Picture
+    table: Table
+    csv: str
+    provenance: Mapping[str, tuple[str, ...]]
+
+
+def page(sections: Sequence[Section]) -> str:
+    """The HTML of the sections, in their order; every text in them is shown as it is, never read as HTML."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"base64": _base64, "p": claims.p_text, "tally": _tally, "unbroken": _unbroken}
+    template = environment.get_template("report.html.jinja")
+    return template.render(sections=sections, badges=BADGES, every=[row for part in sections for row in part.claims])
+
+
+def report(names: Sequence[str], to: Path) -> None:
+    """Writes the page of these studies, or of `all` that have results, to a file.
+
+    Raises UserError for a study without results, and for one whose CSV lacks a run.
+    """
+    if to.is_dir():
+        raise UserError(f"--to: {to} is a directory; name a file")
+    wanted = figures.names() if list(names) == ["all"] else list(dict.fromkeys(names))
+    if not wanted:
+        raise UserError("no study has results in analysis/results; `loralab study NAME` makes them")
+    frames = {name: results.load(name) for name in wanted}  # a mistake is told before anything is drawn
+    judged = claims.table()
+    sections = []
+    for name, frame in frames.items():
+        csv = (results.ANALYSIS / "results" / f"{name}.csv").read_text(encoding="utf-8")
+        sections.append(section(name, frame, figures.module(name), judged=judged, csv=csv, header=_header(name)))
+    write_text(to, page(sections))
+
+
+def section(
+    name: str,
+    frame: pd.DataFrame,
+    analysis: ModuleType,
+    *,
+    judged: Iterable[Judged],
+    csv: str,
+    header: Mapping[str, str],
+) -> Section:
+    """What a study's analysis makes of its CSV, with those of the judged claims that are its own."""
+    return Section(
+        name=name,
+        header=header,
+        claims=tuple(row for row in judged if row.claim.study == name),
+        picture=_picture(name, frame, analysis),
+        table=_table(analysis.summary(frame)),
+        csv=csv,
+        provenance=_provenance(frame, csv),
+    )
+
+
+def _header(name: str) -> dict[str, str]:
+    with open_study(name) as study:
+        found = study.spec.study
+    for key in HEADER:
+        if key not in found:
+            raise UserError(f"sweeps/{name}.yaml: hydra.sweeper.study.{key}: is missing; a report tells of it")
+    return found
+
+
+def _picture(name: str, frame: pd.DataFrame, analysis: ModuleType) -> Picture:
+    """The study's figure as SVG, without date or random ids."""
+    from matplotlib import pyplot
+
+    stream = io.StringIO()
+    with figures.style():
+        figure = analysis.draw(frame)
+        alt = _alt(name, figure)
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
+    svg = stream.getvalue()
+    width = re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)
+    assert width is not None
+    return Picture(svg, round(float(width[1]) * 96 / 72), alt, analysis.caption(frame))
+
+
+def _alt(name: str, figure: "Figure") -> str:
+    """What is plotted against what, in which panels: for who cannot see it; the numbers are in the table."""
+    pairs: dict[str, None] = {}
+    panels = []
+    for axes in figure.axes:
+        x, y = _plain(axes.get_xlabel()), _plain(axes.get_ylabel())
+        panels += [title] if (title := _plain(axes.get_title())) else []
+        if x or y:
+            pairs[f"{y} against {x}" if x and y else x or y] = None
+    heading = _plain(figure.get_suptitle())
+    parts = [f"Figure of {name}", heading, "; ".join(pairs), f"panels: {'; '.join(panels)}" if panels else ""]
+    return f"{'. '.join(part for part in parts if part)}. The numbers are in the table below."
+
+
+def _plain(label: str) -> str:
+    """`lr_A` for matplotlib's `lr$_A$`, on one line."""
+    text = re.sub(r"\\(?:mathrm|mathit|mathbf|text)\b|[${}]", "", label)
+    return " ".join(text.replace(r"\lambda", "λ").split())
+
+
+def _table(frame: pd.DataFrame) -> Table:
+    """A frame's columns, after its index where that has a name."""
+    frame = frame.reset_index() if any(frame.index.names) else frame
+    columns = tuple(" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in frame.columns)
+    texts = [_aligned([_text(value) for value in frame.iloc[:, at]]) for at in range(len(columns))]
+    numeric = tuple(all(text == ABSENT or NUMBER.match(text) for text in column) for column in texts)
+    return Table(columns, numeric, tuple(zip(*texts, strict=True)))
+
+
+def _text(value: Any) -> str:
+    if value is None or value != value:
+        return ABSENT
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _aligned(texts: list[str]) -> list[str]:
+    """Decimal fractions with equally many digits, where few are enough; else the texts as they are."""
+    plain = [re.fullmatch(r"-?\d+(?:\.(\d+))?", text) for text in texts if text != ABSENT]
+    digits = max((len(match[1] or "") for match in plain if match), default=0)
+    if not all(plain) or not 0 < digits <= LONGEST_FRACTION:
+        return texts
+    return [text if text == ABSENT else f"{float(text):.{digits}f}" for text in texts]
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _unbroken(text: str) -> str:
+    """With spaces at which no line ends inside an interval and in `n = 5`."""
+    return re.sub(r"\[[^\]]*\]|n = \d+", lambda found: found[0].replace(" ", "\xa0"), text)
+
+
+def _tally(rows: Sequence[Judged]) -> str:
+    """`2 held · 1 did not hold`."""
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in VERDICTS}
+    return " · ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "no claim of a paper"
+
+
+def _provenance(frame: pd.DataFrame, csv: str) -> dict[str, tuple[str, ...]]:
+    """Which runs, code and devices a CSV tells of, by the columns that it has; several rows may be of one run."""
+    identity = next((name for name in ("hash", "run") if name in frame), None)
+    runs = frame if identity is None else frame.dropna(subset=[identity]).drop_duplicates(identity)
+    found: dict[str, tuple[str, ...]] = {"Runs" if identity else "Rows": (str(len(runs)),)}
+    for term, columns in {
+        "Status": ("status",),
+        "Code": ("commit", "diff"),
+        "Device": ("device",),
+        "Threads a run": ("threads",),
+    }.items():
+        if columns[0] in runs:
+            kept = runs[[name for name in columns if name in runs]]
+            found[term] = _counted([_named(term, values) for values in kept.itertuples(index=False)])
+    digest = hashlib.sha256(csv.encode()).hexdigest()
+    found["Results"] = (f"{len(frame)} rows, SHA-256 {digest[:16]}",)
+    tools = [f"{name} {metadata.version(name)}" for name in TOOLS]
+    found["Drawn with"] = (", ".join([*tools, f"Python {platform.python_version()}"]),)
+    return found
+
+
+def _named(term: str, values: Iterable[Any]) -> str:
+    first, *rest = [None if pd.isna(value) else value for value in values]
+    if term != "Code":
+        return "not recorded" if first is None else _text(first)
+    version = "no git checkout" if first is None else f"commit {first[:10]}"
+    return f"{version} with diff {rest[0]}" if rest and rest[0] else version
+
+
+def _counted(texts: Sequence[str]) -> tuple[str, ...]:
+    """`16 success`, the commonest first; the text alone where it is the only one."""
+    counts = pd.Series(texts, dtype=str).value_counts(sort=False).sort_values(ascending=False, kind="stable")
+    return tuple(counts.index) if len(counts) == 1 else tuple(f"{count} {text}" for text, count in counts.items())

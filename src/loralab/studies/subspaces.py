@@ -1,0 +1,310 @@
+"""What the updates of runs share: phi(i, j) of pairs of runs as rows of a CSV, and their heatmaps and lines.
+
+Behind the studies of section 7 of LoRA (Hu et al. 2021). Measuring reads adapters, and loads torch; drawing reads rows.
+"""
+
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from loralab.inspect import spectra
+from loralab.store.run_directory import RunDirectory
+from loralab.studies import figures
+from loralab.studies.arms import shared
+from loralab.studies.stats import Interval, mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+    from loralab.inspect.updates import Update
+    from loralab.studies.results import Tables
+
+__all__ = [
+    "AXES",
+    "KEPT",
+    "MAPS",
+    "POWERS",
+    "SCORES",
+    "SIDES",
+    "Line",
+    "Pair",
+    "accuracies",
+    "bases",
+    "block",
+    "by_seed",
+    "compared",
+    "finished",
+    "following",
+    "frozen",
+    "heatmap",
+    "interval",
+    "lines",
+    "panels",
+    "place",
+    "random_like",
+    "ranks",
+    "scored",
+    "setting",
+    "similarities",
+    "updates",
+    "with_bars",
+    "with_interval",
+]
+
+Array = NDArray[np.float64]
+Bases = dict[str, dict[str, Array]]
+"""By layer and side a basis, its columns the most important first."""
+
+AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
+SCORES = ["test/accuracy", "test/loss"]
+KEPT = ["hash", "stage", *AXES, "status", *SCORES]
+KEPT += ["kind", "with", "map", "layer", "side", "i", "j", "phi", "chance", "seconds", "commit", "diff"]
+MAPS = ("q", "v")
+POWERS = (1, 2, 4, 8, 16, 32, 64, 128)
+SIDES = ("A", "A - A_0", "left")
+"""The right singular vectors of A, as the paper has it; those of what A has learned; the left ones of delta W."""
+
+TITLES = {"A": "$A$", "A - A_0": "$A - A_0$", "left": "left of $\\Delta W$", "right": "right of $\\Delta W$"}
+UNTRAINED = {"A": "A_0"}
+DIGITS = 5  # of phi in a CSV
+
+
+class Pair(NamedTuple):
+    """Two runs, by their hashes, and what they are compared as.
+
+    kind: untrained (their starts, before the first step), or a study's own name for it; layers: each layer's phi(i, i)
+    is kept beside the mean over the layers.
+    """
+
+    kind: str
+    first: str
+    other: str
+    layers: bool = False
+
+
+def place(name: str) -> tuple[int, str]:
+    """(3, "q") of bert.encoder.layer.3.attention.self.query: a layer's number, and which of its maps it is."""
+    number = re.search(r"\.(\d+)\.", name)
+    assert number is not None, f"{name} has no number"
+    return int(number[1]), name.rpartition(".")[2][0]
+
+
+def bases(run: RunDirectory) -> Bases:
+    """The directions of a run's layers: of A, of A_0 (its start), of A - A_0, and those of delta W, left and right."""
+    from loralab.inspect.updates import initial_updates
+
+    start, found = initial_updates(run), {}
+    for name, update in updates(run).items():
+        before, svd = start[name].A, update.svd()
+        factors = {"A": update.A, "A_0": before, "A - A_0": update.A - before}
+        sides = {side: spectra.right_basis(factor) for side, factor in factors.items()}
+        found[name] = sides | {"left": svd.U, "right": svd.V}
+    return found
+
+
+def random_like(one: Bases, rng: np.random.Generator) -> Bases:
+    """Uniformly random subspaces of the same shapes, as side A: the control."""
+    shapes = {name: sides["A"].shape for name, sides in one.items()}
+    return {name: {"A": spectra.random_basis(d, r, rng)} for name, (d, r) in shapes.items()}
+
+
+def similarities(one: Bases, other: Bases, sides: Mapping[str, str], *, layers: bool = False) -> pd.DataFrame:
+    """phi(i, j) for i and j that are powers of 2: its mean over the layers of each map, and max(i, j) / d beside it.
+
+    sides: what a side of a row is called -> its name in the bases. layers: each layer's own phi(i, i) too.
+    """
+    rows = []
+    for name in one:
+        number, which = place(name)
+        for side, key in sides.items():
+            phi = spectra.similarity(one[name][key], other[name][key])
+            i, j = (np.array([n for n in POWERS if n <= size]) for size in phi.shape)
+            at = pd.MultiIndex.from_product([i, j], names=["i", "j"])
+            thinned = pd.DataFrame({"phi": phi[np.ix_(i - 1, j - 1)].ravel()}, index=at).reset_index()
+            chance = spectra.expected_similarity(thinned["i"], thinned["j"], len(one[name][key]))
+            rows.append(thinned.assign(map=which, layer=str(number), side=side, chance=chance))
+    each = pd.concat(rows)
+    mean = each.groupby(["map", "side", "i", "j"], sort=False, as_index=False)[["phi", "chance"]].mean()
+    found = pd.concat([mean.assign(layer="all"), each[(each["i"] == each["j"]) & layers]], ignore_index=True)
+    return found.round({"phi": DIGITS, "chance": DIGITS})
+
+
+def following(seeds: Iterable[Any]) -> dict[Any, Any]:
+    """Each seed's next one, and the last one's first: pairs of different seeds, in which each stands twice."""
+    order = sorted(set(seeds))
+    return dict(zip(order, [*order[1:], *order[:1]], strict=True))
+
+
+def finished(tables: "Tables") -> dict[str, RunDirectory]:
+    """The runs that ended in success, by their hash."""
+    runs = tables.runs[tables.runs["status"] == "success"]
+    return {
+        digest: RunDirectory(tables.store / "runs" / run) for digest, run in zip(runs["hash"], runs["run"], strict=True)
+    }
+
+
+def updates(run: RunDirectory) -> "dict[str, Update]":
+    """The updates of a LoRA run, by layer."""
+    from loralab.inspect.updates import read_updates
+
+    return read_updates(run.adapter)
+
+
+def frozen(runs: Iterable[RunDirectory]) -> dict[str, Array]:
+    """W of each layer that is adapted; from the first run that has an adapter: all have one backbone. None: {}."""
+    from loralab.inspect.updates import frozen_weights
+
+    for run in runs:
+        if run.adapter.is_dir():
+            return {name: W.astype(np.float64) for name, W in frozen_weights(run, updates(run)).items()}
+    return {}
+
+
+def compared(tables: "Tables", pairs: Sequence[Pair], *, random: bool = False) -> pd.DataFrame:
+    """A row a run, with its scores (kind `run`); then the rows of the pairs whose runs both ended in success.
+
+    random: each pair beside two random subspaces of its shapes too (kind `random`), drawn with a fixed seed.
+    """
+    done, rng = finished(tables), np.random.default_rng(0)
+    bases_of = functools.cache(lambda digest: bases(done[digest]))
+    found = []
+    for pair in _once(pairs):
+        if not {pair.first, pair.other} <= done.keys():
+            continue
+        one, other = bases_of(pair.first), bases_of(pair.other)
+        sides = UNTRAINED if pair.kind == "untrained" else {side: side for side in SIDES}
+        rows = similarities(one, other, sides, layers=pair.layers)
+        found.append(rows.assign(kind=pair.kind, hash=pair.first, **{"with": pair.other}))
+        if random and pair.kind != "untrained":
+            drawn = similarities(random_like(one, rng), random_like(other, rng), {"A": "A"})
+            found.append(drawn.assign(kind="random", hash=pair.first))
+    return scored(tables, found, KEPT)
+
+
+def _once(pairs: Sequence[Pair]) -> list[Pair]:
+    """Without those that stand there in the other order too, as all of a ring of two seeds do."""
+    return list({(pair.kind, frozenset((pair.first, pair.other))): pair for pair in reversed(pairs)}.values())[::-1]
+
+
+def scored(tables: "Tables", found: Sequence[pd.DataFrame], kept: Sequence[str]) -> pd.DataFrame:
+    """A row a run, with its scores and its code (kind `run`); then the rows found, with their run's settings alone."""
+    own = [*SCORES, "seconds", "commit", "diff"]
+    rows = [tables.runs.drop(columns=own, errors="ignore").merge(each, on="hash") for each in found]
+    return pd.concat([tables.runs.assign(kind="run"), *rows], ignore_index=True).reindex(columns=list(kept))
+
+
+def by_seed(frame: pd.DataFrame, kind: str, which: str, side: str) -> pd.DataFrame:
+    """phi, the mean over the layers: a row a seed (of the pair's first run), a column (i, j)."""
+    chosen = (frame["kind"] == kind) & (frame["map"] == which) & (frame["side"] == side) & (frame["layer"] == "all")
+    return frame[chosen].pivot_table(index="seed", columns=["i", "j"], values="phi")
+
+
+def block(phi: pd.DataFrame, size: int) -> "pd.Series[float]":
+    """phi of the directions 2 to `size` of both, without the first ones: ||U_2..size^T V_2..size||_F^2 / (size - 1)."""
+    shared = size * phi[size, size] - phi[1, size] - phi[size, 1] + phi[1, 1]
+    return shared / (size - 1)
+
+
+def interval(values: "pd.Series[float]", *, null: float = 0.0) -> Interval:
+    """Student's interval of a mean over seeds; one that has no value is left out, and n says so."""
+    return mean_interval(values.dropna(), null=null)
+
+
+def with_interval(found: Interval, digits: int = 2) -> str:
+    """`0.53 [0.41, 0.65]`."""
+    return f"{found.estimate:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+
+def setting(frame: pd.DataFrame) -> str:
+    """`TREC, MiniLM, 100 steps of 32, LoRA (λ = 1) on q and v, alpha = r, init A`: what runs share, for a caption."""
+    ratios = frame["lora.ratio"].dropna().unique()
+    ratio = f" (λ = {ratios[0]:g})" if len(ratios) == 1 else ""
+    return f"{shared(frame)}, LoRA{ratio} on q and v, alpha = r, init {'/'.join(frame['lora.init'].unique())}"
+
+
+def accuracies(arms: Mapping[str, pd.DataFrame]) -> str:
+    """`Mean test accuracy .912 (r = 8), .905 (r = 64)`: that the arms were trained well, for a caption."""
+    means = {name: figures.whole_mean(rows.loc[rows["kind"] == "run", "test/accuracy"]) for name, rows in arms.items()}
+    return "Mean test accuracy " + ", ".join(f"{f'{mean:.3f}'.lstrip('0')} ({name})" for name, mean in means.items())
+
+
+def ranks(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """`r = 8` and so on, in rising order, with the rows."""
+    return {f"r = {rank:g}": rows for rank, rows in frame.groupby("lora.rank")}
+
+
+class Line(NamedTuple):
+    """A line of phi(i, i): its label, the kind of pairs, their side, and how it is drawn."""
+
+    label: str
+    kind: str
+    side: str
+    colour: str
+    style: str = "-"
+
+
+def panels(frame: pd.DataFrame, shown: Sequence[tuple[str, str, str]], drawn: Sequence[Line]) -> "Figure":
+    """For each map a heatmap of phi(i, j) for each (title, kind, side), and the lines of phi(i, i) against i."""
+    import matplotlib.pyplot as plt
+
+    count, sizes = len(shown), frame[["i", "j"]].max()
+    height = 0.75 + 2 * min(1.0, 0.2 * np.log2(2 * sizes["i"]))
+    figure, axes = plt.subplots(
+        len(MAPS), count + 1, figsize=(figures.DOUBLE, 2 * height), squeeze=False, width_ratios=[1] * count + [1.25]
+    )
+    for row, which in zip(axes, MAPS, strict=True):
+        for ax, (title, kind, side) in zip(row, shown, strict=False):
+            image = heatmap(ax, by_seed(frame, kind, which, side).mean().unstack("j"))
+            ax.set_title(f"{which}: {title}")
+        lines(row[-1], frame, which, drawn)
+        row[-1].set_title(f"{which}: $\\phi(i, i)$")
+        row[0].set_ylabel("i")
+    for ax in axes[-1][:-1]:
+        ax.set_xlabel("j")
+    axes[-1][-1].set_xlabel("i")
+    figure.colorbar(image, ax=axes[:, :-1], label="$\\phi(i, j)$", location="bottom", shrink=0.4, aspect=40)
+    axes[0][-1].legend(fontsize=5)
+    return figure
+
+
+def heatmap(ax: "Axes", cells: pd.DataFrame) -> "AxesImage":
+    """phi from 0 to 1, a number in each cell; the first direction at the bottom left."""
+    values = cells.to_numpy(dtype=float)
+    image = ax.imshow(values, cmap="viridis", vmin=0, vmax=1, origin="lower", aspect="auto")
+    ax.set_xticks(range(values.shape[1]), [f"{j:g}" for j in cells.columns])
+    ax.set_yticks(range(values.shape[0]), [f"{i:g}" for i in cells.index])
+    for (row, column), value in np.ndenumerate(values):
+        text = f"{value:.2f}".removeprefix("0")
+        ax.text(column, row, text, ha="center", va="center", size=4.5, color="white" if value < 0.6 else "black")
+    return image
+
+
+def lines(ax: "Axes", frame: pd.DataFrame, which: str, drawn: Sequence[Line]) -> None:
+    """phi(i, i) against i, with its interval over the seeds, and what chance gives as dots."""
+    rows = frame[(frame["map"] == which) & (frame["layer"] == "all") & (frame["i"] == frame["j"])]
+    for line in drawn:
+        phi = by_seed(frame, line.kind, which, line.side)
+        at = [i for i in sorted(rows["i"].unique()) if (i, i) in phi]
+        found = [interval(phi[i, i]) for i in at]
+        with_bars(ax, at, found, line.colour, line.label, line.style)
+    chance = rows.groupby("i")["chance"].mean()
+    ax.plot(chance.index, chance, ":", color="black", lw=0.9, label="chance")
+    ax.set_xscale("log", base=2)
+    figures.label_powers(ax.xaxis, chance.index)
+    ax.set_ylim(0, 1.03)
+
+
+def with_bars(
+    ax: "Axes", places: ArrayLike, found: Sequence[Interval], colour: str, label: str, style: str = "-"
+) -> None:
+    """Means joined by a line, with their intervals; a mean of one seed has none."""
+    middle, low, high = (np.array([getattr(each, end) for each in found]) for end in ("estimate", "low", "high"))
+    bars = np.nan_to_num(np.clip([middle - low, high - middle], 0, None))
+    ax.errorbar(places, middle, yerr=bars, fmt=f"o{style}", ms=2, color=colour, lw=0.9, elinewidth=0.7, label=label)

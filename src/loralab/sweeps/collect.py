@@ -1,0 +1,215 @@
+"""A sweep's runs as tidy tables: one row a run, or one row a logged value. Reads a store's files and changes none.
+
+A run that failed, diverged, was cut off or never began is a row like any other; a number that is missing is NaN.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from loralab.errors import UserError
+from loralab.store.run_directory import FINAL, RunDirectory
+from loralab.sweeps.cell import Cell
+
+__all__ = ["curves", "mixed_versions", "table"]
+
+TIMING = ("seconds", "training_seconds", "set_up_seconds", "steps_per_second", "steps_executed")
+# Bytes at the end of metrics.jsonl that are looked at first: some ten lines.
+TAIL = 2048
+
+Facts = dict[str, Any]
+
+
+def table(store: Path, cells: Sequence[Cell]) -> pd.DataFrame:
+    """One row a cell, in the order of the cells.
+
+    Columns: run (its directory), hash, stage; the axes; status (success, diverged, failed, running, cut off, missing,
+    damaged), error (its last line); the scores at the last step (`test/accuracy`, with `train/loss`) and at the best
+    validation step (`best/test/accuracy`); step (reached so far, where it has not ended), best/step; TIMING (seconds
+    are those of training and evaluation, without set-up); threads, device, commit, diff; started, ended (seconds since
+    the epoch).
+
+    A diverged run has no scores at its last step: it was not evaluated there. On an axis, None is the value null, and
+    NaN says that the cell has no such axis; lists are tuples.
+    """
+    there = _directories(store)
+    locked = _listed(store / "locks")
+    rows = [_row(store, cell, there, locked) for cell in cells]
+    names = dict.fromkeys(name for row in rows for name in row)
+    best = [name for name in names if name.startswith("best/") and name != "best/step"]
+    last = [name for name in names if "/" in name and not name.startswith("best/")]
+
+    def texts(*names: str) -> dict[str, pd.Series]:
+        return {name: pd.Series([row.get(name) for row in rows], dtype=str) for name in names}
+
+    def numbers(*names: str) -> dict[str, pd.Series]:
+        return {name: _numbers([row.get(name) for row in rows]) for name in names}
+
+    columns = texts("run", "hash", "stage") | _axes(cells) | texts("status", "error")
+    columns |= numbers(*last, *best, "step", "best/step", *TIMING, "threads") | texts("device", "commit", "diff")
+    return pd.DataFrame(columns | numbers("started", "ended"))
+
+
+def curves(store: Path, cells: Sequence[Cell], split: str | None = None) -> pd.DataFrame:
+    """Every logged value, of one split or of all: run, the axes, step, split, name, value, seconds (since the start).
+
+    Runs that have not ended are in it as far as they came; a value that was not finite is NaN.
+    """
+    there = _directories(store)
+    names = [there.get(_hash(cell.run), cell.run) for cell in cells]
+    source: list[int] = []  # the cell of each row
+    values: list[tuple[Any, ...]] = []
+    for at, run in enumerate(names):
+        for line in _logged(store / "runs" / run / "metrics.jsonl"):
+            if split is None or line["split"] == split:
+                for name, value in line["values"].items():
+                    source.append(at)
+                    values.append((line["step"], line["split"], name, value, line["seconds"]))
+    runs = pd.DataFrame({"run": pd.Series(names, dtype=str), **_axes(cells)})
+    long = pd.DataFrame(values, columns=["step", "split", "name", "value", "seconds"])
+    long = long.astype({"step": int, "split": str, "name": str, "value": float, "seconds": float})
+    return pd.concat([runs.iloc[source].reset_index(drop=True), long], axis=1)
+
+
+def mixed_versions(table: pd.DataFrame) -> list[str]:
+    """Lines that tell of finished rows from more than one code version, the commonest first; none where it is one."""
+    done = table[table["status"].isin(FINAL)]
+    counts: dict[str, int] = {}
+    for commit, diff in zip(done["commit"], done["diff"], strict=True):
+        version = "no git checkout" if pd.isna(commit) else f"commit {commit[:10]}"
+        version += "" if pd.isna(diff) else f" with diff {diff}"
+        counts[version] = counts.get(version, 0) + 1
+    if len(counts) < 2:
+        return []
+    lines = [f"{len(done)} finished runs come from {len(counts)} versions of the code:"]
+    for version, count in sorted(counts.items(), key=lambda item: -item[1]):
+        lines += [f"  {count} run{'s' if count != 1 else ''}: {version}"]
+    return lines
+
+
+def _row(store: Path, cell: Cell, there: dict[str, str], locked: set[str]) -> Facts:
+    digest = _hash(cell.run)
+    name = there.get(digest, cell.run)
+    run = RunDirectory(store / "runs" / name)
+    facts = _facts(run, made=digest in there, maybe_held=f"{digest}.lock" in locked)
+    return {"run": name, "hash": digest, "stage": cell.stage, **facts}
+
+
+def _facts(run: RunDirectory, *, made: bool, maybe_held: bool) -> Facts:
+    """What the run's files tell; only one that is not done, and whose lock was ever taken, is probed for a holder."""
+    try:
+        record = run.record() if made else None
+        if maybe_held and (record is None or record["status"] not in FINAL):
+            if run.held():
+                return {"status": "running", "step": _reached(run)}
+            record = run.record()  # it may have ended between the two looks
+    except UserError as error:
+        return {"status": "damaged", "error": str(error)}
+    if record is None:
+        return {"status": "cut off", "step": _reached(run)} if run.path.is_dir() else {"status": "missing"}
+    if record["status"] in FINAL:
+        return _finished(run, record)
+    text = record["error"].strip().splitlines()
+    return {"status": "failed", "error": text[-1] if text else None, "step": _reached(run), **_origin(record)}
+
+
+def _finished(run: RunDirectory, record: dict[str, Any]) -> Facts:
+    facts: Facts = {"status": record["status"], "step": record["steps"]}
+    for split, scores in record["metrics"].items():
+        if split == "primary":
+            continue
+        for at, prefix in (("last", ""), ("best", "best/")):
+            values = scores[at]
+            if values is not None and (at == "best" or values["step"] == record["steps"]):
+                facts |= {f"{prefix}{split}/{name}": value for name, value in values.items() if name != "step"}
+    best = record["metrics"]["validation"]["best"]
+    facts["best/step"] = None if best is None else best["step"]
+    line = _last_logged(run.path / "metrics.jsonl", "train")
+    facts["train/loss"] = None if line is None else line["values"]["loss"]
+    facts |= {name: record["timing"][name] for name in TIMING}
+    return {**facts, "threads": record["threads"], "device": record["device"], **_origin(record)}
+
+
+def _origin(record: dict[str, Any]) -> Facts:
+    return {**record["git"], "started": record["started"], "ended": record["ended"]}
+
+
+def _reached(run: RunDirectory) -> int:
+    line = _last_logged(run.path / "metrics.jsonl")
+    return 0 if line is None else int(line["step"])
+
+
+def _last_logged(path: Path, split: str | None = None) -> dict[str, Any] | None:
+    """The last whole line of metrics.jsonl, or of one split; the end of the file is read, and all of it in need."""
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        return None
+    with stream:
+        size = stream.seek(0, os.SEEK_END)
+        for start in sorted({max(0, size - TAIL), 0}, reverse=True):
+            stream.seek(start)
+            lines = stream.read().split(b"\n")[1 if start else 0 : -1]  # the first may be cut, the last has no end yet
+            for text in reversed(lines):
+                with contextlib.suppress(ValueError):  # `curves` says what is wrong with it
+                    line: dict[str, Any] = json.loads(text)
+                    if split is None or line["split"] == split:
+                        return line
+    return None
+
+
+def _logged(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a metrics.jsonl; none where there is no file."""
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]  # what has no end yet is being written, or was cut by a kill
+    except FileNotFoundError:
+        return
+    for number, text in enumerate(lines, start=1):
+        try:
+            yield json.loads(text)
+        except ValueError as error:
+            raise UserError(
+                f"{path}, line {number} is damaged ({error}); remove {path.parent}, and the same command trains the "
+                "run again"
+            ) from error
+
+
+def _axes(cells: Sequence[Cell]) -> dict[str, pd.Series]:
+    """A typed column for every axis, in the order in which the cells name them."""
+    columns = {}
+    for key in dict.fromkeys(key for cell in cells for key in cell.axes):
+        values = [_frozen(cell.axes[key]) if key in cell.axes else float("nan") for cell in cells]
+        whole = all(key in cell.axes and cell.axes[key] is not None for cell in cells)
+        columns[key] = pd.Series(values) if whole else pd.Series(values, dtype=object)
+    return columns
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, which can be compared and grouped by."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _numbers(values: list[Any]) -> pd.Series:
+    return pd.Series(values, dtype=float) if None in values or not values else pd.Series(values)
+
+
+def _directories(store: Path) -> dict[str, str]:
+    """Hash -> name of the run's directory, for a run may have been made under another slug; of two the first."""
+    names = sorted(_listed(store / "runs"), reverse=True)
+    return {_hash(name): name for name in names}
+
+
+def _listed(directory: Path) -> set[str]:
+    try:
+        return set(os.listdir(directory))  # noqa: PTH208  # names alone: Path.iterdir makes an object of each
+    except FileNotFoundError:
+        return set()
+
+
+def _hash(name: str) -> str:
+    return RunDirectory(Path(name)).hash

@@ -1,0 +1,198 @@
+"""What a person sees of a sweep: one live table on a terminal, a line for each run that ends elsewhere."""
+
+import math
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+from loralab.runs.console import align
+from loralab.sweeps.scheduler import Job, Outcome
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.live import Live
+
+__all__ = ["Board", "clock"]
+
+WIDEST_TITLE = 60
+
+
+@dataclass
+class _Running:
+    """What a slot does; `seen` is the first step that was reported, with its time, to tell how fast it goes."""
+
+    job: Job
+    began: float
+    step: int = 0
+    steps: int = 0
+    values: str = ""
+
+
+@dataclass
+class Board:
+    """The screen of a sweep of `total` runs, `before` of them by status done before; the rest are `jobs`."""
+
+    jobs: Sequence[Job]
+    slots: int
+    before: Counter[str]
+    err: TextIO = field(default_factory=lambda: sys.stderr)
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+
+    def __post_init__(self) -> None:
+        self.counts = Counter(self.before)
+        self.total = len(self.jobs) + sum(self.before.values())
+        self.left_over = {job.key: job for job in self.jobs}
+        self.running: dict[int, _Running] = {}
+        self.expected = self.taken = 0.0  # seconds of the runs that ended here: as estimated, and as they were
+        self.halted = ""
+        self.entered = time.monotonic()
+        self.live: Live | None = None
+
+    def __enter__(self) -> "Board":
+        known = ", ".join(f"{n} {status}" for status, n in sorted(self.before.items()))
+        lines = [f"{count(self.total, 'run')}" + (f", done before: {known}" if known else "")]
+        if self.jobs:
+            lines.append(f"{len(self.jobs)} to train, {self.slots} at a time{self._time_left(', about {}')}")
+        print("; ".join(lines), file=self.err, flush=True)
+        if self.jobs and self.err.isatty() and os.environ.get("TERM") != "dumb":
+            from rich.console import Console
+            from rich.live import Live
+
+            screen = Console(file=self.err, highlight=False)
+            self.live = Live(get_renderable=self._drawn, console=screen, transient=True, refresh_per_second=4)
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def began(self, slot: int, job: Job) -> None:
+        """A worker was given a run."""
+        self.running[slot] = _Running(job, time.monotonic())
+
+    def told(self, slot: int, content: dict[str, Any]) -> None:
+        """A run's step, of how many, or its latest figures."""
+        for name, value in content.items():
+            setattr(self.running[slot], name, value)
+
+    def left(self, slot: int) -> None:
+        """The worker is done with it, one way or another."""
+        run = self.running.pop(slot)
+        if run.step >= run.steps > 0:
+            self.expected += run.job.seconds
+            self.taken += time.monotonic() - run.began
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        """A run has its outcome."""
+        self.left_over.pop(job.key)
+        self.counts[outcome.status] += 1
+        done = sum(self.counts.values())
+        status = f"{outcome.status} (elsewhere)" if outcome.elsewhere else outcome.status
+        left = "" if self.live is not None or self.halted else self._time_left("  {} left")
+        line = f"[{done:>{len(str(self.total))}}/{self.total}] {status:<8}  {job.title}  {_last(outcome.text)}{left}"
+        self._say(line.rstrip(), self.out)
+
+    def retried(self, job: Job, reason: str) -> None:
+        """A run's worker died; it goes on from its checkpoint."""
+        self._say(f"once more: {job.title}: {_last(reason)}", self.err)
+
+    def stopping(self, running: int) -> None:
+        """The sweep is told to stop."""
+        self.halted = f"stopping: {count(running, 'run')} write{'s' if running == 1 else ''} a checkpoint"
+        self._say(self.halted, self.err)
+
+    def conclude(self, titles: Mapping[str, str], outcomes: Mapping[str, Outcome]) -> None:
+        """After the last run: how many ended how, and a table of those that did not succeed."""
+        tally = Counter(outcome.status for outcome in outcomes.values())
+        order = ("success", "diverged", "failed", "stopped")
+        taken = f" in {clock(time.monotonic() - self.entered)}" if self.jobs else ""
+        print(
+            f"{count(len(outcomes), 'run')}: {', '.join(f'{tally[s]} {s}' for s in order if tally[s])}{taken}",
+            file=self.out,
+        )
+        wrong = [(key, outcome) for key, outcome in outcomes.items() if outcome.status in ("failed", "diverged")]
+        if wrong:
+            rows = [
+                (key.rpartition("-")[2], outcome.status, titles[key], _last(outcome.text)) for key, outcome in wrong
+            ]
+            print(
+                "\n".join(["", *align([("run", "status", "settings", "what happened"), *rows], text=4)]), file=self.out
+            )
+        if tally["failed"]:
+            print("\n`loralab show RUN` has it whole; the same command tries the failed ones again", file=self.out)
+        elif tally["stopped"]:
+            print("the same command goes on from here", file=self.out)
+        self.out.flush()
+
+    def _say(self, text: str, stream: TextIO) -> None:
+        if self.live is not None:
+            self.live.console.print(text, markup=False, soft_wrap=True)
+        else:
+            print(text, file=stream, flush=True)
+
+    def _time_left(self, template: str) -> str:
+        """The template with the time until the sweep ends; nothing where there is nothing to tell it from."""
+        known = self.expected > 0 or all(job.known for job in list(self.left_over.values()))
+        return template.format(clock(self._left())) if known and self.left_over else ""
+
+    def _left(self) -> float:
+        """Seconds until the sweep ends: what the runs are expected to take, corrected by how those here have done."""
+        pace = self.taken / self.expected if self.expected > 0 else 1.0
+        gone = sum(min(time.monotonic() - r.began, pace * r.job.seconds) for r in list(self.running.values()))
+        whole = pace * sum(job.seconds for job in list(self.left_over.values()))
+        longest = max((job.seconds for job in list(self.left_over.values())), default=0.0)
+        return max((whole - gone) / self.slots, 0.0 if self.running else pace * longest)
+
+    def _drawn(self) -> "Group":
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        done = sum(self.counts.values())
+        parts = [
+            f"{done}/{self.total} done",
+            *(f"{n} {s}" for s, n in sorted(self.counts.items()) if s != "success"),
+        ]
+        left = self.halted or self._time_left("about {} left")
+        head = Table.grid(padding=(0, 2))
+        head.add_row(ProgressBar(self.total, done, width=30), ", ".join([*parts, f"{len(self.running)} running"]), left)
+        rows = Table.grid(padding=(0, 2))
+        for slot, run in sorted(self.running.items()):
+            at = f"step {run.step}/{run.steps}" if run.steps else "loading"
+            rows.add_row(str(slot), Text(_cut(run.job.title)), at, run.values)  # a text may have [brackets]
+        return Group(head, rows)
+
+
+def count(n: int, what: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def clock(seconds: float) -> str:
+    """`45 s`, `3 min`, `1 h 20 min`, `2 d 3 h`: the two largest units, rounded."""
+    if round(seconds) < 60:
+        return f"{math.ceil(seconds) if seconds < 1 else round(seconds)} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        large, small, units = *divmod(minutes, 60), ("h", "min")
+    else:
+        large, small, units = *divmod(round(seconds / 3600), 24), ("d", "h")
+    return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")
+
+
+def _last(text: str) -> str:
+    """A text's last line: of a traceback, the error itself."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDEST_TITLE else text[: WIDEST_TITLE - 3] + "..."

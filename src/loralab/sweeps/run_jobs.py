@@ -1,0 +1,135 @@
+"""The parent's side of a sweep of runs: which job is which run, which are done, and what they came to."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from loralab.config.compose import Composer
+from loralab.config.schema import from_hydra
+from loralab.errors import UserError
+from loralab.runs.console import figure
+from loralab.runs.plan import Plan, make_store, plan
+from loralab.runs.record import fail
+from loralab.sweeps.estimate import Estimator
+from loralab.sweeps.run_worker import Result
+from loralab.sweeps.scheduler import Job, Outcome
+
+__all__ = ["RunBook", "best_value"]
+
+
+class RunBook:
+    """The runs of a sweep by the names of their directories. `keys` has every job's, in the order of the jobs.
+
+    Raises UserError, and what Hydra raises, for the first job that cannot be a run.
+    """
+
+    def __init__(self, composer: Composer, jobs: Sequence[Sequence[str]], *, first: int) -> None:
+        self.composer, self.first = composer, first
+        self.overrides: dict[str, Sequence[str]] = {}
+        self.plans: dict[str, Plan] = {}
+        self.numbers: dict[str, int] = {}
+        self.keys: list[str] = []
+        self.stores: set[Path] = set()
+        self.next: dict[str, Any] = {}  # the payload of the job that is to be given out next
+        self.shared = set.intersection(*(set(job) for job in jobs)) if len(jobs) > 1 else set()
+        for number, overrides in enumerate(jobs, first):
+            planned = self._planned(number, overrides)
+            if Path(planned.config.store) not in self.stores:
+                make_store(Path(planned.config.store))
+                self.stores.add(Path(planned.config.store))
+            key = planned.directory.path.name
+            self.keys.append(key)
+            self.plans.setdefault(key, planned)
+            self.overrides.setdefault(key, overrides)
+            self.numbers.setdefault(key, number)
+
+    def title(self, key: str) -> str:
+        """The overrides that not all jobs share."""
+        own = [text for text in self.overrides[key] if text not in self.shared and not text.startswith("+sweeps=")]
+        return " ".join(own) or key
+
+    def jobs(self, keys: Sequence[str]) -> list[Job]:
+        """These runs for the engine, with the time that each is likely to take."""
+        times = Estimator(self.plans[keys[0]].directory.path.parent.parent) if keys else None
+        found = []
+        for key in keys:
+            assert times is not None
+            config = asdict(self.plans[key].config)
+            seconds = times.seconds(config)
+            likely = times.relative(config) if seconds is None else seconds
+            found.append(Job(key, self.title(key), likely, known=seconds is not None))
+        return found
+
+    def warnings(self, keys: Sequence[str]) -> list[str]:
+        """What these runs' plans warn of, each once."""
+        return list(dict.fromkeys(line for key in keys if (line := self.plans[key].warning) is not None))
+
+    def done(self, key: str) -> Outcome | None:
+        try:
+            record = self.plans[key].directory.finished()
+        except UserError as error:  # a damaged record: not trained over, since it may be all that is left of a run
+            return Outcome("failed", text=str(error))
+        return None if record is None else _outcome(record)
+
+    def held(self, key: str) -> bool:
+        return self.plans[key].directory.held()
+
+    def payload(self, key: str) -> Any:
+        self.ready(key)
+        return self.next.pop(key)
+
+    def ready(self, key: str) -> None:
+        if key not in self.next:
+            job, planned = self.composer.job(self.overrides[key], self.numbers[key]), self.plans[key]
+            if planned.source.key == "model.hub":  # the branch may move before a worker looks
+                job.model.revision = planned.source.identity
+            if planned.config.task.revision is not None:
+                job.task.revision = planned.identity["task"]["data"]["data"]
+            self.next = {key: job}
+
+    def ended(self, key: str, result: Result, started: float) -> Outcome:
+        if result.status == "stopped":
+            return Outcome("stopped")
+        if result.status == "failed":
+            return self.failed(key, result.error, started)
+        outcome = self.done(key)
+        if outcome is None:  # what the run is made of changed after it was planned
+            return self.failed(key, "its worker trained another run: its weights or data have changed", started)
+        return outcome
+
+    def failed(self, key: str, reason: str, started: float) -> Outcome:
+        planned = self.plans[key]
+        try:
+            with planned.directory.hold(wait=False):
+                if (outcome := self.done(key)) is not None:  # another sweep did it meanwhile
+                    return outcome
+                record = planned.directory.record()
+                if record is None or record["ended"] < started:  # else the run wrote its own
+                    fail(planned, reason, started=started)
+        except UserError:  # another sweep tries it now, and will write what comes of it
+            pass
+        except OSError as error:  # a full disk must not end the other runs
+            reason += f"\n(and it could not be written down: {error})"
+        return Outcome("failed", text=reason)
+
+    def _planned(self, number: int, overrides: Sequence[str]) -> Plan:
+        try:
+            return plan(from_hydra(self.composer.settings(overrides)))
+        except UserError as error:
+            raise UserError(f"{error} (job {number}: {' '.join(overrides)})") from error
+
+
+def best_value(record: dict[str, Any]) -> float | None:
+    """The primary metric of the best validation step, which a job returns to Hydra: sweepers that search go by it."""
+    best = record["metrics"]["validation"]["best"]
+    return None if best is None else best[record["metrics"]["primary"]]
+
+
+def _outcome(record: dict[str, Any]) -> Outcome:
+    metrics = record["metrics"]
+    scores = {split: s["last"] for split, s in metrics.items() if split != "primary" and s["last"] is not None}
+    figures = [f"{split} {figure(score[metrics['primary']])}" for split, score in scores.items()]
+    at = f"at step {record['steps']}" if record["status"] == "diverged" else " ".join([metrics["primary"], *figures])
+    text = f"{at}  {record['timing']['seconds']:.1f} s"
+    return Outcome(record["status"], value=best_value(record), text=text)

@@ -1,0 +1,188 @@
+"""Does a sweep's jobs on a pool, longest first, until each has an outcome; a dead worker costs its job one retry."""
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from loralab.sweeps.pool import Event, Pool, Worker
+
+__all__ = ["Book", "Engine", "Job", "Outcome", "Screen"]
+
+# How often the engine looks at interrupts, and at runs that another process holds.
+TICK = 0.2
+HELD_SECONDS = 1.0  # between two looks at the same held runs
+# A run that was told to stop has this long to write its checkpoint.
+STOP_SECONDS = 90.0
+RETRIES = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: `key` names it, `title` says what sets it apart, `seconds` is how long it takes beside the others.
+
+    known: whether `seconds` are real ones, told from past runs; else they order the runs, and no more.
+    """
+
+    key: str
+    title: str
+    seconds: float
+    known: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: success, diverged, failed, or stopped (interrupted, or never begun).
+
+    value: what its launcher returns for it; text: its figures, or why it failed; elsewhere: another sweep did it.
+    """
+
+    status: str
+    value: Any = None
+    text: str = ""
+    elsewhere: bool = False
+
+
+class Book(Protocol):
+    """What the engine asks about jobs, by their keys."""
+
+    def done(self, key: str) -> Outcome | None:
+        """The outcome of a job that needs no more work, whoever did it."""
+
+    def held(self, key: str) -> bool:
+        """Whether another process works on it now."""
+
+    def payload(self, key: str) -> Any:
+        """What the worker's function takes."""
+
+    def ready(self, key: str) -> None:
+        """This job is likely to be the next: its payload can be made while the workers are busy."""
+
+    def ended(self, key: str, result: Any, started: float) -> Outcome:
+        """The outcome of a job that a worker gave `result` for; `stopped` where it was interrupted."""
+
+    def failed(self, key: str, reason: str, started: float) -> Outcome:
+        """Writes down that a job failed, unless it did so itself since it `started` (seconds since the epoch)."""
+
+
+class Screen(Protocol):
+    """Who is told of what happens."""
+
+    def began(self, slot: int, job: Job) -> None: ...
+
+    def told(self, slot: int, content: Any) -> None: ...
+
+    def left(self, slot: int) -> None: ...
+
+    def ended(self, job: Job, outcome: Outcome) -> None: ...
+
+    def retried(self, job: Job, reason: str) -> None: ...
+
+    def stopping(self, running: int) -> None: ...
+
+
+class Engine:
+    """One pass over `jobs`; `outcomes` fills up as they end.
+
+    interrupted: whether the user wants to stop; stop_on_error: whether the first failed job stops the others, which
+    write their checkpoints.
+    """
+
+    def __init__(
+        self, jobs: Sequence[Job], *, pool: Pool, book: Book, screen: Screen,
+        interrupted: Callable[[], bool], stop_on_error: bool,
+    ) -> None:  # fmt: skip
+        self.jobs = {job.key: job for job in jobs}
+        self.pool, self.book, self.screen = pool, book, screen
+        self.interrupted, self.stop_on_error = interrupted, stop_on_error
+        self.waiting = [job.key for job in sorted(jobs, key=lambda job: -job.seconds)]
+        self.attempts = dict.fromkeys(self.jobs, 0)
+        self.began: dict[str, float] = {}
+        self.outcomes: dict[str, Outcome] = {}
+        self.looked = -HELD_SECONDS  # when held runs were last looked at
+        self.stop_by: float | None = None
+
+    def run(self) -> dict[str, Outcome]:
+        """Works until every job has its outcome."""
+        while self.waiting or self.pool.busy():
+            if self.stop_by is None and self.interrupted():
+                self._stop()
+            if self.stop_by is None:
+                self.pool.start(len(self.waiting) + len(self.pool.busy()))
+                self._hand_out()
+                if self.waiting:
+                    self.book.ready(self.waiting[0])
+            elif time.monotonic() > self.stop_by:
+                self.pool.signal(signal.SIGKILL)
+            for event in self.pool.events(TICK):
+                self._handle(event)
+        return self.outcomes
+
+    def _hand_out(self) -> None:
+        idle = self.pool.idle()
+        if not idle or time.monotonic() - self.looked < HELD_SECONDS:
+            return
+        for key in list(self.waiting):
+            if (outcome := self.book.done(key)) is not None:
+                self.waiting.remove(key)
+                self._end(key, replace(outcome, elsewhere=True))
+                if self.stop_by is not None:  # it was a failure, and stopped the others
+                    return
+            elif not self.book.held(key):
+                self.waiting.remove(key)
+                self._give(idle.pop(0), key)
+            if not idle:
+                return
+        if self.waiting:  # all of them are held by others
+            self.looked = time.monotonic()
+
+    def _give(self, worker: Worker, key: str) -> None:
+        self.attempts[key] += 1
+        self.began.setdefault(key, time.time())
+        self.pool.give(worker, key, self.book.payload(key))
+        self.screen.began(worker.slot, self.jobs[key])
+
+    def _handle(self, event: Event) -> None:
+        key = event.job
+        if event.kind == "told":
+            self.screen.told(event.slot, event.content)
+            return
+        self.screen.left(event.slot)
+        if event.kind == "done":
+            outcome = self.book.ended(key, event.content, self.began[key])
+            if outcome.status == "stopped" and self.stop_by is None:  # by a signal to the worker alone
+                self._retry(key, "its process was told to stop")
+            else:
+                self._end(key, outcome)
+        elif event.kind == "raised":
+            self._end(key, self.book.failed(key, event.content, self.began[key]))
+        elif (done := self.book.done(key)) is not None:  # it died with its record written
+            self._end(key, done)
+        elif self.stop_by is not None:
+            self._end(key, Outcome("stopped"))
+        else:
+            self._retry(key, event.content)
+
+    def _retry(self, key: str, reason: str) -> None:
+        """Once more at once, from its checkpoint; the second time it has failed."""
+        if self.attempts[key] <= RETRIES:
+            self.waiting.insert(0, key)
+            self.screen.retried(self.jobs[key], reason)
+        else:
+            self._end(key, self.book.failed(key, reason, self.began[key]))
+
+    def _end(self, key: str, outcome: Outcome) -> None:
+        self.outcomes[key] = outcome
+        self.screen.ended(self.jobs[key], outcome)
+        if outcome.status == "failed" and self.stop_on_error and self.stop_by is None:
+            self._stop()
+
+    def _stop(self) -> None:
+        """No job begins any more, and those that run write their checkpoints."""
+        self.stop_by = time.monotonic() + STOP_SECONDS
+        for key in self.waiting:
+            self.outcomes[key] = Outcome("stopped")
+        self.waiting.clear()
+        self.screen.stopping(len(self.pool.busy()))
+        self.pool.signal(signal.SIGTERM)

@@ -1,0 +1,127 @@
+"""What `--dry-run` and `loralab status` print of a sweep: its runs, how each stands, how long the rest will take."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from loralab.config.overrides import written
+from loralab.runs.console import align
+from loralab.sweeps.cell import Cell
+from loralab.sweeps.collect import mixed_versions, table
+from loralab.sweeps.estimate import Estimator
+from loralab.sweeps.progress import clock, count
+from loralab.sweeps.resources import slots
+from loralab.sweeps.study import Study, Unfinished
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["forecast", "heading", "state"]
+
+DONE = ("success", "diverged")
+UNDONE = ("running", "cut off", "failed", "damaged")  # worth a line each in `loralab status`
+
+
+def forecast(study: Study) -> list[str]:
+    """One line a run, with its status and the time it is likely to take, then the whole."""
+    cells, runs, likely = _look(study)
+    names = list(dict.fromkeys(name for cell in cells for name in cell.axes))
+    header = ("run", "status", *names, "about")
+    rows = [
+        (
+            cell.run.rpartition("-")[2],
+            status,
+            *(written(cell.axes[name]) if name in cell.axes else "" for name in names),
+            "" if status in DONE else "?" if seconds is None else clock(seconds),
+        )
+        for cell, status, seconds in zip(cells, runs["status"], likely, strict=True)
+    ]
+    return [*heading(study), *align([header, *rows], text=2 + len(names)), "", *_totals(study, cells, runs, likely)]
+
+
+def state(study: Study) -> list[str]:
+    """How many runs stand how, a line for each that runs or failed, the time left, and mixed versions of the code."""
+    cells, runs, likely = _look(study)
+    lines = [*heading(study), *_totals(study, cells, runs, likely)]
+    shown = [i for i, status in enumerate(runs["status"]) if status in UNDONE]
+    if shown:
+        rows = [
+            (runs["hash"][i], runs["status"][i], _step(runs["step"][i]), _settings(cells[i]), _text(runs["error"][i]))
+            for i in shown
+        ]
+        lines += ["", *align([("run", "status", "step", "settings", ""), *rows], text=5)]
+    mixed = mixed_versions(runs)
+    return [*lines, *([""] if mixed else []), *mixed]
+
+
+def _look(study: Study) -> tuple[list[Cell], "pd.DataFrame", list[float | None]]:
+    """The cells, the table of their runs, and the seconds that each is likely to take; None for done and unknown."""
+    cells = study.cells()
+    runs = table(study.store, cells)
+    times = Estimator(study.store)
+    likely = [
+        None if s in DONE else _seconds(study, times, cell) for s, cell in zip(runs["status"], cells, strict=True)
+    ]
+    return cells, runs, likely
+
+
+def heading(study: Study) -> list[str]:
+    """Its name, and what its file tells of it; then an empty line."""
+    if study.name is None:
+        return []
+    told = [f"  {key}: {study.spec.study[key]}" for key in ("claim", "metric", "cost") if key in study.spec.study]
+    return [f"study {study.name}{' (smoke size)' if study.smoke else ''}", *told, ""]
+
+
+def _totals(study: Study, cells: Sequence[Cell], runs: "pd.DataFrame", likely: Sequence[float | None]) -> list[str]:
+    tally = Counter(runs["status"])
+    lines = [f"{count(len(cells), 'run')}: {', '.join(f'{n} {status}' for status, n in tally.most_common())}"]
+    left = [s for s, status in zip(likely, runs["status"], strict=True) if status not in DONE]
+    if left and None not in left:
+        places = _places(study)
+        longest = max(s for s in left if s is not None)
+        seconds = max(longest, math.fsum(s for s in left if s is not None) / places)
+        lines.append(f"{count(len(left), 'run')} to train, {places} at a time: about {clock(seconds)}")
+    elif left:
+        lines.append(f"{count(len(left), 'run')} to train; there are no past runs like them to tell the time from")
+    return lines + _second_stage(study)
+
+
+def _second_stage(study: Study) -> list[str]:
+    confirm = study.spec.confirm
+    if confirm is None:
+        return []
+    try:
+        chosen = study.chosen()
+    except Unfinished as why:
+        fresh = math.prod(len(axis.rows) for axis in confirm.params)
+        return [f"second stage: {fresh} fresh runs for the best of each {', '.join(confirm.by)}; but {why}"]
+    fresh = len(study.second_jobs()) // len(chosen)
+    lines = ["  " + "  ".join(f"{k}={written(v)}" for k, v in each.items() if v == v) for each in chosen]
+    return [f"selected by {confirm.select}, for {count(fresh, 'fresh run')} each:", *lines, *study.warnings()]
+
+
+def _places(study: Study) -> int:
+    """How many runs the pool trains at once; under another launcher it counts one, for who knows its queue."""
+    if study.composer.master.hydra.runtime.choices["hydra/launcher"] != "pool":
+        return 1
+    train, launcher = study.planned(study.grid[0]).config.train, study.composer.master.hydra.launcher
+    return len(slots(device=train.device, threads=train.threads, count=launcher.slots, per_gpu=launcher.slots_per_gpu))
+
+
+def _seconds(study: Study, times: Estimator, cell: Cell) -> float | None:
+    return times.seconds(asdict(study.planned(cell.overrides).config))
+
+
+def _settings(cell: Cell) -> str:
+    return " ".join(f"{name}={written(value)}" for name, value in cell.axes.items())
+
+
+def _step(value: float) -> str:
+    return "" if value != value else f"{value:.0f}"
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

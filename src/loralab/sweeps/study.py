@@ -1,0 +1,191 @@
+"""A sweep as it is asked for -> its cells: which runs it wants, and where each of them is kept. Trains nothing.
+
+Hydra's `study` sweeper and the `loralab` command look at the same object.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from loralab.cli import hydra_main
+from loralab.cli.runs import CONF
+from loralab.config.compose import Composer
+from loralab.config.explain import explain
+from loralab.config.overrides import name_of, read, settings, written
+from loralab.config.schema import from_hydra
+from loralab.errors import UserError
+from loralab.store.run_directory import FINAL
+from loralab.sweeps import grid
+from loralab.sweeps.cell import Cell
+from loralab.sweeps.selection import edges, selected
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from loralab.runs.plan import Plan
+
+__all__ = ["Study", "Unfinished", "open_study", "studies"]
+
+Job = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a sweep wants: the jobs of its grid and, once these are done, those of its second stage.
+
+    name: of its file in sweeps/, None for a sweep that the command line alone describes; arguments: the command line's
+    overrides. Raises UserError, and what Hydra raises, for jobs that cannot be.
+    """
+
+    name: str | None
+    spec: grid.Spec
+    arguments: Sequence[str]
+    smoke: bool
+    composer: Composer
+    plans: dict[Job, "Plan"] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, loader: ConfigLoader, master: DictConfig, arguments: Sequence[str]) -> "Study":
+        """From the configuration that Hydra composed for the sweep itself, and the sweep's overrides."""
+        sweeper: Any = OmegaConf.to_container(master.hydra.sweeper, resolve=True)
+        name = master.hydra.runtime.choices.get("sweeps")
+        given = {name_of(read(argument)) for argument in arguments} | set(sweeper["params"])
+        if name is not None and "tracker.group" not in given and master.tracker.get("group") is None:
+            arguments = [*arguments, f"tracker.group={name}"]
+        if sweeper["size"] not in ("full", "smoke"):
+            raise UserError(f"hydra.sweeper.size: got {sweeper['size']!r}; allowed: full, smoke")
+        spec = grid.Spec.from_mapping(sweeper)
+        return cls(name, spec, tuple(arguments), sweeper["size"] == "smoke", Composer(loader, master))
+
+    @cached_property
+    def grid(self) -> list[Job]:
+        """The jobs of the first stage; UserError for a study that has none."""
+        if self.spec.program is not None:
+            raise UserError(f"sweeps: {self.name} is measured, not trained; `loralab study {self.name}` does it")
+        return grid.jobs(self.spec, self.arguments, smoke=self.smoke)
+
+    @cached_property
+    def axes(self) -> list[str]:
+        """The keys that vary in either stage."""
+        fresh = self.spec.confirm.params if self.spec.confirm is not None else ()
+        return list(dict.fromkeys([*grid.axes(self.grid), *(name for axis in fresh for name in axis.names)]))
+
+    @cached_property
+    def store(self) -> Path:
+        """Where its runs are."""
+        return Path(self.composer.settings(self.grid[0]).store)
+
+    def cells(self) -> list[Cell]:
+        """Every run that is known to be wanted: the grid's, and the second stage's as soon as it can be told."""
+        return [*self.first_cells(), *self.second_cells()]
+
+    def first_cells(self) -> list[Cell]:
+        return self._cells(self.grid, "grid")
+
+    def second_cells(self) -> list[Cell]:
+        """None where the study has no second stage, or its first is not finished."""
+        try:
+            return self._cells(self.second_jobs(), "confirm")
+        except Unfinished:
+            return []
+
+    def second_jobs(self, first: "pd.DataFrame | None" = None) -> list[Job]:
+        """The jobs of the second stage; raises Unfinished where it cannot be told what they are.
+
+        first: the table of the first stage; None: as the store has it.
+        """
+        if self.spec.confirm is None:
+            return []
+        return grid.confirm_jobs(self.spec, self.arguments, self.chosen(first), smoke=self.smoke)
+
+    def chosen(self, first: "pd.DataFrame | None" = None) -> list[dict[str, Any]]:
+        """The configurations that the second stage takes, by axis; raises Unfinished where the first has no answer."""
+        table = self._first_table() if first is None else first
+        undone = int((~table["status"].isin(FINAL)).sum())
+        if undone:
+            raise Unfinished(f"{undone} of {len(table)} runs of the first stage are not done")
+        try:
+            found = selected(table, **self._selection())
+        except UserError as error:
+            raise Unfinished(str(error)) from error
+        return [{name: value for name, value in each.items() if name != "mean"} for each in found]
+
+    def warnings(self) -> list[str]:
+        """A line for each chosen value at the end of its axis."""
+        return [edge.line for edge in edges(self._first_table(), **self._selection())]
+
+    def _selection(self) -> dict[str, Any]:
+        assert self.spec.confirm is not None
+        over = [name for axis in self.spec.confirm.params for name in axis.names]
+        varying = grid.axes(self.grid)
+        by = [name for name in self.spec.confirm.by if name in varying]
+        return {"by": by, "metric": self.spec.confirm.select, "over": [name for name in over if name in varying]}
+
+    def _first_table(self) -> "pd.DataFrame":
+        from loralab.sweeps.collect import table
+
+        return table(self.store, self.first_cells())
+
+    def _cells(self, jobs: Sequence[Job], stage: str) -> list[Cell]:
+        varying = grid.axes([*self.grid, *jobs])
+        found = []
+        for job in jobs:
+            values = settings(job)
+            axes = {name: values[name] for name in varying if name in values}
+            found.append(Cell(job, axes, stage, self.planned(job).directory.path.name))
+        return found
+
+    def planned(self, job: Job) -> "Plan":
+        """The run of a job."""
+        from loralab.runs.plan import plan  # imports torch, which a figure can do without
+
+        if job not in self.plans:
+            try:
+                self.plans[job] = plan(from_hydra(self.composer.settings(job)))
+            except UserError as error:
+                raise UserError(f"{error} (in the job {' '.join(job)})") from error
+        return self.plans[job]
+
+
+class Unfinished(Exception):  # noqa: N818  # a state of a study
+    """A study's second stage cannot be told: runs of the first are not done, or all of an arm diverged."""
+
+
+def studies() -> list[str]:
+    """The names that open_study takes."""
+    folder = CONF.parent / "sweeps"
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+
+
+@contextlib.contextmanager
+def open_study(name: str, overrides: Sequence[str] = (), *, store: Path | None = None) -> Iterator[Study]:
+    """The study sweeps/<name>.yaml, as `python train.py +sweeps=<name> OVERRIDES` would train it.
+
+    store: unless an override names one. Raises UserError for a mistake in the overrides, also one that shows only in
+    here as the jobs are composed.
+    """
+    if name not in studies():
+        raise UserError(f"no study is called {name!r}; sweeps/ has {', '.join(studies()) or 'none'}")
+    given = [] if store is None else [f"store={written(str(store))}"]
+    flags, settings = hydra_main.translated([f"+sweeps={name}", *given, *overrides])
+    arguments = [*(flag for flag in flags if not flag.startswith("-")), *settings]  # such as ~key, which has no =
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            master = hydra.compose_config("config", arguments, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+            task: Any = OmegaConf.to_container(master.hydra.overrides.task)
+            yield Study.of(hydra.config_loader, master, task)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error

@@ -1,0 +1,109 @@
+"""Generation tasks from the Hugging Face hub, or from its local cache: GSM8K, SAMSum and E2E.
+
+datasets 5 runs no scripts, so a task names the data files themselves. E2E's repository holds a script alone; the hub
+keeps a copy of its rows as parquet on the branch refs/convert/parquet.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from loralab.errors import UserError
+from loralab.tasks import hub
+from loralab.tasks.splits import Pairs, RawTask, hold_out
+from loralab.tasks.table_files import read_table
+
+__all__ = ["HUB_PAIRS", "identity", "read"]
+
+_SPLIT_SEED = 0  # of the permutation that validation is cut from, where a data set has none; not a run's seed
+_VALIDATION_ROWS = 1_000
+
+
+@dataclass(frozen=True)
+class _HubPairs:
+    """One task: its repository, the file of each split, its columns and its metrics, the primary one first."""
+
+    repository: str
+    files: dict[str, str]
+    context: str
+    target: str
+    metrics: tuple[str, ...]
+
+
+HUB_PAIRS: dict[str, _HubPairs] = {
+    "gsm8k": _HubPairs(
+        repository="openai/gsm8k",
+        files={part: f"main/{part}-00000-of-00001.parquet" for part in ("train", "test")},
+        context="question",
+        target="answer",
+        metrics=("number_match",),
+    ),
+    "samsum": _HubPairs(
+        repository="knkarthick/samsum",
+        files={part: f"{part}.csv" for part in ("train", "validation", "test")},
+        context="dialogue",
+        target="summary",
+        metrics=("rougeL", "rouge1", "rouge2"),
+    ),
+    "e2e": _HubPairs(
+        repository="tuetschek/e2e_nlg",
+        files={part: f"default/{part}/0000.parquet" for part in ("train", "validation", "test")},
+        context="meaning_representation",
+        target="human_reference",
+        metrics=("bleu", "chrf", "rougeL"),
+    ),
+}
+
+
+def identity(name: str, revision: str) -> dict[str, str]:
+    """The commit of the data set that `revision` names: the hub's where it answers, else the local cache's."""
+    return {"data": hub.commit(HUB_PAIRS[name].repository, revision, asked_by=f"task={name}")}
+
+
+def read(name: str, revision: str) -> RawTask[Pairs]:
+    """The task at `revision`; raises UserError where neither the hub nor its cache has its files.
+
+    Where several training rows share a context each is a row; in the other splits they are one row's references.
+    """
+    task = HUB_PAIRS[name]
+    try:
+        paths = hub.fetch(task.repository, revision, tuple(task.files.values()), asked_by=f"task={name}")
+    except UserError as error:
+        raise UserError(f"{error}; or put its pairs into files of your own (csv, jsonl, parquet): task=pairs") from None
+    splits = {part: _pairs(task, paths[file]) for part, file in task.files.items()}
+    if "validation" not in splits:
+        train = splits["train"]
+        size = min(_VALIDATION_ROWS, len(train) // 10)
+        validation, rest = hold_out([(context,) for context in train.contexts], [size], _SPLIT_SEED)
+        splits |= {"train": train.take(rest), "validation": train.take(validation)}
+    order = {part: splits[part] if part == "train" else _grouped(splits[part]) for part in _PARTS}
+    return RawTask(name, "generation", None, order, task.metrics)
+
+
+_PARTS = ("train", "validation", "test")
+
+
+def _pairs(task: _HubPairs, path: Path) -> Pairs:
+    """The rows of a file that have both texts (SAMSum has a dialogue without any)."""
+    table = read_table(path, {task.context: "task.name", task.target: "task.name"})
+    cells = zip(table.columns[task.context], table.columns[task.target], strict=True)
+    rows = [(i, context.strip(), target.strip()) for i, (context, target) in enumerate(cells) if context and target]
+    kept = [row for row in rows if row[1] and row[2]]
+    return Pairs(
+        contexts=[context for _, context, _ in kept],
+        references=[(target,) for _, _, target in kept],
+        rows=np.array([i for i, _, _ in kept], dtype=np.int64),
+    )
+
+
+def _grouped(pairs: Pairs) -> Pairs:
+    """One row a context, the first of its rows, with the references of all."""
+    rows_of: dict[str, list[int]] = {}
+    for row, context in enumerate(pairs.contexts):
+        rows_of.setdefault(context, []).append(row)
+    return Pairs(
+        contexts=list(rows_of),
+        references=[tuple(pairs.references[row][0] for row in rows) for rows in rows_of.values()],
+        rows=pairs.rows[[rows[0] for rows in rows_of.values()]],
+    )

@@ -1,0 +1,150 @@
+"""Tokenised splits as ragged arrays, cached on disk by content, and their collation into padded batches."""
+
+import hashlib
+import importlib.metadata
+import itertools
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loralab.errors import UserError
+from loralab.files import atomic_path
+from loralab.tasks.splits import Labels, RawTask, Texts
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Split", "collate", "tokenise"]
+
+_FORMAT = "1"  # of the cache files; part of their key
+_ROWS_A_CALL = 8_192  # texts handed to the tokenizer at once: bounds the Python lists it returns
+
+
+@dataclass(frozen=True)
+class Split:
+    """n tokenised examples: example i is `input_ids[offsets[i]:offsets[i + 1]]`.
+
+    `input_ids` (int32) is flat, `offsets` int64 of n + 1; `token_type_ids` (int8, flat) is None where all are 0, which
+    is what models assume; `labels` and `rows` are those of `Texts`.
+    """
+
+    input_ids: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    token_type_ids: npt.NDArray[np.int8] | None
+    labels: Labels
+    rows: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each example, int64 of n."""
+        return np.diff(self.offsets)
+
+
+def tokenise(
+    raw: RawTask, tokenizer: Any, *, tokenizer_identity: str, max_length: int, cache: Path
+) -> dict[str, Split]:
+    """Every split of `raw` as token ids, from `cache`/tokens where the same texts were tokenised before.
+
+    A split's file is keyed by its texts, `tokenizer_identity` (what determines the tokenizer: a fingerprint or commit),
+    the installed tokenizer libraries and `max_length`; one that cannot be read whole is built again. Pairs are cut from
+    the longer text.
+    """
+    splits = {}
+    for part, texts in raw.splits.items():
+        path = cache / "tokens" / f"{_key(texts, tokenizer_identity, max_length)}.npz"
+        arrays = _load(path, len(texts))
+        if arrays is None:
+            arrays = _encode(texts.texts, tokenizer, max_length)
+            with atomic_path(path) as temporary, temporary.open("wb") as stream:
+                np.savez(
+                    stream,
+                    input_ids=arrays["input_ids"],
+                    offsets=arrays["offsets"],
+                    token_type_ids=arrays["token_type_ids"],
+                )
+        if not np.diff(arrays["offsets"]).all():
+            empty = texts.rows[np.flatnonzero(np.diff(arrays["offsets"]) == 0)[0]]
+            raise UserError(f"task.text: {raw.name}'s {part} row {empty} has no tokens; remove it or give it text")
+        splits[part] = Split(
+            input_ids=arrays["input_ids"],
+            offsets=arrays["offsets"],
+            token_type_ids=arrays["token_type_ids"] if len(arrays["token_type_ids"]) else None,
+            labels=texts.labels,
+            rows=texts.rows,
+        )
+    return splits
+
+
+def collate(split: Split, indices: npt.NDArray[np.int64] | Sequence[int], *, pad_id: int) -> dict[str, "torch.Tensor"]:
+    """A batch padded on the right to its longest example.
+
+    input_ids, attention_mask (1 on tokens) and, where the split has them, token_type_ids: int64 (batch, width);
+    labels: int64 or float32 (batch,).
+    """
+    import torch
+
+    at = np.asarray(indices, dtype=np.int64)
+    starts, lengths = split.offsets[at], split.offsets[at + 1] - split.offsets[at]
+    columns = np.arange(lengths.max())
+    mask_bt = columns < lengths[:, None]
+    flat = (starts[:, None] + columns)[mask_bt]
+    batch = {"input_ids": np.full(mask_bt.shape, pad_id, dtype=np.int64), "attention_mask": mask_bt.astype(np.int64)}
+    batch["input_ids"][mask_bt] = split.input_ids[flat]
+    if split.token_type_ids is not None:
+        batch["token_type_ids"] = np.zeros(mask_bt.shape, dtype=np.int64)
+        batch["token_type_ids"][mask_bt] = split.token_type_ids[flat]
+    return {name: torch.from_numpy(array) for name, array in (batch | {"labels": split.labels[at]}).items()}
+
+
+def _encode(texts: Sequence[tuple[str, ...]], tokenizer: Any, max_length: int) -> dict[str, npt.NDArray[Any]]:
+    ids, types, lengths = [], [], []
+    for start in range(0, len(texts), _ROWS_A_CALL):
+        columns = [list(column) for column in zip(*texts[start : start + _ROWS_A_CALL], strict=True)]
+        encoded: Mapping[str, list[list[int]]] = tokenizer(
+            *columns, truncation=True, max_length=max_length, padding=False, return_attention_mask=False
+        )
+        ids.append(_flat(encoded["input_ids"], np.int32))
+        lengths.append(np.array([len(row) for row in encoded["input_ids"]], dtype=np.int64))
+        if "token_type_ids" in encoded:
+            types.append(_flat(encoded["token_type_ids"], np.int8))
+    token_types = np.concatenate(types) if types else np.empty(0, dtype=np.int8)
+    return {
+        "input_ids": np.concatenate(ids),
+        "offsets": np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(lengths))]),
+        "token_type_ids": token_types if token_types.any() else np.empty(0, dtype=np.int8),
+    }
+
+
+def _flat(rows: Sequence[Sequence[int]], dtype: type[np.integer[Any]]) -> npt.NDArray[Any]:
+    return np.fromiter(itertools.chain.from_iterable(rows), dtype=dtype, count=sum(map(len, rows)))
+
+
+def _key(texts: Texts, tokenizer_identity: str, max_length: int) -> str:
+    """SHA-256 (32 hex digits); texts go in with their lengths, so that none can pass for two."""
+    versions = [f"{name}=={importlib.metadata.version(name)}" for name in ("tokenizers", "transformers")]
+    digest = hashlib.sha256("\0".join([_FORMAT, tokenizer_identity, str(max_length), *versions]).encode())
+    columns = len(texts.texts[0])
+    flat = list(itertools.chain.from_iterable(texts.texts))
+    digest.update(np.array([columns, *map(len, flat)], dtype=np.int64).tobytes())
+    digest.update("".join(flat).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:32]
+
+
+def _load(path: Path, count: int) -> dict[str, npt.NDArray[Any]] | None:
+    """The cached arrays, or None where there is no file or it is not whole (the zip's checksums are read)."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in ("input_ids", "offsets", "token_type_ids")}
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+    offsets, ids, types = arrays["offsets"], arrays["input_ids"], arrays["token_type_ids"]
+    whole = len(offsets) == count + 1 and offsets[-1] == len(ids) and len(types) in (0, len(ids))
+    return arrays if whole else None

@@ -1,0 +1,217 @@
+"""What q, k, v, o and mlp mean is observed in the attention probabilities, not read off module names."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from loralab.backbones.families import KNOWN_FAMILIES, NO_SDPA, ROLES, LinearMap, linear_maps
+from loralab.compat.transformers import has_sdpa
+from loralab.errors import UserError
+from tests.families import FAMILIES, MORE_FAMILIES, example_batch
+
+ALL = FAMILIES | MORE_FAMILIES
+FUSED = ("gpt2", "gpt_neox", "phi3", "bloom", "modernbert")
+TOKEN = 3
+
+families = pytest.mark.parametrize("family", ALL)
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, PreTrainedModel]:
+    return {}
+
+
+@pytest.fixture
+def model(family: str, models: dict[str, PreTrainedModel]) -> PreTrainedModel:
+    if family not in models:
+        models[family] = ALL[family]()
+    return models[family]
+
+
+@contextmanager
+def shifted(model: PreTrainedModel, one: LinearMap, rows: Any = None) -> Iterator[None]:
+    """Adds a fixed vector to what the map says about one token (not to DeBERTa's later calls, about positions)."""
+    calls = []
+
+    def shift(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
+        calls.append(1)
+        if len(calls) > 1:
+            return None
+        output = output.clone(memory_format=torch.contiguous_format)
+        at = list(rows if rows is not None else one.rows if one.rows is not None else range(output.shape[-1]))
+        output.view(-1, output.shape[-1])[TOKEN, at] += torch.linspace(1.0, -2.0, len(at)) if len(at) > 1 else 3.0
+        return output
+
+    handle = model.get_submodule(one.name).register_forward_hook(shift)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def observe(model: PreTrainedModel, one: LinearMap) -> tuple[Tensor, Tensor]:
+    """Attention probabilities (batch, heads, query, key) of the map's own attention in the first block; logits."""
+    batch = example_batch(model)
+    del batch["labels"]
+    output = model(**batch, output_attentions=True)
+    if model.config.model_type != "t5":
+        kind = "attentions"
+    elif "encoder.block" in one.name:
+        kind = "encoder_attentions"
+    else:
+        kind = "cross_attentions" if "EncDecAttention" in one.name else "decoder_attentions"
+    return output[kind][0][:1], output.logits  # the first sentence, which has no padding
+
+
+def first_block(model: PreTrainedModel) -> list[LinearMap]:
+    return [
+        one for one in linear_maps(model) if ".0." in one.name.replace("layer.0.Self", "").replace("layer.0.Dense", "")
+    ]
+
+
+def changed(before: Tensor, after: Tensor, dims: tuple[int, ...]) -> Tensor:
+    return (before - after).abs().amax(dims) > 1e-6
+
+
+@families
+def test_q_moves_only_the_tokens_own_row_of_attention(model: PreTrainedModel) -> None:
+    ones = [one for one in first_block(model) if one.role == "q"]
+    assert len(ones) == (3 if model.config.model_type == "t5" else 1)
+    for one in ones:
+        before, _ = observe(model, one)
+        with shifted(model, one):
+            after, _ = observe(model, one)
+        assert changed(before, after, (0, 1, 3)).nonzero().flatten().tolist() == [TOKEN], one.name
+
+
+@families
+def test_k_moves_other_tokens_attention_to_the_token(model: PreTrainedModel) -> None:
+    ones = [one for one in first_block(model) if one.role == "k"]
+    assert len(ones) == (3 if model.config.model_type == "t5" else 1)
+    for one in ones:
+        before, _ = observe(model, one)
+        with shifted(model, one):
+            after, _ = observe(model, one)
+        assert changed(before, after, (0, 1, 3))[TOKEN + 1 :].all(), one.name
+
+
+@families
+@pytest.mark.parametrize("role", ["v", "o", "mlp"])
+def test_v_o_and_mlp_move_the_output_but_not_their_blocks_attention(model: PreTrainedModel, role: str) -> None:
+    ones = [one for one in first_block(model) if one.role == role]
+    assert ones
+    for one in ones:
+        if model.config.model_type == "t5" and role != "v":
+            continue  # a T5 decoder block attends twice: its first o does move its second attention
+        before, logits = observe(model, one)
+        with shifted(model, one):
+            after, moved = observe(model, one)
+        torch.testing.assert_close(before, after, rtol=0, atol=1e-6)
+        assert changed(logits, moved, (0, 1)), one.name
+
+
+@families
+def test_without_v_only_o_gets_nothing(model: PreTrainedModel) -> None:
+    inputs: dict[str, Tensor] = {}
+    handles = []
+
+    def silence(rows: Any) -> Any:
+        def hook(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+            output = output.clone()
+            output[..., list(rows) if rows is not None else slice(None)] = 0
+            return output
+
+        return hook
+
+    def record(name: str) -> Any:
+        def hook(_: nn.Module, args: Any) -> None:
+            inputs[name] = args[0].detach()
+
+        return hook
+
+    maps = linear_maps(model)
+    for one in maps:
+        module = model.get_submodule(one.name)
+        if one.role == "v":
+            handles.append(module.register_forward_hook(silence(one.rows)))
+        if one.role in ("o", "mlp"):
+            handles.append(module.register_forward_pre_hook(record(one.name)))
+    with torch.no_grad():
+        model(**example_batch(model))
+    for handle in handles:
+        handle.remove()
+    for one in maps:
+        if one.role in ("o", "mlp"):
+            assert (inputs[one.name].abs().max() == 0) == (one.role == "o"), one.name
+
+
+@pytest.mark.parametrize("family", FUSED)
+def test_rows_of_a_fused_projection_are_in_the_order_of_the_heads(model: PreTrainedModel) -> None:
+    parts = {one.role: one for one in first_block(model) if one.role in "qkv"}
+    heads = model.config.num_attention_heads
+    size = model.config.hidden_size // heads
+    groups = len(parts["k"].rows or ()) // size
+    before, _ = observe(model, parts["q"])
+    for role, one in parts.items():
+        assert one.rows is not None
+        for place, row in enumerate(one.rows):
+            with shifted(model, one, rows=[row]):
+                after, _ = observe(model, one)
+            touched = changed(before, after, (0, 2, 3)).nonzero().flatten().tolist()
+            head = place // size
+            share = heads // groups
+            expected = {"q": [head], "k": list(range(head * share, (head + 1) * share)), "v": []}[role]
+            assert touched == expected, (role, row)
+
+
+@pytest.mark.parametrize("family", FUSED)
+def test_rows_of_q_k_and_v_share_out_the_fused_projection(model: PreTrainedModel) -> None:
+    for name in {one.name for one in linear_maps(model) if one.role == "q"}:
+        parts = [one.rows for one in linear_maps(model) if one.name == name]
+        weight = model.get_submodule(name).weight
+        outputs = weight.shape[1] if isinstance(model.get_submodule(name), Conv1D) else weight.shape[0]
+        assert sorted(row for rows in parts if rows is not None for row in rows) == list(range(outputs))
+
+
+@families
+def test_every_linear_map_of_the_blocks_has_a_role_and_nothing_else_has(model: PreTrainedModel) -> None:
+    prefix = model.base_model_prefix
+    linear = {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and name.startswith(f"{prefix}.") and "pooler" not in name
+    }
+    maps = linear_maps(model)
+    assert {one.name for one in maps} == linear
+    assert {one.role for one in maps} == set(ROLES)
+    assert len({(one.name, one.role) for one in maps}) == len(maps)
+
+
+def test_the_families_of_the_table_are_those_tested() -> None:
+    assert {make().config.model_type for make in ALL.values()} == set(KNOWN_FAMILIES)
+
+
+def test_unknown_family_lists_the_known_ones_and_offers_globs() -> None:
+    config = AutoConfig.for_model(
+        "albert", hidden_size=16, embedding_size=8, num_attention_heads=2, intermediate_size=16, vocab_size=20
+    )
+    with pytest.raises(
+        UserError, match=r"^lora.targets: .*'albert'.*bert, .*gpt2.*globs over module names work"
+    ) as info:
+        linear_maps(AutoModelForSequenceClassification.from_config(config))
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
+def test_every_family_has_sdpa_but_those_that_are_named(family: str) -> None:
+    model = (FAMILIES | MORE_FAMILIES)[family]()
+    without = model.config.model_type in NO_SDPA
+    assert without or has_sdpa(type(model))
+    assert not without or family == "gptj" or not has_sdpa(type(model)), "GPT-J alone has gained it (5.24)"

@@ -1,0 +1,115 @@
+"""Laws of the `loralab` command: help everywhere, one line for a mistake, and nothing heavy before it is needed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loralab.cli.main import main
+from loralab.store.run_directory import RunDirectory
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a command."""
+    try:
+        status = main(arguments)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = said(capsys)
+    assert (status, err) == (0, "")
+    for command in ("runs", "show", "export", "spectrum", "compare", "probes", "doctor"):
+        assert f"\n    {command} " in out
+
+
+@pytest.mark.parametrize("command", ["runs", "show", "export", "spectrum", "compare", "probes", "doctor"])
+def test_every_subcommand_has_help_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = said(capsys, command, "--help")
+    assert status == 0
+    assert f"examples:\n  loralab {command}" in out
+    assert "--store" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["shwo", "x"], "argument COMMAND: invalid choice: 'shwo'"),
+        (["show"], "the following arguments are required: RUN; see `loralab show --help`"),
+        (["show", "x", "--jsno"], "unrecognized arguments: --jsno"),
+        (["show", "nothing"], "'nothing' names no run in "),
+        (["export", "nothing", "--to", "x"], "'nothing' names no run in "),
+        (["export", "nothing"], "the following arguments are required: --to"),
+        (["export", "x", "--to", "y", "--dtype", "int8"], "argument --dtype: invalid choice: 'int8'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_two(
+    arguments: list[str],
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("LORALAB_STORE", str(tmp_path))
+    status, out, err = said(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: {line}")
+    assert err.count("\n") == 1
+
+
+def test_runs_lists_the_store_that_the_environment_or_the_flag_names(
+    finished: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(finished.path.parent.parent)
+    assert finished.path.name in said(capsys, "runs", "--store", store)[1]
+    monkeypatch.setenv("LORALAB_STORE", store)
+    assert finished.path.name in said(capsys, "runs")[1]
+    assert "no runs in" in said(capsys, "runs", "--store", str(tmp_path))[1]
+
+
+def test_a_run_goes_by_directory_name_hash_or_a_beginning(
+    finished: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ("--store", str(finished.path.parent.parent))
+    for name in (str(finished.path), finished.path.name, finished.hash, finished.hash[:4], "tiny-rotten"):
+        status, out, _ = said(capsys, "show", name, *store)
+        assert status == 0 and out.startswith(f"{finished.path.name}\n")
+
+
+def test_show_json_is_the_record(finished: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    assert json.loads(said(capsys, "show", str(finished.path), "--json")[1]) == finished.record()
+
+
+def test_export_says_where(finished: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = said(capsys, "export", str(finished.path), "--to", str(tmp_path / "out"))
+    assert (status, err) == (0, "")
+    assert out == f"{finished.path.name}: adapter in PEFT format in {tmp_path / 'out'}\n"
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+
+
+def test_looking_at_runs_imports_no_torch(finished: RunDirectory) -> None:
+    store = finished.path.parent.parent
+    code = (
+        "import sys; from loralab.cli.main import main\n"
+        "for arguments in ([], ['runs', '--store', sys.argv[1]], ['show', sys.argv[2], '--store', sys.argv[1]]):\n"
+        "    assert main(arguments) == 0\n"
+        "assert not {'torch', 'transformers', 'datasets', 'wandb', 'rich', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, store, finished.hash], check=True, capture_output=True)
+
+
+def test_a_reader_that_stops_reading_is_no_error(finished: RunDirectory) -> None:
+    command = [sys.executable, "-m", "loralab.cli.main", "show", str(finished.path), "--json"]
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -1,0 +1,160 @@
+"""Laws of the list of runs and of a run's page: every state has its line, the printed command makes the run again."""
+
+import json
+import multiprocessing
+import shlex
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from loralab.cli.runs import command, listing, record_of, settings, shown, status
+from loralab.errors import UserError
+from loralab.runs.plan import plan
+from loralab.store.run_directory import RunDirectory
+from tests.small_runs import config
+
+
+def unfinished(store: Path, name: str = "tiny-x-0123456789", step: int | None = None) -> RunDirectory:
+    """A run's directory as a killed process leaves it."""
+    run = RunDirectory(store / "runs" / name)
+    run.begin(OmegaConf.to_yaml(OmegaConf.structured(config(store))))
+    if step is not None:
+        lines = [{"step": s, "split": "train", "values": {"loss": 1.0}} for s in range(1, step + 1)]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (run.path / "metrics.jsonl").write_text(text + '{"step": 9')  # the last line was cut
+    return run
+
+
+def failed(store: Path) -> RunDirectory:
+    """A run that ended in an exception, with the record that `run` writes then."""
+    run = unfinished(store, "tiny-x-fa11ed0000")
+    record = {"status": "failed", "error": "Traceback\nRuntimeError: out of luck\n", "metrics": None}
+    origin = {"git": {"commit": None, "diff": None}, "versions": {"python": "3", "torch": "2", "transformers": "5"}}
+    run.finish({**record, **origin, "started": 1.0, "ended": 2.0, "config": {}, "name": run.path.name})
+    return run
+
+
+def _hold(run: RunDirectory, held: Any) -> None:
+    with run.hold(wait=False):
+        held.set()
+        time.sleep(60)
+
+
+def test_an_empty_store_says_how_to_make_a_run(tmp_path: Path) -> None:
+    assert listing(tmp_path) == [f"no runs in {tmp_path / 'runs'}; `python train.py` makes one"]
+
+
+def test_a_finished_run_has_its_figures_at_the_last_step(finished: RunDirectory) -> None:
+    header, line = listing(finished.path.parent.parent)
+    assert header.split() == ["run", "status", "metric", "validation", "test", "seconds", "when"]
+    metrics = record_of(finished)["metrics"]
+    values = [f"{metrics[split]['last']['accuracy']:.4f}" for split in ("validation", "test")]
+    assert line.split()[:5] == [finished.path.name, "success", "accuracy", *values]
+
+
+def test_every_state_has_its_word_and_the_latest_is_last(tmp_path: Path, finished: RunDirectory) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (runs / finished.path.name).symlink_to(finished.path)  # ended before the others were made
+    cut = unfinished(tmp_path, step=7)
+    fell = failed(tmp_path)
+    assert status(finished) == "success"
+    assert status(cut) == "cut off at step 7"
+    assert status(unfinished(tmp_path, "tiny-x-0000000000")) == "cut off at step 0"
+    assert status(fell) == "failed"
+    names = [line.split()[0] for line in listing(tmp_path)[1:]]
+    assert names[0] == finished.path.name
+    assert len(names) == 4
+
+
+def test_a_damaged_record_hides_no_other_run(tmp_path: Path, finished: RunDirectory) -> None:
+    for name in ("whole-0000000001", "cut-0000000002"):
+        shutil.copytree(finished.path, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "cut-0000000002" / "record.json").write_text('{"status": ')
+    states = {line.split()[0]: line.split()[1] for line in listing(tmp_path)[1:]}
+    assert states == {"whole-0000000001": "success", "cut-0000000002": "damaged"}
+
+
+def test_a_run_whose_lock_is_held_is_running(tmp_path: Path) -> None:
+    run = unfinished(tmp_path, step=3)
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+    holder = context.Process(target=_hold, args=(run, held))
+    holder.start()
+    try:
+        assert held.wait(10)
+        assert status(run) == "running, step 3"
+    finally:
+        holder.kill()
+        holder.join()
+    assert status(run) == "cut off at step 3"
+
+
+def test_a_diverged_run_without_scores_has_dashes(tmp_path: Path, finished: RunDirectory) -> None:
+    run = unfinished(tmp_path)
+    metrics = {"primary": "accuracy", "validation": {"best": None, "last": None}}
+    run.finish({**record_of(finished), "status": "diverged", "metrics": metrics})
+    assert listing(tmp_path)[1].split()[1:5] == ["diverged", "accuracy", "-", "-"]
+    assert any(line.startswith("diverged at step") for line in shown(run))
+
+
+def test_a_runs_page_has_command_figures_groups_origin_and_files(finished: RunDirectory) -> None:
+    record = record_of(finished)
+    page = "\n".join(shown(finished))
+    assert page.startswith(f"{finished.path.name}\npython train.py model=tiny ")
+    for expected in ("success", "weight decay", "CPU threads: 1", "torch ", "adapter/adapter_model.safetensors"):
+        assert expected in page
+    assert f"{record['metrics']['test']['best']['accuracy']:.4f}" in page
+
+
+def test_pages_of_runs_without_figures(tmp_path: Path) -> None:
+    assert "cut off at step 4" in shown(unfinished(tmp_path, step=4))
+    page = shown(failed(tmp_path))
+    assert "failed" in page and "RuntimeError: out of luck" in page and any("no git checkout" in line for line in page)
+
+
+def test_a_run_without_a_record_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no record yet \(cut off at step 2\)"):
+        record_of(unfinished(tmp_path, step=2))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("method=lora", "seed=3"),
+        ("method=head", "data_seed=5"),
+        ("method=full", "optim.lr=1e-4"),
+        ("lora.ratio=4", "lora.targets=[q,k,mlp]", "lora.rank_pattern={v:2}", "optim.head_lr=1e-4", "optim.clip=null"),
+        (
+            "task=trec",
+            "model.default_lr=3e-4",
+            "lora.scaling=alpha/sqrt_r",
+            "train.bucketing=false",
+            "optim.betas=[0.9,0.99]",
+        ),
+        (
+            "lora.rank_pattern={layer.*.query:2}",
+            "lora.targets=[layer.?.*.query,'odd, name*',v]",
+            "task.metric=accuracy",
+        ),
+        ("seed=1", "init_seed=0", "optim.lr=0.123456789", "tracker=wandb", "tracker.group=x"),
+    ],
+)
+def test_the_printed_command_makes_the_same_run(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    original = plan(config(tmp_path, *overrides))
+    stored = OmegaConf.create(OmegaConf.to_yaml(OmegaConf.structured(original.config)))
+    printed = settings(stored)
+    assert shlex.split(command(stored)) == ["python", "train.py", *printed]
+    assert "lora.rank=8" not in printed  # a default
+    assert plan(config(tmp_path, "train.steps=null", "train.epochs=2", *printed)).directory == original.directory
+
+
+def test_without_its_checkout_every_setting_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loralab.cli.runs.CONF", tmp_path / "nowhere")
+    printed = settings(OmegaConf.structured(config(tmp_path)))
+    assert "lora.rank=8" in printed and "lora.targets=[q,v]" in printed

@@ -1,0 +1,33 @@
+"""Laws of dotted keys: an unknown one names what was meant, and types are found."""
+
+import pytest
+
+from loralab.config.keys import keys, no_such_key, type_of
+from loralab.config.schema import Config
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("lora.rnk", "lora.rank"), ("optm.lr", "optim.lr"), ("rank", "lora.rank"), ("lr", "optim.lr"),
+        ("lora.lr", "optim.lr"), ("modl", "model"), ("train.precison", "train.precision"), ("sead", "seed"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_names_the_one_that_was_meant(wrong: str, meant: str) -> None:
+    line = no_such_key(wrong, Config)
+    assert line.startswith(f"{wrong}: no such key; ")
+    assert line.endswith(f"; did you mean {meant}?")
+
+
+def test_an_unknown_key_lists_what_its_node_has() -> None:
+    assert "lora has rank, alpha, ratio, " in no_such_key("lora.zzzzzz", Config)
+    assert "the configuration has model, task, method, lora, " in no_such_key("zzzzzz.lr2", Config)
+    assert "did you mean" not in no_such_key("zzzzzz", Config)
+
+
+def test_types_are_found_by_dotted_key() -> None:
+    assert type_of("", Config) is Config
+    assert type_of("lora.rank", Config) is int
+    assert type_of("task.files.train", Config) == str | None
+    assert type_of("lora.rank.foo", Config) is type_of("nothing.at.all", Config) is None
+    assert {"model", "model.name", "task.files", "task.files.test", "seed"} <= set(keys(Config))

@@ -1,0 +1,121 @@
+"""Laws of generation as an objective: a small decoder and an encoder-decoder train, answer, and are scored by text."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from loralab import load_run
+from loralab.errors import UserError
+from loralab.runs.run import run
+from loralab.store.predictions import packed_correct, unpacked
+from tests.small_runs import config, cut_off, outcome
+
+MODELS = ("tiny_decoder", "tiny_seq2seq")
+
+
+@pytest.fixture
+def parrot(tmp_path: Path) -> list[str]:
+    """A task of pairs that is learned at once: every answer is `ok`."""
+    rows = [{"said": f"say ok {i}", "answer": "ok"} for i in range(60)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [
+        "task=pairs", f"task.files.train={path}", "task.text=[said]", "task.label=answer", "task.train_rows=null",
+        "task.eval_rows=null",
+        "task.validation_share=0.2", "task.test_share=0.2", "task.split_seed=1",
+        "method=full", "optim.lr=1e-2", "train.precision=fp32", "generate.max_new_tokens=6", "generate.separator='='",
+    ]  # fmt: skip
+
+
+def record_of(store: Path, *overrides: str) -> tuple[dict[str, Any], Path]:
+    record = run(config(store, *overrides))
+    (directory,) = store.glob("runs/*")
+    return record, directory
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_learns_to_answer_and_its_record_says_so(tmp_path: Path, parrot: list[str], model: str) -> None:
+    record, directory = record_of(tmp_path / "store", f"model={model}", *parrot, "train.steps=40")
+    last = record["metrics"]["test"]["last"]
+    assert record["metrics"]["primary"] == "exact_match" and last["exact_match"] == 1.0
+    table = pd.read_parquet(directory / "predictions.parquet")
+    assert set(table["text"]) == {"ok"} and table["correct"].all() and record["rows"]["test"] == 12
+    assert last["loss"] == pytest.approx(table[table["at"] == "last"]["loss"].sum() / table["tokens"][:12].sum())
+    assert unpacked(packed_correct(directory / "predictions.parquet")).tolist() == [True] * 12
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_generation_repeats_under_a_seed_and_resumes_to_the_byte(
+    tmp_path: Path, parrot: list[str], model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = (f"model={model}", *parrot, "method=lora", "optim.lr=1e-2", "generate.beams=2")
+    run(config(tmp_path / "one", *options))
+    run(config(tmp_path / "two", *options))
+    assert outcome(tmp_path / "one") == outcome(tmp_path / "two")
+    cut_off(config(tmp_path / "cut", *options), monkeypatch, at=7)
+    run(config(tmp_path / "cut", *options))
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "one")
+
+
+def test_two_threads_learn_what_one_does(tmp_path: Path, parrot: list[str]) -> None:
+    """Targets differ in length, so that halves of a batch hold unequal numbers of target tokens."""
+    path = tmp_path / "uneven.jsonl"
+    path.write_text("".join(json.dumps({"said": f"{i}", "answer": "ab" * (i % 5 + 1)}) + "\n" for i in range(40)))
+    options = ("model=tiny_decoder", *parrot, f"task.files.train={path}", "optim.lr=1e-3")
+    losses = []
+    for threads in (1, 2):
+        _, directory = record_of(tmp_path / str(threads), *options, f"train.threads={threads}")
+        lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+        losses.append([line["values"]["loss"] for line in lines if line["split"] == "train"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+def test_a_loaded_run_answers_as_the_run_did(tmp_path: Path, parrot: list[str]) -> None:
+    _, directory = record_of(tmp_path / "store", "model=tiny_decoder", *parrot, "train.steps=40")
+    model, tokenizer = load_run(directory)
+    found = model.generate(**tokenizer("say ok 3=", return_tensors="pt"), max_new_tokens=6, do_sample=False)
+    assert tokenizer.decode(found[0], skip_special_tokens=True).endswith("=ok")
+
+
+def test_an_encoder_cannot_answer(tmp_path: Path, parrot: list[str]) -> None:
+    with pytest.raises(UserError, match=r"^model\.name: .* which does not generate; families that do: "):
+        run(config(tmp_path / "store", *parrot))
+
+
+@pytest.mark.parametrize(("method", "longest"), [("full", 256), ("prompt", 236)])
+def test_a_decoder_has_room_for_the_text_and_its_answer(
+    tmp_path: Path, parrot: list[str], method: str, longest: int
+) -> None:
+    """Of the tiny decoder's 256 positions, 20 go to the virtual tokens of method=prompt."""
+    options = ("model=tiny_decoder", *parrot, f"method={method}", "train.steps=2", "train.eval_every=2")
+    record, _ = record_of(tmp_path / "fits", *options, f"train.max_length={longest - 6}")
+    assert record["status"] == "success"
+    refused = (
+        rf"^train\.max_length \+ generate\.max_new_tokens: got {longest - 5} \+ 6; .* at most {longest} tokens, "
+        r"text and answer together; lower one of the two$"
+    )
+    with pytest.raises(UserError, match=refused):
+        run(config(tmp_path / "long", *options, f"train.max_length={longest - 5}"))
+
+
+def test_an_encoder_decoder_writes_its_answer_beside_the_text(tmp_path: Path, parrot: list[str]) -> None:
+    options = ("model=tiny_seq2seq", *parrot, "train.steps=2", "train.eval_every=2", "train.max_length=256")
+    assert record_of(tmp_path / "store", *options)[0]["status"] == "success"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_adapters_frozen_weights_are_those_of_the_model_that_answers(
+    tmp_path: Path, parrot: list[str], model: str
+) -> None:
+    from loralab.inspect.updates import find_adapter
+
+    _, directory = record_of(tmp_path / "store", f"model={model}", *parrot, "method=lora", "train.steps=2")
+    adapter = find_adapter(tmp_path / "store", directory.name)
+    found = adapter.weights()
+    assert found.keys() == adapter.updates.keys() and found
+    for name, update in adapter.updates.items():
+        assert found[name].shape == (len(update.B), update.A.shape[1])

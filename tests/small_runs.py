@@ -1,0 +1,69 @@
+"""Small real runs for tests: the tiny backbone on real sentences, in a store of the test's own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from loralab.config.schema import Config, from_hydra
+from loralab.training.signals import Interrupted, Interrupts
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+SMALL_ROWS = 64  # of each split
+SMALL = (
+    "model=tiny",
+    "tracker=none",
+    f"task.train_rows={SMALL_ROWS}",
+    f"task.eval_rows={SMALL_ROWS}",
+    "train.max_length=32",
+    "train.batch_size=8",
+    "train.steps=12",
+    "train.epochs=null",
+    "train.eval_every=6",
+    "train.log_every=1",
+    "train.threads=1",
+    "train.device=cpu",
+)
+
+
+def config(store: Path, *overrides: str) -> Config:
+    """A small run's config, as the command line would compose it."""
+    import loralab.cli.hydra_main  # registers the schema
+
+    assert loralab.cli.hydra_main
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return from_hydra(compose("config", [*SMALL, f"store={store}", *overrides]))
+
+
+def cut_off(asked: Config, monkeypatch: pytest.MonkeyPatch, *, at: int) -> None:
+    """Trains until the run looks for the `at`-th time whether it is to stop, and stops it there, as a signal would."""
+    from loralab.runs.run import run
+
+    looks = 0
+
+    def look(self: Interrupts) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == at:
+            raise Interrupted(15)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Interrupts, "check", look)
+        with pytest.raises(Interrupted):
+            run(asked)
+
+
+def outcome(store: Path) -> dict[str, Any]:
+    """All that must repeat of a store's one run: metrics without clocks, predictions, and what it trained."""
+    (directory,) = store.glob("runs/*")
+    weights = sorted(p for folder in ("adapter", "model") for p in (directory / folder).rglob("*") if p.is_file())
+    assert weights
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "lines": [{k: v for k, v in line.items() if k != "seconds"} for line in lines],
+        "metrics": json.loads((directory / "record.json").read_text())["metrics"],
+        "predictions": (directory / "predictions.parquet").read_bytes(),
+        "weights": [(str(p.relative_to(directory)), p.read_bytes()) for p in weights],
+    }

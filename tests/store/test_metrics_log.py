@@ -1,0 +1,70 @@
+"""Laws of the journal: each line reaches file and tracker, all is closed however it ends, nobody's writes nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loralab.store.metrics_log import Journal, open_journal
+from loralab.store.run_directory import RunDirectory
+from loralab.store.trackers import NoTracker
+
+
+class Noted(NoTracker):
+    """A tracker that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+        self.finished = False
+
+    def log(self, line: dict[str, Any]) -> None:
+        self.told.append(line)
+
+    def summarise(self, summary: dict[str, Any]) -> None:
+        self.told.append(summary)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.finished = True
+
+
+def directory(path: Path) -> RunDirectory:
+    run = RunDirectory(path / "runs" / "tiny-0123456789")
+    run.path.mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def test_lines_reach_the_file_and_the_tracker_and_a_resumed_journal_forgets_what_came_after(tmp_path: Path) -> None:
+    run, tracker = directory(tmp_path), Noted()
+    with open_journal(run, tracker, size=0) as journal:
+        journal.step()
+        journal.line({"step": 1})
+        seen = journal.sync()
+        journal.step()
+        journal.line({"step": 2})
+    assert tracker.told == [{"step": 1}, {"step": 2}]
+    with open_journal(run, tracker, size=seen) as journal:
+        journal.step()
+        journal.line({"step": 2, "again": True})
+        journal.summarise({"accuracy": 1.0})
+        assert journal.executed == 3
+    assert (run.path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2, "again": true}\n'
+    assert tracker.told[-1] == {"accuracy": 1.0}
+
+
+def test_the_tracker_is_finished_and_the_file_closed_also_after_an_exception(tmp_path: Path) -> None:
+    tracker = Noted()
+    with pytest.raises(KeyboardInterrupt), open_journal(directory(tmp_path), tracker, size=0) as journal:
+        raise KeyboardInterrupt
+    assert tracker.finished
+    with pytest.raises(ValueError, match="closed file"):
+        journal.line({"step": 1})
+
+
+def test_nobodys_journal_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    journal = Journal()
+    journal.step()
+    journal.line({"step": 1})
+    journal.summarise({})
+    assert (journal.sync(), journal.executed) == (0, 0)
+    assert not list(tmp_path.iterdir())

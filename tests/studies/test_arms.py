@@ -1,0 +1,194 @@
+"""Laws of arms: named by any axes, compared by the fresh seed and by the test item; a rate is inside its window."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from loralab.store.predictions import unpacked
+from loralab.studies import arms, figures
+from loralab.studies.results import Tables
+from loralab.studies.stats import bootstrap_items, quadratic_minimum
+from tests.analysis.frames import unlike
+
+RATES, SEEDS, FRESH = (1e-3, 2e-3, 4e-3), (0, 1), (100, 101, 102)
+
+
+def packed(flags: Any) -> str:
+    return f"{len(flags)}:{np.packbits(flags).tobytes().hex()}"
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    """Two sets of targets at two ranks, shuffled; the rate in the middle is the best one."""
+    rows: list[dict[str, Any]] = []
+    for targets in ("q", "q,v"):
+        for rank in (1, 64):
+            own: dict[str, Any] = {"lora.targets": targets, "lora.rank": rank}
+            grid = [{**own, "stage": "grid", "seed": seed, "optim.lr": lr} for seed in SEEDS for lr in RATES]
+            fresh = [{**own, "stage": "confirm", "seed": seed, "optim.lr": RATES[1]} for seed in FRESH]
+            rows += [*grid, *fresh]
+    for run in rows:
+        flags = np.random.default_rng(int(unlike(run, "right") * 2**32)).random(200) < 0.7
+        loss = 0.3 + abs(np.log2(run["optim.lr"] / RATES[1])) + unlike(run, "loss") / 100
+        scores = {"validation/loss": loss, "test/loss": unlike(run, "test"), "test/accuracy": flags.mean()}
+        run |= scores | {"correct": packed(flags) if run["stage"] == "confirm" else ""}
+    return pd.DataFrame(rows).sample(frac=1, random_state=0)
+
+
+def by_hand(frame: pd.DataFrame, targets: str, rank: int, name: str) -> list[Any]:
+    """A column of the fresh seeds, one seed after another."""
+    cells = {}
+    for _, row in frame.iterrows():
+        if (row["stage"], row["lora.targets"], row["lora.rank"]) == ("confirm", targets, rank):
+            cells[row["seed"]] = row[name]
+    return [cells[seed] for seed in FRESH]
+
+
+def test_arms_are_named_by_their_axes_and_share_no_row(frame: pd.DataFrame) -> None:
+    found = arms.apart(frame, ["lora.targets", "lora.rank"])
+    assert set(found) == {("q", 1), ("q", 64), ("q,v", 1), ("q,v", 64)}
+    assert sum(map(len, found.values())) == len(frame) and {len(own) for own in found.values()} == {9}
+    assert arms.fresh(found["q", 64])["test/loss"].tolist() == by_hand(frame, "q", 64, "test/loss")
+    one = arms.apart(frame, ["lora.targets"])
+    assert set(one) == {"q", "q,v"} and set(one["q"]["lora.targets"]) == {"q"}
+
+
+def test_a_gain_is_paired_by_seed_and_over_items(frame: pd.DataFrame) -> None:
+    found = arms.apart(frame, ["lora.targets", "lora.rank"])
+    own, base = found["q,v", 1], found["q", 64]
+    some, other = (by_hand(frame, *key, "test/loss") for key in (("q,v", 1), ("q", 64)))
+    test = stats.ttest_rel(some, other)
+    gain = arms.gain(own, base, "test/loss")
+    assert (gain.low, gain.high) == pytest.approx(test.confidence_interval(0.95)) and gain.n == len(FRESH)
+    assert gain.estimate == pytest.approx(np.mean(some) - np.mean(other)) and gain.p == pytest.approx(test.pvalue)
+    shifted = arms.gain(own, base, "test/loss", null=0.2)
+    assert shifted.p == pytest.approx(stats.ttest_1samp(np.subtract(some, other), 0.2).pvalue)
+    rights = [np.stack([unpacked(t) for t in by_hand(frame, *key, "correct")]) for key in (("q,v", 1), ("q", 64))]
+    assert arms.gain_over_items(own, base) == bootstrap_items(*rights)
+    row = arms.compared(own, base)
+    accuracy = [by_hand(frame, *key, "test/accuracy") for key in (("q,v", 1), ("q", 64))]
+    assert row["difference, points"] == f"{100 * (np.mean(accuracy[0]) - np.mean(accuracy[1])):+.2f}"
+    assert row["lr_A"] == RATES[1] and row["test loss"] == round(np.mean(some), 4)
+
+
+def test_a_diverged_seed_leaves_no_gain(frame: pd.DataFrame) -> None:
+    gone = (frame["stage"] == "confirm") & (frame["seed"] == 101) & (frame["lora.rank"] == 1)
+    spoilt = frame.assign(**{name: frame[name].mask(gone) for name in ("test/accuracy", "correct")})
+    found = arms.apart(spoilt, ["lora.targets", "lora.rank"])
+    for pair in ((("q", 1), ("q", 64)), (("q", 64), ("q", 1))):
+        own, base = (found[key] for key in pair)
+        assert np.isnan(arms.gain(own, base, "test/accuracy").p) and np.isnan(arms.gain_over_items(own, base).p)
+    assert np.isfinite(arms.gain(found["q", 64], found["q,v", 64], "test/accuracy").p)
+
+
+def test_a_rate_at_the_end_of_its_window_is_not_interior(frame: pd.DataFrame) -> None:
+    own = arms.apart(frame, ["lora.targets", "lora.rank"])["q", 1]
+    assert arms.interior(own)
+    assert not arms.interior(own[own["optim.lr"] >= RATES[1]])
+    assert arms.interior(own.assign(**{"lora.ratio": 4}), 4)
+
+
+def test_a_bar_stands_on_the_mean_of_the_arm_that_it_is_compared_with(frame: pd.DataFrame) -> None:
+    from matplotlib import pyplot
+
+    found = arms.apart(frame, ["lora.targets", "lora.rank"])
+    keys = [(("q", 1), ("q", 64)), (("q,v", 1), ("q,v", 64)), (("q", 64), ("q", 64))]
+    with figures.style():
+        figure, axes = pyplot.subplots()
+        ax: Any = axes
+        arms.against(ax, [1, 2, 4], [(found[a], found[b]) for a, b in keys], "test/loss", "line", "C0")
+        (bars,) = ax.containers
+        pyplot.close(figure)
+    points, ends = bars.lines[0].get_ydata(), [segment[:, 1] for segment in bars.lines[2][0].get_segments()]
+    for (own, base), point, end in zip(keys, points, ends, strict=True):
+        some, other = (by_hand(frame, *key, "test/loss") for key in (own, base))
+        interval = stats.ttest_rel(some, other).confidence_interval(0.95) if own != base else (0, 0)
+        assert point == pytest.approx(np.mean(some))
+        np.testing.assert_allclose(end, np.mean(other) + np.array(interval), rtol=1e-9)
+
+
+def test_facts_are_read_of_each_runs_record(tmp_path: Any) -> None:
+    record = '{"status": "success", "metrics": {}, "started": 0, "ended": 1, "rows": {"train": 300}}'
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "record.json").write_text(record)
+    tables = Tables(pd.DataFrame({"run": ["a", "b"]}), pd.DataFrame(), tmp_path)
+    np.testing.assert_equal(arms.facts(tables, "rows", "train"), [300.0, np.nan])
+    assert np.isnan(arms.facts(tables, "parameters", "head")).all()
+
+
+def windows(noise: float = 0.0, *, at: tuple[float, float] = (-9.0, -6.0)) -> pd.DataFrame:
+    """A first stage of seven ratios, six rates each: its losses are a valley in log2 of (lr_A, lr_B) and a cliff."""
+    rng, rows = np.random.default_rng(0), []
+    for log2, centre in zip((-2, 0, 2, 3, 4, 5, 6), (-6, -7, -8, -8, -9, -9, -10), strict=True):
+        for rate in range(centre - 3, centre + 3):
+            x, y = rate - at[0], rate + log2 - at[1]
+            loss = min(0.45 + 0.01 * x * x + 0.008 * y * y + 0.006 * x * y, 0.7)
+            for each in SEEDS:
+                value = loss + each / 10 + noise * rng.normal()
+                own = {"stage": "grid", "seed": each, "lora.ratio": 2.0**log2, "optim.lr": 2.0**rate}
+                rows.append({**own, "validation/loss": value})
+    return pd.DataFrame(rows).sample(frac=1, random_state=0)
+
+
+def test_the_best_pair_is_the_lowest_point_of_a_valley_and_its_curvature_the_valleys() -> None:
+    for at in ((-9.0, -6.0), (-8.3, -5.1)):
+        found = arms.pair_optimum(windows(at=at))
+        assert [each.at for each in found] == pytest.approx(at, abs=1e-6) and found[0].interior and found[1].interior
+        assert [each.low for each in found] == pytest.approx(at, abs=1e-3)
+        assert [each.curvature for each in found] == pytest.approx([0.02, 0.016])
+    beyond = arms.pair_optimum(windows(at=(-9.0, -1.0)))  # a ratio of 256, which nobody tried
+    assert not beyond[0].interior and not beyond[1].interior
+
+
+def test_the_best_pairs_intervals_cover_as_often_as_they_say() -> None:
+    found = [arms._surface_minimum(*surface(seed)) for seed in range(300)]
+    for axis, truth in enumerate((-9.0, -6.0)):
+        covered = np.mean([each[axis].low <= truth <= each[axis].high for each in found])
+        assert covered == pytest.approx(0.95, abs=4 * np.sqrt(0.05 * 0.95 / 300))
+        assert all(np.isfinite([each[axis].low, each[axis].high]).all() for each in found)
+
+
+def surface(seed: int, noise: float = 0.01) -> tuple[Any, Any]:
+    """The places and values of cells of such a valley, without its cliff."""
+    cells = windows().drop_duplicates(["lora.ratio", "optim.lr"])
+    x, y = np.log2(cells["optim.lr"]) + 9, np.log2(cells["optim.lr"] * cells["lora.ratio"]) + 6
+    values = 0.01 * x * x + 0.008 * y * y + 0.006 * x * y + np.random.default_rng(seed).normal(0, noise, len(x))
+    return np.column_stack([x - 9, y - 6]), values.to_numpy()
+
+
+def test_a_best_pair_that_noise_could_have_made_has_no_ends_and_what_is_no_valley_has_none() -> None:
+    found = arms._surface_minimum(*surface(0, noise=1.0))
+    assert np.isnan(found[0].at) or np.isinf([found[0].low, found[0].high]).any()
+    places, values = surface(0)
+    for none in (arms._surface_minimum(places, -values), arms._surface_minimum(places[:6], values[:6])):
+        assert np.isnan([each.at for each in none]).all() and not none[0].interior
+
+
+def test_the_best_rate_of_a_ratio_is_that_of_the_parabola_about_its_lowest() -> None:
+    rows = windows()
+    found = arms.rate_optimum(rows)  # on the diagonal: .02 x + .016 y + .006 (x + y) = 0, with y = x - 3
+    assert found.at == pytest.approx(-9 + 3 * 0.022 / 0.048) and found.interior
+    noisy = windows(0.01)
+    best: Any = noisy[noisy["lora.ratio"] == 4].groupby("optim.lr")["validation/loss"].mean().idxmin()
+    near = noisy[(noisy["lora.ratio"] == 4) & noisy["optim.lr"].isin([best / 2, best, 2 * best])]
+    assert len(near) == 3 * len(SEEDS)
+    by_hand = quadratic_minimum(np.log2(near["optim.lr"]), near["validation/loss"], blocks=near["seed"])
+    assert arms.rate_optimum(noisy, 4) == by_hand
+    at_the_end = rows[rows["optim.lr"] >= 2.0**-8]
+    assert np.isnan(arms.rate_optimum(at_the_end).at) and not arms.rate_optimum(at_the_end).interior
+    gone = rows["validation/loss"].mask(rows["seed"] == 0)
+    assert np.isnan(arms.rate_optimum(rows.assign(**{"validation/loss": gone})).at)
+
+
+def test_the_width_is_that_of_the_adapted_maps_inputs(tmp_path: Any) -> None:
+    from loralab.runs.run import run
+    from tests.small_runs import config
+
+    record = run(config(tmp_path, "lora.rank=3", "train.steps=1"))
+    head = run(config(tmp_path, "method=head", "train.steps=1"))
+    names = [record["name"], head["name"], "absent"]
+    tables = Tables(pd.DataFrame({"run": names}), pd.DataFrame(), tmp_path)
+    np.testing.assert_equal(arms.widths(tables), [64.0, np.nan, np.nan])

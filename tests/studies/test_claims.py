@@ -1,0 +1,133 @@
+"""Laws of the claims: a verdict follows from the adjusted p and the side of the threshold; a row a claim is shown."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loralab.errors import UserError
+from loralab.studies import claims, figures, results
+from loralab.studies.claims import Claim, collected, embedded, judged, markdown, p_text
+from loralab.studies.stats import Interval, holm
+from tests.small_runs import CONF
+from tests.small_studies import NAME, checkout
+
+HELD, FELL, OPEN = claims.VERDICTS
+ANALYSIS = CONF.parent / "analysis"
+FIELDS: dict[str, Any] = {"study": "ratio", "source": "LoRA+, Fig 7", "text": "16 beats 1", "paper": "1 to 2%"}
+
+
+def claim(estimate: float, p: float, threshold: float = 0.0, **others: Any) -> Claim:
+    found = Interval(estimate, estimate - 0.1, estimate + 0.1, 5, p)
+    return Claim(**(FIELDS | others), found=found, threshold=threshold)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "p", "threshold", "below", "verdict"),
+    [
+        (0.5, 0.01, 0.0, False, HELD),
+        (-0.5, 0.01, 0.0, False, FELL),
+        (0.5, 0.01, 1.0, False, FELL),
+        (0.5, 0.01, 1.0, True, HELD),
+        (1.5, 0.01, 1.0, True, FELL),
+        (0.5, 0.05, 0.0, False, OPEN),
+        (0.5, 0.049, 0.0, False, HELD),
+        (-9.0, 0.2, 0.0, False, OPEN),
+        (0.5, math.nan, 0.0, False, OPEN),
+        (math.nan, math.nan, 0.0, False, OPEN),
+        (math.inf, 0.01, 1.0, False, HELD),
+        (0.0, 0.01, 1.0, False, FELL),
+    ],
+)
+def test_a_verdict_needs_a_p_below_5_percent_and_then_follows_the_side(
+    estimate: float, p: float, threshold: float, below: bool, verdict: str
+) -> None:
+    assert [row.verdict for row in judged([claim(estimate, p, threshold, below=below)])] == [verdict]
+
+
+def test_verdicts_are_told_over_all_rows_at_once() -> None:
+    several = [claim(0.5, p) for p in (0.03, 0.001, math.nan, 0.028)]
+    alone = [judged([each])[0].verdict for each in several]
+    assert alone == [HELD, HELD, OPEN, HELD]
+    together = judged(several)
+    assert [row.verdict for row in together] == [OPEN, HELD, OPEN, OPEN]
+    assert [row.p for row in together] == pytest.approx(holm([0.03, 0.001, math.nan, 0.028]), nan_ok=True)
+    assert [row.claim for row in together] == several and judged([]) == []
+
+
+@pytest.mark.parametrize(
+    ("unit", "text"),
+    [
+        ("points", "+0.53 points [-0.20, 1.26], n = 5"),
+        ("x", "0.01x [-0.00, 0.01], n = 5"),
+        ("doublings", "0.01 doublings [-0.00, 0.01], n = 5"),
+        ("", "0.01 [-0.00, 0.01], n = 5"),
+    ],
+)
+def test_a_number_is_told_in_its_unit_with_its_interval_and_n(unit: str, text: str) -> None:
+    assert Claim(**FIELDS, found=Interval(0.0053, -0.0020, 0.0126, 5, 0.1), threshold=0.0, unit=unit).ours == text
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(math.nan, "not tested"), (0.0004, "< .001"), (0.001, ".001"), (0.0495, ".050"), (1.0, "1.000")]
+)
+def test_a_p_is_told_in_three_digits(p: float, text: str) -> None:
+    assert p_text(p) == text
+
+
+def test_the_table_has_a_row_a_claim_with_all_that_it_rests_on() -> None:
+    untested = claim(0.5, math.nan, study="first")
+    rows = judged([claim(0.5, 0.001, unit="points"), claim(-0.5, 0.02, text="up"), untested])
+    lines = markdown(rows).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 2 + len(rows) and {line.count("|") for line in table} == {8}
+    assert table[2] == (
+        "| [ratio](figures/ratio.png) | LoRA+, Fig 7 | 16 beats 1 | 1 to 2% "
+        "| +50.00 points [40.00, 60.00], n = 5 | .002 | held |"
+    )
+    assert table[3].endswith("| .020 | did not hold |") and table[4].endswith(
+        "| not tested | cannot tell at this scale |"
+    )
+    assert table[4].startswith("| [first](figures/first.png) |")
+    assert any("p < 0.05 after Holm's adjustment" in line for line in lines) and "2 tests;" in markdown(rows)
+    assert markdown(rows).endswith("|\n")
+
+
+def test_a_page_takes_the_rows_of_the_studies_that_it_names_and_the_rest_stays() -> None:
+    rows = judged(
+        [claim(0.5, 0.001, text="a"), claim(0.5, 0.9, text="b", study="first"), claim(0.5, 0.9, study="other")]
+    )
+    page = "# Top\n<!-- claims: first, ratio -->\nold\nrows\n<!-- end -->\nbottom\n"
+    found = embedded(page, rows)
+    assert found.splitlines() == [
+        "# Top",
+        "<!-- claims: first, ratio -->",
+        "| claim | the paper's number | ours | verdict |",
+        "|---|---|---|---|",
+        "| b | 1 to 2% | 0.50 [0.40, 0.60], n = 5 | cannot tell at this scale |",
+        "| a | 1 to 2% | 0.50 [0.40, 0.60], n = 5 | held |",
+        "<!-- end -->",
+        "bottom",
+    ]
+    assert embedded(found, rows) == found
+    assert embedded("no place for it", rows) == "no place for it"
+
+
+def test_an_analysis_without_claims_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = checkout(tmp_path / "checkout", monkeypatch) / "analysis"
+    folder.mkdir()
+    (folder / f"{NAME}.py").write_text("def reduce(tables):\n    return tables.runs\n")
+    with pytest.raises(UserError, match=rf"analysis/{NAME}\.py has no claims\(frame\); one without claims gives \[\]"):
+        collected([NAME])
+
+
+def test_the_committed_table_and_the_readme_say_what_the_csvs_say() -> None:
+    page = ANALYSIS / "claims.md"
+    if not page.is_file():
+        pytest.skip("analysis/claims.md was not made yet")
+    rows = claims.table()
+    assert page.read_text(encoding="utf-8") == markdown(rows), "`loralab claims` makes it anew"
+    readme = (CONF.parent / "README.md").read_text(encoding="utf-8")
+    assert embedded(readme, rows) == readme, "`loralab claims` makes it anew"
+    assert {row.claim.study for row in rows} <= set(figures.names()) and results.ANALYSIS == ANALYSIS

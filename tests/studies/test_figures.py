@@ -1,0 +1,252 @@
+"""Laws of the figures: each study has one, from its CSV alone, the same bytes each time, and never with a hole."""
+
+import functools
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from loralab.cli.main import main
+from loralab.config.overrides import written
+from loralab.errors import UserError
+from loralab.studies import figures, results
+from loralab.studies.report import HEADER
+from loralab.sweeps.study import open_study, studies
+from tests.analysis.frames import distinct, drawn, made
+from tests.small_runs import CONF
+from tests.small_studies import MEASURED
+
+ANALYSIS = CONF.parent / "analysis"
+OURS = [name for name in studies() if not name.startswith("paper/")]
+TRAINED = [name for name in OURS if name not in MEASURED]
+PARTS = ("draw", "caption", "summary", "claims")
+STEPS = range(0, 11, 5)
+
+
+def scores(run: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
+    """Scores for any study; one whose CSV has a row a step takes what it needs of them."""
+    return distinct(run) | {"correct": "8:a5", "step": 10}
+
+
+@functools.cache
+def smoke(name: str) -> pd.DataFrame:
+    """The frame of a study's smoke size, three steps of it where it keeps curves; not to be changed."""
+    if name in MEASURED:
+        whole = figures.module(name).measure(True).assign(commit="c" * 40, diff=None)
+        text = whole.to_csv(index=False, float_format="%.10g")
+        return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(results.TEXTS, str))
+    if "step" not in figures.module(name).KEPT:
+        return made(name, scores, "smoke=true")
+    return made(name, lambda run: [distinct(run | {"at": at}) | {"step": at} for at in STEPS], "smoke=true")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_study_has_its_header_and_an_analysis_of_its_own_that_keeps_its_axes(name: str) -> None:
+    analysis = figures.module(name)
+    assert Path(str(analysis.__file__)) == ANALYSIS / f"{name}.py"
+    makers = ("wanted", "measure") if name in MEASURED else ("reduce",)
+    assert all(callable(getattr(analysis, part)) for part in (*PARTS, *makers))
+    with open_study(name) as study:
+        assert all(study.spec.study.get(key) for key in HEADER)
+        if name in MEASURED:
+            assert (
+                study.spec.program == f"analysis/{name}.py" and f"loralab study {name}" in study.spec.study["command"]
+            )
+            assert set(analysis.KEYS) < set(analysis.KEPT) and analysis.KEPT[-2:] == ["commit", "diff"]
+        else:
+            assert study.spec.program is None and f"sweeps={name}" in study.spec.study["command"]
+            assert set(study.axes) <= set(analysis.AXES) <= set(analysis.KEPT), "a hole in an axis not kept hides"
+
+
+@pytest.mark.parametrize("name", [name for name in studies() if name not in OURS])
+def test_a_study_at_paper_scale_is_drawn_by_one_of_these_analyses(name: str) -> None:
+    with open_study(name) as study:
+        own, axes = results.analysis_of(study), study.axes
+    if own == "none":
+        with pytest.raises(UserError, match=r"has no analysis/none\.py"):
+            figures.module(name)
+    else:
+        assert own in OURS and set(axes) <= set(figures.module(name).AXES)
+
+
+def test_every_csv_and_every_figure_belongs_to_a_study_and_to_each_other() -> None:
+    tables = {path.stem for path in (ANALYSIS / "results").glob("*.csv")}
+    assert tables <= set(OURS)
+    assert {path.name for path in (ANALYSIS / "figures").iterdir()} == {
+        f"{name}.{kind}" for name in tables for kind in ("png", "pdf")
+    }
+    assert set(figures.names()) == tables
+
+
+@pytest.mark.parametrize("name", figures.names())
+def test_every_csv_that_is_there_is_whole_and_can_be_told_of(name: str) -> None:
+    frame, analysis = results.load(name), figures.module(name)
+    assert list(frame) == [*analysis.KEPT, *(["correct"] if "correct" in frame else [])]
+    end = figures.code(frame) if name in MEASURED else figures.provenance(frame)
+    assert len(analysis.summary(frame)) and f"{end}." in analysis.caption(frame)
+    assert all(claim.study == name for claim in analysis.claims(frame))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with nothing but CSVs, of smoke sizes: of `first` and of what is measured."""
+    folder = tmp_path_factory.mktemp("store")
+    for name in ("first", *MEASURED):
+        results.save(smoke(name), results.target(name, ["smoke=true"], folder))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["first", *MEASURED])
+def test_a_figure_takes_the_csv_alone_without_torch_and_has_the_same_bytes_each_time(
+    name: str, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (
+        "import sys",
+        "from loralab.cli.main import main",
+        f"assert main(['figure', {name!r}, 'smoke=true', '--store', {str(store)!r}]) == 0",
+        "heavy = {'torch', 'transformers', 'datasets', 'peft', 'wandb'} & set(sys.modules)",
+        "sys.exit(f'imported {heavy}' if heavy else 0)",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    paths = [store / "figures" / f"{name} smoke=true.{kind}" for kind in ("png", "pdf")]
+    assert done.stdout.splitlines() == [str(path) for path in paths] and not list(tmp_path.iterdir())
+    before = [path.read_bytes() for path in paths]
+    assert main(["figure", name, "smoke=true", "--store", str(store)]) == 0
+    assert [path.read_bytes() for path in paths] == before  # another process, another hash seed
+    assert before[0].startswith(b"\x89PNG") and before[1].startswith(b"%PDF")
+    assert sorted(path.name for path in store.iterdir()) == ["figures", "results"]
+
+
+def test_a_figures_name_follows_its_csv_also_below_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "analysis").mkdir()
+    (tmp_path / "analysis" / "lr_grid.py").symlink_to(ANALYSIS / "lr_grid.py")
+    monkeypatch.setattr("loralab.studies.results.ANALYSIS", tmp_path / "analysis")
+    name = "paper/roberta_grid"
+    results.save(made(name, distinct), results.target(name, (), tmp_path))
+    folder = tmp_path / "analysis" / "figures" / "paper"
+    assert figures.draw(name) == [folder / "roberta_grid.png", folder / "roberta_grid.pdf"]
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_no_figure_is_drawn_where_what_was_measured_has_a_hole(name: str, tmp_path: Path) -> None:
+    frame, path, keys = smoke(name), tmp_path / f"{name}.csv", figures.module(name).KEYS
+    results.save(frame, path)
+    pd.testing.assert_frame_equal(results.load(name, "smoke=true", path=path), frame)
+    for at in (0, len(frame) // 2, len(frame) - 1):
+        values = {key: value for key, value in frame.loc[at, keys].items() if value == value}
+        cell = " ".join(
+            f"{key}={value if isinstance(value, str) else f'{value:.10g}'}" for key, value in values.items()
+        )
+        results.save(frame.drop(index=at), path)
+        with pytest.raises(UserError) as error:
+            results.load(name, "smoke=true", path=path)
+        assert f"no row for {cell} (1 of {len(frame)} " in str(error.value)
+    path.unlink()
+    with pytest.raises(UserError, match=f"{name}.csv is not there; `loralab study {name}` makes it"):
+        results.load(name, path=path)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_no_figure_is_drawn_with_a_hole_or_a_run_that_is_not_done(name: str, tmp_path: Path) -> None:
+    frame, path = smoke(name), tmp_path / f"{name}.csv"
+
+    def refused(spoilt: pd.DataFrame, *words: str) -> None:
+        results.save(spoilt, path)
+        with pytest.raises(UserError) as error:
+            results.load(name, "smoke=true", path=path)
+        assert all(word in str(error.value) for word in words), str(error.value)
+
+    results.save(frame, path)
+    loaded = results.load(name, "smoke=true", path=path)
+    assert len(loaded) == len(frame)
+    with open_study(name, ["smoke=true"]) as study:
+        axes, swept = study.axes, results.as_swept(study, loaded)
+    for stage in frame["stage"].unique():
+        of = frame[frame["stage"] == stage]
+        for at in (0, len(of) // 2, len(of) - 1):
+            run = swept.loc[of.index[at]]
+            there = [axis for axis in axes if run[axis] is not None and run[axis] == run[axis]]
+            cell = [f"{axis}={written(run[axis])}" for axis in there]
+            if stage == "confirm":  # a hole in the grid may leave an arm without the runs that chose
+                cell.append("; `loralab study")
+            hole = (frame["hash"] == run["hash"]) & (frame["stage"] == stage)
+            refused(frame[~hole], "no row for ", *cell)
+    last = frame["hash"] == frame["hash"].iloc[-1]
+    refused(frame.assign(status=frame["status"].mask(last, "failed")), "not done", f"seed={frame['seed'].iloc[-1]}")
+    refused(frame.drop(columns="stage"), "has no column 'stage'; `loralab collect")
+    path.unlink()
+    with pytest.raises(UserError, match=f"{name}.csv is not there; `loralab study {name}` makes it"):
+        results.load(name, path=path)
+
+
+def test_a_study_that_is_not_there_is_told_with_those_that_are() -> None:
+    for ask in (results.load, figures.draw):
+        with pytest.raises(UserError, match=r"no study is called 'nothing'; sweeps/ has .*lr_grid.*ratio"):
+            ask("nothing")
+
+
+def test_a_captions_setting_names_what_was_run() -> None:
+    same: dict[str, Any] = {
+        "model": "minilm",
+        "lora.rank": 8,
+        "lora.alpha": 8,
+        "lora.targets": "q,v",
+        "train.steps": 100,
+    }
+    one = pd.DataFrame([same | {"train.epochs": np.nan, "train.batch_size": 32}])
+    assert figures.setting(one) == "MiniLM, LoRA with r = alpha = 8 on q and v, 100 steps of 32"
+    epochs = same | {"lora.alpha": 16, "lora.targets": "q,k,v,o", "train.steps": np.nan, "model": "roberta"}
+    other = pd.DataFrame([epochs | {"train.epochs": 3.0, "train.batch_size": 32}])
+    assert figures.setting(other) == "roberta, LoRA with r = 8, alpha = 16 on q, k, v and o, 3 epochs of 32"
+    ranks = pd.concat([one, one.assign(**{"lora.rank": 64, "lora.alpha": 64})])
+    assert "r = alpha = 8 or 64 on q and v" in figures.setting(ranks)
+
+
+def test_a_captions_end_counts_runs_once_and_names_the_code() -> None:
+    runs = pd.DataFrame({"hash": ["a", "a", "b", "c"], "status": ["success"] * 3 + ["diverged"], "seed": [1, 1, 2, 2]})
+    assert figures.provenance(runs.assign(commit="1234567890")) == "3 runs (1 diverged), code 1234567"
+    mixed = runs.assign(commit=["1234567890"] * 3 + ["abcdef0"])
+    assert figures.provenance(mixed) == "3 runs (1 diverged), code 1234567 (+1 other)"
+    assert figures.provenance(runs.assign(commit=None)) == "3 runs (1 diverged), code unknown"
+    assert [figures.seeds(runs), figures.seeds(runs[:2])] == ["2 seeds", "1 seed"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(3.2e-3, "3.2e-3"), (0.0128, "1.28e-2"), (16, "16"), (0.25, "0.25"), (0.2048, "0.205"), (1e-4, "1e-4"),
+     (4096.0, "4096"), (65536, "6.55e4")],
+)  # fmt: skip
+def test_a_tick_is_written_short(value: float, text: str) -> None:
+    assert figures.short(value) == text
+
+
+def test_a_mean_of_seeds_is_none_where_one_has_no_score() -> None:
+    assert figures.whole_mean(pd.Series([1.0, 2.0])) == 1.5 and np.isnan(figures.whole_mean(pd.Series([1.0, np.nan])))
+
+
+@pytest.mark.parametrize("sentences", [1, 12])
+def test_the_caption_stands_beneath_the_panels_and_the_figure_grows_by_its_height(sentences: int) -> None:
+    caption = "Mean of three seeds on fresh data with Student's interval. " * sentences
+    with drawn("first", made("first", distinct)) as figure:
+        figure.set_dpi(200)  # as it is saved; the width of small letters depends on it
+        width, height = figure.get_size_inches()
+        figures.footnote(figure, caption)
+        figure.canvas.draw()
+        (text,) = figure.texts
+        box = text.get_window_extent().transformed(figure.dpi_scale_trans.inverted())  # inches
+        grown = figure.get_size_inches()
+        assert grown[0] == width and box.height < grown[1] - height < 1.2 * box.height + 0.1
+        assert " ".join(text.get_text().split()) == caption.strip()
+        assert ("\n" in text.get_text()) is (sentences > 1)
+        assert 0 <= box.x0 < box.x1 <= width and box.y0 >= 0
+        for axes in figure.axes:
+            tight = axes.get_tightbbox()
+            assert tight is not None
+            around = tight.transformed(figure.dpi_scale_trans.inverted())
+            assert around.y0 >= box.y1 and around.y1 <= grown[1] + 1e-6

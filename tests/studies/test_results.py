@@ -1,0 +1,286 @@
+"""Laws of a study's tables: what Python loads and what the command saves are one, and no run is left out of either."""
+
+import io
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import loralab
+from loralab.cli.main import main
+from loralab.errors import UserError
+from loralab.runs.record import fail
+from loralab.store.predictions import unpacked
+from loralab.studies.results import load, load_study, reduced, save, target
+from loralab.sweeps.collect import curves, table
+from loralab.sweeps.study import open_study
+from tests.small_studies import FIRST, NAME, SETTINGS, checkout, first_stage
+
+REDUCER = """
+AXES = ("seed", "task")
+def reduce(found):
+    return found.runs.groupby("lora.ratio", as_index=False)["validation/loss"].mean()
+"""
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The study of two stages is the one there is; its checkout."""
+    return checkout(tmp_path / "checkout", monkeypatch)
+
+
+@pytest.fixture
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return first_stage(tmp_path_factory)
+
+
+@pytest.fixture
+def holes(done: Path, tmp_path: Path) -> Path:
+    """A store in which one run failed and one is not there."""
+    shutil.copytree(done, tmp_path / "holes")
+    with open_study(NAME, SETTINGS, store=tmp_path / "holes") as study:
+        for job in study.grid[:2]:
+            shutil.rmtree(study.planned(job).directory.path)
+        fail(study.planned(study.grid[0]), "RuntimeError: out of luck", started=0.0)
+    return tmp_path / "holes"
+
+
+def test_a_study_loads_as_tables_of_its_runs_and_its_curves(done: Path) -> None:
+    found = loralab.load_study(NAME, *SETTINGS, store=done)
+    with open_study(NAME, SETTINGS, store=done) as study:
+        pd.testing.assert_frame_equal(found.runs, table(done, study.cells()))
+        pd.testing.assert_frame_equal(found.curves, curves(done, study.cells()))
+    runs = found.runs
+    assert len(runs) == 12 and runs["status"].value_counts().to_dict() == {"success": 8, "missing": 4}
+    grid = runs[runs["stage"] == "grid"]
+    assert list(grid[["seed", "lora.ratio", "optim.lr"]].itertuples(index=False, name=None)) == FIRST
+    trained = found.curves[found.curves["split"] == "train"]
+    assert trained.groupby("run").size().tolist() == [3] * 8
+
+
+def test_overrides_pin_what_is_loaded(done: Path) -> None:
+    runs = load_study(NAME, *SETTINGS, "seed=1", store=str(done)).runs
+    assert len(runs[runs["stage"] == "grid"]) == 4 and "seed" not in runs.columns[3:5]
+
+
+def test_the_store_is_the_environments_where_none_is_named(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORALAB_STORE", str(done))
+    assert set(load_study(NAME, *SETTINGS).runs["status"]) == {"success", "missing"}
+
+
+def test_a_study_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no study is called 'nope'; sweeps/ has two_stages"):
+        load_study("nope", store=tmp_path)
+
+
+def test_collect_saves_what_python_loads_with_a_row_for_what_is_not_done(
+    holes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "deep" / "mine.csv"
+    assert main(["collect", NAME, *SETTINGS, "--store", str(holes), "--to", str(to)]) == 0
+    out, err = capsys.readouterr()
+    assert (out.splitlines()[0], err) == (f"8 runs (6 success, 1 failed, 1 missing) in {to}", "")
+    found = pd.read_csv(to, dtype={"hash": str, "commit": str, "diff": str})
+    runs = load_study(NAME, *SETTINGS, store=holes).runs
+    assert list(found.columns) == list(runs.columns)
+    assert found["status"].tolist() == runs["status"].tolist() == ["failed", "missing", *["success"] * 6]
+    assert found["error"][0] == "RuntimeError: out of luck"
+    assert found["hash"].tolist() == runs["hash"].tolist()
+    for name in ("validation/loss", "test/accuracy", "optim.lr", "started", "seconds"):
+        pd.testing.assert_series_equal(found[name], runs[name].astype(float), rtol=1e-9)
+    assert found["validation/loss"].isna().tolist() == [True, True, *[False] * 6]
+
+
+def test_collect_reduces_as_the_studys_analysis_says(done: Path, root: Path, tmp_path: Path) -> None:
+    (root / "analysis").mkdir()
+    (root / "analysis" / f"{NAME}.py").write_text(REDUCER)
+    assert main(["collect", NAME, *SETTINGS, "--store", str(done), "--to", str(tmp_path / "small.csv")]) == 0
+    found = pd.read_csv(tmp_path / "small.csv")
+    runs = load_study(NAME, *SETTINGS, store=done).runs
+    assert found.columns.tolist() == ["lora.ratio", "validation/loss"] and found["lora.ratio"].tolist() == [1, 16]
+    ratio_one = runs.loc[(runs["lora.ratio"] == 1) & (runs["status"] == "success"), "validation/loss"]
+    assert found["validation/loss"][0] == pytest.approx(ratio_one.mean(), rel=1e-9)
+
+
+def test_without_an_analysis_the_runs_are_what_is_saved(done: Path) -> None:
+    runs = load_study(NAME, *SETTINGS, store=done).runs
+    with open_study(NAME, SETTINGS, store=done) as study:
+        pd.testing.assert_frame_equal(reduced(study), runs)
+
+
+def test_an_analysis_finds_a_column_for_each_of_its_axes_whether_or_not_it_varies(done: Path, root: Path) -> None:
+    (root / "analysis").mkdir()
+    axes = ["seed", "task", "model", "lora.targets", "lora.rank", "optim.head_lr"]
+    (root / "analysis" / f"{NAME}.py").write_text(f"AXES = {axes}\ndef reduce(found):\n    return found.runs\n")
+    runs = load_study(NAME, *SETTINGS, store=done).runs
+    with open_study(NAME, SETTINGS, store=done) as study:
+        found = reduced(study)
+    pd.testing.assert_frame_equal(found[list(runs)], runs)
+    names = list(found)
+    assert names[: names.index("status")] == [*list(runs)[: list(runs).index("status")], *axes[1:]]
+    assert set(found[axes[1:5]].itertuples(index=False, name=None)) == {("rotten_tomatoes", "tiny", "q,v", 8)}
+    assert found["optim.head_lr"].tolist() == runs["optim.lr"].tolist(), "as the run resolves null"
+    assert "task" not in runs
+
+
+def test_a_study_can_be_drawn_by_the_analysis_of_another(done: Path, root: Path) -> None:
+    (root / "analysis").mkdir()
+    (root / "analysis" / "shared.py").write_text(REDUCER)
+    sweep = root / "sweeps" / f"{NAME}.yaml"
+    sweep.write_text(sweep.read_text().replace("    study:\n", "    study:\n      analysis: shared\n"))
+    with open_study(NAME, SETTINGS, store=done) as study:
+        assert reduced(study)["lora.ratio"].tolist() == [1, 16]
+
+
+def test_an_axis_that_one_stage_pins_has_its_value_there(done: Path, root: Path) -> None:
+    """The first stage has one seed and the second has others, so `seed` varies, but not in the first."""
+    (root / "analysis").mkdir()
+    (root / "analysis" / f"{NAME}.py").write_text(
+        REDUCER.partition("def")[0] + "def reduce(found):\n    return found.runs\n"
+    )
+    with open_study(NAME, [*SETTINGS, "seed=0"], store=done) as study:
+        frame = reduced(study)
+        assert set(study.cells()[-1].axes) > {"seed"}
+    assert frame.loc[frame["stage"] == "grid", "seed"].tolist() == [0] * 4
+    assert frame.loc[frame["stage"] == "confirm", "seed"].tolist() == [100, 101] * 2
+    assert set(frame["task"]) == {"rotten_tomatoes"}
+
+
+def test_what_a_run_got_right_is_read_of_its_last_step(done: Path) -> None:
+    found = load_study(NAME, *SETTINGS, store=done)
+    for run, accuracy in zip(found.runs["run"], found.runs["test/accuracy"], strict=True):
+        text = found.correct(run)
+        assert text == "" if pd.isna(accuracy) else unpacked(text).mean() == pytest.approx(accuracy)
+    assert found.runs["test/accuracy"].notna().sum() == 8
+
+
+@pytest.fixture
+def whole() -> pd.DataFrame:
+    """Both stages done, the lower rate of each arm the better one."""
+    fresh = [(seed, ratio, rate) for seed in (100, 101) for ratio, rate in ((1, 0.001), (16, 0.0005))]
+    runs = pd.DataFrame([*FIRST, *fresh], columns=["seed", "lora.ratio", "optim.lr"])
+    runs.insert(0, "stage", ["grid"] * len(FIRST) + ["confirm"] * len(fresh))
+    runs["status"], runs["validation/loss"] = "success", runs["optim.lr"] + 0.5
+    return runs.assign(hash=[f"{at:010d}" for at in range(len(runs))], commit="1e5", diff=None)
+
+
+def test_a_whole_csv_loads_with_its_hashes_as_text(whole: pd.DataFrame, tmp_path: Path) -> None:
+    save(whole.sample(frac=1, random_state=0), tmp_path / "x.csv")
+    found = load(NAME, path=tmp_path / "x.csv").sort_values("hash", ignore_index=True)
+    assert found["hash"].tolist() == whole["hash"].tolist() and set(found["commit"]) == {"1e5"}
+    assert len(load(NAME, "seed=0", path=tmp_path / "x.csv")) == 12  # more than is wanted is no hole
+
+
+@pytest.mark.parametrize("at", range(12))
+def test_a_row_that_is_not_there_is_named(whole: pd.DataFrame, tmp_path: Path, at: int) -> None:
+    save(whole.drop(index=at), tmp_path / "x.csv")
+    row = whole.iloc[at]
+    cell = f"seed={row['seed']} lora.ratio={row['lora.ratio']} optim.lr={row['optim.lr']:g}"
+    with pytest.raises(UserError, match=re.escape(f"x.csv: no row for {cell} (1 of {8 if at < 8 else 4} runs")):
+        load(NAME, path=tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("status", ["failed", "missing", "running"])
+def test_a_run_that_is_not_done_is_named(whole: pd.DataFrame, tmp_path: Path, status: str) -> None:
+    whole.loc[[3, 9], "status"] = status
+    save(whole, tmp_path / "x.csv")
+    cell = "2 rows of runs that are not done, the first seed=0 lora.ratio=16 optim.lr=0.002"
+    with pytest.raises(UserError, match=re.escape(cell)):
+        load(NAME, path=tmp_path / "x.csv")
+
+
+def test_a_diverged_run_is_done(whole: pd.DataFrame, tmp_path: Path) -> None:
+    whole.loc[3, ["status", "validation/loss"]] = ["diverged", None]
+    save(whole, tmp_path / "x.csv")
+    assert load(NAME, path=tmp_path / "x.csv")["validation/loss"].isna().sum() == 1
+
+
+def test_fresh_seeds_must_be_those_of_what_the_csvs_own_grid_selects(whole: pd.DataFrame, tmp_path: Path) -> None:
+    higher = (whole["stage"] == "grid") & (whole["lora.ratio"] == 16)
+    whole.loc[higher, "validation/loss"] = 1 - whole.loc[higher, "optim.lr"]  # now the other rate is the better one
+    save(whole, tmp_path / "x.csv")
+    with pytest.raises(UserError, match=r"no row for seed=100 lora.ratio=16 optim.lr=0.002 \(2 of 4 runs have none\)"):
+        load(NAME, path=tmp_path / "x.csv")
+
+
+def test_an_axis_may_have_text_beside_numbers(whole: pd.DataFrame, root: Path, tmp_path: Path) -> None:
+    sweep = root / "sweeps" / f"{NAME}.yaml"
+    arms = 'params:\n      optim.head_lr: [4.0e-3, "\\\\${optim.lr}"]\n      seed'
+    text = sweep.read_text().replace("params:\n      seed", arms)
+    sweep.write_text(text.replace("[lora.ratio]", "[lora.ratio, optim.head_lr]"))
+    rows = [whole.assign(**{"optim.head_lr": rate}) for rate in ("0.004", "${optim.lr}")]
+    both = pd.concat(rows, ignore_index=True)[["stage", "optim.head_lr", *whole.columns[1:]]]
+    both["hash"] = [f"{at:010d}" for at in range(len(both))]
+    save(both, tmp_path / "x.csv")
+    assert len(load(NAME, path=tmp_path / "x.csv")) == 24
+    for at in (0, 12, 8, 20):
+        save(both.drop(index=at), tmp_path / "x.csv")
+        with pytest.raises(UserError, match=r"no row for .*optim\.head_lr="):
+            load(NAME, path=tmp_path / "x.csv")
+
+
+def test_an_axis_of_lists_mappings_and_nulls_comes_back_as_the_sweep_has_it(root: Path, tmp_path: Path) -> None:
+    """In the CSV a list is its items, a mapping its pairs, null and no such axis an empty cell; no run is mistaken."""
+    sweep = root / "sweeps" / f"{NAME}.yaml"
+    text = sweep.read_text().replace("seed: [0, 1]", "seed: [0, 1]\n      task.train_rows: [100, null]")
+    one, other = "{lora.ratio: 1,", "{lora.ratio: 16,"
+    text = text.replace(one, "{lora.targets: [[q]],").replace(
+        other, "{lora.targets: [[q, v]], lora.rank_pattern: [{v: 4, q: 2}],"
+    )
+    sweep.write_text(text.replace("by: [lora.ratio]", "by: [lora.targets, task.train_rows]"))
+    cells = [("q", None, 0.001, 0.004), ("q,v", "v:4,q:2", 0.0005, 0.002)]
+    rows: list[tuple[object, ...]] = []
+    for size in (100, None):
+        for targets, pattern, best, worse in cells:
+            first = [("grid", seed, size, targets, rate, pattern) for seed in (0, 1) for rate in (best, worse)]
+            rows += [*first, *(("confirm", seed, size, targets, best, pattern) for seed in (100, 101))]
+    names = ["stage", "seed", "task.train_rows", "lora.targets", "optim.lr", "lora.rank_pattern"]
+    frame = pd.DataFrame(rows, columns=names)
+    frame["status"], frame["validation/loss"] = "success", frame["optim.lr"] + 0.5
+    frame = frame.assign(hash=[f"{at:010d}" for at in range(len(frame))], commit="c", diff=None)
+    tuples = frame["lora.targets"].str.split(",").map(tuple)  # as loralab.sweeps.collect.table has them
+    save(frame.assign(**{"lora.targets": tuples}), tmp_path / "x.csv")
+    found = load(NAME, path=tmp_path / "x.csv")
+    assert found["lora.targets"].tolist() == frame["lora.targets"].tolist()
+    assert found["lora.rank_pattern"].dropna().unique().tolist() == ["v:4,q:2"]
+    for at, cell in ((7, r"train_rows=100 lora\.targets=\[q,v\]"), (17, r"train_rows=null lora\.targets=\[q\]")):
+        save(frame.drop(index=at), tmp_path / "x.csv")
+        with pytest.raises(UserError, match=rf"no row for .*task\.{cell} .*\(1 of "):
+            load(NAME, path=tmp_path / "x.csv")
+
+
+def test_a_csv_that_is_not_there_or_of_another_kind_is_told(whole: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"x\.csv is not there; `loralab study {NAME}` makes it"):
+        load(NAME, path=tmp_path / "x.csv")
+    save(whole.drop(columns="hash"), tmp_path / "x.csv")
+    with pytest.raises(UserError, match=rf"has no column 'hash'; `loralab collect {NAME}` makes it anew"):
+        load(NAME, path=tmp_path / "x.csv")
+    with pytest.raises(UserError, match=f"no study is called 'nothing'; sweeps/ has {NAME}"):
+        load("nothing")
+
+
+def test_only_the_whole_study_is_saved_where_its_figure_is_drawn_from(root: Path, tmp_path: Path) -> None:
+    assert target(NAME, (), tmp_path) == root / "analysis" / "results" / f"{NAME}.csv"
+    assert target(NAME, ("seed=0", "model.path=a/b"), tmp_path) == (
+        tmp_path / "results" / f"{NAME} seed=0 model.path=a_b.csv"
+    )
+
+
+def test_however_many_settings_there_are_the_file_has_a_name_of_its_own(tmp_path: Path) -> None:
+    some, others = (target(NAME, [f"lora.alpha={i}" for i in range(first, 50)], tmp_path) for first in (0, 1))
+    assert some != others
+    for path in (some, others):
+        save(pd.DataFrame({"a": [1]}), path)
+        assert path.is_file() and path.name.startswith(NAME)
+
+
+def test_a_saved_table_keeps_ten_digits_and_what_is_missing_is_empty(tmp_path: Path) -> None:
+    save(pd.DataFrame({"started": [1790000000.25, None], "loss": [1 / 3, 2e-7], "seed": [1, 2]}), tmp_path / "x.csv")
+    assert (tmp_path / "x.csv").read_text() == "started,loss,seed\n1790000000,0.3333333333,1\n,2e-07,2\n"
+
+
+def test_a_folder_is_no_place_for_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=r"--to: .* is a directory; name a file"):
+        save(pd.read_csv(io.StringIO("a\n1\n")), tmp_path)

@@ -1,0 +1,244 @@
+"""Laws of a sweep's book, on a real store: which job is which run, how it stands, who writes down that it failed."""
+
+import json
+import multiprocessing
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from loralab import device
+from loralab.config.compose import Composer
+from loralab.config.schema import from_hydra
+from loralab.errors import UserError
+from loralab.runs.plan import plan
+from loralab.runs.run import run
+from loralab.store.run_directory import RunDirectory
+from loralab.sweeps.run_jobs import RunBook, best_value
+from loralab.sweeps.run_worker import Result
+from loralab.sweeps.scheduler import Outcome
+from tests.small_runs import CONF, SMALL, config
+
+
+@pytest.fixture(scope="module")
+def composer() -> Composer:
+    import loralab.cli.hydra_main  # registers the schema
+
+    assert loralab.cli.hydra_main
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        master = hydra.compose_config("config", [], run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+        return Composer(hydra.config_loader, master)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with seed 0 done and seed 1 diverged; not to be changed."""
+    store = tmp_path_factory.mktemp("trained")
+    run(config(store, "train.steps=2"))
+    run(config(store, "train.steps=40", "seed=1", "optim.lr=1e6", "optim.clip=null", "optim.warmup=0"))
+    return store
+
+
+def book(composer: Composer, store: Path, *jobs: Sequence[str], first: int = 0) -> RunBook:
+    return RunBook(composer, [(*SMALL, f"store={store}", *job) for job in jobs], first=first)
+
+
+def record_of(store: Path, key: str) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((store / "runs" / key / "record.json").read_text())
+    return record
+
+
+def test_a_jobs_key_is_its_runs_directory(composer: Composer, tmp_path: Path) -> None:
+    made = book(composer, tmp_path, ("seed=1",), ("seed=2", "lora.rank=4"))
+    assert made.keys == [
+        plan(config(tmp_path, *overrides)).directory.path.name for overrides in (["seed=1"], ["seed=2", "lora.rank=4"])
+    ]
+
+
+def test_what_plans_warn_of_is_said_once_for_a_sweep(
+    composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    made = book(composer, tmp_path, ("seed=1",), *(("train.precision=bf16", f"seed={seed}") for seed in (1, 2)))
+    assert made.warnings(made.keys[:1]) == []
+    (line,) = made.warnings(made.keys)
+    assert line.startswith("train.precision=bf16: ")
+
+
+def test_one_run_asked_for_twice_has_one_key_and_is_worked_on_once(composer: Composer, tmp_path: Path) -> None:
+    made = book(composer, tmp_path, ("seed=0",), ("seed=1",), ("init_seed=0", "data_seed=0"), ("optim.lr=1e-3",))
+    assert made.keys[0] == made.keys[2] == made.keys[3] != made.keys[1]
+    assert len(made.plans) == 2 and made.numbers[made.keys[0]] == 0
+
+
+def test_a_title_says_what_sets_a_job_apart(composer: Composer, tmp_path: Path) -> None:
+    made = book(composer, tmp_path, ("+sweeps=first", "seed=0", "lora.rank=4"), ("seed=1", "lora.rank=4"), ())
+    assert [made.title(key) for key in made.keys[:2]] == ["seed=0 lora.rank=4", "seed=1 lora.rank=4"]
+    assert made.title(made.keys[2]) == made.keys[2], "nothing sets it apart"
+    alone = book(composer, tmp_path, ("seed=3",))
+    assert alone.title(alone.keys[0]).endswith(" seed=3")
+
+
+def test_a_payload_is_the_job_with_its_number(composer: Composer, tmp_path: Path) -> None:
+    made = book(composer, tmp_path, ("seed=4",), ("seed=5",), first=10)
+    payload = made.payload(made.keys[1])
+    assert (payload.seed, payload.hydra.job.num) == (5, 11)
+    assert payload.hydra.overrides.task[-1] == "seed=5"
+    node = payload.copy()
+    node._set_flag("struct", False)
+    del node["hydra"]
+    assert plan(from_hydra(node)).directory.path.name == made.keys[1]
+
+
+def test_a_payload_that_was_made_early_is_the_same(composer: Composer, tmp_path: Path) -> None:
+    made = book(composer, tmp_path, ("seed=4",), ("seed=5",))
+    wanted = [OmegaConf.to_yaml(made.payload(key)) for key in made.keys]
+    for early in (made.keys, made.keys[::-1]):
+        for key in early:
+            made.ready(key)
+        assert [OmegaConf.to_yaml(made.payload(key)) for key in made.keys] == wanted, early
+
+
+def test_the_wrong_job_names_itself(composer: Composer, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^lora.rank: got 0.* \(job 7: .* seed=1 lora.rank=0\)$"):
+        book(composer, tmp_path, ("seed=0",), ("seed=1", "lora.rank=0"), first=6)
+
+
+def test_how_a_finished_run_went_is_its_record(composer: Composer, trained: Path) -> None:
+    diverged = ("train.steps=40", "seed=1", "optim.lr=1e6", "optim.clip=null", "optim.warmup=0")
+    made = book(composer, trained, ("train.steps=2",), diverged, ("train.steps=2", "seed=7"))
+    good, bad, missing = (made.done(key) for key in made.keys)
+    assert good is not None and bad is not None and missing is None
+    record = record_of(trained, made.keys[0])
+    scores = record["metrics"]
+    assert good == Outcome("success", value=scores["validation"]["best"]["accuracy"], text=good.text)
+    assert good.value == best_value(record)
+    figures = [f"{split} {scores[split]['last']['accuracy']:.4f}" for split in ("validation", "test")]
+    assert good.text == f"accuracy {'  '.join(figures)}  {record['timing']['seconds']:.1f} s".replace("  test", " test")
+    assert bad.status == "diverged"
+    assert bad.text.startswith(f"at step {record_of(trained, made.keys[1])['steps']}  ")
+
+
+def test_only_what_is_not_done_is_work_with_a_likely_time(composer: Composer, trained: Path) -> None:
+    made = book(composer, trained, ("train.steps=2", "seed=7"), ("train.steps=2000", "seed=7"))
+    short, long = made.jobs(made.keys)
+    assert (short.key, short.title) == (made.keys[0], "train.steps=2 seed=7".replace(" seed=7", ""))
+    assert short.known and long.known and 0 < short.seconds < long.seconds
+    assert made.jobs([]) == []
+
+
+def test_with_no_past_runs_the_order_is_known_and_no_time(composer: Composer, tmp_path: Path) -> None:
+    made = book(composer, tmp_path, ("train.steps=20",), ("train.steps=200",))
+    short, long = made.jobs(made.keys)
+    assert not short.known and not long.known and 0 < short.seconds < long.seconds
+
+
+def hold(path: Path, held: Any) -> None:
+    """Another process that works on the run."""
+    with RunDirectory(path).hold(wait=False):
+        held.set()
+        time.sleep(3600)
+
+
+@pytest.fixture
+def elsewhere(composer: Composer, tmp_path: Path) -> Iterator[RunBook]:
+    """A book of one run that a live process holds."""
+    made = book(composer, tmp_path, ())
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    process = context.Process(target=hold, args=(tmp_path / "runs" / made.keys[0], held), daemon=True)
+    process.start()
+    assert held.wait(60)
+    yield made
+    process.kill()
+    process.join()
+
+
+def test_a_run_is_held_while_a_live_process_works_on_it(elsewhere: RunBook, composer: Composer, tmp_path: Path) -> None:
+    assert elsewhere.held(elsewhere.keys[0])
+    other = book(composer, tmp_path, ("seed=1",))
+    assert not other.held(other.keys[0])
+
+
+def test_a_failure_of_a_run_that_another_works_on_is_not_written(elsewhere: RunBook, tmp_path: Path) -> None:
+    (key,) = elsewhere.keys
+    assert elsewhere.failed(key, "it died", time.time()) == Outcome("failed", text="it died")
+    assert not (tmp_path / "runs" / key / "record.json").exists()
+
+
+def test_what_a_worker_gives_becomes_an_outcome(composer: Composer, trained: Path, tmp_path: Path) -> None:
+    made = book(composer, trained, ("train.steps=2",))
+    (key,) = made.keys
+    assert made.ended(key, Result("done", 0.5), 0.0) == made.done(key)
+    assert made.ended(key, Result("stopped"), 0.0) == Outcome("stopped")
+    undone = book(composer, tmp_path, ("seed=1",))
+    assert undone.ended(undone.keys[0], Result("failed", error="why"), 1.0) == Outcome("failed", text="why")
+    assert record_of(tmp_path, undone.keys[0])["error"] == "why"
+
+
+def test_a_death_is_written_down_for_the_run_that_could_not(composer: Composer, tmp_path: Path) -> None:
+    made, started = book(composer, tmp_path, ()), time.time()
+    (key,) = made.keys
+    assert made.failed(key, "its process was killed", started) == Outcome("failed", text="its process was killed")
+    record = record_of(tmp_path, key)
+    assert (record["status"], record["error"], record["started"]) == ("failed", "its process was killed", started)
+    assert made.done(key) is None, "a failed run is tried again"
+
+
+def test_a_failure_that_the_run_wrote_itself_stays(composer: Composer, tmp_path: Path) -> None:
+    made, started = book(composer, tmp_path, ()), time.time()
+    (key,) = made.keys
+    made.failed(key, "its own traceback", started)
+    made.failed(key, "a shorter story", started)
+    assert record_of(tmp_path, key)["error"] == "its own traceback"
+    made.failed(key, "of the next attempt", time.time())
+    assert record_of(tmp_path, key)["error"] == "of the next attempt"
+
+
+def test_a_run_that_its_worker_left_no_record_of_has_failed(composer: Composer, tmp_path: Path) -> None:
+    """Its weights or its data changed after it was planned: the worker trained what they are now."""
+    made = book(composer, tmp_path, ())
+    (key,) = made.keys
+    outcome = made.ended(key, Result("done", 0.5), time.time())
+    assert outcome.status == "failed" and "trained another run" in outcome.text
+    assert record_of(tmp_path, key)["error"] == outcome.text
+
+
+def test_a_failure_that_cannot_be_written_down_is_told_all_the_same(composer: Composer, tmp_path: Path) -> None:
+    made = book(composer, tmp_path, ())
+    (key,) = made.keys
+    (tmp_path / "runs").touch()  # where its folder is to be
+    outcome = made.failed(key, "its process was killed", time.time())
+    assert outcome.status == "failed"
+    assert outcome.text.startswith("its process was killed\n(and it could not be written down: ")
+
+
+def test_a_run_that_another_finished_meanwhile_has_not_failed(composer: Composer, trained: Path) -> None:
+    made = book(composer, trained, ("train.steps=2",))
+    (key,) = made.keys
+    before = record_of(trained, key)
+    assert made.failed(key, "it died", time.time()) == made.done(key)
+    assert record_of(trained, key) == before
+
+
+def test_a_damaged_record_is_a_failure_and_is_never_trained_over(
+    composer: Composer, trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    made = book(composer, tmp_path, ("train.steps=2",))
+    (key,) = made.keys
+    (tmp_path / "runs" / key / "record.json").write_text('{"status": ')
+    for outcome in (made.done(key), made.failed(key, "it died", time.time())):
+        assert outcome is not None and outcome.status == "failed" and "record.json is damaged" in outcome.text
+    assert (tmp_path / "runs" / key / "record.json").read_text() == '{"status": '

@@ -1,0 +1,189 @@
+"""Laws of a worker's inside, in this process: a real job's result, what it tells on its way, what it leaves behind."""
+
+import gc
+import json
+import os
+import signal
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from loralab.config.compose import Composer
+from loralab.runs.console import Console
+from loralab.sweeps.run_worker import SAY_SECONDS, Reporter, Result, Shared, prepare
+from tests.small_runs import CONF, SMALL
+
+Compose = Callable[..., DictConfig]
+TOLD: list[dict[str, Any]] = []
+
+
+def into(told: list[Any]) -> Callable[..., None]:
+    """What a worker's `tell` is, but that it keeps what it is told."""
+
+    def tell(content: Any, silence: float | None = None) -> None:
+        told.append(content)
+
+    return tell
+
+
+@pytest.fixture
+def compose(tmp_path: Path) -> Iterator[Compose]:
+    """The jobs of a sweep, as the launcher hands them to a worker; a worker is prepared for them."""
+    import loralab.cli.hydra_main  # registers the schema
+
+    assert loralab.cli.hydra_main
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        many = ["hydra.mode=MULTIRUN"]  # as -m sets it
+        master = hydra.compose_config("config", many, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+        composer = Composer(hydra.config_loader, master)
+
+        def job(*overrides: str) -> DictConfig:
+            return composer.job([*SMALL, f"store={tmp_path}", *overrides], 0)
+
+        yield job
+
+
+@pytest.fixture
+def work(compose: Compose) -> Iterator[Callable[[DictConfig], Result]]:
+    """What a worker does its jobs by."""
+    TOLD.clear()
+    hydra = GlobalHydra.instance()
+    context = HydraContext(config_loader=hydra.config_loader(), callbacks=Callbacks())
+    yield prepare(Shared(context, "train", "train", "main"), into(TOLD))
+    gc.unfreeze()
+
+
+def record(store: Path) -> dict[str, Any]:
+    (path,) = store.glob("runs/*/record.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def test_a_job_is_a_run_and_gives_its_best_validation_score(
+    compose: Compose, work: Callable[[DictConfig], Result], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = work(compose())
+    done = record(tmp_path)
+    assert done["status"] == "success"
+    assert result == Result("done", done["metrics"]["validation"]["best"]["accuracy"])
+    assert capsys.readouterr() == ("", ""), "the parent has the screen"
+    assert TOLD[0] == {} and {"step": 0, "steps": 12} in TOLD and {"step": 12} in TOLD
+    assert set().union(*TOLD) <= {"step", "steps", "values"}
+
+    trained, TOLD[:] = len(TOLD), []
+    assert work(compose()) == result
+    assert TOLD == [{}] and trained > 3, "a run that is done is not trained, and its worker lives"
+
+
+def test_a_users_mistake_is_one_line(compose: Compose, work: Callable[[DictConfig], Result]) -> None:
+    result = work(compose("lora.targets=[nope]"))
+    assert result.status == "failed" and result.value is None
+    assert result.error.startswith("lora.targets: 'nope' matches no") and "\n" not in result.error
+
+
+def test_a_bug_has_its_traceback_and_the_next_job_is_none_the_worse(
+    compose: Compose, work: Callable[[DictConfig], Result], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bug(*_: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    handle = register_optimizer_step_post_hook(bug)
+    try:
+        result = work(compose())
+    finally:
+        handle.remove()
+    assert result.status == "failed"
+    assert result.error.startswith("Traceback") and result.error.endswith("ZeroDivisionError: a bug\n")
+    assert "in bug" in result.error and record(tmp_path)["error"].endswith("ZeroDivisionError: a bug\n")
+    assert capsys.readouterr() == ("", "")
+    assert work(compose()).status == "done"
+
+
+def test_a_run_that_is_told_to_stop_has_its_checkpoint_and_goes_on(
+    compose: Compose, work: Callable[[DictConfig], Result], tmp_path: Path
+) -> None:
+    steps: list[int] = []
+
+    def stop(*_: Any) -> None:
+        steps.append(1)
+        if len(steps) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    handle = register_optimizer_step_post_hook(stop)
+    try:
+        assert work(compose()) == Result("stopped")
+        assert {"step": 5} in TOLD and list(tmp_path.glob("runs/*/checkpoint/state.pt"))
+        assert work(compose()).status == "done"
+    finally:
+        handle.remove()
+    assert len(steps) == 12, "no step was executed twice"
+    assert {"step": 5, "steps": 12} in TOLD
+
+
+@pytest.mark.parametrize("ends", ["well", "badly"])
+def test_no_weight_of_a_run_is_left_behind(ends: str, compose: Compose, work: Callable[[DictConfig], Result]) -> None:
+    """However it ended, in a worker's first job and in a later one; no collection of the interpreter's own helps."""
+    weights: list[weakref.ref[Any]] = []
+
+    def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        weights[:] = [weakref.ref(weight) for group in optimizer.param_groups for weight in group["params"]]
+        if ends == "badly":
+            raise ZeroDivisionError
+
+    handle = register_optimizer_step_post_hook(look)
+    gc.disable()
+    try:
+        for seed in (0, 1):
+            assert work(compose(f"seed={seed}")).status == ("done" if ends == "well" else "failed")
+            assert weights and [weight() for weight in weights] == [None] * len(weights)
+    finally:
+        gc.enable()
+        handle.remove()
+
+
+def test_the_console_of_a_job_is_the_workers_and_then_no_more(
+    compose: Compose, work: Callable[[DictConfig], Result]
+) -> None:
+    work(compose("lora.targets=[nope]"))
+    assert type(Console.for_terminal()) is Console
+
+
+def test_steps_and_figures_are_told_now_and_then_and_the_last_step_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    told: list[dict[str, Any]] = []
+    reporter = Reporter(into(told))
+    reporter.started("name", 100, [], resumed_at=90)
+    for step in range(91, 101):
+        now[0] += 0.4 * SAY_SECONDS
+        reporter.step(step)
+        reporter.line({"step": step, "split": "train", "values": {"loss": 1 / step, "gone": None}})
+    assert told[0] == {"step": 90, "steps": 100}
+    assert [message["step"] for message in told[1:] if "step" in message] == [91, 94, 97, 100]
+    assert {"values": "train loss 0.01"} not in told  # the last step was just told
+
+
+def test_an_evaluation_of_many_batches_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    told: list[dict[str, Any]] = []
+    reporter = Reporter(into(told))
+    for _ in range(10):
+        now[0] += 0.5 * SAY_SECONDS
+        reporter.alive()
+    assert told == [{}] * 5
+    now[0] += SAY_SECONDS
+    reporter.line({"step": 3, "split": "validation", "values": {"accuracy": 0.5, "loss": None}})
+    assert told[-1] == {"values": "validation accuracy 0.5"}

@@ -1,0 +1,268 @@
+"""Laws of the engine, on a real pool: every job has its outcome, and a dead worker costs its own job one retry."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loralab.sweeps.pool import Pool
+from loralab.sweeps.scheduler import HELD_SECONDS, RETRIES, Engine, Job, Outcome
+from tests.sweeps.jobs import prepare
+
+
+@dataclass
+class Memory:
+    """A book in memory: what each job is, what became of it, and who else works on it until when."""
+
+    payloads: dict[str, tuple[str, Any]]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    held_until: dict[str, float] = field(default_factory=dict)
+    written: list[tuple[str, str]] = field(default_factory=list)
+    announced: list[str] = field(default_factory=list)
+
+    def done(self, key: str) -> Outcome | None:
+        return self.outcomes.get(key)
+
+    def held(self, key: str) -> bool:
+        return time.monotonic() < self.held_until.get(key, 0)
+
+    def payload(self, key: str) -> Any:
+        return self.payloads[key]
+
+    def ready(self, key: str) -> None:
+        self.announced.append(key)
+
+    def ended(self, key: str, result: Any, started: float) -> Outcome:
+        assert started <= time.time()
+        if result == "stopped":
+            return Outcome("stopped")
+        self.outcomes[key] = Outcome("success", value=result)
+        return self.outcomes[key]
+
+    def failed(self, key: str, reason: str, started: float) -> Outcome:
+        assert started <= time.time()
+        self.written.append((key, reason))
+        return Outcome("failed", text=reason)
+
+
+@dataclass
+class Late(Memory):
+    """A job's record is there once its worker has made the file of that name in the folder."""
+
+    folder: Path = Path()
+
+    def done(self, key: str) -> Outcome | None:
+        return Outcome("success", value="recorded") if (self.folder / key).exists() else None
+
+
+@dataclass
+class Recorder:
+    """A screen that keeps all it is shown, and calls `after` for each."""
+
+    lines: list[tuple[Any, ...]] = field(default_factory=list)
+    after: Callable[[tuple[Any, ...]], None] = lambda line: None
+
+    def _keep(self, *line: Any) -> None:
+        self.lines.append(line)
+        self.after(line)
+
+    def began(self, slot: int, job: Job) -> None:
+        self._keep("began", job.key, slot)
+
+    def told(self, slot: int, content: Any) -> None:
+        self._keep("told", content)
+
+    def left(self, slot: int) -> None:
+        self._keep("left", slot)
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        self._keep("ended", job.key, outcome.status)
+
+    def retried(self, job: Job, reason: str) -> None:
+        self._keep("retried", job.key, reason)
+
+    def stopping(self, running: int) -> None:
+        self._keep("stopping", running)
+
+    def keys(self, kind: str) -> list[str]:
+        return [line[1] for line in self.lines if line[0] == kind]
+
+
+@pytest.fixture(scope="module")
+def pools() -> Iterator[dict[int, Pool]]:
+    """Pools by their number of slots; the engine replaces what dies in them."""
+    made = {slots: Pool([{}] * slots, prepare, None, timeout=20) for slots in (1, 2)}
+    yield made
+    for pool in made.values():
+        pool.close()
+
+
+@pytest.fixture
+def pool(pools: dict[int, Pool]) -> Pool:
+    return pools[1]
+
+
+def engine(
+    pool: Pool,
+    payloads: dict[str, tuple[str, Any]],
+    *,
+    book: Memory | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+    stop_on_error: bool = False,
+) -> tuple[Engine, Memory, Recorder]:
+    """An engine over these jobs, the earlier the longer, with its book and its screen."""
+    book, screen = book or Memory(payloads), Recorder()
+    jobs = [Job(key, f"job {key}", float(len(payloads) - i), known=True) for i, key in enumerate(payloads)]
+    made = Engine(jobs, pool=pool, book=book, screen=screen, interrupted=interrupted, stop_on_error=stop_on_error)
+    return made, book, screen
+
+
+def statuses(outcomes: dict[str, Outcome]) -> dict[str, str]:
+    return {key: outcome.status for key, outcome in outcomes.items()}
+
+
+def test_no_jobs_are_no_work_and_start_no_worker() -> None:
+    pool = Pool([{}], prepare, None, timeout=None)
+    assert engine(pool, {})[0].run() == {} and not pool.workers
+    pool.close()
+
+
+def test_the_longest_jobs_begin_first(pool: Pool) -> None:
+    seconds = {"short": 1.0, "longest": 60.0, "middle": 5.0, "like middle": 5.0}
+    jobs = [Job(key, key, length, known=False) for key, length in seconds.items()]
+    book, screen = Memory(dict.fromkeys(seconds, ("double", 1))), Recorder()
+    outcomes = Engine(jobs, pool=pool, book=book, screen=screen, interrupted=lambda: False, stop_on_error=False).run()
+    assert screen.keys("began") == ["longest", "middle", "like middle", "short"]
+    assert {outcome.value for outcome in outcomes.values()} == {2}
+
+
+def test_the_book_hears_which_job_is_next_while_the_workers_are_busy(pool: Pool) -> None:
+    run, book, screen = engine(pool, {"a": ("alive", 0.3), "b": ("alive", 0.3), "c": ("double", 1)})
+    announced: dict[str, str] = {}  # by the job that was running then
+    screen.after = lambda line: announced.update({line[1]: book.announced[-1]}) if line[0] == "ended" else None
+    run.run()
+    assert announced == {"a": "b", "b": "c", "c": "c"}
+
+
+def test_two_slots_work_at_once(pools: dict[int, Pool]) -> None:
+    run, _, screen = engine(pools[2], {"a": ("alive", 0.5), "b": ("alive", 0.5)})
+    assert statuses(run.run()) == {"a": "success", "b": "success"}
+    first_end = [line[0] for line in screen.lines].index("left")
+    began = [line[1:] for line in screen.lines[:first_end] if line[0] == "began"]
+    assert [key for key, _ in began] == ["a", "b"] and {slot for _, slot in began} == {0, 1}
+
+
+def test_what_a_job_tells_is_shown_between_its_beginning_and_its_end(pool: Pool) -> None:
+    run, _, screen = engine(pool, {"a": ("tell", [{"step": 1}, {"step": 2}])})
+    run.run()
+    kinds = [("began", "a", 0), ("told", {"step": 1}), ("told", {"step": 2}), ("left", 0), ("ended", "a", "success")]
+    assert screen.lines == kinds
+
+
+def test_a_worker_that_dies_costs_its_job_one_retry_and_the_others_nothing(pool: Pool, tmp_path: Path) -> None:
+    payloads = {"dies once": ("leave once", str(tmp_path / "there")), "a": ("double", 1), "b": ("double", 2)}
+    run, book, screen = engine(pool, payloads)
+    assert statuses(run.run()) == dict.fromkeys(payloads, "success")
+    assert run.outcomes["dies once"].value == "at last"
+    assert screen.keys("began") == ["dies once", "dies once", "a", "b"]
+    (line,) = [line for line in screen.lines if line[0] == "retried"]
+    assert line[1] == "dies once" and "exit status 3" in line[2]
+    assert book.written == []
+
+
+def test_a_job_that_dies_again_has_failed_with_its_reason_and_the_others_go_on(pool: Pool) -> None:
+    run, book, screen = engine(pool, {"dies": ("leave", "why"), "a": ("double", 1)})
+    assert statuses(run.run()) == {"dies": "failed", "a": "success"}
+    assert run.outcomes["dies"].text == "why\nits process ended with exit status 3"
+    assert screen.keys("began").count("dies") == 1 + RETRIES
+    assert [key for key, _ in book.written] == ["dies"]
+
+
+def test_an_exception_is_no_accident_and_is_not_tried_again(pool: Pool) -> None:
+    run, book, screen = engine(pool, {"raises": ("raise", "a bug"), "a": ("double", 1)})
+    assert statuses(run.run()) == {"raises": "failed", "a": "success"}
+    assert screen.keys("began") == ["raises", "a"]
+    ((key, reason),) = book.written
+    assert key == "raises" and reason.endswith("RuntimeError: a bug\n")
+
+
+def test_a_hang_has_its_retry_too() -> None:
+    pool = Pool([{}], prepare, None, timeout=0.3)
+    run, _, screen = engine(pool, {"hangs": ("hang", 3600), "a": ("double", 1)})
+    assert statuses(run.run()) == {"hangs": "failed", "a": "success"}
+    pool.close()
+    assert screen.keys("began") == ["hangs", "hangs", "a"]
+    assert "no sign of life" in run.outcomes["hangs"].text
+
+
+def test_a_worker_that_dies_with_its_record_written_did_its_job(pool: Pool, tmp_path: Path) -> None:
+    payloads = {"a": ("leave once", str(tmp_path / "a"))}
+    run, _, screen = engine(pool, payloads, book=Late(payloads, folder=tmp_path))
+    assert run.run() == {"a": Outcome("success", value="recorded")}
+    assert screen.keys("retried") == []
+
+
+def test_a_worker_that_dies_while_it_stops_did_its_job_if_its_record_is_written(
+    pools: dict[int, Pool], tmp_path: Path
+) -> None:
+    payloads = {key: ("stop and leave", str(tmp_path / file)) for key, file in (("a", "a"), ("b", "checkpoint"))}
+    run, _, screen = engine(pools[2], payloads, book=Late(payloads, folder=tmp_path))
+    run.interrupted = lambda: screen.lines.count(("told", "started")) == 2
+    assert run.run() == {"a": Outcome("success", value="recorded"), "b": Outcome("stopped")}
+
+
+def test_a_worker_told_to_stop_by_another_is_a_death_like_any(pool: Pool, tmp_path: Path) -> None:
+    run, _, screen = engine(pool, {"a": ("stop", str(tmp_path / "checkpoint"))})
+    screen.after = lambda line: pool.signal(signal.SIGTERM) if line == ("told", "started") else None
+    assert statuses(run.run()) == {"a": "failed"}
+    assert screen.keys("began") == ["a", "a"] and "told to stop" in run.outcomes["a"].text
+
+
+def test_stop_on_error_has_the_others_write_their_checkpoints(pools: dict[int, Pool], tmp_path: Path) -> None:
+    payloads = {"runs": ("stop", str(tmp_path / "checkpoint")), "raises": ("raise", ""), "later": ("double", 1)}
+    run, _, screen = engine(pools[2], payloads, stop_on_error=True)
+    assert statuses(run.run()) == {"runs": "stopped", "raises": "failed", "later": "stopped"}
+    assert (tmp_path / "checkpoint").exists()
+    assert screen.keys("began") == ["runs", "raises"]
+    assert ("stopping", 1) in screen.lines
+
+
+def test_an_interrupt_stops_what_runs_and_begins_nothing_more(pools: dict[int, Pool], tmp_path: Path) -> None:
+    payloads = {key: ("stop", str(tmp_path / key)) for key in "abcd"}
+    run, _, screen = engine(pools[2], payloads)
+    run.interrupted = lambda: screen.lines.count(("told", "started")) == 2
+    assert statuses(run.run()) == dict.fromkeys("abcd", "stopped")
+    assert screen.keys("began") == ["a", "b"]
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_a_job_held_elsewhere_is_left_for_later_and_taken_when_it_is_free(pool: Pool) -> None:
+    run, book, screen = engine(pool, {"held": ("double", 1), "free": ("double", 2)})
+    book.held_until["held"] = time.monotonic() + 1.5 * HELD_SECONDS
+    assert statuses(run.run()) == {"held": "success", "free": "success"}
+    assert screen.keys("began") == ["free", "held"]
+    assert book.written == []
+
+
+def test_a_job_that_another_sweep_did_meanwhile_is_not_run(pool: Pool) -> None:
+    run, book, screen = engine(pool, {"first": ("double", 1), "theirs": ("double", 2)})
+    theirs = Outcome("diverged", value=0.5)
+    screen.after = lambda line: book.outcomes.update(theirs=theirs) if line[0] == "began" else None
+    outcomes = run.run()
+    assert outcomes["theirs"] == Outcome("diverged", value=0.5, elsewhere=True)
+    assert not outcomes["first"].elsewhere
+    assert screen.keys("began") == ["first"] and ("ended", "theirs", "diverged") in screen.lines
+
+
+def test_a_failure_found_while_handing_out_stops_the_rest_too(pool: Pool) -> None:
+    """As of a record that is damaged: nothing is handed out after it."""
+    payloads = dict.fromkeys(("first", "damaged", "later"), ("double", 1))
+    run, book, screen = engine(pool, payloads, stop_on_error=True)
+    damaged = Outcome("failed", text="damaged")
+    screen.after = lambda line: book.outcomes.update(damaged=damaged) if line[:2] == ("ended", "first") else None
+    assert statuses(run.run()) == {"first": "success", "damaged": "failed", "later": "stopped"}
+    assert screen.keys("began") == ["first"]
