@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.inspect import spectra
 from loralab.studies import figures, subspaces
 from loralab.studies.claims import Claim
@@ -92,11 +93,11 @@ def ranks(frame: pd.DataFrame) -> list[float]:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(figures.DOUBLE, 2.1))
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.1))
     found = ranks(frame)
     for ax, which in zip(axes, subspaces.MAPS, strict=False):
         of = [norms(frame, rank, which) for rank in found]
-        for name, colour in zip(NORMS, ("black", *figures.COLOURS), strict=False):
+        for name, colour in zip(NORMS, ("black", *plotting.COLOURS), strict=False):
             subspaces.with_bars(ax, found, [size(each[name]) for each in of], colour, LABELS[name])
         ax.set_title(f"{which}: norms")
     for at, which in enumerate(subspaces.MAPS):
@@ -104,11 +105,11 @@ def draw(frame: pd.DataFrame) -> "Figure":
         shifted = [rank * 2 ** (0.1 * (at - 0.5)) for rank in found]
         for name, style, words in ((IN_DELTA, "-", ""), (AT_RANDOM, ":", ", random $U$, $V$")):
             ends = [ratio(each[NORM], each[name]) for each in of]
-            subspaces.with_bars(axes[-1], shifted, ends, figures.COLOURS[4 + at], f"{which}{words}", style)
+            subspaces.with_bars(axes[-1], shifted, ends, plotting.COLOURS[4 + at], f"{which}{words}", style)
     axes[-1].set_title("amplification $\\|\\Delta W\\|_F / \\|U^T W V\\|_F$")
     for ax in axes:
         ax.set(xscale="log", yscale="log", xlabel="rank")
-        figures.label_powers(ax.xaxis, found)
+        plotting.label_powers(ax.xaxis, found)
     axes[0].legend(fontsize=5)
     axes[-1].legend(fontsize=5)
     return figure

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from loralab import plotting
 from loralab.studies import figures
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval
@@ -64,11 +65,11 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     found = groups(frame)
-    figure, ax = plt.subplots(figsize=(figures.SINGLE, 2.4))
+    figure, ax = plt.subplots(figsize=(plotting.SINGLE, 2.4))
     shown: dict[str, Any] = {"whis": (0, 100), "widths": 0.32, "patch_artist": True, "medianprops": {"color": "black"}}
     for at, cells in enumerate(found.values()):
         best, random = 2.0 ** top(cells), 2.0 ** null(cells)[:, 0]
-        ax.boxplot([best], positions=[at - 0.18], boxprops={"facecolor": figures.COLOURS[0]}, **shown)
+        ax.boxplot([best], positions=[at - 0.18], boxprops={"facecolor": plotting.COLOURS[0]}, **shown)
         chance = shown | {"whis": (2.5, 97.5), "showfliers": False}
         ax.boxplot([random], positions=[at + 0.18], boxprops={"facecolor": "0.85"}, **chance)
     ax.axhline(1, color="0.6", lw=0.6, ls=":")
@@ -77,9 +78,9 @@ def draw(frame: pd.DataFrame) -> "Figure":
     names = [f"{figures.NAMES.get(task, task)}\ninit {init}".replace(" T", "\nT") for task, init in found]
     ax.set_xticks(range(len(found)), names)
     ax.set_ylabel("ratio λ = lr$_B$ / lr$_A$")
-    for name, colour in ((f"{TOP} best cells", figures.COLOURS[0]), ("random cells", "0.85")):
+    for name, colour in ((f"{TOP} best cells", plotting.COLOURS[0]), ("random cells", "0.85")):
         ax.fill_between([], [], color=colour, label=name)
-    figures.legend_below(ax, columns=2)
+    plotting.legend_below(ax, columns=2)
     return figure
 
 

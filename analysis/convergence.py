@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.errors import UserError
 from loralab.studies import figures
 from loralab.studies.claims import Claim
@@ -101,7 +102,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     tasks = sorted(frame["task"].unique())
-    figure, axes = plt.subplots(len(tasks), 3, figsize=(figures.DOUBLE, 1.95 * len(tasks)), squeeze=False)
+    figure, axes = plt.subplots(len(tasks), 3, figsize=(plotting.DOUBLE, 1.95 * len(tasks)), squeeze=False)
     for row, task in enumerate(tasks):
         rows = frame[frame["task"] == task]
         for ax, (metric, title) in zip(
@@ -144,7 +145,7 @@ def _speedups(ax: "Axes", rows: pd.DataFrame) -> None:
         for ratio in ratios:
             found = sooner(rows, ratio, share)
             censored = np.isinf([*reached[ratio], *reached[1.0]]).any()
-            place, colour = ratio * 2 ** (0.14 * (at - 2)), figures.COLOURS[at]
+            place, colour = ratio * 2 ** (0.14 * (at - 2)), plotting.COLOURS[at]
             if not 0 < found.estimate < np.inf:  # nobody crosses, or most seeds of one arm diverge
                 at_end, marker = {0.0: (0.25, "v"), np.inf: (4, "^")}.get(found.estimate, (1, "x"))
                 ax.plot(place, at_end, marker, color=colour, mfc="white")
@@ -152,12 +153,12 @@ def _speedups(ax: "Axes", rows: pd.DataFrame) -> None:
             bars = np.clip([[found.estimate - found.low], [found.high - found.estimate]], 0, 1e3)
             mfc = "white" if censored else colour
             ax.errorbar(place, found.estimate, yerr=bars, fmt="o", mfc=mfc, color=colour, lw=0.8)
-        ax.plot([], [], "o", color=figures.COLOURS[at], label=f"{share:.0%}")
+        ax.plot([], [], "o", color=plotting.COLOURS[at], label=f"{share:.0%}")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
     ax.set_ylim(0.22, 9)  # the legend stands above the points
-    figures.label_powers(ax.xaxis, ratios)
-    figures.label_powers(ax.yaxis, [0.25, 0.5, 1, 2, 4])
+    plotting.label_powers(ax.xaxis, ratios)
+    plotting.label_powers(ax.yaxis, [0.25, 0.5, 1, 2, 4])
     ax.set_xlabel("ratio λ")
     ax.set_ylabel("times sooner than λ = 1")
 

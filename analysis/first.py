@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures
 from loralab.studies.claims import Claim
 
@@ -37,10 +38,10 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
     table = summary(frame)
     cells = table.to_numpy(dtype=float)
-    figure, axes = plt.subplots(figsize=(figures.SINGLE, 2.2))
+    figure, axes = plt.subplots(figsize=(plotting.SINGLE, 2.2))
     image = axes.imshow(cells, cmap="viridis_r", origin="lower", aspect="auto")
-    figures.label_powers(axes.xaxis, table.columns, places=range(cells.shape[1]))
-    figures.label_powers(axes.yaxis, table.index, places=range(cells.shape[0]))
+    plotting.label_powers(axes.xaxis, table.columns, places=range(cells.shape[1]))
+    plotting.label_powers(axes.yaxis, table.index, places=range(cells.shape[0]))
     axes.set_xlabel("lr$_A$")
     axes.set_ylabel("ratio λ = lr$_B$ / lr$_A$")
     middle = (np.nanmin(cells) + np.nanmax(cells)) / 2

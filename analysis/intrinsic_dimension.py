@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures
-from loralab.studies.arms import apart, facts, fresh, interior, kept, level, shared
+from loralab.studies.arms import confirm_runs, interior, level, record_values, select_columns, shared, split_arms
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, ratio_interval
 
@@ -34,12 +35,12 @@ Arms = dict[float, pd.DataFrame]  # by dimension
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """One row a run; parameters: what it trained beside the head."""
-    trainable, head = (np.array(facts(tables, "parameters", name)) for name in ("trainable", "head"))
-    return kept(tables._replace(runs=tables.runs.assign(parameters=trainable - head)), KEPT)
+    trainable, head = (np.array(record_values(tables, "parameters", name)) for name in ("trainable", "head"))
+    return select_columns(tables._replace(runs=tables.runs.assign(parameters=trainable - head)), KEPT)
 
 
 def subspaces(frame: pd.DataFrame) -> Arms:
-    return apart(frame[frame["method"] == "intrinsic"].sort_values("intrinsic.dim"), ["intrinsic.dim"])
+    return split_arms(frame[frame["method"] == "intrinsic"].sort_values("intrinsic.dim"), ["intrinsic.dim"])
 
 
 def of(frame: pd.DataFrame, method: str) -> pd.DataFrame:
@@ -67,8 +68,8 @@ def by_seed(frame: pd.DataFrame, share: float = SHARE, *, of_gain: bool = False)
     of_gain: of what full fine-tuning gains over the head alone.
     """
     arms = subspaces(frame)
-    scores = pd.DataFrame({d: fresh(own).set_index("seed")[METRIC] for d, own in arms.items()})
-    top, floor = (fresh(of(frame, method)).set_index("seed")[METRIC] for method in ("full", "head"))
+    scores = pd.DataFrame({d: confirm_runs(own).set_index("seed")[METRIC] for d, own in arms.items()})
+    top, floor = (confirm_runs(of(frame, method)).set_index("seed")[METRIC] for method in ("full", "head"))
     targets = floor + share * (top - floor) if of_gain else share * top
     return [smallest(list(arms), scores.loc[seed].tolist(), targets[seed]) for seed in scores.index]
 
@@ -92,10 +93,10 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
     arms = subspaces(frame)
     dims = list(arms)
-    figure, (scores, rates) = plt.subplots(1, 2, figsize=(figures.DOUBLE * 0.85, 2.3), width_ratios=(3, 2))
+    figure, (scores, rates) = plt.subplots(1, 2, figsize=(plotting.DOUBLE * 0.85, 2.3), width_ratios=(3, 2))
     full = level(of(frame, "full"), METRIC)
     _band(scores, full, "full fine-tuning", 1)
-    scores.axhline(SHARE * full.estimate, color=figures.COLOURS[1], lw=0.8, ls="--", label=f"{SHARE:.0%} of it")
+    scores.axhline(SHARE * full.estimate, color=plotting.COLOURS[1], lw=0.8, ls="--", label=f"{SHARE:.0%} of it")
     _band(scores, level(of(frame, "head"), METRIC), "head alone", 6)
     found, at = interval(by_seed(frame)), of_means(frame)
     if np.isfinite(found.low):
@@ -105,10 +106,10 @@ def draw(frame: pd.DataFrame) -> "Figure":
     levels = [level(own, METRIC) for own in arms.values()]
     middle, low, high = (np.array([getattr(each, end) for each in levels]) for end in ("estimate", "low", "high"))
     ends = np.clip([middle - low, high - middle], 0, None)
-    scores.errorbar(dims, middle, yerr=ends, fmt="o-", color=figures.COLOURS[0], lw=0.9, label="random subspace")
+    scores.errorbar(dims, middle, yerr=ends, fmt="o-", color=plotting.COLOURS[0], lw=0.9, label="random subspace")
     scores.set_ylabel("test accuracy, fresh seeds")
     scores.legend(loc="best")
-    rates.plot(dims, [_rate(own) for own in arms.values()], "o-", color=figures.COLOURS[0], lw=0.9)
+    rates.plot(dims, [_rate(own) for own in arms.values()], "o-", color=plotting.COLOURS[0], lw=0.9)
     weights = of(frame, "full")["parameters"].iloc[0]
     theory = [_rate(of(frame, "full")) * np.sqrt(weights / d) for d in dims]
     rates.plot(dims, theory, ":", color="0.4", lw=0.8, label=r"full's lr, times $\sqrt{N/d}$")
@@ -122,12 +123,12 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 
 def _rate(own: pd.DataFrame) -> float:
-    return float(fresh(own)["optim.lr"].iloc[0])
+    return float(confirm_runs(own)["optim.lr"].iloc[0])
 
 
 def _band(ax: "Axes", found: Interval, label: str, at: int) -> None:
-    ax.axhspan(found.low, found.high, color=figures.COLOURS[at], alpha=0.15, lw=0)
-    ax.axhline(found.estimate, color=figures.COLOURS[at], lw=0.8, label=label)
+    ax.axhspan(found.low, found.high, color=plotting.COLOURS[at], alpha=0.15, lw=0)
+    ax.axhline(found.estimate, color=plotting.COLOURS[at], lw=0.8, label=label)
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.inspect import spectra
 from loralab.studies import figures, subspaces
 from loralab.studies.claims import Claim
@@ -93,13 +94,15 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     found = arms(frame)
-    figure, axes = plt.subplots(1, 1 + len(SIZES), figsize=(figures.DOUBLE, 2.1), width_ratios=[1.6] + [1] * len(SIZES))
+    figure, axes = plt.subplots(
+        1, 1 + len(SIZES), figsize=(plotting.DOUBLE, 2.1), width_ratios=[1.6] + [1] * len(SIZES)
+    )
     for at, (name, rows) in enumerate(found.items()):
         ends = [subspaces.interval(by_seed(rows, column)) for column in COUNTS.values()]
         shifted = [eps + 0.006 * (at - (len(found) - 1) / 2) for eps in EPS]
-        subspaces.with_bars(axes[0], shifted, ends, figures.COLOURS[at], name)
+        subspaces.with_bars(axes[0], shifted, ends, plotting.COLOURS[at], name)
     axes[0].set(xlabel="ε", ylabel=f"intruders a layer, of {TOP}")
-    figures.label_powers(axes[0].xaxis, EPS)
+    plotting.label_powers(axes[0].xaxis, EPS)
     axes[0].legend(fontsize=5)
     for ax, (column, title) in zip(axes[1:], SIZES.items(), strict=True):
         _sizes(ax, found, column)
@@ -111,7 +114,7 @@ def _sizes(ax: "Axes", found: dict[str, pd.DataFrame], column: str) -> None:
     """A mean an arm, with its interval over the seeds."""
     ax.set_yscale("linear" if column == "stable rank" else "log")
     for at, rows in enumerate(found.values()):
-        subspaces.with_bars(ax, [at], [subspaces.interval(by_seed(rows, column))], figures.COLOURS[at], "")
+        subspaces.with_bars(ax, [at], [subspaces.interval(by_seed(rows, column))], plotting.COLOURS[at], "")
     ax.set_xticks(range(len(found)), list(found), rotation=60, ha="right")
 
 

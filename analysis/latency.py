@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures, timing
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, ratio_interval
@@ -159,7 +160,7 @@ def fades(frame: pd.DataFrame, arm: str) -> Interval:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(figures.DOUBLE, 2.4), width_ratios=[2.2, 1])
+    figure, axes = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.4), width_ratios=[2.2, 1])
     _slowdowns(axes[0], frame)
     _plain(axes[1], frame)
     return figure
@@ -170,7 +171,7 @@ def _slowdowns(ax: "Axes", frame: pd.DataFrame) -> None:
     of = cells(frame)
     ax.axhspan(100 * (1 / NEAR - 1), 100 * (NEAR - 1), color="0.9", lw=0)
     ax.axhline(0, color="0.5", lw=0.6)
-    for at, (arm, colour) in enumerate(zip(NAMES, ("#999999", *figures.COLOURS), strict=False)):
+    for at, (arm, colour) in enumerate(zip(NAMES, ("#999999", *plotting.COLOURS), strict=False)):
         found = [slowdown(frame, arm, cell) for cell in of]
         middle, low, high = (np.array([100 * (getattr(f, k) - 1) for f in found]) for k in ("estimate", "low", "high"))
         x = np.arange(len(of)) + 0.12 * (at - (len(NAMES) - 1) / 2)

@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures
-from loralab.studies.arms import apart, compared, facts, fresh, gain, interior, kept, shared
+from loralab.studies.arms import (
+    compared,
+    confirm_runs,
+    interior,
+    paired_difference,
+    record_values,
+    select_columns,
+    shared,
+    split_arms,
+)
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, mean_interval
 
@@ -33,11 +43,13 @@ Arms = dict[tuple[float, str], pd.DataFrame]  # by examples and method
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """One row a run; examples: how many it was trained on, also where it had them all (task.train_rows is null)."""
-    return kept(tables._replace(runs=tables.runs.assign(examples=facts(tables, "rows", "train"))), KEPT)
+    return select_columns(
+        tables._replace(runs=tables.runs.assign(examples=record_values(tables, "rows", "train"))), KEPT
+    )
 
 
 def arms_of(frame: pd.DataFrame) -> Arms:
-    return apart(frame.sort_values("examples"), ["examples", "method"])
+    return split_arms(frame.sort_values("examples"), ["examples", "method"])
 
 
 def over_sizes(arms: Arms, method: str) -> dict[float, pd.DataFrame]:
@@ -47,7 +59,7 @@ def over_sizes(arms: Arms, method: str) -> dict[float, pd.DataFrame]:
 
 def level(own: pd.DataFrame, metric: str) -> Interval:
     """An arm's mean score over the fresh seeds; NaN where a run diverged."""
-    scores = fresh(own)[metric]
+    scores = confirm_runs(own)[metric]
     if scores.isna().any():
         return Interval(np.nan, np.nan, np.nan, len(scores), np.nan)
     return mean_interval(scores)
@@ -57,19 +69,19 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     arms = arms_of(frame)
-    figure, axes = plt.subplots(1, 3, figsize=(figures.DOUBLE, 2.1))
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.1))
     for at, (method, label) in enumerate(METHODS.items()):
         line = over_sizes(arms, method)
         places = [size * 2 ** (0.1 * (at - 1.5)) for size in line]
         for ax, metric in zip(axes, METRICS, strict=False):
             _line(ax, places, [level(own, metric) for own in line.values()], label, at)
         if method in AGAINST:
-            gains = [gain(own, arms[size, BASE], "test/accuracy") for size, own in line.items()]
+            gains = [paired_difference(own, arms[size, BASE], "test/accuracy") for size, own in line.items()]
             _line(axes[2], places, gains, label, at, scale=100)
-    axes[2].axhline(0, color=figures.COLOURS[list(METHODS).index(BASE)], lw=0.6, ls=":")
+    axes[2].axhline(0, color=plotting.COLOURS[list(METHODS).index(BASE)], lw=0.6, ls=":")
     for ax, label in zip(axes, (*METRICS.values(), f"points over {METHODS[BASE]}"), strict=True):
         ax.set_xscale("log")
-        figures.label_powers(ax.xaxis, sorted(frame["examples"].unique()))
+        plotting.label_powers(ax.xaxis, sorted(frame["examples"].unique()))
         ax.set_xlabel("training examples")
         ax.set_ylabel(f"{label}, fresh seeds")
     axes[0].legend()
@@ -79,7 +91,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 def _line(ax: "Axes", places: list[float], found: list[Interval], label: str, at: int, scale: float = 1) -> None:
     middle, low, high = (scale * np.array([getattr(f, end) for f in found]) for end in ("estimate", "low", "high"))
     ends = np.clip([middle - low, high - middle], 0, None)
-    ax.errorbar(places, middle, yerr=ends, fmt="o-", color=figures.COLOURS[at], lw=0.9, elinewidth=0.8, label=label)
+    ax.errorbar(places, middle, yerr=ends, fmt="o-", color=plotting.COLOURS[at], lw=0.9, elinewidth=0.8, label=label)
 
 
 def caption(frame: pd.DataFrame) -> str:
@@ -113,10 +125,10 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
     for examples in sorted(frame["examples"].unique()):
         of = {method: arms[examples, method] for method in METHODS}
         where = f"with {examples:g} examples ({figures.tasks(frame)}, lr tuned for each)"
-        more = gain(of["lora"], of["full"], "test/accuracy")
+        more = paired_difference(of["lora"], of["full"], "test/accuracy")
         text = f"LoRA beats full fine-tuning {where}"
         found.append(Claim("low_data", "LoRA, Table 16", text, "not printed here", more, 0.0, "points"))
-        plus = gain(of["lora_plus"], of["lora"], "test/accuracy")
+        plus = paired_difference(of["lora_plus"], of["lora"], "test/accuracy")
         text = f"LoRA+ beats LoRA {where}"
         found.append(Claim("low_data", "LoRA+, abstract", text, "1 to 2%", plus, 0.0, "points"))
     return found

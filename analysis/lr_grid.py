@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures
 from loralab.studies.claims import Claim
 from loralab.studies.stats import paired
@@ -62,7 +63,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     found = cells(frame)
     groups = list(found.groupby(PLANE))
     figure, axes = plt.subplots(
-        len(groups), len(PANELS), figsize=(figures.DOUBLE, 1.4 * len(groups) + 0.35), squeeze=False
+        len(groups), len(PANELS), figsize=(plotting.DOUBLE, 1.4 * len(groups) + 0.35), squeeze=False
     )
     for row, (plane, of) in enumerate(groups):
         for column, (metric, title) in enumerate(PANELS.items()):
@@ -92,8 +93,8 @@ def _heatmap(ax: "Axes", of: pd.DataFrame, metric: str) -> None:
     ends = (low, min(high, 1.5 * low)) if lower else (max(low, high - 0.12), high)  # what is good shows its shape
     colours = "viridis_r" if lower else "viridis"
     image = ax.imshow(values, cmap=colours, vmin=ends[0], vmax=ends[1], origin="lower", aspect="auto")
-    figures.label_powers(ax.xaxis, table.columns, places=range(values.shape[1]))
-    figures.label_powers(ax.yaxis, table.index, places=range(values.shape[0]))
+    plotting.label_powers(ax.xaxis, table.columns, places=range(values.shape[1]))
+    plotting.label_powers(ax.yaxis, table.index, places=range(values.shape[0]))
     ax.tick_params(axis="x", rotation=60, length=1.5, labelsize=5)
     ax.tick_params(axis="y", length=1.5, labelsize=5)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures, timing
 from loralab.studies.claims import Claim
 from loralab.studies.stats import ratio_interval
@@ -171,7 +172,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     every = cells(frame)
-    figure, axes = plt.subplots(1, len(every) + 1, figsize=(figures.DOUBLE, 2.2), squeeze=False)
+    figure, axes = plt.subplots(1, len(every) + 1, figsize=(plotting.DOUBLE, 2.2), squeeze=False)
     for ax, cell in zip(axes[0], every, strict=False):
         _peaks(ax, frame, cell)
     axes[0][0].set_ylabel("peak memory (MB)")
@@ -189,8 +190,8 @@ def _peaks(ax: "Axes", frame: pd.DataFrame, cell: tuple[int, int]) -> None:
     )
     x = np.arange(len(every))
     ax.bar(x, weights, color="0.8", label="weights")
-    ax.bar(x, above, bottom=weights, color=figures.COLOURS[0], label="measured above them")
-    ax.hlines(weights + predicted, x - 0.4, x + 0.4, color=figures.COLOURS[1], label="formula", lw=1.5)
+    ax.bar(x, above, bottom=weights, color=plotting.COLOURS[0], label="measured above them")
+    ax.hlines(weights + predicted, x - 0.4, x + 0.4, color=plotting.COLOURS[1], label="formula", lw=1.5)
     ax.set_xticks(x, [label(*method) for method in every], rotation=40, ha="right")
     ax.set_title(f"training on {cell[0]} x {cell[1]} tokens")
 
@@ -198,7 +199,7 @@ def _peaks(ax: "Axes", frame: pd.DataFrame, cell: tuple[int, int]) -> None:
 def _checkpoints(ax: "Axes", frame: pd.DataFrame) -> None:
     every = methods(frame)
     sizes = [of(frame, *method, cells(frame)[0])["checkpoint"].mean() / 1e6 for method in every]
-    ax.bar(np.arange(len(every)), sizes, color=figures.COLOURS[2])
+    ax.bar(np.arange(len(every)), sizes, color=plotting.COLOURS[2])
     ax.set_yscale("log")
     ax.set_xticks(np.arange(len(every)), [label(*method) for method in every], rotation=40, ha="right")
     ax.set(title="a task on disk", ylabel="MB")

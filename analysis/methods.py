@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures
-from loralab.studies.arms import apart, compared, facts, fresh, gain, interior, kept, level, shared
+from loralab.studies.arms import (
+    compared,
+    confirm_runs,
+    interior,
+    level,
+    paired_difference,
+    record_values,
+    select_columns,
+    shared,
+    split_arms,
+)
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval
 
@@ -62,8 +73,8 @@ Arms = dict[str, pd.DataFrame]  # by name, those of a method by size
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """One row a run; parameters: what it trained beside the head."""
-    trainable, head = (np.array(facts(tables, "parameters", name)) for name in ("trainable", "head"))
-    return kept(tables._replace(runs=tables.runs.assign(parameters=trainable - head)), KEPT)
+    trainable, head = (np.array(record_values(tables, "parameters", name)) for name in ("trainable", "head"))
+    return select_columns(tables._replace(runs=tables.runs.assign(parameters=trainable - head)), KEPT)
 
 
 def method_of(row: Any) -> str:
@@ -81,7 +92,7 @@ def arms_of(frame: pd.DataFrame) -> Arms:
     rows = frame.to_dict("records")
     order = [list(METHODS).index(method_of(row)) for row in rows]
     named = frame.assign(name=[name_of(row) for row in rows], order=order)
-    return apart(named.sort_values(["order", *SIZES]), ["name"])
+    return split_arms(named.sort_values(["order", *SIZES]), ["name"])
 
 
 def of_method(arms: Arms, method: str) -> Arms:
@@ -104,7 +115,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
     arms = arms_of(frame)
     head = arms.pop(HEAD)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(figures.DOUBLE, 0.16 * len(arms) + 0.7))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 0.16 * len(arms) + 0.7))
     places = np.arange(len(arms))[::-1]  # the first on top
     floor = level(head, "test/accuracy")
     left.axhspan(floor.low, floor.high, color="0.88", lw=0)
@@ -114,7 +125,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     for at, method in enumerate(drawn):
         own = of_method(arms, method)
         rows = [places[list(arms).index(name)] for name in own]
-        points = [gain(each, arms[FULL], "test/accuracy") for each in own.values()]
+        points = [paired_difference(each, arms[FULL], "test/accuracy") for each in own.values()]
         _dots(left, [size(each) for each in own.values()], [level(each, "test/accuracy") for each in own.values()], at)
         _dots(right, rows, points, at, across=True)
     for row, arm in zip(places, arms.values(), strict=True):
@@ -131,7 +142,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 
 def _by_seed(own: pd.DataFrame) -> "pd.Series[float]":
-    return fresh(own).set_index("seed")["test/accuracy"]
+    return confirm_runs(own).set_index("seed")["test/accuracy"]
 
 
 def _dots(ax: "Axes", places: list[float], found: list[Interval], at: int, *, across: bool = False) -> None:
@@ -139,7 +150,7 @@ def _dots(ax: "Axes", places: list[float], found: list[Interval], at: int, *, ac
     scale = 100 if across else 1
     middle, low, high = (scale * np.array([getattr(f, end) for f in found]) for end in ("estimate", "low", "high"))
     ends = np.clip([middle - low, high - middle], 0, None)
-    colour, mark = figures.COLOURS[at % len(figures.COLOURS)], MARKERS[at // len(figures.COLOURS)]
+    colour, mark = plotting.COLOURS[at % len(plotting.COLOURS)], MARKERS[at // len(plotting.COLOURS)]
     where: Any = {"x": middle, "y": places, "xerr": ends} if across else {"x": places, "y": middle, "yerr": ends}
     ax.errorbar(**where, fmt=mark if across else f"{mark}-", color=colour, lw=0.6, elinewidth=0.8)
 
@@ -162,7 +173,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     arms = arms_of(frame)
     rows = []
     for name, own in arms.items():
-        over = gain(own, arms[HEAD], "test/accuracy")
+        over = paired_difference(own, arms[HEAD], "test/accuracy")
         text = f"{100 * over.estimate:+.2f} [{100 * over.low:.2f}, {100 * over.high:.2f}]"
         scores = {**compared(own, arms[FULL]), "over the head alone": text}
         rows.append({"arm": name, "parameters": f"{size(own):,.0f}", **scores, "interior": interior(own)})
@@ -179,10 +190,10 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
     for method in METHODS:
         if method != "head" and of_method(arms, method):
             name = nearest(arms, method)
-            more = gain(arms[name], arms[HEAD], "test/accuracy")
+            more = paired_difference(arms[name], arms[HEAD], "test/accuracy")
             text = f"{name} beats the head alone {where}"
             found.append(Claim("methods", "LoRA, Table 2", text, "not printed here", more, 0.0, "points"))
-    loss = gain(arms[LORA], arms[FULL], "test/accuracy", null=-POINT)
+    loss = paired_difference(arms[LORA], arms[FULL], "test/accuracy", null=-POINT)
     text = f"{LORA} on q and v loses less than a point of accuracy to {FULL} {where}"
     paper = "RoBERTa-base: 87.2 against 86.4; -large: 89.0 against 88.9"
     found.append(Claim("methods", "LoRA, Table 2", text, paper, loss, -POINT, "points"))
@@ -192,16 +203,16 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
         if of_method(arms, method):
             name = nearest(arms, method)
             text = f"{LORA}, {size(arms[LORA]):,.0f} parameters, beats {name}, {size(arms[name]):,.0f} {where}"
-            better = gain(arms[LORA], arms[name], "test/accuracy")
+            better = paired_difference(arms[LORA], arms[name], "test/accuracy")
             found.append(Claim("methods", source, text, paper, better, 0.0, "points"))
     return found
 
 
 def _within(own: pd.DataFrame, base: pd.DataFrame, text: str) -> Claim:
     """Held where the whole interval of the difference is inside a point: the test is against the nearer end."""
-    below = gain(own, base, "test/accuracy").estimate > 0
+    below = paired_difference(own, base, "test/accuracy").estimate > 0
     nearer = POINT if below else -POINT
-    found = gain(own, base, "test/accuracy", null=nearer)
+    found = paired_difference(own, base, "test/accuracy", null=nearer)
     return Claim("methods", "LoRA, section 4.1", text, "not printed here", found, nearer, "points", below=below)
 
 

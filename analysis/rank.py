@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures
-from loralab.studies.arms import against, apart, compared, fresh, gain, interior, kept, shared
+from loralab.studies.arms import (
+    against,
+    compared,
+    confirm_runs,
+    interior,
+    paired_difference,
+    select_columns,
+    shared,
+    split_arms,
+)
 from loralab.studies.claims import Claim
 
 if TYPE_CHECKING:
@@ -32,11 +42,11 @@ Arms = dict[tuple[str, str, float], pd.DataFrame]  # by targets, lora.scaling, r
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """One row a run; those of fresh seeds also say which test examples they got right."""
-    return kept(tables, KEPT)
+    return select_columns(tables, KEPT)
 
 
 def arms_of(frame: pd.DataFrame) -> Arms:
-    return apart(frame.sort_values("lora.rank"), ["lora.targets", "lora.scaling", "lora.rank"])
+    return split_arms(frame.sort_values("lora.rank"), ["lora.targets", "lora.scaling", "lora.rank"])
 
 
 def over_ranks(arms: Arms, targets: str, rule: str) -> dict[float, pd.DataFrame]:
@@ -48,22 +58,26 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     arms = arms_of(frame)
-    figure, axes = plt.subplots(2, 2, figsize=(figures.DOUBLE * 0.8, 3.9))
+    figure, axes = plt.subplots(2, 2, figsize=(plotting.DOUBLE * 0.8, 3.9))
     for ax, (metric, title) in zip(axes[0], METRICS.items(), strict=True):
         for at, targets in enumerate(TARGETS):
             line, shift = over_ranks(arms, targets, "constant"), 2 ** (0.16 * (at - 1.5))
             pairs = [(own, line[max(line)]) for own in line.values()]
-            against(ax, [rank * shift for rank in line], pairs, metric, targets.replace(",", ", "), figures.COLOURS[at])
+            against(
+                ax, [rank * shift for rank in line], pairs, metric, targets.replace(",", ", "), plotting.COLOURS[at]
+            )
         ax.set_ylabel(f"{title}, fresh seeds")
     rates, losses = axes[1]
     for at, (rule, label) in enumerate(RULES.items()):
-        colour, line = figures.COLOURS[at], over_ranks(arms, RULED, rule)
+        colour, line = plotting.COLOURS[at], over_ranks(arms, RULED, rule)
         places = [rank * 2 ** (0.16 * (at - 1)) for rank in line]
-        rates.plot(places, [fresh(own)["optim.lr"].iloc[0] for own in line.values()], "o-", color=colour, label=label)
+        rates.plot(
+            places, [confirm_runs(own)["optim.lr"].iloc[0] for own in line.values()], "o-", color=colour, label=label
+        )
         pairs = [(own, arms[RULED, "constant", rank]) for rank, own in line.items()]
         against(losses, places, pairs, "test/loss", label, colour)
     rates.set_yscale("log", base=2)
-    figures.label_powers(rates.yaxis, sorted({y for line in rates.lines for y in line.get_ydata()}))
+    plotting.label_powers(rates.yaxis, sorted({y for line in rates.lines for y in line.get_ydata()}))
     rates.set_ylabel("selected lr$_A$")
     losses.set_ylabel("test loss, fresh seeds")
     for at, title, side in ((0, "top: targets, alpha = r", "left"), (1, "bottom: rule for alpha, on q and v", "right")):
@@ -76,7 +90,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 def _by_rank(ax: "Axes", ranks: list[float]) -> None:
     ax.set_xscale("log", base=2)
-    figures.label_powers(ax.xaxis, ranks)
+    plotting.label_powers(ax.xaxis, ranks)
     ax.set_xlabel("rank r")
 
 
@@ -114,11 +128,11 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
         on = f"on {targets.replace(',', ', ')} ({figures.tasks(frame)}, lr_A tuned for each)"
         if {1, 64} <= line.keys():
             text = f"r = 1 loses less than half a point of accuracy to r = 64 {on}"
-            loss = gain(line[1], line[64], "test/accuracy", null=-POINTS)
+            loss = paired_difference(line[1], line[64], "test/accuracy", null=-POINTS)
             found.append(Claim("rank", "LoRA, Table 6", text, paper, loss, -POINTS, "points"))
         if {4, 64} <= line.keys():
             text = f"r = 64 gains less than half a point of accuracy over r = 4 {on}"
-            more = gain(line[64], line[4], "test/accuracy", null=POINTS)
+            more = paired_difference(line[64], line[4], "test/accuracy", null=POINTS)
             found.append(Claim("rank", "LoRA, Table 6", text, paper, more, POINTS, "points", below=True))
     return found
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures
-from loralab.studies.arms import difference, interior, optimum
+from loralab.studies.arms import interior
 from loralab.studies.claims import Claim
+from loralab.studies.ratios import difference, optimum
 from loralab.studies.stats import Interval
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     ranks = sorted(frame["lora.rank"].unique())
-    figure, (left, right) = plt.subplots(1, 2, figsize=(figures.DOUBLE * 0.8, 2.2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE * 0.8, 2.2))
     low, high = (float(end(frame["lora.ratio"])) for end in (min, max))
     for rank, colour in zip(ranks, mpl.colormaps["viridis"](np.linspace(0.9, 0, len(ranks))), strict=True):
         losses = fresh(frame, rank)
@@ -61,9 +63,9 @@ def draw(frame: pd.DataFrame) -> "Figure":
             right.plot(rank, at, "o", color=colour, mfc=colour if found.interior else "white")
     for axis in (left.xaxis, right.yaxis):
         axis.axes.set(**{"xscale" if axis is left.xaxis else "yscale": "log"})
-        figures.label_powers(axis, sorted(frame["lora.ratio"].unique()))
+        plotting.label_powers(axis, sorted(frame["lora.ratio"].unique()))
     right.set_xscale("log", base=2)
-    figures.label_powers(right.xaxis, ranks)
+    plotting.label_powers(right.xaxis, ranks)
     right.axhline(1, color="0.6", lw=0.6, ls=":")
     left.set_xlabel("ratio λ = lr$_B$ / lr$_A$")
     left.set_ylabel("test loss, fresh seeds")

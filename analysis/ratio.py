@@ -10,20 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures
-from loralab.studies.arms import (
-    against_ratio,
-    arm,
-    chosen,
-    compared,
-    difference,
-    interior,
-    kept,
-    optimum,
-    ratios,
-    tuned,
-)
+from loralab.studies.arms import compared, interior, select_columns
 from loralab.studies.claims import Claim
+from loralab.studies.ratios import against_ratio, arm, difference, optimum, ratios, tuned
+from loralab.studies.ratios import best_ratio as chosen
 from loralab.studies.stats import Interval
 
 if TYPE_CHECKING:
@@ -45,7 +37,7 @@ METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """One row a run; those of fresh seeds also say which test examples they got right."""
-    return kept(tables, KEPT)
+    return select_columns(tables, KEPT)
 
 
 def settings_of(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -60,7 +52,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     tasks = sorted(frame["task"].unique())
     inits = sorted(frame["lora.init"].unique())
     wide = len(inits) + len(METRICS)
-    figure, axes = plt.subplots(len(tasks), wide, figsize=(figures.DOUBLE, 1.85 * len(tasks) + 0.3), squeeze=False)
+    figure, axes = plt.subplots(len(tasks), wide, figsize=(plotting.DOUBLE, 1.85 * len(tasks) + 0.3), squeeze=False)
     for row, task in enumerate(tasks):
         name = figures.NAMES.get(task, task)
         for column, init in enumerate(inits):

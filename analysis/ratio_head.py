@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures
-from loralab.studies.arms import against_ratio, arm, difference, interior, ratios
+from loralab.studies.arms import interior
 from loralab.studies.claims import Claim
+from loralab.studies.ratios import against_ratio, arm, difference, ratios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,13 +33,13 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 def by_head(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """How the head is trained, in words, and the rows."""
     for rate, rows in sorted(frame.groupby(frame["optim.head_lr"].astype(str)), key=lambda pair: pair[0] == RIDING):
-        yield "head at lr_A" if rate == RIDING else f"head at {figures.short(float(rate))}", rows
+        yield "head at lr_A" if rate == RIDING else f"head at {plotting.short(float(rate))}", rows
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(figures.DOUBLE * 0.75, 2.0))
+    figure, axes = plt.subplots(1, 2, figsize=(plotting.DOUBLE * 0.75, 2.0))
     for ax, (metric, title) in zip(axes, (("test/accuracy", "test accuracy"), ("test/loss", "test loss")), strict=True):
         for at, (label, rows) in enumerate(by_head(frame)):
             against_ratio(ax, rows, metric, label.replace("lr_A", "lr$_A$"), at)

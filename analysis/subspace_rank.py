@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures, subspaces
 from loralab.studies.claims import Claim
 from loralab.studies.subspaces import AXES, KEPT, Line, Pair, block, by_seed, interval
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["AXES", "KEPT"]
 
 LINES = (
-    Line("$A$", "other", "A", figures.COLOURS[0]),
-    Line("$A - A_0$", "other", "A - A_0", figures.COLOURS[1]),
-    Line("left of $\\Delta W$", "other", "left", figures.COLOURS[2]),
-    Line("$A$, one seed", "same", "A", figures.COLOURS[3], "--"),
+    Line("$A$", "other", "A", plotting.COLOURS[0]),
+    Line("$A - A_0$", "other", "A - A_0", plotting.COLOURS[1]),
+    Line("left of $\\Delta W$", "other", "left", plotting.COLOURS[2]),
+    Line("$A$, one seed", "same", "A", plotting.COLOURS[3], "--"),
     Line("$A_0$, untrained", "untrained", "A", "0.5", "--"),
 )
 

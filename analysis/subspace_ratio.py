@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures, subspaces
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, ratio_interval
@@ -82,11 +83,11 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
     last = others(frame)[-1]
     kinds = {within(1): "-", within(last): "-", between(last): "-", faked(last): "--"}
-    size = (figures.DOUBLE, 3.4)
+    size = (plotting.DOUBLE, 3.4)
     figure, axes = plt.subplots(len(subspaces.MAPS), 4, figsize=size, sharex=True, width_ratios=[1, 1, 1, 1.1])
     for row, which in zip(axes, subspaces.MAPS, strict=True):
         for ax, side in zip(row, subspaces.SIDES, strict=False):
-            found = zip(kinds.items(), figures.COLOURS, strict=False)
+            found = zip(kinds.items(), plotting.COLOURS, strict=False)
             subspaces.lines(
                 ax, frame, which, [Line(kind, kind, side, colour, style) for (kind, style), colour in found]
             )
@@ -108,7 +109,7 @@ def _relative(ax: "Axes", frame: pd.DataFrame, which: str, ratio: float) -> None
     for at, side in enumerate(subspaces.SIDES):
         found = [relative(frame, ratio, (which,), side, i) for i in places]
         shifted = [i * 2 ** (0.08 * (at - 1)) for i in places]
-        subspaces.with_bars(ax, shifted, found, figures.COLOURS[at + 4], subspaces.TITLES[side])
+        subspaces.with_bars(ax, shifted, found, plotting.COLOURS[at + 4], subspaces.TITLES[side])
     ax.set_ylim(0, 2)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures, subspaces
 from loralab.studies.claims import Claim
 from loralab.studies.stats import paired
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["AXES", "KEPT"]
 
 LINES = (
-    Line("$A$", "other", "A", figures.COLOURS[0]),
-    Line("$A - A_0$", "other", "A - A_0", figures.COLOURS[1]),
-    Line("left of $\\Delta W$", "other", "left", figures.COLOURS[2]),
+    Line("$A$", "other", "A", plotting.COLOURS[0]),
+    Line("$A - A_0$", "other", "A - A_0", plotting.COLOURS[1]),
+    Line("left of $\\Delta W$", "other", "left", plotting.COLOURS[2]),
     Line("$A_0$, untrained", "untrained", "A", "0.5", "--"),
-    Line("random", "random", "A", figures.COLOURS[3], "--"),
+    Line("random", "random", "A", plotting.COLOURS[3], "--"),
 )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from loralab import plotting
 from loralab.inspect import spectra
 from loralab.studies import figures, subspaces
 from loralab.studies.claims import Claim
@@ -57,7 +58,7 @@ def ranks(frame: pd.DataFrame) -> list[float]:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    size = (figures.DOUBLE * 0.75, 3.4)
+    size = (plotting.DOUBLE * 0.75, 3.4)
     figure, axes = plt.subplots(len(subspaces.MAPS), len(SIDES), figsize=size, sharex=True, sharey=True, squeeze=False)
     for row, which in zip(axes, subspaces.MAPS, strict=True):
         for ax, side in zip(row, SIDES, strict=True):
@@ -83,7 +84,7 @@ def _lines(ax: "Axes", frame: pd.DataFrame, which: str, side: str) -> None:
         ends = [interval(values[i]) for i in places]
         subspaces.with_bars(ax, places, ends, mpl.colors.to_hex(shade), f"{rank:g}")
     ax.set_xscale("log", base=2)
-    figures.label_powers(ax.xaxis, sorted(frame["i"].dropna().unique()))
+    plotting.label_powers(ax.xaxis, sorted(frame["i"].dropna().unique()))
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures, timing
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, ratio_interval
@@ -249,7 +250,7 @@ def values(frame: pd.DataFrame, part: str, column: str) -> list[Any]:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(figures.DOUBLE, 2.6), width_ratios=(2.1, 1, 1))
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.6), width_ratios=(2.1, 1, 1))
     _costs(axes[0], frame)
     _drifts(axes[1], frame)
     _mixtures(axes[2], frame)
@@ -259,7 +260,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 def _costs(ax: "Axes", frame: pd.DataFrame) -> None:
     """Medians by rank; a whole model has none, and is a line."""
     ranks = values(frame, "switch", "rank")
-    for targets, colour in zip(TARGETS, figures.COLOURS, strict=False):
+    for targets, colour in zip(TARGETS, plotting.COLOURS, strict=False):
         for way, style in zip(LORA, ("o-", "s--"), strict=True):
             found = [1e3 * np.median(times(frame, "switch", way, targets=targets, rank=rank)) for rank in ranks]
             ax.plot(ranks, found, style, color=colour, label=f"{LORA[way]}, {targets.replace(',', ' and ')}")
@@ -267,7 +268,7 @@ def _costs(ax: "Axes", frame: pd.DataFrame) -> None:
         ax.axhline(1e3 * np.median(times(frame, "switch", way)), color="black", ls=style, lw=0.8, label=WHOLE[way])
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
-    figures.label_powers(ax.xaxis, ranks)
+    plotting.label_powers(ax.xaxis, ranks)
     ax.set(xlabel="rank", ylabel="CPU time (ms)", title="a switch")
     ax.set_ylim(top=12 * ax.get_ylim()[1])  # room for the legend
     ax.legend(loc="upper left", ncols=2)
@@ -275,7 +276,7 @@ def _costs(ax: "Axes", frame: pd.DataFrame) -> None:
 
 def _drifts(ax: "Axes", frame: pd.DataFrame) -> None:
     rows = frame[frame["part"] == "drift"]
-    for dtype, colour in zip(DTYPES, figures.COLOURS, strict=False):
+    for dtype, colour in zip(DTYPES, plotting.COLOURS, strict=False):
         line = rows[rows["dtype"] == dtype].groupby("count")["off"].mean()
         ax.plot(line.index, line, "o-", color=colour, label={"float32": "fp32", "bfloat16": "bf16"}[dtype])
     ax.set_xscale("log")
@@ -286,7 +287,7 @@ def _drifts(ax: "Axes", frame: pd.DataFrame) -> None:
 
 def _mixtures(ax: "Axes", frame: pd.DataFrame) -> None:
     counts = values(frame, "mixed", "count")
-    for way, colour in zip(PASSES, figures.COLOURS, strict=False):
+    for way, colour in zip(PASSES, plotting.COLOURS, strict=False):
         found = [faster(frame, way, count) for count in counts]
         middle, low, high = (np.array([getattr(f, key) for f in found]) for key in ("estimate", "low", "high"))
         ax.errorbar(
@@ -294,7 +295,7 @@ def _mixtures(ax: "Axes", frame: pd.DataFrame) -> None:
         )
     ax.axhline(1, color="0.5", lw=0.6)
     ax.set_xscale("log", base=2)
-    figures.label_powers(ax.xaxis, counts)
+    plotting.label_powers(ax.xaxis, counts)
     ax.set(xlabel="rows for each of 8 adapters", ylabel="time / mixed batch's", title="a mixed batch")
     ax.set_ylim(top=1.15 * ax.get_ylim()[1])  # room for the legend
     ax.legend()

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures
-from loralab.studies.arms import apart, compared, facts, gain, interior, kept, shared
+from loralab.studies.arms import (
+    compared,
+    interior,
+    paired_difference,
+    record_values,
+    select_columns,
+    shared,
+    split_arms,
+)
 from loralab.studies.claims import Claim
 
 if TYPE_CHECKING:
@@ -31,13 +40,13 @@ PAPER = {
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """One row a run; adapter: its trained parameters but for the head's."""
-    trainable, head = (np.array(facts(tables, "parameters", name)) for name in ("trainable", "head"))
-    return kept(tables._replace(runs=tables.runs.assign(adapter=trainable - head)), KEPT)
+    trainable, head = (np.array(record_values(tables, "parameters", name)) for name in ("trainable", "head"))
+    return select_columns(tables._replace(runs=tables.runs.assign(adapter=trainable - head)), KEPT)
 
 
 def sets(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The arms by their targets, in the order of the paper's table."""
-    found = apart(frame, ["lora.targets"])
+    found = split_arms(frame, ["lora.targets"])
     return {targets: found[targets] for targets in ORDER if targets in found}
 
 
@@ -53,9 +62,9 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
     arms = sets(frame)
     places = np.arange(len(arms))[::-1]  # the first on top
-    figure, axes = plt.subplots(1, 2, figsize=(figures.DOUBLE * 0.75, 0.21 * len(arms) + 0.6), sharey=True)
-    for ax, colour, (metric, (title, scale)) in zip(axes, figures.COLOURS, METRICS.items(), strict=False):
-        found = [gain(own, arms[BASE], metric) for own in arms.values()]
+    figure, axes = plt.subplots(1, 2, figsize=(plotting.DOUBLE * 0.75, 0.21 * len(arms) + 0.6), sharey=True)
+    for ax, colour, (metric, (title, scale)) in zip(axes, plotting.COLOURS, METRICS.items(), strict=False):
+        found = [paired_difference(own, arms[BASE], metric) for own in arms.values()]
         middle, low, high = (scale * np.array([getattr(f, end) for f in found]) for end in ("estimate", "low", "high"))
         ax.axvline(0, color="0.6", lw=0.6, ls=":")
         ax.errorbar(middle, places, xerr=np.clip([middle - low, high - middle], 0, None), fmt="o", color=colour, lw=0.9)
@@ -92,7 +101,7 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
     found = []
     for targets, (words, paper) in PAPER.items():
         text = f"a budget spread over {words} beats all of it on q ({figures.tasks(frame)}, lr_A tuned for each)"
-        better = gain(arms[targets], arms["q"], "test/accuracy")
+        better = paired_difference(arms[targets], arms["q"], "test/accuracy")
         found.append(Claim("targets", "LoRA, Table 5", text, paper, better, 0.0, "points"))
     return found
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, mean_interval
@@ -81,7 +82,7 @@ def within(groups: list[Any]) -> Interval:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(3, 4, figsize=(figures.DOUBLE, 5.2), height_ratios=[1, 1, 1.2])
+    figure, axes = plt.subplots(3, 4, figsize=(plotting.DOUBLE, 5.2), height_ratios=[1, 1, 1.2])
     for row, init in enumerate(INITS):
         for column, rates in enumerate(RATES):
             _curves(axes[row][column], of_part(frame, "curve", init=init, optimizer="sgd", rates=rates))
@@ -100,7 +101,7 @@ def _curves(ax: "Axes", rows: pd.DataFrame) -> None:
     labels = {"delta1": "|δ$_1$|", "delta2": "|δ$_2$|", "delta3": "|δ$_3$|", "f": "|f|"}
     init, rates = rows["init"].iloc[0], rows["rates"].iloc[0]
     predicted = exponents(init, "sgd", RATES[rates], SHOWN)[-1]
-    for (quantity, label), colour, width in zip(labels.items(), figures.COLOURS, (2.2, 1.2, 1, 1.2), strict=False):
+    for (quantity, label), colour, width in zip(labels.items(), plotting.COLOURS, (2.2, 1.2, 1, 1.2), strict=False):
         line = rows[rows["quantity"] == quantity].sort_values("log2_n")
         n, values = 2.0 ** line["log2_n"].to_numpy(), line["value"].to_numpy()
         ax.plot(n, values, "o-", color=colour, label=label, markersize=2, lw=width)  # two may be equal
@@ -116,7 +117,7 @@ def _agreement(ax: "Axes", frame: pd.DataFrame) -> None:
     rows = of_part(frame, "exponent")
     rows = rows[np.isfinite(rows["predicted"]) & np.isfinite(rows["value"])]
     keys = ["init", "optimizer", "rates", "quantity", "step", "predicted"]
-    for where, colour, mark in (("small", figures.COLOURS[1], "x"), ("large", figures.COLOURS[0], "o")):
+    for where, colour, mark in (("small", plotting.COLOURS[1], "x"), ("large", plotting.COLOURS[0], "o")):
         found = rows[rows["range"] == where].groupby(keys)["value"].mean().reset_index()
         label = {"small": "$2^5$..$2^{14}$", "large": "$2^{40}$..$2^{60}$"}[where]
         ax.plot(found["predicted"], found["value"], mark, color=colour, label=f"n = {label}", markersize=3, mfc="none")
@@ -126,7 +127,7 @@ def _agreement(ax: "Axes", frame: pd.DataFrame) -> None:
 
 
 def _stability(ax: "Axes", frame: pd.DataFrame) -> None:
-    for init, colour in zip(INITS, figures.COLOURS, strict=False):
+    for init, colour in zip(INITS, plotting.COLOURS, strict=False):
         for which, mark in zip(STABILITY, "os", strict=True):
             rows = of_part(frame, "stable", init=init, optimizer="sgd", rates=which)
             line = rows.groupby("log2_n")["value"].median()
@@ -146,7 +147,7 @@ def by_width(rows: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
 
 def _plane(ax: "Axes", rows: pd.DataFrame, init: str) -> None:
     """Where the loss falls to a tenth, for each width; dots: within 10% of the width's lowest."""
-    for (n, own), colour in zip(by_width(rows), figures.COLOURS[2:], strict=False):
+    for (n, own), colour in zip(by_width(rows), plotting.COLOURS[2:], strict=False):
         loss = own.pivot_table(index="lr_B", columns="lr_A", values="value").to_numpy()
         x, y = (np.sort(own[name].unique()) for name in ("lr_A", "lr_B"))
         if (loss <= LEARNED).any():
@@ -175,7 +176,7 @@ def over_ratio(rows: pd.DataFrame) -> "pd.Series[float]":
 
 
 def _over_ratio(ax: "Axes", rows: pd.DataFrame, init: str) -> None:
-    for (n, own), colour in zip(by_width(rows), figures.COLOURS[2:], strict=False):
+    for (n, own), colour in zip(by_width(rows), plotting.COLOURS[2:], strict=False):
         line = over_ratio(own)
         line = line[line < START]  # the rest diverged: pairs at the plane's corner
         ax.plot(2.0 ** line.index.to_numpy(), line, color=colour, label=f"n = {n}")
@@ -211,7 +212,7 @@ def _span(rows: pd.DataFrame) -> str:
     """From the lowest to the highest λ/n of the pairs."""
     ratio = rows["lr_B"] / rows["lr_A"] / 2.0 ** rows["log2_n"]
     low, high = ratio.min(), ratio.max()
-    return "nothing" if not len(rows) else figures.short(low) + (f" to {figures.short(high)}" if high > low else "")
+    return "nothing" if not len(rows) else plotting.short(low) + (f" to {plotting.short(high)}" if high > low else "")
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:

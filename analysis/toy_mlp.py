@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, mean_interval, ratio_interval
@@ -23,11 +24,11 @@ KEYS = [*plane.KEYS]
 KEPT = [*KEYS, *plane.SCORES, "commit", "diff"]
 NAMES = {"best": "best pair", "equal": "best equal pair"}
 STYLES = {
-    "lr_A": (figures.COLOURS[0], "lr$_A$"),
-    "lr_B": (figures.COLOURS[1], "lr$_B$"),
-    "ratio": (figures.COLOURS[2], "λ"),
+    "lr_A": (plotting.COLOURS[0], "lr$_A$"),
+    "lr_B": (plotting.COLOURS[1], "lr$_B$"),
+    "ratio": (plotting.COLOURS[2], "λ"),
 }
-GAPS = {"best": ("black", "best pair", 0.0), "advice": (figures.COLOURS[4], f"λ = {ADVICE}", 0.15)}
+GAPS = {"best": ("black", "best pair", 0.0), "advice": (plotting.COLOURS[4], f"λ = {ADVICE}", 0.15)}
 SLOPES = {"lr_A": -1.0, "lr_B": 0.0, "ratio": 1.0}  # of the optimum against n (LoRA+, Theorem 1)
 NEAR = 1.1  # of the lowest loss
 WIDEST = 1e3  # of an interval's halves that are drawn
@@ -98,7 +99,7 @@ def exponent(frame: pd.DataFrame, column: str) -> Interval:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 4, figsize=(figures.DOUBLE, 3.4))
+    figure, axes = plt.subplots(2, 4, figsize=(plotting.DOUBLE, 3.4))
     panels = [(step, split) for step in (EARLY, LATE) for split in ("train", "test")]
     for ax, (step, split) in zip(axes[0], panels, strict=True):
         _heatmap(ax, grid_of(frame, printed(frame), step), split)
@@ -134,7 +135,7 @@ def _heatmap(ax: "Axes", of: pd.DataFrame, split: str) -> None:
     ax.scatter(equal[0], equal[1], s=26, marker="o", facecolor="none", edgecolor="#D55E00", lw=1.1, zorder=3)
     for axis, ends in ((ax.xaxis, (left, right)), (ax.yaxis, (bottom, top))):
         powers = range(int(np.ceil(ends[0])), int(np.floor(ends[1])) + 1, 2)
-        figures.label_powers(axis, [10.0**power for power in powers], places=powers)
+        plotting.label_powers(axis, [10.0**power for power in powers], places=powers)
     ax.tick_params(length=1.5, labelsize=5)
     ax.spines[:].set_visible(False)
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.08, pad=0.03, extend="max")
@@ -147,7 +148,7 @@ def _heatmap(ax: "Axes", of: pd.DataFrame, split: str) -> None:
 
 def _curves(ax: "Axes", frame: pd.DataFrame) -> None:
     """Training loss of both chosen pairs against the step: medians of the seeds that chose, and of fresh ones."""
-    for (arm, name), colour in zip(NAMES.items(), figures.COLOURS, strict=False):
+    for (arm, name), colour in zip(NAMES.items(), plotting.COLOURS, strict=False):
         for fresh, dash in ((False, "-"), (True, "--")):
             found = curves(frame, arm, fresh=fresh).median()
             ax.plot(found.index + 1, found, dash, color=colour, label=None if fresh else name)
@@ -192,7 +193,7 @@ def _gaps(ax: "Axes", frame: pd.DataFrame) -> None:
 def _against_n(ax: "Axes", found: Any) -> None:
     ax.set(xlabel="n")
     ax.set_xscale("log", base=2)
-    figures.label_powers(ax.xaxis, found[::2])
+    plotting.label_powers(ax.xaxis, found[::2])
     if len(ax.get_legend_handles_labels()[0]) > 1:
         scale = ax.yaxis.get_transform()
         low, high = scale.transform(ax.get_ylim())
@@ -212,8 +213,8 @@ def caption(frame: pd.DataFrame) -> str:
         f"printed). Top, n = {n}: means of {len(size.seeds)} seeds; star: the lowest; ring: the lowest at equal rates "
         f"(dotted); black line: within 10% of the lowest; grey: a seed diverged; colours end at {DEEPEST} times the "
         f"lowest. The paper's best pair has lr_B well above lr_A; here, by training loss at step {LATE}, it is lr_A = "
-        f"{figures.short(best['lr_A'])}, lr_B = {figures.short(best['lr_B'])}, loss {best['train']:.2g} (equal rates "
-        f"{figures.short(equal['lr_A'])}: {equal['train']:.2g}); ratios from {close.min():.2g} to {close.max():.2g} "
+        f"{plotting.short(best['lr_A'])}, lr_B = {plotting.short(best['lr_B'])}, loss {best['train']:.2g} (equal rates "
+        f"{plotting.short(equal['lr_A'])}: {equal['train']:.2g}); ratios from {close.min():.2g} to {close.max():.2g} "
         f"are within 10% of it. Over {ratio.n} fresh seeds, each with its own best pairs by training loss, log2 of the "
         f"ratio is {ratio.estimate:.1f} [{ratio.low:.1f}, {ratio.high:.1f}]; the test loss at equal rates is "
         f"{more.estimate:.2f} [{more.low:.2f}, {more.high:.2f}] times that of the best pair, one of many more, "

@@ -10,25 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.errors import UserError
 from loralab.store.run_directory import RunDirectory
 from loralab.studies import figures
-from loralab.studies.arms import (
-    arm,
-    chosen,
-    compared,
-    difference,
-    interior,
-    kept,
-    optimum,
-    pair_optimum,
-    rate_optimum,
-    ratios,
-    tuned,
-    widths,
-)
+from loralab.studies.arms import compared, interior, select_columns, widths
 from loralab.studies.claims import Claim
-from loralab.studies.stats import Interval, Minimum, crossing, paired, slope, speedup
+from loralab.studies.minima import Minimum
+from loralab.studies.ratios import arm, difference, optimum, pair_optimum, rate_optimum, ratios, tuned
+from loralab.studies.ratios import best_ratio as chosen
+from loralab.studies.stats import Interval, crossing, paired, slope, speedup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +54,7 @@ def reduce(tables: "Tables") -> pd.DataFrame:
     runs = tables.runs.assign(width=widths(tables), curve=tables.runs["run"].map(curves))
     runs["curve"] = runs["curve"].where(runs["stage"] == "confirm", None)
     runs["pretraining/loss"] = [pretraining_loss(RunDirectory(tables.store / "runs" / run)) for run in runs["run"]]
-    return kept(tables._replace(runs=runs), KEPT)
+    return select_columns(tables._replace(runs=runs), KEPT)
 
 
 def pretraining_loss(run: RunDirectory) -> float:
@@ -134,7 +125,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
     groups = by_width(frame)
     found = {n: optima(rows) for n, rows in groups.items()}
-    figure, axes = plt.subplots(2, 3, figsize=(figures.DOUBLE, 4.3))
+    figure, axes = plt.subplots(2, 3, figsize=(plotting.DOUBLE, 4.3))
     colours = mpl.colormaps["viridis"](np.linspace(0.9, 0, len(groups)))
     for (n, rows), colour in zip(groups.items(), colours, strict=True):
         _window(axes[0][0], rows, found[n]["lr"], colour, f"n = {n}")
@@ -158,7 +149,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     axes[1][2].set_ylabel("held-out loss of pretraining (nats)")
     for ax in axes.flat[1:]:
         ax.set_xscale("log", base=2)
-        figures.label_powers(ax.xaxis, list(groups))
+        plotting.label_powers(ax.xaxis, list(groups))
         ax.set_xlabel("width n")
     return figure
 
@@ -189,7 +180,7 @@ def _window(ax: "Axes", rows: pd.DataFrame, best: Minimum, colour: Any, label: s
 
 def _against_width(ax: "Axes", found: dict[int, Optima], key: str, at: int, tried: tuple[float, float]) -> None:
     """Optima and their intervals, cut a factor of 4 beyond what was tried; dotted: the theory's power through them."""
-    colour, low, high = figures.COLOURS[at], tried[0] / 4, tried[1] * 4
+    colour, low, high = plotting.COLOURS[at], tried[0] / 4, tried[1] * 4
     drawn = {n: each[key] for n, each in found.items()}
     for n, each in drawn.items():
         place = n * 2 ** (0.08 * (at % 2))
@@ -204,7 +195,7 @@ def _against_width(ax: "Axes", found: dict[int, Optima], key: str, at: int, trie
     ax.plot([], [], "o", color=colour, label=key.replace("_A", "$_A$").replace("_B", "$_B$"))
     ax.set_yscale("log", base=2 if key == "ratio" else 10)
     if key == "ratio":
-        figures.label_powers(ax.yaxis, [2.0**power for power in range(-4, 9, 2) if low <= 2.0**power <= high])
+        plotting.label_powers(ax.yaxis, [2.0**power for power in range(-4, 9, 2) if low <= 2.0**power <= high])
 
 
 def gains(groups: dict[int, pd.DataFrame]) -> dict[str, dict[int, Interval]]:
@@ -227,7 +218,7 @@ def _gains(ax: "Axes", groups: dict[int, pd.DataFrame]) -> None:
             100 * np.array([getattr(f, k) for f in found.values()]) for k in ("estimate", "low", "high")
         )
         bars = np.clip([points - low, high - points], 0, None)  # an interval of no width, but for rounding
-        ax.errorbar(places, points, yerr=bars, fmt="o-", lw=0.8, color=figures.COLOURS[at], label=name)
+        ax.errorbar(places, points, yerr=bars, fmt="o-", lw=0.8, color=plotting.COLOURS[at], label=name)
     ax.set_ylabel("test accuracy over λ = 1 (points)")
     ax.legend(ncols=2)
 
@@ -239,14 +230,14 @@ def _speeds(ax: "Axes", groups: dict[int, pd.DataFrame]) -> None:
     for n, rows in groups.items():
         best = chosen(rows, above=1)
         found, censored = sooner(rows, best), np.isinf([*crossings(rows, best)[0], *crossings(rows, 1)[0]]).any()
-        ax.plot([n, n], np.clip([found.low, found.high], low, high), color=figures.COLOURS[3], lw=1)
+        ax.plot([n, n], np.clip([found.low, found.high], low, high), color=plotting.COLOURS[3], lw=1)
         at, mark = (found.estimate, "o") if np.isfinite(found.estimate) else (1.0, "x")
-        at, colour = float(np.clip(at, low, high)), figures.COLOURS[3]
+        at, colour = float(np.clip(at, low, high)), plotting.COLOURS[3]
         ax.plot(n, at, mark, color=colour, mfc="white" if censored else colour)
         ax.annotate(f"{best:g}", (n, at), xytext=(4, 2), textcoords="offset points", fontsize=6)
     ax.set_yscale("log", base=2)
     ax.set_ylim(low, high)
-    figures.label_powers(ax.yaxis, [0.25, 0.5, 1, 2, 4])
+    plotting.label_powers(ax.yaxis, [0.25, 0.5, 1, 2, 4])
     ax.set_ylabel("times sooner than λ = 1")
     ax.set_title("the best λ above 1")
 

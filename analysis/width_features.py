@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from loralab import plotting
 from loralab.studies import figures
 from loralab.studies.arms import shared, widths
 from loralab.studies.claims import Claim
@@ -106,10 +107,10 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 
-    figure, axes = plt.subplots(2, len(QUANTITIES), figsize=(figures.DOUBLE, 3.9))
+    figure, axes = plt.subplots(2, len(QUANTITIES), figsize=(plotting.DOUBLE, 3.9))
     for quantity, upper, lower in zip(QUANTITIES, *axes, strict=True):
         for at, rule in enumerate(RULES):
-            _against_width(upper, frame, rule, quantity, figures.COLOURS[at])
+            _against_width(upper, frame, rule, quantity, plotting.COLOURS[at])
             _against_step(lower, frame, rule, quantity, at)
         upper.set_title(TITLES[quantity])
         upper.set_xlabel("width n")
@@ -119,7 +120,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
         upper.set_ylim(low, high * (high / low) ** 0.5)  # the legend stands above the points
     axes[0][0].set_ylabel(f"root mean square, step {STEP}")
     axes[1][0].set_ylabel("power of n")
-    lines = [Line2D([], [], marker="o", color=colour) for colour in figures.COLOURS[: len(RULES)]]
+    lines = [Line2D([], [], marker="o", color=colour) for colour in plotting.COLOURS[: len(RULES)]]
     figure.legend(lines, [WORDS[rule] for rule in RULES], loc="outside upper center", ncols=len(RULES))
     return figure
 
@@ -136,7 +137,7 @@ def _against_width(ax: "Axes", frame: pd.DataFrame, rule: str, quantity: str, co
     ax.plot(widths, [2.0 ** figures.whole_mean(np.log2(positive[n])) for n in positive], color=colour, label=label)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
-    figures.label_powers(ax.xaxis, sorted(frame["width"].unique()))
+    plotting.label_powers(ax.xaxis, sorted(frame["width"].unique()))
 
 
 def _against_step(ax: "Axes", frame: pd.DataFrame, rule: str, quantity: str, at: int) -> None:
@@ -146,11 +147,11 @@ def _against_step(ax: "Axes", frame: pd.DataFrame, rule: str, quantity: str, at:
     middle = np.array([each.estimate for each in found])
     bars = np.clip([[m - f.low, f.high - m] for m, f in zip(middle, found, strict=True)], 0, None).T
     shifted = np.array(places) + 0.25 * (at - 1)
-    ax.errorbar(shifted, middle, yerr=bars, fmt="o", color=figures.COLOURS[at], elinewidth=0.8)
+    ax.errorbar(shifted, middle, yerr=bars, fmt="o", color=plotting.COLOURS[at], elinewidth=0.8)
     line = range(1, max(places) + 1)
     theory = [expected(rule, quantity, step) for step in line]
     finite = [each if np.isfinite(each) else np.nan for each in theory]
-    ax.plot(line, finite, color=figures.COLOURS[at], lw=0.8, ls=":")
+    ax.plot(line, finite, color=plotting.COLOURS[at], lw=0.8, ls=":")
     ax.set_xticks(places)
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from torch.nn.functional import cross_entropy
 
 from loralab import tasks
 from loralab.backbones.attention import use_fp32_softmax
 from loralab.backbones.first_token import narrow_last_layer
-from loralab.cli import hydra_main
+from loralab.config.compose import configs
 from loralab.config.schema import from_hydra
 from loralab.runs.build import adapted_backbone, read_task
 from loralab.runs.plan import plan
@@ -28,7 +28,6 @@ from loralab.training.batches import Order, by_length
 from loralab.training.evaluate import forward
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-assert hydra_main, "registers the schema"
 
 
 def stock(model: Any) -> None:
@@ -48,7 +47,7 @@ WAYS: dict[str, tuple[Callable[[Any], object], ...]] = {
 def main() -> None:
     """Measures and prints."""
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as store, initialize_config_dir(str(CONF), version_base="1.3"):
+    with tempfile.TemporaryDirectory() as store, configs():
         planned = plan(from_hydra(compose("config", [f"store={store}", "train.device=cpu", *sys.argv[1:]])))
         task = read_task(planned)
         backbone = adapted_backbone(planned, task)

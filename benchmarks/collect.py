@@ -19,9 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
-from loralab.cli import hydra_main
+from loralab.config.compose import configs
 from loralab.config.schema import from_hydra
 from loralab.runs.console import Console
 from loralab.runs.run import run
@@ -40,7 +40,6 @@ SHORT = (
     "train.batch_size=8",
     "train.threads=1",
 )
-assert hydra_main, "registers the schema"
 
 
 def main() -> None:
@@ -50,7 +49,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         first, many = Path(folder, "first"), Path(folder, "many")
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with configs():
             config = from_hydra(compose("config", [*SHORT, f"store={first}"]))
         run(config, console=Console(io.StringIO(), io.StringIO()))
         (original,) = (first / "runs").iterdir()

@@ -32,6 +32,8 @@ from rich.console import Console
 from rich.table import Table
 from saved import save
 
+from loralab.config.compose import configs
+
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "pool.csv"
 RUN = ("model=tiny", "task=trec", "train.steps=2", "train.device=cpu", "tracker=none")
@@ -113,13 +115,10 @@ class Bench:
         return {**found, "processes": len(pids)}
 
     def _composing(self) -> float:
-        from hydra import compose, initialize_config_dir
+        from hydra import compose
 
-        import loralab.cli.hydra_main  # registers the schema
-
-        assert loralab.cli.hydra_main
         began = time.monotonic()
-        with initialize_config_dir(str(HERE.parent / "conf"), version_base="1.3"):
+        with configs():
             for seed in range(self.runs):
                 compose("config", [*RUN, f"seed={seed}", f"store={self.folder}"], return_hydra_config=True)
         return time.monotonic() - began

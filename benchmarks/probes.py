@@ -17,11 +17,11 @@ from statistics import mean
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from torch.nn.functional import cross_entropy
 
 from loralab import device
-from loralab.cli import hydra_main
+from loralab.config.compose import configs
 from loralab.config.schema import from_hydra
 from loralab.methods.lora import linear_factors
 from loralab.runs.build import adapted_backbone, objective, read_task
@@ -35,7 +35,6 @@ from loralab.training.threads import Workers
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EVERY = 4
 INTERVAL = 50  # what the configuration advises
-assert hydra_main, "registers the schema"
 
 
 def timed(look: Probing, spent: list[float]) -> Probing:
@@ -56,7 +55,7 @@ def timed(look: Probing, spent: list[float]) -> Probing:
 
 def measure(steps: int, overrides: Sequence[str]) -> tuple[list[float], float]:
     """CPU seconds of each probe, and of all that the steps after the first probed one took."""
-    with tempfile.TemporaryDirectory() as store, initialize_config_dir(str(CONF), version_base="1.3"):
+    with tempfile.TemporaryDirectory() as store, configs():
         fixed = (f"store={store}", "train.device=cpu", "tracker=none")
         config = from_hydra(compose("config", [*fixed, *overrides]))
         planned = plan(config)

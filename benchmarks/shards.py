@@ -12,11 +12,11 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from loralab.cli import hydra_main
+from loralab.config.compose import configs
 from loralab.config.schema import from_hydra
 from loralab.runs.build import adapted_backbone, read_task
 from loralab.runs.plan import plan
@@ -25,7 +25,6 @@ from loralab.training.threads import Workers
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 LENGTHS = (14, 20, 27, 34, 44)
-assert hydra_main, "registers the schema"
 
 
 def batch(length: int) -> dict[str, Tensor]:
@@ -43,7 +42,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=14)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as store, initialize_config_dir(str(CONF), version_base="1.3"):
+    with tempfile.TemporaryDirectory() as store, configs():
         planned = plan(from_hydra(compose("config", [f"store={store}", "train.device=cpu"])))
         model = adapted_backbone(planned, read_task(planned)).model.train()
     parameters = [p for p in model.parameters() if p.requires_grad]

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
+from loralab.config.compose import configs
 from loralab.config.schema import Config, from_hydra
 from loralab.training.signals import Interrupted, Interrupts
 
@@ -30,10 +31,7 @@ SMALL = (
 
 def config(store: Path, *overrides: str) -> Config:
     """A small run's config, as the command line would compose it."""
-    import loralab.cli.hydra_main  # registers the schema
-
-    assert loralab.cli.hydra_main
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with configs():
         return from_hydra(compose("config", [*SMALL, f"store={store}", *overrides]))
 
 

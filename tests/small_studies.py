@@ -57,7 +57,7 @@ def checkout(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     Plugins.instance()  # Hydra executes the plugins' modules once, when it first looks for them
     patch.setattr(sys.modules["hydra_plugins.loralab.sweeps_path"], "FOLDER", folder / "sweeps")
     patch.setattr("loralab.sweeps.study.CONF", folder / "conf")
-    patch.setattr("loralab.studies.results.ANALYSIS", folder / "analysis")
+    patch.setattr("loralab.studies.study_module.ANALYSIS", folder / "analysis")
     return folder
 
 

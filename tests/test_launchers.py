@@ -9,8 +9,9 @@ from typing import Any
 import psutil
 import pytest
 
+from loralab.config.compose import configs
 from tests.processes import Process
-from tests.small_runs import CONF, SMALL, outcome
+from tests.small_runs import SMALL, outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 # 3 ratios x 2 rates x 2 seeds: the runs of the sweep that every launcher trains.
@@ -134,14 +135,11 @@ def test_a_killed_job_goes_on_when_the_same_command_is_run_again(undisturbed: Pa
 def test_the_slurm_preset_asks_for_what_it_says(tmp_path: Path) -> None:
     """The batch file itself, as submitit writes it for this preset."""
     needs_submitit()
-    from hydra import compose, initialize_config_dir
+    from hydra import compose
     from omegaconf import OmegaConf
     from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-    import loralab.cli.hydra_main  # registers the schema
-
-    assert loralab.cli.hydra_main
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with configs():
         overrides = ["hydra/launcher=slurm", f"store={tmp_path}", "hydra.launcher.partition=gpu"]
         composed = compose("config", overrides, return_hydra_config=True)
     given = OmegaConf.to_container(composed.hydra.launcher, resolve=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from loralab.config.overrides import written
+from loralab.config.overrides import to_override
 from loralab.config.schema import from_hydra
 from loralab.sweeps.study import open_study, studies
 from tests.small_runs import CONF
@@ -212,7 +212,7 @@ def test_every_study_at_paper_scale_is_checked_here() -> None:
 def test_the_grid_has_the_printed_number_of_runs_and_every_run_the_printed_settings(name: str) -> None:
     assert len(jobs(name)) == RUNS[name] == len({json.dumps(job, sort_keys=True) for job in jobs(name)})
     for key, values in SETTINGS[name].items():
-        assert {written(job[key]) for job in jobs(name)} == set(map(written, values)), key
+        assert {to_override(job[key]) for job in jobs(name)} == set(map(to_override, values)), key
 
 
 @pytest.mark.parametrize("name", PAIRS)

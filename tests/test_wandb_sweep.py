@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
+from loralab.config.compose import configs
 from loralab.config.schema import Config, from_hydra
-from tests.small_runs import CONF, SMALL
+from tests.small_runs import SMALL
 
 ROOT = Path(__file__).resolve().parents[1]
 SWEEP: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "wandb_sweep.yaml").read_text())
@@ -66,11 +67,8 @@ def start(agent: Any, values: dict[str, Any], *, program: str = SWEEP["program"]
 
 def composed(command: list[str]) -> Config:
     """What Hydra makes of a command's overrides."""
-    import loralab.cli.hydra_main  # registers the schema
-
-    assert loralab.cli.hydra_main
     assert command[:3] == ["/usr/bin/env", "python", "train.py"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with configs():
         return from_hydra(compose("config", command[3:]))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from loralab import plotting
 from loralab.config.overrides import settings
 from loralab.config.schema import from_hydra
 from loralab.studies import figures, results
@@ -68,7 +69,7 @@ def drawn(name: str, frame: pd.DataFrame) -> Iterator["Figure"]:
     """The study's figure of a frame, closed afterwards."""
     from matplotlib import pyplot
 
-    with figures.style():
+    with plotting.style():
         figure = figures.module(name).draw(frame)
         yield figure
         pyplot.close(figure)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from loralab.studies import figures
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from tests.analysis.frames import distinct, drawn, made
 
 if TYPE_CHECKING:
@@ -78,13 +78,13 @@ def by_ratio(sign: int) -> pd.DataFrame:
 @pytest.mark.parametrize(("sign", "verdict"), [(1, "held"), (-1, "did not hold")])
 def test_the_claim_follows_what_was_built_in(sign: int, verdict: str) -> None:
     claims = BEST.claims(by_ratio(sign))
-    assert len(claims) == 4 and [row.verdict for row in judged(claims)] == [verdict] * 4
+    assert len(claims) == 4 and [row.verdict for row in judge(claims)] == [verdict] * 4
     best = sorted(np.log2(GRID), reverse=sign > 0)[:4]
     assert claims[0].found.estimate == pytest.approx(np.mean(best) - 2)
 
 
 def test_noise_alone_tells_nothing(frame: pd.DataFrame) -> None:
-    assert {row.verdict for row in judged(BEST.claims(frame))} == {"cannot tell at this scale"}
+    assert {row.verdict for row in judge(BEST.claims(frame))} == {"cannot tell at this scale"}
 
 
 def test_a_cell_with_a_diverged_seed_is_never_among_the_best() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from loralab.errors import UserError
 from loralab.studies import figures
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from loralab.studies.stats import mean_interval, ratio_interval, speedup
 from tests.analysis.frames import drawn, made, unlike
 
@@ -101,13 +101,13 @@ def test_a_speedup_that_was_built_in_is_found_and_claimed(frame: pd.DataFrame) -
     assert CONVERGENCE.sooner(trec(frame), 16, 0.95) == ratio_interval(base, other)
     claims = CONVERGENCE.claims(frame)
     assert [claim.found.estimate for claim in claims] == pytest.approx([2.1, 2.1], abs=0.2)
-    assert [row.verdict for row in judged(claims)] == ["held", "held"]
+    assert [row.verdict for row in judge(claims)] == ["held", "held"]
     assert "x [" in claims[0].ours and claims[0].ours.endswith("n = 5")
 
 
 def test_a_slower_ratio_does_not_hold() -> None:
     slower = study(lambda run: curve(run, {16: 90, 1: 40 + run["seed"] % 3 * 5}.get(run["lora.ratio"], 60)))
-    assert [row.verdict for row in judged(CONVERGENCE.claims(slower))] == ["did not hold"] * 2
+    assert [row.verdict for row in judge(CONVERGENCE.claims(slower))] == ["did not hold"] * 2
 
 
 def test_speedups_are_drawn_at_their_ratio_and_what_never_crosses_is_marked(
@@ -144,7 +144,7 @@ def test_a_run_that_never_crosses_may_have_done_so_right_after_the_last_step() -
     assert found == speedup([80.0] * 8, [np.inf] * 8, horizon=100)
     assert (found.estimate, found.high, found.n) == (0.8, 0.8, 8) and found.p < 0.05
     assert CONVERGENCE.sooner(rows, 16, 0.95, "seconds").high == pytest.approx(43 / 53)
-    assert [row.verdict for row in judged(CONVERGENCE.claims(rows))] == ["did not hold"]
+    assert [row.verdict for row in judge(CONVERGENCE.claims(rows))] == ["did not hold"]
 
 
 def test_the_target_is_a_share_of_the_mean_gain_of_equal_rates_so_some_of_their_seeds_miss_it() -> None:

@@ -11,7 +11,7 @@ from scipy import stats
 
 from loralab.errors import UserError
 from loralab.studies import figures, results
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from loralab.sweeps.study import open_study
 from tests.analysis.frames import distinct, drawn, made, unlike
 
@@ -133,7 +133,7 @@ def test_the_rates_are_those_that_fresh_seeds_were_given(spread: pd.DataFrame, f
 
 @pytest.mark.parametrize(("d90", "verdicts"), [(500, [HELD, HELD]), (5_500, [HELD, FELL]), (2e6, [OPEN, OPEN])])
 def test_the_claims_follow_what_was_built_in(d90: float, verdicts: list[str]) -> None:
-    rows = judged(INTRINSIC.claims(built_in(d90, spread=0.2)))
+    rows = judge(INTRINSIC.claims(built_in(d90, spread=0.2)))
     assert [row.verdict for row in rows] == verdicts
     assert ("22,700,000 weights" in rows[0].claim.text, "3,000 dimensions" in rows[1].claim.text) == (True, True)
     assert [np.isnan(row.p) for row in rows] == [d90 > DIMS[-1]] * 2

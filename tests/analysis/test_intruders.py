@@ -14,7 +14,7 @@ from loralab.runs.plan import plan
 from loralab.runs.run import run
 from loralab.store.run_directory import RunDirectory
 from loralab.studies import figures, subspaces
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from loralab.studies.stats import mean_interval
 from tests.analysis.frames import drawn, made
 from tests.analysis.overlaps import scores
@@ -66,7 +66,7 @@ def test_more_intruders_than_full_fine_tuning_hold_and_fewer_do_not(frame: pd.Da
         claims = STUDY.claims(frame.assign(**{"below 0.5": sign * (rank + rank * seeds) + 9}))
         assert [claim.found.estimate for claim in claims] == pytest.approx([sign * 2.02] * 2)
         assert [claim.found.n for claim in claims] == [6, 6]
-        assert [row.verdict for row in judged(claims)] == [verdict] * 2
+        assert [row.verdict for row in judge(claims)] == [verdict] * 2
 
 
 def test_the_lines_are_the_arms_means_over_layers(frame: pd.DataFrame) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from loralab.studies import figures, results, timing
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from tests.analysis.frames import drawn
 
 LATENCY = figures.module("latency")
@@ -35,7 +35,7 @@ def built(factors: Mapping[str, Any], noise: float = 0.01, many: float = 1.02) -
 
 
 def verdicts(frame: pd.DataFrame) -> list[str]:
-    return [row.verdict for row in judged(LATENCY.claims(frame))]
+    return [row.verdict for row in judge(LATENCY.claims(frame))]
 
 
 def test_what_is_built_in_is_claimed() -> None:

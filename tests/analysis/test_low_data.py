@@ -11,7 +11,7 @@ from scipy import stats
 
 from loralab.errors import UserError
 from loralab.studies import figures, results
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from loralab.sweeps.study import open_study
 from tests.analysis.frames import distinct, drawn, made, unlike
 
@@ -96,12 +96,12 @@ def built_in(plus: float, full: float) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("plus", "full", "verdicts"), [(1.0, 2.0, (FELL, HELD)), (-1.0, -2.0, (HELD, FELL))])
 def test_the_claims_follow_what_was_built_in(plus: float, full: float, verdicts: tuple[str, str]) -> None:
-    rows = judged(LOW.claims(built_in(plus, full)))
+    rows = judge(LOW.claims(built_in(plus, full)))
     assert [row.verdict for row in rows] == [*verdicts] * len(SIZES)
     assert [f"with {size} examples" in row.claim.text for size, row in zip(SIZES, rows[::2], strict=True)] == [True] * 4
     assert rows[0].claim.found.estimate == pytest.approx(-full / 100, abs=1e-3)
     assert rows[1].claim.found.estimate == pytest.approx(plus / 100, abs=1e-3)
-    equal = judged(LOW.claims(built_in(0.0, 0.0)))
+    equal = judge(LOW.claims(built_in(0.0, 0.0)))
     assert {row.verdict for row in equal} == {OPEN}
 
 
@@ -115,7 +115,7 @@ def test_a_diverged_fresh_run_leaves_a_gap(frame: pd.DataFrame) -> None:
             ax: Any = panel
             gaps = np.isnan(ax.containers[at].lines[0].get_ydata().astype(float))
             assert gaps.tolist() == [False, True, False, False]
-    verdicts = {row.claim.text: row.p for row in judged(LOW.claims(spoilt))}
+    verdicts = {row.claim.text: row.p for row in judge(LOW.claims(spoilt))}
     untested = [text for text, p in verdicts.items() if np.isnan(p)]
     assert len(untested) == 1 and untested[0].startswith("LoRA beats full fine-tuning with 300 examples")
 

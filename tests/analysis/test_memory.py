@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from loralab.studies import figures, results
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from tests.analysis.frames import drawn
 
 MEMORY = figures.module("memory")
@@ -38,7 +38,7 @@ def built(above: Any = None) -> pd.DataFrame:
 def test_weights_decide_for_a_short_text_and_activations_for_a_batch() -> None:
     frame = built()
     found = MEMORY.claims(frame)
-    assert [row.verdict for row in judged(found)] == [HELD, FELL, HELD]
+    assert [row.verdict for row in judge(found)] == [HELD, FELL, HELD]
     assert found[0].found.estimate == pytest.approx(93 / 361, rel=0.01)
     assert found[1].found.estimate == pytest.approx(292 / 560, rel=0.01)
     assert found[2].found.estimate == pytest.approx(90e6 / 144e3)

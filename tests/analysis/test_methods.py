@@ -11,7 +11,7 @@ from scipy import stats
 
 from loralab.errors import UserError
 from loralab.studies import figures, results
-from loralab.studies.claims import Claim, judged
+from loralab.studies.claims import Claim, judge
 from loralab.sweeps.study import open_study
 from tests.analysis.frames import distinct, drawn, made, unlike
 
@@ -179,12 +179,12 @@ def built_in(**points: float) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame, having: str) -> list[str]:
-    rows = judged(METHODS.claims(frame))
+    rows = judge(METHODS.claims(frame))
     return [row.verdict for row in rows if having in row.claim.text]
 
 
 def test_each_method_is_judged_against_the_head_alone() -> None:
-    rows = judged(METHODS.claims(built_in(prefix=2.0, prompt=-2.0)))
+    rows = judge(METHODS.claims(built_in(prefix=2.0, prompt=-2.0)))
     found = {
         row.claim.text.partition(" beats the head alone")[0]: row for row in rows if "head alone" in row.claim.text
     }
@@ -221,8 +221,8 @@ def test_lora_is_compared_with_what_has_nearly_its_size() -> None:
         "prefix (20 tokens), 92,000",
     )
     assert texts == [f"LoRA (r = 8), 72,000 parameters, beats {other}" for other in others]
-    assert [row.verdict for row in judged(claims)][-4:] == [HELD, HELD, FELL, HELD]
-    rows = judged(METHODS.claims(built_in()))
+    assert [row.verdict for row in judge(claims)][-4:] == [HELD, HELD, FELL, HELD]
+    rows = judge(METHODS.claims(built_in()))
     assert {row.verdict for row in rows[-4:]} == {OPEN}
 
 
@@ -236,7 +236,7 @@ def test_a_diverged_fresh_run_leaves_a_gap_and_no_test(frame: pd.DataFrame) -> N
             ax: Any = panel
             gaps = [np.isnan(getattr(bars.lines[0], f"get_{axis}data")().astype(float)) for bars in ax.containers]
             assert sum(int(each.sum()) for each in gaps) == 1
-    untested = [row.claim.text for row in judged(METHODS.claims(spoilt)) if np.isnan(row.p)]
+    untested = [row.claim.text for row in judge(METHODS.claims(spoilt)) if np.isnan(row.p)]
     assert len(untested) == 1 and untested[0].startswith("DoRA (r = 8) beats the head alone")
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 from loralab.errors import UserError
 from loralab.methods.lora import SCALINGS
 from loralab.studies import figures, results
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from loralab.sweeps.study import open_study
 from tests.analysis.frames import distinct, drawn, made, unlike
 
@@ -107,7 +107,7 @@ def test_every_arm_has_as_many_trials_and_a_row(frame: pd.DataFrame) -> None:
 @pytest.mark.parametrize(("points", "verdict"), [(0.0, HELD), (0.2, HELD), (1.0, FELL), (-1.0, HELD)])
 def test_within_half_a_point_is_tested_against_half_a_point(points: float, verdict: str) -> None:
     """Both that r = 1 loses less than that to r = 64, and that r = 64 gains less than that over r = 4."""
-    rows = judged(RANK.claims(steep(points)))
+    rows = judge(RANK.claims(steep(points)))
     assert len(rows) == 4 and [row.verdict for row in rows] == [verdict] * 4
     for row, sign in zip(rows, (-1, 1, -1, 1), strict=True):
         assert row.claim.found.estimate == pytest.approx(sign * points / 100, abs=1e-3)
@@ -115,7 +115,7 @@ def test_within_half_a_point_is_tested_against_half_a_point(points: float, verdi
 
 
 def test_noise_as_large_as_the_margin_cannot_tell() -> None:
-    assert {row.verdict for row in judged(RANK.claims(steep(0.0, noise=0.05)))} == {OPEN}
+    assert {row.verdict for row in judge(RANK.claims(steep(0.0, noise=0.05)))} == {OPEN}
 
 
 @pytest.mark.parametrize("at", [0, -1])

@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 
 from loralab.studies import figures
-from loralab.studies.arms import optimum
-from loralab.studies.claims import judged
-from loralab.studies.stats import quadratic_minimum
+from loralab.studies.claims import judge
+from loralab.studies.minima import quadratic_minimum
+from loralab.studies.ratios import optimum
 from tests.analysis.frames import distinct, drawn, made, unlike
 
 if TYPE_CHECKING:
@@ -81,14 +81,14 @@ def test_the_ratio_that_is_best_is_found_at_each_rank(log2: float) -> None:
         assert found.at == pytest.approx(log2, abs=0.1) and found.low - 0.05 < log2 < found.high + 0.05
     claims = RANK.claims(frame)
     assert [claim.found.estimate for claim in claims] == pytest.approx([log2] * 5, abs=0.1)
-    assert [row.verdict for row in judged(claims)] == ["held"] * 5
+    assert [row.verdict for row in judge(claims)] == ["held"] * 5
     tried = {2.0: 4, 3.2: 8}[log2]  # the nearest
     assert RANK.summary(frame)["best ratio tried"].tolist() == [tried] * 5
 
 
 def test_a_best_ratio_below_1_does_not_hold_and_lies_outside_the_ratios(frame: pd.DataFrame) -> None:
     below = best_at(-0.5)
-    assert [row.verdict for row in judged(RANK.claims(below))] == ["did not hold"] * 5
+    assert [row.verdict for row in judge(RANK.claims(below))] == ["did not hold"] * 5
     with drawn("rank_ratio", below) as figure:
         points = [line for line in figure.axes[1].lines if line.get_marker() == "o"]
         assert len(points) == 5 and {line.get_markerfacecolor() for line in points} == {"white"}
@@ -96,7 +96,7 @@ def test_a_best_ratio_below_1_does_not_hold_and_lies_outside_the_ratios(frame: p
 
 def test_noise_alone_tells_nothing_of_all_ranks() -> None:
     """One rank in twenty may be told something of; how often a fit is wrong is a law of tests/studies/test_stats.py."""
-    verdicts = [row.verdict for row in judged(RANK.claims(made("rank_ratio", distinct)))]
+    verdicts = [row.verdict for row in judge(RANK.claims(made("rank_ratio", distinct)))]
     assert verdicts.count("cannot tell at this scale") >= len(RANKS) - 1
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from loralab.studies import figures
-from loralab.studies.claims import Claim, judged
+from loralab.studies.claims import Claim, judge
 from loralab.studies.stats import bootstrap_items
 from tests.analysis.frames import distinct, drawn, made, unlike
 
@@ -140,7 +140,7 @@ def advice(claims: list[Claim]) -> list[Claim]:
 
 @pytest.mark.parametrize(("points", "verdict"), [(1.0, HELD), (-1.0, FELL), (0.0, OPEN)])
 def test_the_advice_is_judged_by_what_was_built_in(points: float, verdict: str) -> None:
-    rows = judged(RATIO.claims(better(points)))
+    rows = judge(RATIO.claims(better(points)))
     found = [row for row in rows if row.claim in advice([row.claim])]
     assert len(found) == 4 and [row.verdict for row in found] == [verdict] * 4
     for row in found:
@@ -149,13 +149,13 @@ def test_the_advice_is_judged_by_what_was_built_in(points: float, verdict: str) 
 
 
 def test_noise_larger_than_the_gain_cannot_tell() -> None:
-    rows = judged(RATIO.claims(better(1.0, noise=0.2)))
+    rows = judge(RATIO.claims(better(1.0, noise=0.2)))
     assert {row.verdict for row in rows if row.claim in advice([row.claim])} == {OPEN}
 
 
 @pytest.mark.parametrize(("log2", "verdict"), [(2.0, HELD), (-1.5, FELL)])
 def test_the_ratio_of_the_lowest_loss_is_found(log2: float, verdict: str) -> None:
-    rows = judged(RATIO.claims(better(0.0, log2=log2)))
+    rows = judge(RATIO.claims(better(0.0, log2=log2)))
     found = [row for row in rows if "is lowest above" in row.claim.text]
     assert [row.claim.found.estimate for row in found] == pytest.approx([log2] * 4, abs=0.1)
     assert [row.verdict for row in found] == [verdict] * 4
@@ -163,7 +163,7 @@ def test_the_ratio_of_the_lowest_loss_is_found(log2: float, verdict: str) -> Non
 
 def test_a_point_or_more_is_tested_against_a_point() -> None:
     for points, verdict in ((2.0, HELD), (0.3, FELL)):
-        rows = judged(RATIO.claims(better(points, log2=4.0)))
+        rows = judge(RATIO.claims(better(points, log2=4.0)))
         found = [row for row in rows if "by a point" in row.claim.text]
         assert [row.verdict for row in found] == [verdict] * 4
         assert all("here 16" in row.claim.text and row.claim.threshold == 0.01 for row in found)
@@ -209,7 +209,7 @@ def test_a_diverged_fresh_run_leaves_its_arm_untested_and_the_others_as_they_wer
     spoilt = frame.assign(status=frame["status"].mask(gone, "diverged"), **empty)
     before, after = (advice(RATIO.claims(each)) for each in (frame, spoilt))
     assert before[:2] == after[:2] and before[3] == after[3]
-    assert np.isnan(after[2].found.p) and judged(after)[2].verdict == OPEN
+    assert np.isnan(after[2].found.p) and judge(after)[2].verdict == OPEN
     table = RATIO.summary(spoilt)
     assert table["test accuracy"].isna().sum() == 1 and (table["by test item"] == "[nan, nan]").sum() == 1
     with drawn("ratio", spoilt) as figure:

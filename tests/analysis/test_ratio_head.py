@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from loralab.studies import figures
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from tests.analysis.frames import distinct, drawn, made, unlike
 
 HEAD = figures.module("ratio_head")
@@ -51,7 +51,7 @@ def test_bars_are_each_heads_own_means_and_paired_intervals(frame: pd.DataFrame)
 def test_the_claim_is_that_of_the_head_that_rides(frame: pd.DataFrame) -> None:
     claims = HEAD.claims(frame)
     assert [claim.text[:6].strip() for claim in claims] == ["λ = 4", "λ = 16", "λ = 64"]
-    (row,) = [row for row in judged(claims) if row.claim.text.startswith("λ = 16 ")]
+    (row,) = [row for row in judge(claims) if row.claim.text.startswith("λ = 16 ")]
     some, one = (fresh(frame, True, ratio, "test/accuracy") for ratio in (16, 1))
     assert row.claim.found.estimate == pytest.approx((some - one).mean()) and row.verdict == "did not hold"
     summary = HEAD.summary(frame).set_index(["head", "ratio"])["difference, points"]

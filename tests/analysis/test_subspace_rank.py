@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from loralab.studies import figures
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from tests.analysis.frames import drawn
 from tests.analysis.overlaps import paired
 
@@ -48,13 +48,13 @@ def test_a_shared_first_direction_is_found_and_the_rest_is_not(frame: pd.DataFra
     for claim in claims:
         assert claim.found.n == 6
         assert claim.found.estimate == pytest.approx(0.1 if claim.below else 0.8)
-    assert [row.verdict for row in judged(claims)] == ["held"] * 6
+    assert [row.verdict for row in judge(claims)] == ["held"] * 6
 
 
 def test_what_is_shared_as_at_one_seed_does_not_hold_that_the_rest_is_not(frame: pd.DataFrame) -> None:
     """Were pairs of one seed taken for pairs of two, all would be shared."""
     faked = frame[frame["kind"] != "other"].assign(kind=lambda rows: rows["kind"].replace("same", "other"))
-    verdicts = [(row.claim.below, row.verdict) for row in judged(STUDY.claims(faked))]
+    verdicts = [(row.claim.below, row.verdict) for row in judge(STUDY.claims(faked))]
     assert set(verdicts) == {(False, "held"), (True, "did not hold")}
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from loralab.studies import figures
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from tests.analysis.frames import drawn
 from tests.analysis.overlaps import paired
 
@@ -56,8 +56,8 @@ def test_one_subspace_seen_more_or_less_noisily_is_one(frame: pd.DataFrame, rati
 def test_less_between_than_within_holds_and_more_does_not(frame: pd.DataFrame) -> None:
     fewer = STUDY.claims(scaled(frame, 0.5))
     assert [claim.found.estimate for claim in fewer] == pytest.approx([0.51, 0.51], abs=0.001)
-    assert [row.verdict for row in judged(fewer)] == ["held", "held"]
-    assert [row.verdict for row in judged(STUDY.claims(scaled(frame, 2)))] == ["did not hold"] * 2
+    assert [row.verdict for row in judge(fewer)] == ["held", "held"]
+    assert [row.verdict for row in judge(STUDY.claims(scaled(frame, 2)))] == ["did not hold"] * 2
     assert {claim.paper for claim in fewer} == {"none"}
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from loralab.studies import figures
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from tests.analysis.frames import drawn
 from tests.analysis.overlaps import D, paired
 
@@ -43,9 +43,9 @@ def test_more_for_q_holds_and_more_for_v_does_not(frame: pd.DataFrame) -> None:
     claims = STUDY.claims(spread)
     assert [claim.found.n for claim in claims] == [6, 6]
     assert claims[0].found.estimate == pytest.approx(5.1)
-    assert {row.verdict for row in judged(claims)} == {"held"}
+    assert {row.verdict for row in judge(claims)} == {"held"}
     swapped = spread.assign(map=spread["map"].map({"q": "v", "v": "q"}))
-    assert {row.verdict for row in judged(STUDY.claims(swapped))} == {"did not hold"}
+    assert {row.verdict for row in judge(STUDY.claims(swapped))} == {"did not hold"}
 
 
 def test_the_random_control_stands_beside_the_trained_ones(frame: pd.DataFrame) -> None:

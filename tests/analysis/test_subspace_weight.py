@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from loralab.studies import figures
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from loralab.studies.stats import mean_interval
 from tests.analysis.frames import drawn
 from tests.analysis.overlaps import D, paired
@@ -47,9 +47,9 @@ def test_what_lies_in_w_beyond_chance_is_what_was_built_in(frame: pd.DataFrame, 
 def test_more_than_random_and_more_with_the_rank_hold(frame: pd.DataFrame) -> None:
     claims = STUDY.claims(frame)
     assert [claim.found.estimate for claim in claims] == pytest.approx([0.054, 0.044] * 2)
-    assert [row.verdict for row in judged(claims)] == ["held"] * 4
+    assert [row.verdict for row in judge(claims)] == ["held"] * 4
     turned = frame.assign(phi=2 * frame["chance"] - frame["phi"])
-    assert [row.verdict for row in judged(STUDY.claims(turned))] == ["did not hold"] * 4
+    assert [row.verdict for row in judge(STUDY.claims(turned))] == ["did not hold"] * 4
 
 
 def test_the_lines_are_of_the_ranks_with_their_intervals(frame: pd.DataFrame) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from loralab.studies import figures, results
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from tests.analysis.frames import drawn
 
 SWITCHING = figures.module("switching")
@@ -33,14 +33,14 @@ def built(ms: dict[str, float] = MS) -> pd.DataFrame:
 
 def test_what_is_built_in_is_claimed() -> None:
     found = SWITCHING.claims(built())
-    assert [row.verdict for row in judged(found)] == [HELD] * 6
+    assert [row.verdict for row in judge(found)] == [HELD] * 6
     assert [claim.found.estimate for claim in found] == pytest.approx([10, 20 / 3, 2, 2, 2, 2], rel=0.02)
     assert {claim.found.n for claim in found} == {50}
 
 
 def test_a_way_that_takes_longer_is_not_held() -> None:
     slower = built({**MS, "disk": 30.0, "bank": 120.0})
-    assert [row.verdict for row in judged(SWITCHING.claims(slower))] == [HELD, FELL, FELL, FELL, FELL, FELL]
+    assert [row.verdict for row in judge(SWITCHING.claims(slower))] == [HELD, FELL, FELL, FELL, FELL, FELL]
 
 
 def test_the_figure_has_medians_by_rank_drift_by_switches_and_ratios_by_rows() -> None:

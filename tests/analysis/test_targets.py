@@ -14,7 +14,7 @@ from loralab.config.overrides import settings
 from loralab.errors import UserError
 from loralab.runs.build import adapted_backbone, read_task
 from loralab.studies import figures, results
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from loralab.sweeps.study import open_study
 from tests.analysis.frames import distinct, drawn, made, unlike
 
@@ -113,7 +113,7 @@ def test_the_claims_follow_what_was_built_in(points: float, verdict: str) -> Non
         "a budget spread over q, k, v and o",
         "a budget spread over q and v",
     ]
-    assert [row.verdict for row in judged(claims)] == [verdict] * 2
+    assert [row.verdict for row in judge(claims)] == [verdict] * 2
     assert claims[0].found.estimate == pytest.approx(points / 100, abs=1e-3)
 
 

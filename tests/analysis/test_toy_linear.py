@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from loralab.studies import figures, results
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from loralab.theory.gamma import RATES, exponents
 from loralab.theory.survey import FULL, SMOKE
 from tests.analysis.frames import drawn
@@ -68,7 +68,7 @@ def is_exponent(frame: pd.DataFrame, *key: Any) -> Any:
 
 
 def verdicts(frame: pd.DataFrame) -> list[str]:
-    return [row.verdict for row in judged(TOY.claims(frame))]
+    return [row.verdict for row in judge(TOY.claims(frame))]
 
 
 def test_what_the_papers_say_is_claimed_and_held_where_it_is_built_in() -> None:

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from loralab import plotting
 from loralab.studies import figures
-from loralab.studies.claims import Claim, judged
+from loralab.studies.claims import Claim, judge
 from loralab.theory.plane import ADVICE, ARMS, CURVE, EARLY, LATE
 from tests.analysis.frames import drawn
 
@@ -120,7 +121,7 @@ def test_the_gap_is_within_a_seed_with_an_interval_over_seeds(frame: pd.DataFram
 
 
 def verdicts(claims: list[Claim]) -> list[str]:
-    return [row.verdict for row in judged(claims)]
+    return [row.verdict for row in judge(claims)]
 
 
 def test_what_was_built_in_is_claimed() -> None:
@@ -169,6 +170,6 @@ def test_the_summary_has_the_pairs_and_says_where_one_is_at_an_edge(frame: pd.Da
 def test_the_caption_tells_what_the_printed_setup_gives(frame: pd.DataFrame) -> None:
     text = TOY.caption(frame)
     rows = frame[(frame["part"] == "plane") & (frame["step"] == LATE)]
-    lr_A, lr_B = (figures.short(rate) for rate in lowest(rows, "train"))
+    lr_A, lr_B = (plotting.short(rate) for rate in lowest(rows, "train"))
     assert f"here, by training loss at step {LATE}, it is lr_A = {lr_A}, lr_B = {lr_B}, loss " in text
     assert text.endswith("code ccccccc.") and "means of 3 seeds" in text and f"Over {len(FRESH)} fresh seeds" in text

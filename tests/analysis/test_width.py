@@ -10,7 +10,7 @@ from scipy import stats
 
 from loralab.errors import UserError
 from loralab.studies import figures, results
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from loralab.studies.stats import crossing, ratio_interval, speedup
 from tests.analysis.frames import distinct, drawn, made, unlike
 
@@ -76,7 +76,7 @@ def fresh(frame: pd.DataFrame, n: int, ratio: float, name: str = "test/accuracy"
 
 
 def verdicts(frame: pd.DataFrame) -> list[str]:
-    return [row.verdict for row in judged(WIDTH.claims(frame))]
+    return [row.verdict for row in judge(WIDTH.claims(frame))]
 
 
 def test_the_study_has_six_rates_for_each_width_and_ratio_and_fresh_seeds_with_curves(frame: pd.DataFrame) -> None:

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from loralab.studies import figures, results
-from loralab.studies.claims import judged
+from loralab.studies.claims import judge
 from tests.analysis.frames import drawn, made, unlike
 
 if TYPE_CHECKING:
@@ -110,10 +110,10 @@ def test_the_calculus_is_that_of_theorem_1_and_its_first_step_is_another() -> No
 
 def test_what_the_calculus_says_is_held_and_what_it_does_not_say_is_not(frame: pd.DataFrame) -> None:
     claims = FEATURES.claims(frame)
-    assert [row.verdict for row in judged(claims)] == [HELD] * 6
+    assert [row.verdict for row in judge(claims)] == [HELD] * 6
     assert [claim.paper for claim in claims] == ["n^0"] * 3 + ["n^1"] * 2 + ["n^0.5"]
     assert all(claim.ours.endswith("n = 5") and claim.found.estimate < 0.1 for claim in claims)
-    fallen = [row.verdict for row in judged(FEATURES.claims(study(still)))]
+    fallen = [row.verdict for row in judge(FEATURES.claims(study(still)))]
     assert fallen == [FELL, HELD, HELD, FELL, FELL, FELL]
 
 

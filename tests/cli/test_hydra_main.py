@@ -9,7 +9,8 @@ from typing import Any
 import hydra
 import pytest
 
-from loralab.cli.hydra_main import launch, train, translated
+from loralab.cli.hydra_main import launch, train
+from loralab.config.overrides import translated
 from loralab.errors import RunsFailed
 from loralab.training.signals import Interrupted
 from tests.small_runs import CONF, SMALL

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from loralab.cli.runs import command, listing, record_of, settings, shown, status
+from loralab.cli.runs import listing, shown
+from loralab.config.command import command, settings
 from loralab.errors import UserError
 from loralab.runs.plan import plan
-from loralab.store.run_directory import RunDirectory
+from loralab.store.run_directory import RunDirectory, record_of, status
 from tests.small_runs import config
 
 
@@ -155,6 +156,6 @@ def test_the_printed_command_makes_the_same_run(overrides: tuple[str, ...], tmp_
 
 
 def test_without_its_checkout_every_setting_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loralab.cli.runs.CONF", tmp_path / "nowhere")
+    monkeypatch.setattr("loralab.config.compose.CONF", tmp_path / "nowhere")
     printed = settings(OmegaConf.structured(config(tmp_path)))
     assert "lora.rank=8" in printed and "lora.targets=[q,v]" in printed

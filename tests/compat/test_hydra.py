@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from loralab.compat import hydra as compat
-from loralab.config.compose import Composer
-from tests.small_runs import CONF, SMALL
+from loralab.config.compose import Composer, configs
+from tests.small_runs import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
 JOB = [*SMALL, "lora.rank=4", "model=roberta"]
@@ -40,10 +39,7 @@ def checked(parser: argparse.ArgumentParser, *names: str, **settings: Any) -> ar
 
 @pytest.fixture
 def composer() -> Iterator[Composer]:
-    import loralab.cli.hydra_main  # registers the schema
-
-    assert loralab.cli.hydra_main
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with configs():
         running = GlobalHydra.instance().hydra
         assert running is not None
         master = running.compose_config("config", [*SMALL], run_mode=RunMode.MULTIRUN, with_log_configuration=False)
@@ -112,9 +108,9 @@ def test_an_unknown_hydra_that_puts_values_in_otherwise_is_found_out(
 
 @pytest.mark.parametrize("key", ["plain", "a b", "a:b", "a,b", "[a]", "a\\b", "{x}"])
 def test_an_escaped_key_is_read_as_it_was(key: str) -> None:
-    from loralab.config.overrides import read, written
+    from loralab.config.overrides import read, to_override
 
-    assert read(f"x={written({key: 1})}").value() == {key: 1}
+    assert read(f"x={to_override({key: 1})}").value() == {key: 1}
 
 
 def test_an_outcome_is_the_value_or_the_exception_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

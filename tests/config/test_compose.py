@@ -3,16 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 import pytest
-from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from loralab.config.compose import Composer
+from loralab.config.compose import Composer, configs
 from loralab.config.explain import explain
 from loralab.config.schema import from_hydra
-from tests.small_runs import CONF, SMALL
+from tests.small_runs import SMALL
 
 JOBS = [
     (),
@@ -60,10 +59,7 @@ MISTAKES = [
 @pytest.fixture(scope="module")
 def hydra() -> Iterator[tuple[ConfigLoader, DictConfig]]:
     """Hydra's loader, and what it composed for a sweep of small runs."""
-    import loralab.cli.hydra_main  # registers the schema
-
-    assert loralab.cli.hydra_main
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with configs():
         running = GlobalHydra.instance().hydra
         assert running is not None
         arguments = [*SMALL, "seed=0,1", "hydra.job.config.override_dirname.exclude_keys=[seed]"]

@@ -6,12 +6,11 @@ import string
 from typing import Any
 
 import pytest
-from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from loralab.config.overrides import expand_logspace, listed, name_of, read, settings, values_of, written
+from loralab.config.compose import configs
+from loralab.config.overrides import expand_logspace, listed, name_of, read, settings, to_override, values_of
 from loralab.errors import UserError
-from tests.small_runs import CONF
 
 ODD = [
     "",
@@ -62,14 +61,14 @@ def drawn(draw: random.Random, depth: int = 2) -> Any:
 @pytest.mark.parametrize("seed", range(300))
 def test_what_is_written_reads_back_as_it_was(seed: int) -> None:
     value = drawn(random.Random(seed))
-    read_back = back(written(value))
+    read_back = back(to_override(value))
     assert read_back == value
-    assert written(read_back) == written(value)
+    assert to_override(read_back) == to_override(value)
 
 
 @pytest.mark.parametrize("text", ODD)
 def test_text_stays_text(text: str) -> None:
-    assert back(written(text)) == text and isinstance(back(written(text)), str)
+    assert back(to_override(text)) == text and isinstance(back(to_override(text)), str)
 
 
 @pytest.mark.parametrize(
@@ -89,11 +88,11 @@ def test_text_stays_text(text: str) -> None:
     ],
 )
 def test_values_are_written_in_their_shortest_exact_text(value: Any, text: str) -> None:
-    assert written(value) == text
+    assert to_override(value) == text
 
 
 def test_values_that_differ_have_texts_that_differ() -> None:
-    texts = [written(value) for value in (1, True, "1", "true", None, "null", [1], [[1]], "", 0, False, 1.5, "1.5")]
+    texts = [to_override(value) for value in (1, True, "1", "true", None, "null", [1], [[1]], "", 0, False, 1.5, "1.5")]
     assert len(set(texts)) == len(texts)
 
 
@@ -143,7 +142,7 @@ def test_what_lists_no_values_is_a_mistake_in_one_line(value: Any, line: str) ->
 
 
 def test_a_running_hydra_lists_the_options_of_a_group() -> None:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with configs():
         assert values_of(read("method=glob(lora*)"), "method") == ["lora", "lora_plus", "lora_prefix"]
 
 

@@ -3,9 +3,10 @@
 from dataclasses import is_dataclass
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from omegaconf import OmegaConf
 
+from loralab.config.compose import configs
 from loralab.config.keys import keys, type_of
 from loralab.config.pretrain import PretrainConfig, from_hydra
 from loralab.errors import UserError
@@ -13,10 +14,7 @@ from tests.small_runs import CONF
 
 
 def config(*overrides: str) -> PretrainConfig:
-    import loralab.cli.hydra_main  # registers the schema
-
-    assert loralab.cli.hydra_main
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with configs():
         return from_hydra(compose("pretrain", list(overrides)))
 
 

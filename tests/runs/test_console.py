@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from loralab.runs.console import PLAIN_LINES, Console, align, bold, figure, group_table, scores_table, summary
+from loralab.runs.console import PLAIN_LINES, Console, group_table, scores_table, summary
 from loralab.store.run_directory import RunDirectory
+from loralab.text import align, bold, figure
 
 GROUPS = [
     {"name": "A", "tensors": 4, "parameters": 2048, "lr": 0.001, "weight_decay": 0.0},

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from loralab import tasks
-from loralab.runs.generation import Answers
-from loralab.runs.objective import Labels, Predictor
+from loralab.runs.generation import TextObjective
+from loralab.runs.objective import LabelObjective, Predictor
 from loralab.tasks.splits import Pairs, RawTask, Texts
 from loralab.tasks.tokenise import Split
 from loralab.tasks.tokenise_pairs import PairSplit
@@ -28,7 +28,7 @@ class Echo(torch.nn.Module):
         return type("Output", (), {"logits": logits})()
 
 
-def labels(kind: tasks.Kind = "classification") -> Labels:
+def labels(kind: tasks.Kind = "classification") -> LabelObjective:
     lengths = np.array([3, 1, 2, 4])
     ids = np.array([7, 7, 0, 1, 7, 2, 7, 7, 7, 1], dtype=np.int32)
     truth = np.array([0, 1, 2, 0]) if kind == "classification" else np.array([0.5, 1, 2, 3], dtype=np.float32)
@@ -36,7 +36,7 @@ def labels(kind: tasks.Kind = "classification") -> Labels:
     texts = Texts([("a",)] * 4, truth, np.arange(4))
     metrics = ("accuracy",) if kind == "classification" else ("pearson", "mse")
     task = RawTask("mine", kind, ("x", "y", "z") if kind == "classification" else None, {"test": texts}, metrics)
-    return Labels(task, {"test": split}, pad_id=9, device=torch.device("cpu"))
+    return LabelObjective(task, {"test": split}, pad_id=9, device=torch.device("cpu"))
 
 
 def test_predictions_are_in_the_splits_order_whatever_the_batches() -> None:
@@ -95,7 +95,7 @@ def test_an_answer_keeps_the_spaces_that_a_tokenizers_clean_up_would_take() -> N
     ends = np.array([0, 1])
     split = PairSplit(np.array([2], dtype=np.int32), ends, np.array([1], dtype=np.int32), ends, np.arange(1))
     task = RawTask("mine", "generation", None, {"test": pairs}, ("exact_match",))
-    objective = Answers(
+    objective = TextObjective(
         task, {"test": split}, tokenizer, seq2seq=True, start_id=0, beams=1, length_penalty=1.0, max_new_tokens=8,
         device=torch.device("cpu"),
     )  # fmt: skip

@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import stats as scipy_stats
 
+from loralab import plotting
 from loralab.store.predictions import unpacked
-from loralab.studies import arms, figures
+from loralab.studies import arms, minima, ratios
+from loralab.studies.minima import quadratic_minimum
 from loralab.studies.results import Tables
-from loralab.studies.stats import bootstrap_items, quadratic_minimum
+from loralab.studies.stats import bootstrap_items
 from tests.analysis.frames import unlike
 
 RATES, SEEDS, FRESH = (1e-3, 2e-3, 4e-3), (0, 1), (100, 101, 102)
@@ -48,24 +50,24 @@ def by_hand(frame: pd.DataFrame, targets: str, rank: int, name: str) -> list[Any
 
 
 def test_arms_are_named_by_their_axes_and_share_no_row(frame: pd.DataFrame) -> None:
-    found = arms.apart(frame, ["lora.targets", "lora.rank"])
+    found = arms.split_arms(frame, ["lora.targets", "lora.rank"])
     assert set(found) == {("q", 1), ("q", 64), ("q,v", 1), ("q,v", 64)}
     assert sum(map(len, found.values())) == len(frame) and {len(own) for own in found.values()} == {9}
-    assert arms.fresh(found["q", 64])["test/loss"].tolist() == by_hand(frame, "q", 64, "test/loss")
-    one = arms.apart(frame, ["lora.targets"])
+    assert arms.confirm_runs(found["q", 64])["test/loss"].tolist() == by_hand(frame, "q", 64, "test/loss")
+    one = arms.split_arms(frame, ["lora.targets"])
     assert set(one) == {"q", "q,v"} and set(one["q"]["lora.targets"]) == {"q"}
 
 
 def test_a_gain_is_paired_by_seed_and_over_items(frame: pd.DataFrame) -> None:
-    found = arms.apart(frame, ["lora.targets", "lora.rank"])
+    found = arms.split_arms(frame, ["lora.targets", "lora.rank"])
     own, base = found["q,v", 1], found["q", 64]
     some, other = (by_hand(frame, *key, "test/loss") for key in (("q,v", 1), ("q", 64)))
-    test = stats.ttest_rel(some, other)
-    gain = arms.gain(own, base, "test/loss")
+    test = scipy_stats.ttest_rel(some, other)
+    gain = arms.paired_difference(own, base, "test/loss")
     assert (gain.low, gain.high) == pytest.approx(test.confidence_interval(0.95)) and gain.n == len(FRESH)
     assert gain.estimate == pytest.approx(np.mean(some) - np.mean(other)) and gain.p == pytest.approx(test.pvalue)
-    shifted = arms.gain(own, base, "test/loss", null=0.2)
-    assert shifted.p == pytest.approx(stats.ttest_1samp(np.subtract(some, other), 0.2).pvalue)
+    shifted = arms.paired_difference(own, base, "test/loss", null=0.2)
+    assert shifted.p == pytest.approx(scipy_stats.ttest_1samp(np.subtract(some, other), 0.2).pvalue)
     rights = [np.stack([unpacked(t) for t in by_hand(frame, *key, "correct")]) for key in (("q,v", 1), ("q", 64))]
     assert arms.gain_over_items(own, base) == bootstrap_items(*rights)
     row = arms.compared(own, base)
@@ -77,15 +79,17 @@ def test_a_gain_is_paired_by_seed_and_over_items(frame: pd.DataFrame) -> None:
 def test_a_diverged_seed_leaves_no_gain(frame: pd.DataFrame) -> None:
     gone = (frame["stage"] == "confirm") & (frame["seed"] == 101) & (frame["lora.rank"] == 1)
     spoilt = frame.assign(**{name: frame[name].mask(gone) for name in ("test/accuracy", "correct")})
-    found = arms.apart(spoilt, ["lora.targets", "lora.rank"])
+    found = arms.split_arms(spoilt, ["lora.targets", "lora.rank"])
     for pair in ((("q", 1), ("q", 64)), (("q", 64), ("q", 1))):
         own, base = (found[key] for key in pair)
-        assert np.isnan(arms.gain(own, base, "test/accuracy").p) and np.isnan(arms.gain_over_items(own, base).p)
-    assert np.isfinite(arms.gain(found["q", 64], found["q,v", 64], "test/accuracy").p)
+        assert np.isnan(arms.paired_difference(own, base, "test/accuracy").p) and np.isnan(
+            arms.gain_over_items(own, base).p
+        )
+    assert np.isfinite(arms.paired_difference(found["q", 64], found["q,v", 64], "test/accuracy").p)
 
 
 def test_a_rate_at_the_end_of_its_window_is_not_interior(frame: pd.DataFrame) -> None:
-    own = arms.apart(frame, ["lora.targets", "lora.rank"])["q", 1]
+    own = arms.split_arms(frame, ["lora.targets", "lora.rank"])["q", 1]
     assert arms.interior(own)
     assert not arms.interior(own[own["optim.lr"] >= RATES[1]])
     assert arms.interior(own.assign(**{"lora.ratio": 4}), 4)
@@ -94,9 +98,9 @@ def test_a_rate_at_the_end_of_its_window_is_not_interior(frame: pd.DataFrame) ->
 def test_a_bar_stands_on_the_mean_of_the_arm_that_it_is_compared_with(frame: pd.DataFrame) -> None:
     from matplotlib import pyplot
 
-    found = arms.apart(frame, ["lora.targets", "lora.rank"])
+    found = arms.split_arms(frame, ["lora.targets", "lora.rank"])
     keys = [(("q", 1), ("q", 64)), (("q,v", 1), ("q,v", 64)), (("q", 64), ("q", 64))]
-    with figures.style():
+    with plotting.style():
         figure, axes = pyplot.subplots()
         ax: Any = axes
         arms.against(ax, [1, 2, 4], [(found[a], found[b]) for a, b in keys], "test/loss", "line", "C0")
@@ -105,7 +109,7 @@ def test_a_bar_stands_on_the_mean_of_the_arm_that_it_is_compared_with(frame: pd.
     points, ends = bars.lines[0].get_ydata(), [segment[:, 1] for segment in bars.lines[2][0].get_segments()]
     for (own, base), point, end in zip(keys, points, ends, strict=True):
         some, other = (by_hand(frame, *key, "test/loss") for key in (own, base))
-        interval = stats.ttest_rel(some, other).confidence_interval(0.95) if own != base else (0, 0)
+        interval = scipy_stats.ttest_rel(some, other).confidence_interval(0.95) if own != base else (0, 0)
         assert point == pytest.approx(np.mean(some))
         np.testing.assert_allclose(end, np.mean(other) + np.array(interval), rtol=1e-9)
 
@@ -115,8 +119,8 @@ def test_facts_are_read_of_each_runs_record(tmp_path: Any) -> None:
     (tmp_path / "runs" / "a").mkdir(parents=True)
     (tmp_path / "runs" / "a" / "record.json").write_text(record)
     tables = Tables(pd.DataFrame({"run": ["a", "b"]}), pd.DataFrame(), tmp_path)
-    np.testing.assert_equal(arms.facts(tables, "rows", "train"), [300.0, np.nan])
-    assert np.isnan(arms.facts(tables, "parameters", "head")).all()
+    np.testing.assert_equal(arms.record_values(tables, "rows", "train"), [300.0, np.nan])
+    assert np.isnan(arms.record_values(tables, "parameters", "head")).all()
 
 
 def windows(noise: float = 0.0, *, at: tuple[float, float] = (-9.0, -6.0)) -> pd.DataFrame:
@@ -135,16 +139,16 @@ def windows(noise: float = 0.0, *, at: tuple[float, float] = (-9.0, -6.0)) -> pd
 
 def test_the_best_pair_is_the_lowest_point_of_a_valley_and_its_curvature_the_valleys() -> None:
     for at in ((-9.0, -6.0), (-8.3, -5.1)):
-        found = arms.pair_optimum(windows(at=at))
+        found = ratios.pair_optimum(windows(at=at))
         assert [each.at for each in found] == pytest.approx(at, abs=1e-6) and found[0].interior and found[1].interior
         assert [each.low for each in found] == pytest.approx(at, abs=1e-3)
         assert [each.curvature for each in found] == pytest.approx([0.02, 0.016])
-    beyond = arms.pair_optimum(windows(at=(-9.0, -1.0)))  # a ratio of 256, which nobody tried
+    beyond = ratios.pair_optimum(windows(at=(-9.0, -1.0)))  # a ratio of 256, which nobody tried
     assert not beyond[0].interior and not beyond[1].interior
 
 
 def test_the_best_pairs_intervals_cover_as_often_as_they_say() -> None:
-    found = [arms._surface_minimum(*surface(seed)) for seed in range(300)]
+    found = [minima.surface_minimum(*surface(seed)) for seed in range(300)]
     for axis, truth in enumerate((-9.0, -6.0)):
         covered = np.mean([each[axis].low <= truth <= each[axis].high for each in found])
         assert covered == pytest.approx(0.95, abs=4 * np.sqrt(0.05 * 0.95 / 300))
@@ -160,27 +164,27 @@ def surface(seed: int, noise: float = 0.01) -> tuple[Any, Any]:
 
 
 def test_a_best_pair_that_noise_could_have_made_has_no_ends_and_what_is_no_valley_has_none() -> None:
-    found = arms._surface_minimum(*surface(0, noise=1.0))
+    found = minima.surface_minimum(*surface(0, noise=1.0))
     assert np.isnan(found[0].at) or np.isinf([found[0].low, found[0].high]).any()
     places, values = surface(0)
-    for none in (arms._surface_minimum(places, -values), arms._surface_minimum(places[:6], values[:6])):
+    for none in (minima.surface_minimum(places, -values), minima.surface_minimum(places[:6], values[:6])):
         assert np.isnan([each.at for each in none]).all() and not none[0].interior
 
 
 def test_the_best_rate_of_a_ratio_is_that_of_the_parabola_about_its_lowest() -> None:
     rows = windows()
-    found = arms.rate_optimum(rows)  # on the diagonal: .02 x + .016 y + .006 (x + y) = 0, with y = x - 3
+    found = ratios.rate_optimum(rows)  # on the diagonal: .02 x + .016 y + .006 (x + y) = 0, with y = x - 3
     assert found.at == pytest.approx(-9 + 3 * 0.022 / 0.048) and found.interior
     noisy = windows(0.01)
     best: Any = noisy[noisy["lora.ratio"] == 4].groupby("optim.lr")["validation/loss"].mean().idxmin()
     near = noisy[(noisy["lora.ratio"] == 4) & noisy["optim.lr"].isin([best / 2, best, 2 * best])]
     assert len(near) == 3 * len(SEEDS)
     by_hand = quadratic_minimum(np.log2(near["optim.lr"]), near["validation/loss"], blocks=near["seed"])
-    assert arms.rate_optimum(noisy, 4) == by_hand
+    assert ratios.rate_optimum(noisy, 4) == by_hand
     at_the_end = rows[rows["optim.lr"] >= 2.0**-8]
-    assert np.isnan(arms.rate_optimum(at_the_end).at) and not arms.rate_optimum(at_the_end).interior
+    assert np.isnan(ratios.rate_optimum(at_the_end).at) and not ratios.rate_optimum(at_the_end).interior
     gone = rows["validation/loss"].mask(rows["seed"] == 0)
-    assert np.isnan(arms.rate_optimum(rows.assign(**{"validation/loss": gone})).at)
+    assert np.isnan(ratios.rate_optimum(rows.assign(**{"validation/loss": gone})).at)
 
 
 def test_the_width_is_that_of_the_adapted_maps_inputs(tmp_path: Any) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from loralab.errors import UserError
-from loralab.studies import claims, figures, results
-from loralab.studies.claims import Claim, collected, embedded, judged, markdown, p_text
+from loralab.studies import claims, figures, study_module
+from loralab.studies.claims import Claim, collected, embedded, judge, markdown, p_text
 from loralab.studies.stats import Interval, holm
 from tests.small_runs import CONF
 from tests.small_studies import NAME, checkout
@@ -43,17 +43,17 @@ def claim(estimate: float, p: float, threshold: float = 0.0, **others: Any) -> C
 def test_a_verdict_needs_a_p_below_5_percent_and_then_follows_the_side(
     estimate: float, p: float, threshold: float, below: bool, verdict: str
 ) -> None:
-    assert [row.verdict for row in judged([claim(estimate, p, threshold, below=below)])] == [verdict]
+    assert [row.verdict for row in judge([claim(estimate, p, threshold, below=below)])] == [verdict]
 
 
 def test_verdicts_are_told_over_all_rows_at_once() -> None:
     several = [claim(0.5, p) for p in (0.03, 0.001, math.nan, 0.028)]
-    alone = [judged([each])[0].verdict for each in several]
+    alone = [judge([each])[0].verdict for each in several]
     assert alone == [HELD, HELD, OPEN, HELD]
-    together = judged(several)
+    together = judge(several)
     assert [row.verdict for row in together] == [OPEN, HELD, OPEN, OPEN]
     assert [row.p for row in together] == pytest.approx(holm([0.03, 0.001, math.nan, 0.028]), nan_ok=True)
-    assert [row.claim for row in together] == several and judged([]) == []
+    assert [row.claim for row in together] == several and judge([]) == []
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_p_is_told_in_three_digits(p: float, text: str) -> None:
 
 def test_the_table_has_a_row_a_claim_with_all_that_it_rests_on() -> None:
     untested = claim(0.5, math.nan, study="first")
-    rows = judged([claim(0.5, 0.001, unit="points"), claim(-0.5, 0.02, text="up"), untested])
+    rows = judge([claim(0.5, 0.001, unit="points"), claim(-0.5, 0.02, text="up"), untested])
     lines = markdown(rows).splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 2 + len(rows) and {line.count("|") for line in table} == {8}
@@ -95,7 +95,7 @@ def test_the_table_has_a_row_a_claim_with_all_that_it_rests_on() -> None:
 
 
 def test_a_page_takes_the_rows_of_the_studies_that_it_names_and_the_rest_stays() -> None:
-    rows = judged(
+    rows = judge(
         [claim(0.5, 0.001, text="a"), claim(0.5, 0.9, text="b", study="first"), claim(0.5, 0.9, study="other")]
     )
     page = "# Top\n<!-- claims: first, ratio -->\nold\nrows\n<!-- end -->\nbottom\n"
@@ -130,4 +130,4 @@ def test_the_committed_table_and_the_readme_say_what_the_csvs_say() -> None:
     assert page.read_text(encoding="utf-8") == markdown(rows), "`loralab claims` makes it anew"
     readme = (CONF.parent / "README.md").read_text(encoding="utf-8")
     assert embedded(readme, rows) == readme, "`loralab claims` makes it anew"
-    assert {row.claim.study for row in rows} <= set(figures.names()) and results.ANALYSIS == ANALYSIS
+    assert {row.claim.study for row in rows} <= set(figures.names()) and study_module.ANALYSIS == ANALYSIS

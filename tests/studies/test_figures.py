@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from loralab import plotting
 from loralab.cli.main import main
-from loralab.config.overrides import written
+from loralab.config.overrides import to_override
 from loralab.errors import UserError
-from loralab.studies import figures, results
+from loralab.studies import figures, results, study_module
 from loralab.studies.report import HEADER
 from loralab.sweeps.study import open_study, studies
 from tests.analysis.frames import distinct, drawn, made
@@ -66,7 +67,7 @@ def test_every_study_has_its_header_and_an_analysis_of_its_own_that_keeps_its_ax
 @pytest.mark.parametrize("name", [name for name in studies() if name not in OURS])
 def test_a_study_at_paper_scale_is_drawn_by_one_of_these_analyses(name: str) -> None:
     with open_study(name) as study:
-        own, axes = results.analysis_of(study), study.axes
+        own, axes = study_module.analysis_of(study), study.axes
     if own == "none":
         with pytest.raises(UserError, match=r"has no analysis/none\.py"):
             figures.module(name)
@@ -126,7 +127,7 @@ def test_a_figure_takes_the_csv_alone_without_torch_and_has_the_same_bytes_each_
 def test_a_figures_name_follows_its_csv_also_below_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "analysis").mkdir()
     (tmp_path / "analysis" / "lr_grid.py").symlink_to(ANALYSIS / "lr_grid.py")
-    monkeypatch.setattr("loralab.studies.results.ANALYSIS", tmp_path / "analysis")
+    monkeypatch.setattr("loralab.studies.study_module.ANALYSIS", tmp_path / "analysis")
     name = "paper/roberta_grid"
     results.save(made(name, distinct), results.target(name, (), tmp_path))
     folder = tmp_path / "analysis" / "figures" / "paper"
@@ -172,7 +173,7 @@ def test_no_figure_is_drawn_with_a_hole_or_a_run_that_is_not_done(name: str, tmp
         for at in (0, len(of) // 2, len(of) - 1):
             run = swept.loc[of.index[at]]
             there = [axis for axis in axes if run[axis] is not None and run[axis] == run[axis]]
-            cell = [f"{axis}={written(run[axis])}" for axis in there]
+            cell = [f"{axis}={to_override(run[axis])}" for axis in there]
             if stage == "confirm":  # a hole in the grid may leave an arm without the runs that chose
                 cell.append("; `loralab study")
             hole = (frame["hash"] == run["hash"]) & (frame["stage"] == stage)
@@ -223,7 +224,7 @@ def test_a_captions_end_counts_runs_once_and_names_the_code() -> None:
      (4096.0, "4096"), (65536, "6.55e4")],
 )  # fmt: skip
 def test_a_tick_is_written_short(value: float, text: str) -> None:
-    assert figures.short(value) == text
+    assert plotting.short(value) == text
 
 
 def test_a_mean_of_seeds_is_none_where_one_has_no_score() -> None:
@@ -236,7 +237,7 @@ def test_the_caption_stands_beneath_the_panels_and_the_figure_grows_by_its_heigh
     with drawn("first", made("first", distinct)) as figure:
         figure.set_dpi(200)  # as it is saved; the width of small letters depends on it
         width, height = figure.get_size_inches()
-        figures.footnote(figure, caption)
+        plotting.footnote(figure, caption)
         figure.canvas.draw()
         (text,) = figure.texts
         box = text.get_window_extent().transformed(figure.dpi_scale_trans.inverted())  # inches

@@ -13,7 +13,7 @@ from loralab.cli.main import main
 from loralab.errors import UserError
 from loralab.runs.record import fail
 from loralab.store.predictions import unpacked
-from loralab.studies.results import load, load_study, reduced, save, target
+from loralab.studies.results import load, load_study, reduce_study, save, target
 from loralab.sweeps.collect import curves, table
 from loralab.sweeps.study import open_study
 from tests.small_studies import FIRST, NAME, SETTINGS, checkout, first_stage
@@ -107,7 +107,7 @@ def test_collect_reduces_as_the_studys_analysis_says(done: Path, root: Path, tmp
 def test_without_an_analysis_the_runs_are_what_is_saved(done: Path) -> None:
     runs = load_study(NAME, *SETTINGS, store=done).runs
     with open_study(NAME, SETTINGS, store=done) as study:
-        pd.testing.assert_frame_equal(reduced(study), runs)
+        pd.testing.assert_frame_equal(reduce_study(study), runs)
 
 
 def test_an_analysis_finds_a_column_for_each_of_its_axes_whether_or_not_it_varies(done: Path, root: Path) -> None:
@@ -116,7 +116,7 @@ def test_an_analysis_finds_a_column_for_each_of_its_axes_whether_or_not_it_varie
     (root / "analysis" / f"{NAME}.py").write_text(f"AXES = {axes}\ndef reduce(found):\n    return found.runs\n")
     runs = load_study(NAME, *SETTINGS, store=done).runs
     with open_study(NAME, SETTINGS, store=done) as study:
-        found = reduced(study)
+        found = reduce_study(study)
     pd.testing.assert_frame_equal(found[list(runs)], runs)
     names = list(found)
     assert names[: names.index("status")] == [*list(runs)[: list(runs).index("status")], *axes[1:]]
@@ -131,7 +131,7 @@ def test_a_study_can_be_drawn_by_the_analysis_of_another(done: Path, root: Path)
     sweep = root / "sweeps" / f"{NAME}.yaml"
     sweep.write_text(sweep.read_text().replace("    study:\n", "    study:\n      analysis: shared\n"))
     with open_study(NAME, SETTINGS, store=done) as study:
-        assert reduced(study)["lora.ratio"].tolist() == [1, 16]
+        assert reduce_study(study)["lora.ratio"].tolist() == [1, 16]
 
 
 def test_an_axis_that_one_stage_pins_has_its_value_there(done: Path, root: Path) -> None:
@@ -141,7 +141,7 @@ def test_an_axis_that_one_stage_pins_has_its_value_there(done: Path, root: Path)
         REDUCER.partition("def")[0] + "def reduce(found):\n    return found.runs\n"
     )
     with open_study(NAME, [*SETTINGS, "seed=0"], store=done) as study:
-        frame = reduced(study)
+        frame = reduce_study(study)
         assert set(study.cells()[-1].axes) > {"seed"}
     assert frame.loc[frame["stage"] == "grid", "seed"].tolist() == [0] * 4
     assert frame.loc[frame["stage"] == "confirm", "seed"].tolist() == [100, 101] * 2

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
+from loralab.studies.minima import quadratic_minimum
 from loralab.studies.stats import (
     Interval,
     bootstrap_items,
@@ -17,7 +18,6 @@ from loralab.studies.stats import (
     holm,
     mean_interval,
     paired,
-    quadratic_minimum,
     ratio_interval,
     slope,
     speedup,

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from loralab import plotting
 from loralab.inspect import spectra
 from loralab.inspect.updates import initial_updates, read_updates
 from loralab.runs.plan import plan
 from loralab.runs.run import run
-from loralab.studies import figures, subspaces
+from loralab.studies import subspaces
 from loralab.studies.results import Tables
 from loralab.studies.stats import mean_interval
 from loralab.studies.subspaces import SIDES, Bases, Line, Pair
@@ -177,7 +178,7 @@ def frame() -> pd.DataFrame:
 def test_a_heatmap_has_the_means_of_the_seeds_and_lines_have_their_intervals(frame: pd.DataFrame) -> None:
     from matplotlib import pyplot
 
-    with figures.style():
+    with plotting.style():
         figure = subspaces.panels(frame, [("A", "other", "A")], [Line("A", "other", "A", "black")])
     for row, which in enumerate(subspaces.MAPS):
         heat: Any = figure.axes[2 * row]

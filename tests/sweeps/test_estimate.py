@@ -13,7 +13,7 @@ import pytest
 from loralab.runs.plan import plan
 from loralab.runs.run import run
 from loralab.sweeps.estimate import Estimator
-from loralab.sweeps.progress import clock
+from loralab.text import clock
 from tests.small_runs import config
 
 Change = dict[str, dict[str, Any]]

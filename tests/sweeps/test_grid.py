@@ -5,15 +5,15 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from loralab.config.overrides import settings, written
+from loralab.config.compose import configs
+from loralab.config.overrides import settings, to_override
 from loralab.config.schema import from_hydra
 from loralab.errors import UserError
 from loralab.sweeps.grid import Spec, axes, jobs
-from tests.small_runs import CONF
 from tests.sweeps.grids import column, grid, ratio
 
 # Plain multiruns
@@ -33,7 +33,7 @@ from tests.sweeps.grids import column, grid, ratio
 def test_a_plain_multirun_has_the_jobs_of_hydras_own_sweeper(arguments: list[str]) -> None:
     def typed(override: str) -> tuple[str, str]:
         key, value = override.split("=", 1)
-        return key, written(OverridesParser.create().parse_override(f"key={value}").value())
+        return key, to_override(OverridesParser.create().parse_override(f"key={value}").value())
 
     (theirs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(arguments), None)
     ours = jobs(Spec.from_mapping({}), arguments)
@@ -72,20 +72,20 @@ def test_jobs_are_the_union_over_arms_of_products_each_once_and_legal(seed: int)
     params = drawn(*draw.sample(["a", "b.c", "d"], draw.randrange(4)))
     arms = [drawn(*draw.sample(["e", "f.g", "h"], draw.randrange(1, 4))) for _ in range(draw.randrange(3))]
     appended = drawn(*draw.sample(["x", "y.z"], draw.randrange(3)))
-    arguments = [f"{key}={','.join(map(written, values))}" for key, values in appended.items()]
+    arguments = [f"{key}={','.join(map(to_override, values))}" for key, values in appended.items()]
     found = jobs(grid(params, *arms), ["+sweeps=s", *arguments])
 
     def points(axes: dict[str, Any]) -> list[dict[str, Any]]:
         return [dict(zip(axes, row, strict=True)) for row in product(*axes.values())]
 
     wanted = {
-        frozenset((key, written(value)) for key, value in {"sweeps": "s", **point, **more, **own}.items())
+        frozenset((key, to_override(value)) for key, value in {"sweeps": "s", **point, **more, **own}.items())
         for point in points(params)
         for more in points(appended)
         for arm in arms or [{}]
         for own in points(arm)
     }
-    got = [frozenset((key, written(value)) for key, value in settings(job).items()) for job in found]
+    got = [frozenset((key, to_override(value)) for key, value in settings(job).items()) for job in found]
     assert set(got) == wanted and len(got) == len(wanted)
     for job in found:
         read = OverridesParser.create().parse_overrides(list(job))
@@ -121,10 +121,7 @@ def test_pairs_vary_together() -> None:
 
 
 def test_every_job_of_a_study_composes() -> None:
-    import loralab.cli.hydra_main  # registers the schema
-
-    assert loralab.cli.hydra_main
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with configs():
         for job in jobs(ratio(), ["tracker=none", "task=trec", "seed=0"], smoke=True):
             config = from_hydra(compose("config", list(job)))
             assert (config.model.name, config.task.name, config.train.steps) == ("tiny", "trec", 4)

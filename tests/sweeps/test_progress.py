@@ -7,8 +7,9 @@ from collections import Counter
 
 import pytest
 
-from loralab.sweeps.progress import Board, clock, count
+from loralab.sweeps.progress import Board
 from loralab.sweeps.scheduler import Job, Outcome
+from loralab.text import clock, count
 from tests.runs.test_console import Terminal
 
 TRACEBACK = "Traceback (most recent call last):\n  File ...\nRuntimeError: out of luck\n\n"

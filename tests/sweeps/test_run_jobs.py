@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from loralab import device
-from loralab.config.compose import Composer
+from loralab.config.compose import Composer, configs
 from loralab.config.schema import from_hydra
 from loralab.errors import UserError
 from loralab.runs.plan import plan
@@ -25,15 +24,12 @@ from loralab.store.run_directory import RunDirectory
 from loralab.sweeps.run_jobs import RunBook, best_value
 from loralab.sweeps.run_worker import Result
 from loralab.sweeps.scheduler import Outcome
-from tests.small_runs import CONF, SMALL, config
+from tests.small_runs import SMALL, config
 
 
 @pytest.fixture(scope="module")
 def composer() -> Composer:
-    import loralab.cli.hydra_main  # registers the schema
-
-    assert loralab.cli.hydra_main
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with configs():
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         master = hydra.compose_config("config", [], run_mode=RunMode.MULTIRUN, with_log_configuration=False)

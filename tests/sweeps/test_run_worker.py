@@ -11,17 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from loralab.config.compose import Composer
+from loralab.config.compose import Composer, configs
 from loralab.runs.console import Console
 from loralab.sweeps.run_worker import SAY_SECONDS, Reporter, Result, Shared, prepare
-from tests.small_runs import CONF, SMALL
+from tests.small_runs import SMALL
 
 Compose = Callable[..., DictConfig]
 TOLD: list[dict[str, Any]] = []
@@ -39,10 +38,7 @@ def into(told: list[Any]) -> Callable[..., None]:
 @pytest.fixture
 def compose(tmp_path: Path) -> Iterator[Compose]:
     """The jobs of a sweep, as the launcher hands them to a worker; a worker is prepared for them."""
-    import loralab.cli.hydra_main  # registers the schema
-
-    assert loralab.cli.hydra_main
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with configs():
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         many = ["hydra.mode=MULTIRUN"]  # as -m sets it

@@ -8,33 +8,28 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from loralab.compat import hydra as compat
 from loralab.compat.home import use_temporary_caches
 from loralab.config import pretrain as pretrain_config
+from loralab.config.compose import register_schemas
 from loralab.config.explain import explain, in_arguments
-from loralab.config.overrides import expand_logspace
+from loralab.config.overrides import translated
 from loralab.config.schema import Config, from_hydra
 from loralab.errors import RunsFailed, UserError
 from loralab.runs.console import Console
 from loralab.training.distributed import launched, let_first_speak, refuse_multirun
 from loralab.training.signals import Interrupted
 
-__all__ = ["Mistake", "launch", "pretrain", "train", "translated"]
+__all__ = ["Mistake", "launch", "pretrain", "train"]
 
-# In Hydra a mapping of a schema takes no new keys unless it is opened: lora.rank_pattern={v:16} is to work without a +.
-_schema = OmegaConf.structured(Config)
-_schema.lora.rank_pattern = {}
-OmegaConf.set_struct(_schema.lora.rank_pattern, False)
-ConfigStore.instance().store(name="schema", node=_schema)
-ConfigStore.instance().store(name="pretrain_schema", node=pretrain_config.PretrainConfig)
+register_schemas()  # here, so that a process that only unpickles the entry has them too
 
 
 class Mistake(BaseException):
@@ -150,35 +145,6 @@ def _job_title() -> str | None:
     job = HydraConfig.get()
     swept = [override for override in job.overrides.task if override not in sys.argv]
     return f"#{job.job.num}  {' '.join(swept)}"
-
-
-def translated(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Flags and settings of a command line as Hydra takes them, from what is shorter for people.
-
-    logspace(a,b,n) becomes its values; sweeps=X and +sweeps=X are a multirun; --dry-run and smoke=true are settings of
-    its sweeper.
-    """
-    flags, settings = [], []
-    is_study = any(argument.partition("=")[0].lstrip("+") == "sweeps" for argument in arguments)
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if argument == "--dry-run":
-            flags.append("--multirun")
-            settings.append("hydra.sweeper.dry_run=true")
-        elif key == "smoke":
-            if value not in ("true", "false"):
-                raise UserError(f"smoke: got {value or 'nothing'}; it must be true or false")
-            if not is_study:
-                raise UserError("smoke: is the small size of a study; name one, as sweeps=first smoke=true")
-            settings.append(f"hydra.sweeper.size={'smoke' if value == 'true' else 'full'}")
-        elif key.lstrip("+") == "sweeps":
-            flags.append("--multirun")
-            settings.append(f"+sweeps={value}")
-        elif argument.startswith("-") or "=" not in argument:
-            flags.append(argument)
-        else:
-            settings.append(expand_logspace(argument))
-    return list(dict.fromkeys(flags)), settings
 
 
 def _say(line: str) -> int:

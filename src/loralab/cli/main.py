@@ -61,8 +61,8 @@ def _runs(given: argparse.Namespace) -> int:
 
 
 def _show(given: argparse.Namespace) -> int:
-    from loralab.cli.runs import record_of, shown
-    from loralab.store.run_directory import find
+    from loralab.cli.runs import shown
+    from loralab.store.run_directory import find, record_of
 
     run = find(given.store, given.run)
     print(json.dumps(record_of(run), indent=2) if given.json else "\n".join(shown(run)))
@@ -154,7 +154,7 @@ def _collect(given: argparse.Namespace) -> int:
 
 def _gather(given: argparse.Namespace, to: Path | None) -> int:
     """Writes a study's CSV, at its own place where none is named."""
-    from loralab.studies.results import measure, reduced, save, tables, target
+    from loralab.studies.results import measure, reduce_study, save, tables, target
     from loralab.sweeps.collect import mixed_versions
     from loralab.sweeps.study import open_study
 
@@ -167,7 +167,7 @@ def _gather(given: argparse.Namespace, to: Path | None) -> int:
             return 0
         runs = tables(study).runs
         to = to or target(given.study, given.overrides, study.store)
-        save(reduced(study), to)
+        save(reduce_study(study), to)
     tally = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
     print("\n".join([f"{len(runs)} runs ({tally}) in {to}", *mixed_versions(runs)]))
     return 0
@@ -184,15 +184,15 @@ def _figure(given: argparse.Namespace) -> int:
 def _study(given: argparse.Namespace) -> int:
     import subprocess
 
-    from loralab.cli.runs import CONF
-    from loralab.config.overrides import written
+    from loralab.config.compose import CONF
+    from loralab.config.overrides import to_override
     from loralab.sweeps.study import open_study
 
     with open_study(given.study) as study:
         trained = study.spec.program is None
     if not trained:
         return _gather(given, None) or _figure(given)
-    store = f"store={written(str(given.store))}"
+    store = f"store={to_override(str(given.store))}"
     train = [sys.executable, str(CONF.parent / "train.py"), f"sweeps={given.study}", store, *given.overrides]
     status = subprocess.run(train, check=False).returncode
     return status or _gather(given, None) or _figure(given)
@@ -201,7 +201,7 @@ def _study(given: argparse.Namespace) -> int:
 def _claims(_: argparse.Namespace) -> int:
     from loralab.files import write_text
     from loralab.studies.claims import embedded, markdown, table
-    from loralab.studies.results import ANALYSIS
+    from loralab.studies.study_module import ANALYSIS
 
     rows, readme = table(), ANALYSIS.parent / "README.md"
     write_text(ANALYSIS / "claims.md", markdown(rows))

@@ -4,18 +4,27 @@ Hydra reads and merges every file again for each job (70 ms). Here what chooses 
 values are put into a copy of that.
 """
 
+import contextlib
 import copy
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from loralab.compat import hydra as compat
+from loralab.config.pretrain import PretrainConfig
+from loralab.config.schema import Config
 
-__all__ = ["Composer"]
+__all__ = ["CONF", "Composer", "composed", "configs", "leaves", "register_schemas"]
+
+CONF = Path(__file__).resolve().parents[3] / "conf"
+"""The configs of this checkout, with the defaults."""
 
 
 class Composer:
@@ -90,3 +99,42 @@ class Composer:
         if text not in self.parsed:
             self.parsed[text] = self.parser.parse_overrides([text])[0]
         return self.parsed[text]
+
+
+def register_schemas() -> None:
+    """Names the schemas under the YAML of conf/ for Hydra; again and again does no harm."""
+    schema = OmegaConf.structured(Config)
+    # Hydra refuses new keys in a schema's mapping unless it is opened: lora.rank_pattern={v:16} works without a +.
+    schema.lora.rank_pattern = {}
+    OmegaConf.set_struct(schema.lora.rank_pattern, False)
+    ConfigStore.instance().store(name="schema", node=schema)
+    ConfigStore.instance().store(name="pretrain_schema", node=PretrainConfig)
+
+
+@contextlib.contextmanager
+def configs(folder: Path = CONF) -> Iterator[None]:
+    """Inside, `hydra.compose` composes from this folder, with the schemas registered."""
+    from hydra import initialize_config_dir
+
+    register_schemas()
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        yield
+
+
+def composed(overrides: list[str]) -> dict[str, Any]:
+    """Dotted key -> value of the run that these overrides compose."""
+    from hydra import compose
+
+    with configs():
+        return dict(leaves(compose("config", overrides)))
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and plain values, interpolations resolved; lists and the mapping rank_pattern are values."""
+    for name in node:
+        key = f"{prefix}{name}"
+        value = node[name]
+        if isinstance(value, DictConfig) and key != "lora.rank_pattern":
+            yield from leaves(value, f"{key}.")
+        else:
+            yield key, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

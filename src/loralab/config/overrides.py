@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Override
 
-__all__ = ["expand_logspace", "listed", "name_of", "read", "settings", "values_of", "written"]
+
+__all__ = ["expand_logspace", "listed", "name_of", "read", "settings", "to_override", "translated", "values_of"]
 
 # Text that needs no quotes, and text that would be read as something else than text without them.
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+*?-]+")
@@ -26,7 +27,7 @@ _LOGSPACE = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\blogspace\(([^()
 _RANGE_DIGITS = 12
 
 
-def written(value: Any) -> str:
+def to_override(value: Any) -> str:
     """The value as Hydra's command line reads it: floats in their shortest exact text, whole ones as integers.
 
     Two values are one where their texts are: 1e-3 and 0.001, 16 and 16.0, but not 1 and true, nor 16 and '16' (what
@@ -39,11 +40,11 @@ def written(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(written, value)) + "]"
+        return "[" + ",".join(map(to_override, value)) + "]"
     if isinstance(value, Mapping):
         from loralab.compat.hydra import escape
 
-        return "{" + ",".join(f"{escape(str(k))}:{written(v)}" for k, v in value.items()) + "}"
+        return "{" + ",".join(f"{escape(str(k))}:{to_override(v)}" for k, v in value.items()) + "}"
     if isinstance(value, float):
         if value.is_integer() and abs(value) < 1e15:
             return str(int(value))
@@ -165,7 +166,7 @@ def _some(values: list[Any], where: str, *, got: Any) -> list[Any]:
 
 def _expanded(text: str, where: str) -> str:
     def one(found: re.Match[str]) -> str:
-        return found[0] if found[1] is None else ",".join(map(written, _logspace(found[1], where)))
+        return found[0] if found[1] is None else ",".join(map(to_override, _logspace(found[1], where)))
 
     return _LOGSPACE.sub(one, text)
 
@@ -202,3 +203,32 @@ def _parser() -> "OverridesParser":
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     return OverridesParser.create()
+
+
+def translated(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags and settings of a command line as Hydra takes them, from what is shorter for people.
+
+    logspace(a,b,n) becomes its values; sweeps=X and +sweeps=X are a multirun; --dry-run and smoke=true are settings of
+    its sweeper.
+    """
+    flags, settings = [], []
+    is_study = any(argument.partition("=")[0].lstrip("+") == "sweeps" for argument in arguments)
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if argument == "--dry-run":
+            flags.append("--multirun")
+            settings.append("hydra.sweeper.dry_run=true")
+        elif key == "smoke":
+            if value not in ("true", "false"):
+                raise UserError(f"smoke: got {value or 'nothing'}; it must be true or false")
+            if not is_study:
+                raise UserError("smoke: is the small size of a study; name one, as sweeps=first smoke=true")
+            settings.append(f"hydra.sweeper.size={'smoke' if value == 'true' else 'full'}")
+        elif key.lstrip("+") == "sweeps":
+            flags.append("--multirun")
+            settings.append(f"+sweeps={value}")
+        elif argument.startswith("-") or "=" not in argument:
+            flags.append(argument)
+        else:
+            settings.append(expand_logspace(argument))
+    return list(dict.fromkeys(flags)), settings

@@ -9,9 +9,10 @@ from loralab.config.checks import betas_of_adam, length_of_training, name_of_dev
 from loralab.config.keys import refuse_unknown
 from loralab.config.schema import TrackerConfig
 from loralab.errors import UserError
-from loralab.pretraining import HEAD_WIDTH
 
-__all__ = ["PretrainConfig", "from_hydra"]
+__all__ = ["HEAD_WIDTH", "PretrainConfig", "from_hydra"]
+
+HEAD_WIDTH = 32  # of an attention head, at every width of a model
 
 
 @dataclass

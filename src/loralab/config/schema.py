@@ -120,7 +120,7 @@ class LoraConfig:
     scaling: str = MISSING
     dropout: float = MISSING
     bias: str = MISSING
-    rank_pattern: dict[str, int] = MISSING  # open to new keys, see loralab.cli.hydra_main
+    rank_pattern: dict[str, int] = MISSING  # open to new keys, see loralab.config.compose
     dora: bool = False  # what older runs, which do not name it, have
 
     def check(self) -> None:

@@ -11,7 +11,7 @@ from loralab.errors import UserError
 from loralab.inspect import spectra
 from loralab.inspect.spectrum import short_names
 from loralab.inspect.updates import Adapter, Update
-from loralab.runs.console import align
+from loralab.text import align
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,14 +149,16 @@ def drawn(first: str, second: str, pairs: Sequence[Pair]) -> "Figure":
     """phi(i, j) as heatmaps: the mean over the layers, what chance gives, then layer by layer; SIDES side by side."""
     from matplotlib import pyplot
 
-    from loralab.studies import figures
+    from loralab import plotting
 
     mean = {side: mean_phi([each.phi[side] for each in pairs]) for side in SIDES}
     chance = {side: _chance(mean[side].shape, [each.dimension[side] for each in pairs]) for side in SIDES}
     names = short_names([each.layer for each in pairs])
     rows = [("mean of layers", mean), ("chance", chance), *((n, p.phi) for n, p in zip(names, pairs, strict=True))]
     height = -(-len(rows) // 2)  # in two halves, side by side
-    figure, grid = pyplot.subplots(height, 2 * len(SIDES), figsize=(figures.DOUBLE, 0.4 + 1.02 * height), squeeze=False)
+    figure, grid = pyplot.subplots(
+        height, 2 * len(SIDES), figsize=(plotting.DOUBLE, 0.4 + 1.02 * height), squeeze=False
+    )
     image = None
     for at in range(2 * height):
         for column, side in enumerate(SIDES):
@@ -172,7 +174,7 @@ def drawn(first: str, second: str, pairs: Sequence[Pair]) -> "Figure":
                 axes.set_ylabel(_in_lines(name), size=5)
     if image is not None:
         figure.colorbar(image, ax=grid, label="$\\phi(i, j)$", fraction=0.02, pad=0.01)
-    figures.footnote(
+    plotting.footnote(
         figure,
         f"$\\phi(i, j)$ of the first i directions of {first} (down) and the first j of {second} (across), "
         f"{len(pairs)} layers; chance: max(i, j) / d, the mean over random subspaces.",

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loralab.errors import UserError
-from loralab.runs.console import align
 from loralab.store.run_directory import RunDirectory
 from loralab.sweeps.cell import Cell
 from loralab.sweeps.collect import curves
+from loralab.text import align
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,9 +145,9 @@ def drawn(probed: Probed) -> "Figure":
     """delta1 to 3, shares, own shares, and update-to-weight ratios of A and B against the step: medians and ranges."""
     from matplotlib import pyplot
 
-    from loralab.studies import figures
+    from loralab import plotting
 
-    figure, panels = pyplot.subplots(1, len(PANELS), figsize=(figures.DOUBLE, 2.1))
+    figure, panels = pyplot.subplots(1, len(PANELS), figsize=(plotting.DOUBLE, 2.1))
     for axes, (kind, lines) in zip(panels, PANELS.items(), strict=True):
         for quantity, label in lines:
             _band(axes, probed.over_maps(quantity), label, log=kind not in SHARES)
@@ -156,7 +156,7 @@ def drawn(probed: Probed) -> "Figure":
         if kind in SHARES:
             axes.axhline(0, color="0.7", lw=0.6, zorder=0)
             axes.axhline(STARVED, color="0.7", lw=0.6, ls=":", zorder=0)
-    figures.footnote(
+    plotting.footnote(
         figure,
         f"{probed.name}: one update in {probed.every}, on {probed.rows} rows of validation. Lines: the median "
         f"over {len(probed.maps)} maps; bands: their range; dotted: {STARVED:.0%}. {_sentence(verdict(probed))}.",

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loralab import plotting
 from loralab.errors import UserError
 from loralab.inspect import spectra
 from loralab.inspect.updates import Adapter, Update
-from loralab.runs.console import align
+from loralab.text import align
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,34 +118,32 @@ def drawn(title: str, layers: Sequence[Layer]) -> "Figure":
     """
     from matplotlib import pyplot
 
-    from loralab.studies import figures
-
     kinds = list(dict.fromkeys(each.layer.rsplit(".", 1)[-1] for each in layers))
-    figure, (values, shares) = pyplot.subplots(1, 2, figsize=(figures.DOUBLE, 2.4))
+    figure, (values, shares) = pyplot.subplots(1, 2, figsize=(plotting.DOUBLE, 2.4))
     for each in layers:
         S = np.array(each.singular_values)
         at = kinds.index(each.layer.rsplit(".", 1)[-1])
-        style = {"color": figures.COLOURS[at % len(figures.COLOURS)], "alpha": 0.7, "lw": 0.8, "marker": "."}
+        style = {"color": plotting.COLOURS[at % len(plotting.COLOURS)], "alpha": 0.7, "lw": 0.8, "marker": "."}
         i = np.arange(1, len(S) + 1)
         values.plot(i, np.where(S > 0, S, np.nan), **style)
         shares.plot(i, spectra.energy(S), **style)
     for at, kind in enumerate(kinds):
-        values.plot([], [], color=figures.COLOURS[at % len(figures.COLOURS)], label=kind)
+        values.plot([], [], color=plotting.COLOURS[at % len(plotting.COLOURS)], label=kind)
     values.set(yscale="log", xlabel="i", ylabel="singular value $\\sigma_i$ of $\\Delta W$")
     shares.set(ylim=(0, 1.03), xlabel="i", ylabel="share of $\\|\\Delta W\\|_F^2$ in directions 1 to i")
     for axes in (values, shares):
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.legend(loc="outside upper center", ncols=min(len(kinds), 8))
-    figures.footnote(figure, f"{title}: {len(layers)} layers, a line each.")
+    plotting.footnote(figure, f"{title}: {len(layers)} layers, a line each.")
     return figure
 
 
 def save(draw: Callable[[], "Figure"], to: Path) -> list[Path]:
     """Draws in the one style of all figures, and writes PNG and PDF beside each other; a name may have dots in it."""
-    from loralab.studies import figures
+    from loralab import plotting
 
-    with figures.style():
-        return figures.save(draw(), to if to.suffix in (".png", ".pdf") else to.with_name(f"{to.name}.png"))
+    with plotting.style():
+        return plotting.save(draw(), to if to.suffix in (".png", ".pdf") else to.with_name(f"{to.name}.png"))
 
 
 def short_names(names: Sequence[str]) -> list[str]:

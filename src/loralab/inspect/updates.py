@@ -19,7 +19,6 @@ from torch import Tensor
 from loralab.backbones.load import load
 from loralab.backbones.load_generator import load_generator
 from loralab.backbones.source import Source, locate
-from loralab.cli.runs import status
 from loralab.errors import UserError
 from loralab.inspect.spectra import ThinSVD, thin_svd
 from loralab.methods.formats.peft_lora import CONFIG, factors_of, read_factors
@@ -27,7 +26,7 @@ from loralab.methods.lora import shape_of
 from loralab.methods.lora_layers import LoRALinear
 from loralab.runs.build import adapted_backbone, read_task
 from loralab.runs.replan import replan
-from loralab.store.run_directory import RunDirectory, find
+from loralab.store.run_directory import RunDirectory, find, status
 from loralab.tasks import GENERATION
 
 __all__ = ["Adapter", "Update", "find_adapter", "frozen_weights", "initial_updates", "read_updates"]

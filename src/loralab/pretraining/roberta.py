@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from loralab.pretraining import HEAD_WIDTH
+from loralab.config.pretrain import HEAD_WIDTH
 
 if TYPE_CHECKING:
     from transformers import RobertaForMaskedLM

@@ -15,8 +15,8 @@ from loralab.backbones.load_generator import load_generator
 from loralab.errors import UserError
 from loralab.methods.registry import CATALOGUE
 from loralab.runs.effect import check_effect
-from loralab.runs.generation import Answers
-from loralab.runs.objective import Labels, Objective
+from loralab.runs.generation import TextObjective
+from loralab.runs.objective import LabelObjective, Objective
 from loralab.runs.plan import Plan
 
 __all__ = ["adapted_backbone", "objective", "read_task", "trained_backbone"]
@@ -89,14 +89,14 @@ def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Ob
     }
     if task.kind != "generation":
         splits = _once(keyed, lambda: tasks.tokenise(task, tokenizer, **common))
-        return Labels(task, splits, pad_id=cast(int, backbone.model.config.pad_token_id), device=planned.device)
+        return LabelObjective(task, splits, pad_id=cast(int, backbone.model.config.pad_token_id), device=planned.device)
     shape: dict[str, Any] = {"seq2seq": backbone.seq2seq, "separator": config.generate.separator}
     pairs = _once(keyed | shape, lambda: tasks.tokenise_pairs(task, tokenizer, **shape, **common))
     decoding = asdict(config.generate)
     del decoding["separator"]
     # What a decoder of its own begins with; one that goes on from its context begins with nothing.
     start = backbone.model.config.decoder_start_token_id if backbone.seq2seq else backbone.tokenizer.pad_token_id
-    return Answers(
+    return TextObjective(
         task, pairs, tokenizer,
         seq2seq=backbone.seq2seq, start_id=cast(int, start),
         device=planned.device, **decoding,

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Console", "align", "bold", "figure", "group_table", "report_to", "scores_table", "summary"]
+from loralab.text import align, bold, figure
+
+__all__ = ["Console", "group_table", "report_to", "scores_table", "summary"]
 
 # Lines of training loss that a plain log gets in a run; a terminal has the bar.
 PLAIN_LINES = 10
@@ -196,26 +198,3 @@ def scores_table(metrics: dict[str, Any]) -> list[str]:
                 values = [figure(scores[at][name]) if name in scores[at] else "" for name in names]
                 rows.append((split if at == "last" else "", label, str(scores[at]["step"]), *values))
     return align([("", "", "step", *names), *rows], text=2) if rows else []
-
-
-def align(rows: Sequence[Sequence[str]], *, text: int = 1) -> list[str]:
-    """The rows in columns two spaces apart, the first `text` of them to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            c.ljust(w) if i < text else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def bold(text: str, stream: TextIO) -> str:
-    """In bold where the stream is a terminal that wants colour (no-color.org)."""
-    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return text
-    return f"\x1b[1m{text}\x1b[0m"
-
-
-def figure(value: float | None) -> str:
-    """Four decimals; a dash for a missing number."""
-    return "-" if value is None else f"{value:.4f}"

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from loralab.backbones.families import ENCODER_DECODERS
 from loralab.backbones.load import load_tokenizer
 from loralab.backbones.source import Source
-from loralab.cli.runs import command, status
+from loralab.config.command import command
 from loralab.device import DTYPES
 from loralab.errors import UserError
 from loralab.files import atomic_directory, write_text
@@ -18,7 +18,7 @@ from loralab.methods.registry import CATALOGUE
 from loralab.runs.build import trained_backbone
 from loralab.runs.console import scores_table
 from loralab.runs.replan import replan
-from loralab.store.run_directory import RunDirectory
+from loralab.store.run_directory import RunDirectory, status
 
 __all__ = ["export"]
 

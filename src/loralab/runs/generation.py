@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from loralab import tasks
 from loralab.runs.objective import Predictor
-from loralab.store.metrics_log import finite
 from loralab.store.predictions import write_answers
 from loralab.tasks.splits import Pairs
 from loralab.tasks.tokenise_pairs import IGNORED, PairSplit, collate_contexts, collate_training
+from loralab.text import finite
 from loralab.training.batches import by_length
 from loralab.training.generate import decode
 from loralab.training.likelihood import token_losses
@@ -23,7 +23,7 @@ from loralab.training.likelihood import token_losses
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Answers", "Predicted"]
+__all__ = ["Predicted", "TextObjective"]
 
 # Examples a batch when evaluating; a constant, since the shape of a batch touches the last bits of a logit.
 EVALUATION_BATCH = 32
@@ -38,7 +38,7 @@ class Predicted:
     tokens: NDArray[np.int64]
 
 
-class Answers:
+class TextObjective:
     """One text for each context, from a decoder or an encoder-decoder (`seq2seq`)."""
 
     def __init__(

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loralab.cli.runs import status
 from loralab.errors import UserError
 from loralab.methods.registry import CATALOGUE
 from loralab.runs.build import trained_backbone
 from loralab.runs.replan import replan
-from loralab.store.run_directory import RunDirectory
+from loralab.store.run_directory import RunDirectory, status
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

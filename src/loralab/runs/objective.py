@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from loralab import tasks
-from loralab.store.metrics_log import finite
 from loralab.store.predictions import write_predictions
+from loralab.text import finite
 from loralab.training.batches import by_length
 from loralab.training.distributed import Ranks
 from loralab.training.evaluate import predict
 from loralab.training.threads import Workers
 
-__all__ = ["Labels", "Objective", "Predictor"]
+__all__ = ["LabelObjective", "Objective", "Predictor"]
 
 # Examples a batch when evaluating; a constant, since the shape of a batch touches the last bits of a logit.
 EVALUATION_BATCH = 64
@@ -69,7 +69,7 @@ class Objective(Protocol):
         """predictions.parquet, of {at (last or best step): {split: predictions}}."""
 
 
-class Labels:
+class LabelObjective:
     """One class, or one number, for each text."""
 
     def __init__(

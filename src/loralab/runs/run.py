@@ -27,8 +27,9 @@ from loralab.runs.console import Console
 from loralab.runs.objective import Predictor
 from loralab.runs.plan import Plan, make_store, plan
 from loralab.runs.record import as_yaml, fail, header
-from loralab.store.metrics_log import Journal, finite, open_journal
+from loralab.store.metrics_log import Journal, open_journal
 from loralab.store.trackers import open_tracker
+from loralab.text import finite
 from loralab.training import checkpoint, optim
 from loralab.training.batches import Order, by_length
 from loralab.training.distributed import Ranks, join

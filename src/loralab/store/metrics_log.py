@@ -1,14 +1,13 @@
 """What a run tells as it goes: metrics.jsonl, its tracker, and the count of its executed steps; or nobody."""
 
 import contextlib
-import math
 from collections.abc import Iterator
 from typing import Any
 
 from loralab.store.run_directory import MetricsFile, RunDirectory, StepCounter
 from loralab.store.trackers import Tracker
 
-__all__ = ["Journal", "finite", "open_journal"]
+__all__ = ["Journal", "open_journal"]
 
 
 class Journal:
@@ -69,8 +68,3 @@ def open_journal(directory: RunDirectory, tracker: Tracker, *, size: int) -> Ite
     finally:
         metrics.close()
         counter.close()
-
-
-def finite(value: float | None) -> float | None:
-    """None for a missing, infinite or undefined number: JSON has no other word for them."""
-    return value if value is not None and math.isfinite(value) else None

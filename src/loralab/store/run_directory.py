@@ -20,7 +20,18 @@ from filelock import FileLock, Timeout
 from loralab.errors import UserError
 from loralab.files import remove_temporaries, write_json, write_text
 
-__all__ = ["FINAL", "MetricsFile", "RunDirectory", "StepCounter", "directory_of", "find", "run_hash"]
+__all__ = [
+    "FINAL",
+    "MetricsFile",
+    "RunDirectory",
+    "StepCounter",
+    "directory_of",
+    "find",
+    "last_step",
+    "record_of",
+    "run_hash",
+    "status",
+]
 
 # Who looks whether a run is held takes its lock for less than this; a lock that is taken for longer is a run's.
 PROBE_SECONDS = 0.2
@@ -202,3 +213,35 @@ def find(store: Path, wanted: str) -> RunDirectory:
         what = "no run" if not hits else f"{len(hits)} runs"
         raise UserError(f"{wanted!r} names {what} in {store / 'runs'}; `loralab runs` lists them")
     return RunDirectory(hits[0])
+
+
+def status(run: RunDirectory) -> str:
+    """success, diverged or failed as the record has it; running or cut off, with the step, where there is none."""
+    record = run.finished()
+    if record is not None:
+        return str(record["status"])
+    if run.held():
+        return f"running, step {last_step(run)}"
+    return "failed" if run.record() is not None else f"cut off at step {last_step(run)}"
+
+
+def last_step(run: RunDirectory) -> int:
+    """Of the last whole line of metrics.jsonl; 0 where there is none."""
+    try:
+        lines = (run.path / "metrics.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        return 0
+    for line in reversed(lines):
+        try:
+            return int(json.loads(line)["step"])
+        except json.JSONDecodeError:  # being written, or cut by a kill
+            continue
+    return 0
+
+
+def record_of(run: RunDirectory) -> dict[str, Any]:
+    """The record, or UserError where there is none yet."""
+    record = run.record()
+    if record is None:
+        raise UserError(f"{run.path.name}: has no record yet ({status(run)}); run its command again to finish it")
+    return record

@@ -10,7 +10,7 @@ from loralab.errors import UserError
 from loralab.studies import figures, results
 from loralab.studies.stats import Interval, holm
 
-__all__ = ["LEVEL", "VERDICTS", "Claim", "Judged", "collected", "embedded", "judged", "markdown", "p_text", "table"]
+__all__ = ["LEVEL", "VERDICTS", "Claim", "Judged", "collected", "embedded", "judge", "markdown", "p_text", "table"]
 
 LEVEL = 0.05
 VERDICTS = ("held", "did not hold", "cannot tell at this scale")
@@ -54,7 +54,7 @@ class Judged:
     verdict: str
 
 
-def judged(claims: Sequence[Claim]) -> list[Judged]:
+def judge(claims: Sequence[Claim]) -> list[Judged]:
     """Each claim with its verdict; `cannot tell` wherever the adjusted two-sided p is not below .05."""
     adjusted = holm([claim.found.p for claim in claims])
     return [Judged(claim, float(p), _verdict(claim, float(p))) for claim, p in zip(claims, adjusted, strict=True)]
@@ -80,7 +80,7 @@ def collected(names: Sequence[str] | None = None) -> list[Claim]:
 
 def table() -> list[Judged]:
     """All claims of all committed studies, judged together."""
-    return judged(collected())
+    return judge(collected())
 
 
 def markdown(rows: Sequence[Judged]) -> str:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from loralab import plotting
 from loralab.errors import UserError
 from loralab.files import write_text
-from loralab.studies import claims, figures, results
+from loralab.studies import claims, figures, results, study_module
 from loralab.studies.claims import VERDICTS, Judged
 from loralab.sweeps.study import open_study
 
@@ -103,7 +104,7 @@ def report(names: Sequence[str], to: Path) -> None:
     judged = claims.table()
     sections = []
     for name, frame in frames.items():
-        csv = (results.ANALYSIS / "results" / f"{name}.csv").read_text(encoding="utf-8")
+        csv = (study_module.ANALYSIS / "results" / f"{name}.csv").read_text(encoding="utf-8")
         sections.append(section(name, frame, figures.module(name), judged=judged, csv=csv, header=_header(name)))
     write_text(to, page(sections))
 
@@ -143,7 +144,7 @@ def _picture(name: str, frame: pd.DataFrame, analysis: ModuleType) -> Picture:
     from matplotlib import pyplot
 
     stream = io.StringIO()
-    with figures.style():
+    with plotting.style():
         figure = analysis.draw(frame)
         alt = _alt(name, figure)
         figure.savefig(stream, format="svg", metadata={"Date": None})

@@ -2,41 +2,27 @@
 
 import functools
 import hashlib
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from loralab.cli.runs import CONF
-from loralab.config.overrides import settings, written
+from loralab.config.overrides import settings, to_override
 from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.store.predictions import packed_correct
 from loralab.store.run_directory import FINAL
 from loralab.studies.measured import measured, refuse_holes, refuse_settings
+from loralab.studies.study_module import ANALYSIS, analysis, analysis_of
+from loralab.studies.study_module import program as _program
 from loralab.sweeps.collect import curves, table
 from loralab.sweeps.study import Study, open_study
 
-__all__ = [
-    "Tables",
-    "analysis",
-    "analysis_of",
-    "as_swept",
-    "load",
-    "load_study",
-    "measure",
-    "plain",
-    "reduced",
-    "save",
-    "state",
-]
+__all__ = ["Tables", "as_swept", "load", "load_study", "measure", "plain", "reduce_study", "save", "state"]
 
 LONGEST_STEM = 200  # file systems allow 255 bytes, and a file is written under a longer name at first
 TEXTS = ("hash", "commit", "diff", "correct")  # columns that are never numbers, whatever their digits
-ANALYSIS = CONF.parent / "analysis"
 
 
 class Tables(NamedTuple):
@@ -68,28 +54,7 @@ def tables(study: Study) -> Tables:
     return Tables(table(study.store, cells), curves(study.store, cells), study.store)
 
 
-def analysis(name: str) -> ModuleType | None:
-    """The module analysis/<name>.py, or None: `reduce` says what its CSV keeps, `draw` makes its figure of that."""
-    path = ANALYSIS / f"{name}.py"
-    if not path.is_file():
-        return None
-    spec = importlib.util.spec_from_file_location(f"analysis_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def analysis_of(study: Study) -> str:
-    """The name of its analysis: its own, or that of its file's `analysis: X` or `program: analysis/X.py`."""
-    if study.spec.program is not None:
-        return Path(study.spec.program).stem
-    if "analysis" in study.spec.study:
-        return study.spec.study["analysis"]
-    return study.name or ""  # a sweep of the command line alone has none
-
-
-def reduced(study: Study) -> pd.DataFrame:
+def reduce_study(study: Study) -> pd.DataFrame:
     """What a study's figure is drawn from: `reduce` of its analysis; the runs where it has none.
 
     reduce finds a column for each of the analysis's AXES; one that the sweep does not vary has its value in every row.
@@ -116,15 +81,6 @@ def measure(study: Study, overrides: Sequence[str], store: Path) -> pd.DataFrame
     """What the program of a study that is not trained measures, now; UserError for a setting that it cannot take."""
     refuse_settings(study.name or "", overrides)
     return measured(_program(study), smoke=study.smoke, store=store)
-
-
-def _program(study: Study) -> ModuleType:
-    found = analysis(analysis_of(study))
-    if found is None:
-        raise UserError(
-            f"hydra.sweeper.study.program: {study.spec.program} is not there; it is analysis/{study.name}.py"
-        )
-    return found
 
 
 def state(name: str, overrides: Sequence[str], store: Path) -> str:
@@ -192,7 +148,7 @@ def _refuse_holes(study: Study, frame: pd.DataFrame, path: Path) -> None:
     undone = frame[~frame["status"].isin(FINAL)]
     if len(undone):
         names = [name for name in frame if name in study.axes]
-        row = " ".join(f"{name}={written(undone[name].iloc[0])}" for name in names)
+        row = " ".join(f"{name}={to_override(undone[name].iloc[0])}" for name in names)
         raise UserError(f"{path}: {len(undone)} rows of runs that are not done, the first {row}")
     frame = as_swept(study, frame)
     first = frame[frame["stage"] == "grid"]
@@ -231,7 +187,7 @@ def _refuse_absent(study: Study, jobs: Sequence[tuple[str, ...]], frame: pd.Data
     wanted = [settings(job) for job in jobs]
     absent = [each for each in wanted if tuple(_text(each.get(name)) for name in names) not in rows]
     if absent:
-        cell = " ".join(f"{name}={written(absent[0][name])}" for name in names if name in absent[0])
+        cell = " ".join(f"{name}={to_override(absent[0][name])}" for name in names if name in absent[0])
         raise UserError(
             f"{path}: no row for {cell} ({len(absent)} of {len(wanted)} runs have none); "
             f"`loralab study {study.name}` trains what is missing and collects again"
@@ -240,7 +196,7 @@ def _refuse_absent(study: Study, jobs: Sequence[tuple[str, ...]], frame: pd.Data
 
 def _text(value: Any) -> str:
     """A value of an axis; a CSV has one empty cell for null and for no such axis."""
-    return "" if value is None or value != value else written(value)
+    return "" if value is None or value != value else to_override(value)
 
 
 def save(frame: pd.DataFrame, to: Path) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,6 @@ from scipy import stats
 
 __all__ = [
     "Interval",
-    "Minimum",
     "bootstrap_items",
     "crossing",
     "expected_maximum",
@@ -18,7 +17,6 @@ __all__ = [
     "holm",
     "mean_interval",
     "paired",
-    "quadratic_minimum",
     "ratio_interval",
     "slope",
     "speedup",
@@ -39,25 +37,10 @@ class Interval:
     p: float
 
 
-@dataclass(frozen=True)
-class Minimum:
-    """Where a fitted parabola is lowest, in x's units; its second derivative; whether it lies inside the x given.
-
-    p: two-sided, that it is lowest at `null`, by the slope there; nan where the interval is the whole line.
-    """
-
-    at: float
-    low: float
-    high: float
-    curvature: float
-    interior: bool
-    p: float
-
-
 def mean_interval(values: ArrayLike, *, null: float = 0.0, level: float = 0.95) -> Interval:
     """mean ± t(n - 1) s / sqrt(n): Student's interval of a mean; low, high and p are nan for fewer than two values."""
     array = _finite("values", values)
-    return _student(array, _largest(array), null, level)
+    return _student(array, largest(array), null, level)
 
 
 def paired(x: ArrayLike, y: ArrayLike, *, null: float = 0.0, level: float = 0.95) -> Interval:
@@ -65,13 +48,13 @@ def paired(x: ArrayLike, y: ArrayLike, *, null: float = 0.0, level: float = 0.95
 
     Differences that are all equal have an interval of no width, and p is 1 (they are the null) or 0.
     """
-    first, second = _pairs(x, y)
-    return _student(first - second, max(_largest(first), _largest(second)), null, level)
+    first, second = as_pairs(x, y)
+    return _student(first - second, max(largest(first), largest(second)), null, level)
 
 
 def ratio_interval(x: ArrayLike, y: ArrayLike, *, null: float = 1.0, level: float = 0.95) -> Interval:
     """exp of the paired interval of log x - log y: the geometric mean of the ratios x / y. All must be positive."""
-    first, second = _pairs(x, y)
+    first, second = as_pairs(x, y)
     for name, array in (("x", first), ("y", second)):
         if (array <= 0).any():
             raise ValueError(f"{name}: {array.min():g} has no logarithm; a ratio takes values above 0")
@@ -99,7 +82,7 @@ def bootstrap_items(
     differences = first.sum(axis=0) * len(second) - second.sum(axis=0) * len(first)
     kinds, counts = np.unique(differences, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(items, counts / items, size=draws) @ kinds / (whole * items)
-    low, high = np.quantile(drawn, [(1 - _checked(level)) / 2, (1 + level) / 2])
+    low, high = np.quantile(drawn, [(1 - check_level(level)) / 2, (1 + level) / 2])
     beyond = min(int(np.sum(drawn <= null)), int(np.sum(drawn >= null)))
     estimate = float(differences.sum() / (whole * items))
     return Interval(estimate, float(low), float(high), items, min(1.0, 2 * (1 + beyond) / (1 + draws)))
@@ -143,65 +126,20 @@ def holm(p: ArrayLike) -> Array:
     return adjusted
 
 
-def quadratic_minimum(
-    x: ArrayLike, y: ArrayLike, *, blocks: ArrayLike | None = None, null: float = 0.0, level: float = 0.95
-) -> Minimum:
-    """-b / 2a of the least-squares y = a x^2 + b x + c, with Fieller's interval (Fieller 1954).
-
-    The interval holds each m for which 2am + b = 0 is not rejected: (2am + b)^2 <= t^2 Var(2am + b), t of n - 3 degrees
-    of freedom. Where a itself is not significantly positive it is (-inf, inf). `at` is nan with fewer than four points,
-    fewer than three places, or a parabola that is not curved upward. blocks: a label a point, such as its seed: each
-    block has a c of its own, which costs a degree of freedom (to take block means out of y beforehand does not pay it).
-    """
-    place, value = _pairs(x, y)
-    _checked(level)
-    nowhere = Minimum(math.nan, -math.inf, math.inf, math.nan, False, math.nan)
-    if len(np.unique(place)) < 3:
-        return nowhere
-    middle, scale = place.mean(), place.std()
-    unit = (place - middle) / scale
-    labels = np.zeros(len(place)) if blocks is None else np.asarray(blocks)
-    design = np.column_stack([unit**2, unit, labels[:, None] == np.unique(labels)])
-    degrees = len(place) - design.shape[1]
-    fit, _, rank, _ = np.linalg.lstsq(design, value)
-    if degrees < 1 or rank < design.shape[1]:
-        return nowhere
-    a, b = fit[:2].tolist()
-    curvature = 2 * a / scale**2
-    if a <= ROUNDING * _largest(value):
-        return replace(nowhere, curvature=float(curvature))
-    covariance = np.linalg.inv(design.T @ design) * np.sum((value - design @ fit) ** 2) / degrees
-    t2 = float(stats.t.ppf((1 + level) / 2, degrees)) ** 2
-    square = 4 * (a**2 - t2 * covariance[0, 0])  # square m^2 + linear m + constant <= 0
-    linear = 4 * (a * b - t2 * covariance[0, 1])
-    constant = b**2 - t2 * covariance[1, 1]
-    at = middle - scale * b / (2 * a)
-    inside = bool(place.min() < at < place.max())
-    if square <= 0:
-        return Minimum(float(at), -math.inf, math.inf, float(curvature), inside, math.nan)
-    root = math.sqrt(max(0.0, linear**2 - 4 * square * constant))
-    low, high = (middle + scale * (-linear + sign * root) / (2 * square) for sign in (-1, 1))
-    toward = np.array([2 * (null - middle) / scale, 1.0])  # the slope at null is toward @ (a, b)
-    spread = math.sqrt(toward @ covariance[:2, :2] @ toward)
-    slope = float(abs(toward @ fit[:2]))
-    p = 2 * float(stats.t.sf(slope / spread, degrees)) if spread > 0 else float(slope <= ROUNDING)
-    return Minimum(float(at), float(low), float(high), float(curvature), inside, p)
-
-
 def slope(x: ArrayLike, y: ArrayLike, *, null: float = 0.0, level: float = 0.95) -> Interval:
     """The slope of the least-squares line of y against x ± t(n - 2) standard errors; a point is the unit, n of them.
 
     Low, high and p are nan for fewer than three points, all of it is for fewer than two places.
     """
-    place, value = _pairs(x, y)
-    n, scale = len(place), _largest(value)
+    place, value = as_pairs(x, y)
+    n, scale = len(place), largest(value)
     if len(np.unique(place)) < 2:
         return Interval(math.nan, math.nan, math.nan, n, math.nan)
     line = stats.linregress(place, value)
     steep = float(line.slope)
     if n < 3:
         return Interval(steep, math.nan, math.nan, n, math.nan)
-    half = float(stats.t.ppf((1 + _checked(level)) / 2, n - 2) * line.stderr)
+    half = float(stats.t.ppf((1 + check_level(level)) / 2, n - 2) * line.stderr)
     if half <= ROUNDING * scale:  # a line
         return Interval(steep, steep, steep, n, float(abs(steep - null) <= ROUNDING * scale))
     p = 2 * float(stats.t.sf(abs(steep - null) / line.stderr, n - 2))
@@ -247,7 +185,9 @@ def speedup(base: ArrayLike, other: ArrayLike, *, horizon: ArrayLike = math.inf,
     least[crossed_other] = np.minimum(first, ends[0])[crossed_other] / second[crossed_other]
     most[crossed_base] = first[crossed_base] / np.minimum(second, ends[1])[crossed_base]
     known = crossed_base | crossed_other
-    outside = int(np.sum(stats.binom.cdf(np.arange(n), n, 0.5) <= (1 - _checked(level)) / 2))  # ratios cut at each end
+    outside = int(
+        np.sum(stats.binom.cdf(np.arange(n), n, 0.5) <= (1 - check_level(level)) / 2)
+    )  # ratios cut at each end
     low, high = (np.sort(least)[outside - 1], np.sort(most)[n - outside]) if outside else (0.0, math.inf)
     against = min(np.sum(least <= 1), np.sum(most >= 1))
     p = min(1.0, 2 * float(stats.binom.cdf(against, n, 0.5)))
@@ -267,7 +207,7 @@ def _geometric_median(base: Array, other: Array) -> float:
 def _student(values: Array, scale: float, null: float, level: float) -> Interval:
     """scale: of the numbers that the values were made from, which says how far rounding moves them."""
     n = len(values)
-    _checked(level)
+    check_level(level)
     estimate = float(values.mean()) if n else math.nan
     if n < 2:
         return Interval(estimate, math.nan, math.nan, n, math.nan)
@@ -278,7 +218,7 @@ def _student(values: Array, scale: float, null: float, level: float) -> Interval
     return Interval(estimate, float(low), float(high), n, float(found.pvalue))
 
 
-def _largest(values: Array) -> float:
+def largest(values: Array) -> float:
     return float(np.abs(values).max(initial=0.0))
 
 
@@ -291,7 +231,7 @@ def _finite(name: str, values: ArrayLike) -> Array:
     return array
 
 
-def _pairs(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+def as_pairs(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     first, second = _finite("x", x), _finite("y", y)
     if first.shape != second.shape:
         raise ValueError(f"x has {len(first)} values and y has {len(second)}; they must be pairs")
@@ -312,7 +252,7 @@ def _check_crossings(name: str, crossings: Array, ends: Array) -> None:
         raise ValueError(f"{name}: got {crossings.tolist()}; {allowed}")
 
 
-def _checked(level: float) -> float:
+def check_level(level: float) -> float:
     if not 0 < level < 1:
         raise ValueError(f"level: got {level:g}; a level such as 0.95 lies between 0 and 1")
     return level

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from loralab import plotting
 from loralab.inspect import spectra
 from loralab.store.run_directory import RunDirectory
 from loralab.studies import figures
@@ -257,7 +258,7 @@ def panels(frame: pd.DataFrame, shown: Sequence[tuple[str, str, str]], drawn: Se
     count, sizes = len(shown), frame[["i", "j"]].max()
     height = 0.75 + 2 * min(1.0, 0.2 * np.log2(2 * sizes["i"]))
     figure, axes = plt.subplots(
-        len(MAPS), count + 1, figsize=(figures.DOUBLE, 2 * height), squeeze=False, width_ratios=[1] * count + [1.25]
+        len(MAPS), count + 1, figsize=(plotting.DOUBLE, 2 * height), squeeze=False, width_ratios=[1] * count + [1.25]
     )
     for row, which in zip(axes, MAPS, strict=True):
         for ax, (title, kind, side) in zip(row, shown, strict=False):
@@ -297,7 +298,7 @@ def lines(ax: "Axes", frame: pd.DataFrame, which: str, drawn: Sequence[Line]) ->
     chance = rows.groupby("i")["chance"].mean()
     ax.plot(chance.index, chance, ":", color="black", lw=0.9, label="chance")
     ax.set_xscale("log", base=2)
-    figures.label_powers(ax.xaxis, chance.index)
+    plotting.label_powers(ax.xaxis, chance.index)
     ax.set_ylim(0, 1.03)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, product
 from typing import Any
 
-from loralab.config.overrides import name_of, read, settings, values_of, written
+from loralab.config.overrides import name_of, read, settings, to_override, values_of
 from loralab.errors import UserError
 from loralab.sweeps.spec import Axis, Spec
 
@@ -81,7 +81,7 @@ def axes(jobs: Sequence[Job]) -> dict[str, list[Any]]:
     count: dict[str, int] = {}
     for job in jobs:
         for name, value in settings(job).items():
-            values.setdefault(name, {}).setdefault(written(value), value)
+            values.setdefault(name, {}).setdefault(to_override(value), value)
             count[name] = count.get(name, 0) + 1
     return {name: list(of.values()) for name, of in values.items() if len(of) > 1 or count[name] < len(jobs)}
 
@@ -234,7 +234,7 @@ def _agrees(job: Mapping[str, Any], chosen: Mapping[str, Any], *, leaving_out: s
         if name not in job:
             if plain is not None and plain == plain:
                 return False
-        elif written(job[name]) != written(plain):
+        elif to_override(job[name]) != to_override(plain):
             return False
     return True
 
@@ -245,8 +245,8 @@ def _check_fresh(spec: Spec, first_stage: Sequence[Job]) -> None:
     fresh = {name: set(axis.column(name)) for axis in confirm for name in axis.names if name in _SEEDS}
     for job in first_stage if fresh else ():
         for name, value in settings(job).items():
-            if written(value) in fresh.get(name, ()):
+            if to_override(value) in fresh.get(name, ()):
                 raise UserError(
-                    f"{name}: got {written(value)} for selection, which is among hydra.sweeper.confirm.params.{name}; "
-                    "the selected runs are confirmed with fresh seeds"
+                    f"{name}: got {to_override(value)} for selection, which is among "
+                    f"hydra.sweeper.confirm.params.{name}; the selected runs are confirmed with fresh seeds"
                 )

@@ -1,6 +1,5 @@
 """What a person sees of a sweep: one live table on a terminal, a line for each run that ends elsewhere."""
 
-import math
 import os
 import sys
 import time
@@ -9,14 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
-from loralab.runs.console import align
 from loralab.sweeps.scheduler import Job, Outcome
+from loralab.text import align
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.live import Live
 
-__all__ = ["Board", "clock"]
+from loralab.text import clock, count
+
+__all__ = ["Board"]
 
 WIDEST_TITLE = 60
 
@@ -168,25 +169,6 @@ class Board:
             at = f"step {run.step}/{run.steps}" if run.steps else "loading"
             rows.add_row(str(slot), Text(_cut(run.job.title)), at, run.values)  # a text may have [brackets]
         return Group(head, rows)
-
-
-def count(n: int, what: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{n} {what}{'' if n == 1 else 's'}"
-
-
-def clock(seconds: float) -> str:
-    """`45 s`, `3 min`, `1 h 20 min`, `2 d 3 h`: the two largest units, rounded."""
-    if round(seconds) < 60:
-        return f"{math.ceil(seconds) if seconds < 1 else round(seconds)} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 24 * 60:
-        large, small, units = *divmod(minutes, 60), ("h", "min")
-    else:
-        large, small, units = *divmod(round(seconds / 3600), 24), ("d", "h")
-    return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")
 
 
 def _last(text: str) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 from loralab.config.compose import Composer
 from loralab.config.schema import from_hydra
 from loralab.errors import UserError
-from loralab.runs.console import figure
 from loralab.runs.plan import Plan, make_store, plan
 from loralab.runs.record import fail
 from loralab.sweeps.estimate import Estimator
 from loralab.sweeps.run_worker import Result
 from loralab.sweeps.scheduler import Job, Outcome
+from loralab.text import figure
 
 __all__ = ["RunBook", "best_value"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from loralab.config.overrides import written
+from loralab.config.overrides import to_override
 from loralab.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ class Edge:
     @property
     def line(self) -> str:
         """The warning, in one line."""
-        text = f"{self.axis} {written(self.value)} is the {'largest' if self.largest else 'smallest'} tried"
+        text = f"{self.axis} {to_override(self.value)} is the {'largest' if self.largest else 'smallest'} tried"
         if self.tie is None:
             text += "; extend the axis before publishing"
         else:
-            text += f", and {written(self.tie)}, inside the axis, is within one standard error of it"
+            text += f", and {to_override(self.tie)}, inside the axis, is within one standard error of it"
         return f"{_named(self.combination)}{text}"
 
 
@@ -111,11 +111,11 @@ def _arms(table: "pd.DataFrame", by: Sequence[str], metric: str, over: Sequence[
     for row in grid[[*axes, "status", metric]].to_dict("records"):
         own = {key: row[key] for key in axes if key not in over and row[key] == row[key]}  # NaN: no axis of its own
         value = row[metric] if row["status"] == "success" else float("nan")
-        values.setdefault(written(own), (own, []))[1].append(value)
+        values.setdefault(to_override(own), (own, []))[1].append(value)
     arms: dict[str, tuple[dict[str, Any], list[_Score]]] = {}
     for own, several in values.values():
         combination = {key: own[key] for key in by if key in own}
-        arms.setdefault(written(combination), (combination, []))[1].append(_score(own, several))
+        arms.setdefault(to_override(combination), (combination, []))[1].append(_score(own, several))
     return [_Arm(combination, scores, _best(combination, scores, metric)) for combination, scores in arms.values()]
 
 
@@ -173,5 +173,5 @@ def _ordered(axis: str, scores: Sequence[_Score]) -> list[Any]:
 
 def _named(combination: Mapping[str, Any]) -> str:
     """The beginning of a line about an arm."""
-    text = " ".join(f"{key}={written(value)}" for key, value in combination.items())
+    text = " ".join(f"{key}={to_override(value)}" for key, value in combination.items())
     return f"{text}: " if text else ""

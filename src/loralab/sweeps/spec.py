@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from loralab.config.overrides import listed, name_of, read, written
+from loralab.config.overrides import listed, name_of, read, to_override
 from loralab.errors import UserError
 
 __all__ = ["Axis", "Confirm", "Spec"]
@@ -36,7 +36,7 @@ class Axis:
 
     def column(self, name: str) -> list[str]:
         """The values of one of the keys as text; none where the axis does not have it."""
-        return [written(row[self.names.index(name)]) for row in self.rows if name in self.names]
+        return [to_override(row[self.names.index(name)]) for row in self.rows if name in self.names]
 
     def narrowed(self, name: str, to: "Axis") -> "Axis":
         """Only the rows whose value of `name` is among those of `to`."""
@@ -47,7 +47,7 @@ class Axis:
 
     def texts(self) -> list[tuple[str, ...]]:
         """The overrides of each row."""
-        return [tuple(f"{k}={written(v)}" for k, v in zip(self.keys, row, strict=True)) for row in self.rows]
+        return [tuple(f"{k}={to_override(v)}" for k, v in zip(self.keys, row, strict=True)) for row in self.rows]
 
 
 @dataclass(frozen=True)

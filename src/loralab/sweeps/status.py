@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from loralab.config.overrides import written
-from loralab.runs.console import align
+from loralab.config.overrides import to_override
 from loralab.sweeps.cell import Cell
 from loralab.sweeps.collect import mixed_versions, table
 from loralab.sweeps.estimate import Estimator
-from loralab.sweeps.progress import clock, count
 from loralab.sweeps.resources import slots
 from loralab.sweeps.study import Study, Unfinished
+from loralab.text import align, clock, count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +32,7 @@ def forecast(study: Study) -> list[str]:
         (
             cell.run.rpartition("-")[2],
             status,
-            *(written(cell.axes[name]) if name in cell.axes else "" for name in names),
+            *(to_override(cell.axes[name]) if name in cell.axes else "" for name in names),
             "" if status in DONE else "?" if seconds is None else clock(seconds),
         )
         for cell, status, seconds in zip(cells, runs["status"], likely, strict=True)
@@ -99,7 +98,7 @@ def _second_stage(study: Study) -> list[str]:
         fresh = math.prod(len(axis.rows) for axis in confirm.params)
         return [f"second stage: {fresh} fresh runs for the best of each {', '.join(confirm.by)}; but {why}"]
     fresh = len(study.second_jobs()) // len(chosen)
-    lines = ["  " + "  ".join(f"{k}={written(v)}" for k, v in each.items() if v == v) for each in chosen]
+    lines = ["  " + "  ".join(f"{k}={to_override(v)}" for k, v in each.items() if v == v) for each in chosen]
     return [f"selected by {confirm.select}, for {count(fresh, 'fresh run')} each:", *lines, *study.warnings()]
 
 
@@ -116,7 +115,7 @@ def _seconds(study: Study, times: Estimator, cell: Cell) -> float | None:
 
 
 def _settings(cell: Cell) -> str:
-    return " ".join(f"{name}={written(value)}" for name, value in cell.axes.items())
+    return " ".join(f"{name}={to_override(value)}" for name, value in cell.axes.items())
 
 
 def _step(value: float) -> str:

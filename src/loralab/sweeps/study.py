@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -18,11 +17,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from loralab.cli import hydra_main
-from loralab.cli.runs import CONF
-from loralab.config.compose import Composer
+from loralab.config.compose import CONF, Composer, configs
 from loralab.config.explain import explain
-from loralab.config.overrides import name_of, read, settings, written
+from loralab.config.overrides import name_of, read, settings, to_override, translated
 from loralab.config.schema import from_hydra
 from loralab.errors import UserError
 from loralab.store.run_directory import FINAL
@@ -177,11 +174,11 @@ def open_study(name: str, overrides: Sequence[str] = (), *, store: Path | None =
     """
     if name not in studies():
         raise UserError(f"no study is called {name!r}; sweeps/ has {', '.join(studies()) or 'none'}")
-    given = [] if store is None else [f"store={written(str(store))}"]
-    flags, settings = hydra_main.translated([f"+sweeps={name}", *given, *overrides])
+    given = [] if store is None else [f"store={to_override(str(store))}"]
+    flags, settings = translated([f"+sweeps={name}", *given, *overrides])
     arguments = [*(flag for flag in flags if not flag.startswith("-")), *settings]  # such as ~key, which has no =
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with configs():
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
             master = hydra.compose_config("config", arguments, run_mode=RunMode.MULTIRUN, with_log_configuration=False)

@@ -1,0 +1,129 @@
+"""Where a fitted parabola is lowest, in one variable or two, with an interval: pure functions over arrays."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+from scipy.stats import t as student
+
+from loralab.studies.stats import ROUNDING, Array, as_pairs, check_level, largest
+
+__all__ = ["Minimum", "quadratic_minimum", "surface_minimum"]
+
+REACH = 6.0  # of the search for where a surface may be lowest: standard deviations of the cells' places
+FINE = 301  # places of that search, each way
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Where a fitted parabola is lowest, in x's units; its second derivative; whether it lies inside the x given.
+
+    p: two-sided, that it is lowest at `null`, by the slope there; nan where the interval is the whole line.
+    """
+
+    at: float
+    low: float
+    high: float
+    curvature: float
+    interior: bool
+    p: float
+
+
+def quadratic_minimum(
+    x: ArrayLike, y: ArrayLike, *, blocks: ArrayLike | None = None, null: float = 0.0, level: float = 0.95
+) -> Minimum:
+    """-b / 2a of the least-squares y = a x^2 + b x + c, with Fieller's interval (Fieller 1954).
+
+    The interval holds each m for which 2am + b = 0 is not rejected: (2am + b)^2 <= t^2 Var(2am + b), t of n - 3 degrees
+    of freedom. Where a itself is not significantly positive it is (-inf, inf). `at` is nan with fewer than four points,
+    fewer than three places, or a parabola that is not curved upward. blocks: a label a point, such as its seed: each
+    block has a c of its own, which costs a degree of freedom (to take block means out of y beforehand does not pay it).
+    """
+    place, value = as_pairs(x, y)
+    check_level(level)
+    nowhere = Minimum(math.nan, -math.inf, math.inf, math.nan, False, math.nan)
+    if len(np.unique(place)) < 3:
+        return nowhere
+    middle, scale = place.mean(), place.std()
+    unit = (place - middle) / scale
+    labels = np.zeros(len(place)) if blocks is None else np.asarray(blocks)
+    design = np.column_stack([unit**2, unit, labels[:, None] == np.unique(labels)])
+    degrees = len(place) - design.shape[1]
+    fit, _, rank, _ = np.linalg.lstsq(design, value)
+    if degrees < 1 or rank < design.shape[1]:
+        return nowhere
+    a, b = fit[:2].tolist()
+    curvature = 2 * a / scale**2
+    if a <= ROUNDING * largest(value):
+        return replace(nowhere, curvature=float(curvature))
+    covariance = np.linalg.inv(design.T @ design) * np.sum((value - design @ fit) ** 2) / degrees
+    t2 = float(stats.t.ppf((1 + level) / 2, degrees)) ** 2
+    square = 4 * (a**2 - t2 * covariance[0, 0])  # square m^2 + linear m + constant <= 0
+    linear = 4 * (a * b - t2 * covariance[0, 1])
+    constant = b**2 - t2 * covariance[1, 1]
+    at = middle - scale * b / (2 * a)
+    inside = bool(place.min() < at < place.max())
+    if square <= 0:
+        return Minimum(float(at), -math.inf, math.inf, float(curvature), inside, math.nan)
+    root = math.sqrt(max(0.0, linear**2 - 4 * square * constant))
+    low, high = (middle + scale * (-linear + sign * root) / (2 * square) for sign in (-1, 1))
+    toward = np.array([2 * (null - middle) / scale, 1.0])  # the slope at null is toward @ (a, b)
+    spread = math.sqrt(toward @ covariance[:2, :2] @ toward)
+    slope = float(abs(toward @ fit[:2]))
+    p = 2 * float(stats.t.sf(slope / spread, degrees)) if spread > 0 else float(slope <= ROUNDING)
+    return Minimum(float(at), float(low), float(high), float(curvature), inside, p)
+
+
+def surface_minimum(places: Array, values: Array) -> tuple[Minimum, Minimum]:
+    """Both coordinates of -H^-1 g of the least-squares x^T H x / 2 + g x + c, with profile intervals of 95%.
+
+    An interval holds each value for which some value of the other has g + H x = 0 not rejected, in t^2 of n - 6
+    degrees of freedom: `quadratic_minimum` in the plane. One that reaches the search's end is without end there.
+    """
+    nowhere = quadratic_minimum([], [])
+    degrees = len(values) - 6
+    if degrees < 1 or min(len(np.unique(column)) for column in places.T) < 3:
+        return nowhere, nowhere
+    middle, scale = places.mean(axis=0), places.std(axis=0)
+    x, y = ((places - middle) / scale).T
+    design = np.column_stack([x * x / 2, x * y, y * y / 2, x, y, np.ones_like(x)])
+    fit, _, rank, _ = np.linalg.lstsq(design, values)
+    H = np.array([[fit[0], fit[1]], [fit[1], fit[2]]])
+    if rank < 6 or np.linalg.eigvalsh(H)[0] <= 1e-12 * np.abs(values).max():
+        return nowhere, nowhere
+    at = -np.linalg.solve(H, fit[3:5])
+    covariance = np.linalg.inv(design.T @ design) * np.sum((values - design @ fit) ** 2) / degrees
+    ends = _not_rejected(fit[:5], covariance[:5, :5], at, float(student.ppf(0.975, degrees)) ** 2)
+    lowest, ratio = middle + scale * at, places[:, 1] - places[:, 0]
+    inside = bool(((places.min(axis=0) < lowest) & (lowest < places.max(axis=0))).all())
+    inside &= bool(ratio.min() <= lowest[1] - lowest[0] <= ratio.max())
+    found = []
+    for axis in (0, 1):
+        low, high = (middle[axis] + scale[axis] * ends[axis]).tolist()
+        found.append(Minimum(float(lowest[axis]), low, high, float(H[axis, axis] / scale[axis] ** 2), inside, np.nan))
+    return found[0], found[1]
+
+
+def _not_rejected(fit: Array, covariance: Array, at: Array, t2: float) -> Array:
+    """For each coordinate the ends of the values at which the slope can be 0: (g + H x)^T V^-1 (g + H x) <= t2.
+
+    Over a grid of x about `at`, that narrows to what is left of it three times; fit: the entries of H and g.
+    """
+    ends = np.array([[-REACH, REACH]] * 2)
+    for _ in range(3):
+        each = [np.linspace(low, high, FINE) for low, high in ends]
+        p, q = np.meshgrid(*each, indexing="ij")
+        zero, one = np.zeros_like(p), np.ones_like(p)
+        toward = np.array([[p, q, zero, one, zero], [zero, p, q, zero, one]])  # times fit it is g + H x
+        slope = np.einsum("icpq,c->ipq", toward, fit)
+        spread = np.einsum("icpq,jcpq->ijpq", toward, np.tensordot(covariance, toward, (1, 1)).swapaxes(0, 1))
+        determinant = np.maximum(spread[0, 0] * spread[1, 1] - spread[0, 1] ** 2, np.finfo(float).tiny)
+        cross = 2 * spread[0, 1] * slope[0] * slope[1]
+        kept = spread[1, 1] * slope[0] ** 2 - cross + spread[0, 0] * slope[1] ** 2 <= t2 * determinant
+        for axis, line in enumerate(each):
+            left = np.append(line[kept.any(axis=1 - axis)], at[axis])
+            step = line[1] - line[0]
+            ends[axis] = max(left.min() - step, -REACH), min(left.max() + step, REACH)
+    return np.where(np.abs(ends) < REACH, ends, np.copysign(np.inf, ends))

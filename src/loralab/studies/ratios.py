@@ -1,0 +1,117 @@
+"""The arms of a study of ratios, named by λ: each tuned alike, compared with λ = 1."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from loralab import plotting
+from loralab.studies import figures
+from loralab.studies.arms import against, confirm_runs, gain_over_items, paired_difference
+from loralab.studies.minima import Minimum, quadratic_minimum, surface_minimum
+from loralab.studies.stats import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+__all__ = [
+    "against_ratio",
+    "arm",
+    "best_ratio",
+    "difference",
+    "optimum",
+    "over_items",
+    "pair_optimum",
+    "rate_optimum",
+    "ratios",
+    "tuned",
+]
+
+
+def _of(rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
+    return rows[rows["lora.ratio"] == ratio]
+
+
+def arm(rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
+    """A ratio's runs of fresh seeds."""
+    return confirm_runs(_of(rows, ratio))
+
+
+def ratios(rows: pd.DataFrame) -> list[float]:
+    return sorted(rows["lora.ratio"].unique())
+
+
+def difference(rows: pd.DataFrame, ratio: float, metric: str, *, null: float = 0.0) -> Interval:
+    """A ratio's `paired_difference` from λ = 1."""
+    return paired_difference(_of(rows, ratio), _of(rows, 1), metric, null=null)
+
+
+def over_items(rows: pd.DataFrame, ratio: float) -> Interval:
+    """A ratio's `gain_over_items` over λ = 1."""
+    return gain_over_items(_of(rows, ratio), _of(rows, 1))
+
+
+def tuned(rows: pd.DataFrame) -> pd.DataFrame:
+    """For each λ and lr_A of the windows the mean validation loss over the selection seeds; NaN if one diverged."""
+    grid = rows[rows["stage"] == "grid"]
+    found = grid.groupby(["lora.ratio", "optim.lr"])["validation/loss"].agg(figures.whole_mean)
+    return found.reset_index()
+
+
+def best_ratio(rows: pd.DataFrame, *, above: float = 0.0) -> float:
+    """The ratio with the lowest validation loss over the windows, among those above a number."""
+    found = tuned(rows)
+    found = found[found["lora.ratio"] > above]
+    return float(found.nsmallest(1, "validation/loss")["lora.ratio"].iloc[0])
+
+
+def optimum(rows: pd.DataFrame) -> Minimum:
+    """log2 of the ratio where a parabola through the arms' mean test losses is lowest.
+
+    The unit is the arm, whose seeds share one selected rate and its error; NaN where an arm has a diverged run.
+    """
+    found = [ratio for ratio in ratios(rows) if len(arm(rows, ratio))]
+    means = [figures.whole_mean(arm(rows, ratio)["test/loss"]) for ratio in found]
+    if np.isnan(means).any():
+        return quadratic_minimum([], [])
+    return quadratic_minimum(np.log2(found), means)
+
+
+def rate_optimum(rows: pd.DataFrame, ratio: float = 1) -> Minimum:
+    """log2 of the lr_A where a parabola through a ratio's validation losses is lowest, by the seeds that selected.
+
+    It goes through the rate with the lowest mean and those within a factor of two of it, for farther up training
+    collapses. The unit is the run, each seed with a level of its own. NaN where the lowest is at the window's end.
+    """
+    own = _of(rows, ratio)
+    grid = own[own["stage"] == "grid"]
+    means = grid.groupby("optim.lr")["validation/loss"].agg(figures.whole_mean).dropna()
+    if means.empty:
+        return quadratic_minimum([], [])
+    rates = means.index.to_numpy(dtype=float)
+    near = grid[grid["optim.lr"].isin(rates[np.abs(np.log2(rates / rates[int(means.argmin())])) < 1.1])]
+    return quadratic_minimum(np.log2(near["optim.lr"]), near["validation/loss"], blocks=near["seed"])
+
+
+def pair_optimum(rows: pd.DataFrame) -> tuple[Minimum, Minimum]:
+    """log2 of the lr_A and of the lr_B where a quadratic surface through the windows' cells is lowest.
+
+    A cell is a mean validation loss over the selection seeds, and the unit; the better half of them is fitted, for
+    beyond lies the cliff where training collapses, which no quadratic follows. Interior: inside the rates and the
+    ratios of these cells.
+    """
+    cells = tuned(rows).dropna(subset="validation/loss")
+    cells = cells[cells["validation/loss"] <= cells["validation/loss"].median()]
+    ratio, lr_A = (np.log2(cells[key].to_numpy(dtype=float)) for key in ("lora.ratio", "optim.lr"))
+    return surface_minimum(np.column_stack([lr_A, lr_A + ratio]), cells["validation/loss"].to_numpy(dtype=float))
+
+
+def against_ratio(ax: "Axes", rows: pd.DataFrame, metric: str, label: str, at: int) -> None:
+    """Means on fresh seeds; a bar is the interval of the difference from λ = 1, so one that misses the line tells."""
+    colour, found, one = plotting.COLOURS[at], ratios(rows), _of(rows, 1)
+    places = (np.array(found) * 2 ** (0.16 * (at - 0.5))).tolist()
+    ax.axhline(figures.whole_mean(confirm_runs(one)[metric]), color=colour, lw=0.6, ls=":")
+    against(ax, places, [(_of(rows, ratio), one) for ratio in found], metric, label, colour)
+    ax.set_xscale("log", base=2)
+    plotting.label_powers(ax.xaxis, found)

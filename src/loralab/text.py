@@ -1,0 +1,64 @@
+"""Text for people: columns, bold, numbers, counts and durations. A leaf."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    pass
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+__all__ = ["align", "bold", "clock", "count", "figure", "finite"]
+
+
+def align(rows: Sequence[Sequence[str]], *, text: int = 1) -> list[str]:
+    """The rows in columns two spaces apart, the first `text` of them to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            c.ljust(w) if i < text else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def bold(text: str, stream: TextIO) -> str:
+    """In bold where the stream is a terminal that wants colour (no-color.org)."""
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[1m{text}\x1b[0m"
+
+
+def figure(value: float | None) -> str:
+    """Four decimals; a dash for a missing number."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def count(n: int, what: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def clock(seconds: float) -> str:
+    """`45 s`, `3 min`, `1 h 20 min`, `2 d 3 h`: the two largest units, rounded."""
+    if round(seconds) < 60:
+        return f"{math.ceil(seconds) if seconds < 1 else round(seconds)} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        large, small, units = *divmod(minutes, 60), ("h", "min")
+    else:
+        large, small, units = *divmod(round(seconds / 3600), 24), ("d", "h")
+    return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")
+
+
+def finite(value: float | None) -> float | None:
+    """None for a missing, infinite or undefined number: JSON has no other word for them."""
+    return value if value is not None and math.isfinite(value) else None
