@@ -98,7 +98,7 @@ from pathlib import Path
 from loralab.backbones.source import locate
 where = dict(hub=None, revision=None, path=None, cache=Path({str(CONF.parent / "none")!r}))
 locate("tiny", package=None, **where)
-import loralab.backbones.hub, loralab.backbones.roles
+import loralab.backbones.hub, loralab.backbones.families
 heavy = {{"torch", "transformers", "huggingface_hub", "numpy"}} & set(sys.modules)
 assert not heavy, heavy
 """

@@ -33,7 +33,7 @@ hydra:
 PROGRAM = """
 import numpy as np
 import pandas as pd
-from loralab import figures
+from loralab.studies import figures
 
 KEYS = ["part", "n"]
 KEPT = [*KEYS, "square", "commit", "diff"]

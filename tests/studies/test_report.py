@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 MARKUP = "<b>bold</b> & <script>alert(1)</script>"
 ANALYSIS = f'''
 import pandas as pd
-from loralab import figures
-from loralab.claims import Claim
-from loralab.stats import Interval
+from loralab import plotting
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval
 
 
 def draw(frame):
     import matplotlib.pyplot as plt
-    figure, axes = plt.subplots(1, 2, figsize=(figures.DOUBLE, 2.2))
+    figure, axes = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.2))
     for ax, (stage, rows) in zip(axes, frame.groupby("stage")):
         ax.plot(rows["optim.lr"], rows["validation/loss"], "o")
         ax.set(title=stage, xlabel="lr$_A$", ylabel="validation loss {MARKUP}")

@@ -299,8 +299,8 @@ def test_close_leaves_no_process_and_no_folder(mortal: Callable[..., Pool]) -> N
 
 PARENT = """
 import sys, time
-from loralab.sweep.pool import Pool
-from tests.sweep.jobs import prepare
+from loralab.sweeps.pool import Pool
+from tests.sweeps.jobs import prepare
 
 if __name__ == "__main__":
     pool = Pool([{}] * 3, prepare, None, timeout=None)

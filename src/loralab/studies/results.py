@@ -13,8 +13,9 @@ from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.store.predictions import packed_correct
 from loralab.store.run_directory import FINAL
+from loralab.studies import study_module
 from loralab.studies.measured import measured, refuse_holes, refuse_settings
-from loralab.studies.study_module import ANALYSIS, analysis, analysis_of
+from loralab.studies.study_module import analysis, analysis_of
 from loralab.studies.study_module import program as _program
 from loralab.sweeps.collect import curves, table
 from loralab.sweeps.study import Study, open_study
@@ -211,7 +212,7 @@ def save(frame: pd.DataFrame, to: Path) -> None:
 def target(name: str, overrides: Sequence[str], store: Path) -> Path:
     """analysis/results/<name>.csv for the study as its file has it; a file in the store for any other part of it."""
     if not overrides:
-        return ANALYSIS / "results" / f"{name}.csv"
+        return study_module.ANALYSIS / "results" / f"{name}.csv"
     stem = f"{name} {' '.join(overrides)}".replace("/", "_")
     if len(stem.encode()) > LONGEST_STEM:
         stem = f"{name.replace('/', '_')} {hashlib.sha256(stem.encode()).hexdigest()[:10]}"

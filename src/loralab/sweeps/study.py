@@ -178,7 +178,7 @@ def open_study(name: str, overrides: Sequence[str] = (), *, store: Path | None =
     flags, settings = translated([f"+sweeps={name}", *given, *overrides])
     arguments = [*(flag for flag in flags if not flag.startswith("-")), *settings]  # such as ~key, which has no =
     try:
-        with configs():
+        with configs(CONF):
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
             master = hydra.compose_config("config", arguments, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
