@@ -45,6 +45,7 @@ ELSEWHERE = {
     "backbones/hub": "backbones/test_snapshot",
     "backbones/source": "backbones/test_locate",
     "sweeps/cell": "sweeps/test_study",
+    "sweeps/launch": "test_plugins",
     "sweeps/worker": "sweeps/test_pool",
     "tasks/__init__": "tasks/test_tasks",
 }

@@ -82,8 +82,8 @@ def test_a_jobs_result_comes_back_after_what_it_told(warm: Pool) -> None:
     said = done(warm, ("double", [1, 2]), ("tell", ["a", {"step": 3}]))
     assert [(event.kind, event.job, event.content) for event in said] == [
         ("done", "job 0", [1, 2, 1, 2]),
-        ("told", "job 1", "a"),
-        ("told", "job 1", {"step": 3}),
+        ("message", "job 1", "a"),
+        ("message", "job 1", {"step": 3}),
         ("done", "job 1", "told"),
     ]
 
@@ -175,7 +175,7 @@ def test_a_busy_workers_death_costs_the_other_nothing(mortal: Callable[..., Pool
     pool.give(other, "other", ("alive", 1.0))
     victim.process.kill()
     said = until(lambda: not pool.busy(), pool)
-    ends = {event.job: event.kind for event in said if event.kind != "told"}
+    ends = {event.job: event.kind for event in said if event.kind != "message"}
     assert ends == {"victim": "died", "other": "done"}
     assert list(pool.workers) == [other.slot]
 
@@ -210,7 +210,7 @@ def test_a_hang_is_killed_and_the_reason_has_the_stack_of_it(mortal: Callable[..
     pool = mortal(timeout=0.5)
     began = time.monotonic()
     told, died = done(pool, ("hang", 3600))
-    assert told.kind == "told" and died.kind == "died"
+    assert told.kind == "message" and died.kind == "died"
     assert "in in_a_function_with_a_name" in died.content and "in _hang" in died.content
     assert died.content.splitlines()[-1] == "it hung: no sign of life for 0.5 s, so its process was killed"
     assert time.monotonic() - began < SECONDS
@@ -236,7 +236,7 @@ def test_what_was_said_while_nobody_listened_is_no_hang(mortal: Callable[..., Po
     ends = []
     while pool.busy():
         for event in pool.events(0.05):
-            if event.kind != "told":
+            if event.kind != "message":
                 ends.append((event.job, event.kind))
                 time.sleep(1.0)
     assert ends == [("other", "done"), ("alive", "done")]
@@ -277,7 +277,7 @@ def test_close_lets_a_busy_worker_write_its_checkpoint(mortal: Callable[..., Poo
     pool = mortal()
     (worker,) = ready(pool)
     pool.give(worker, "busy", ("stop", str(tmp_path / "checkpoint")))
-    until(lambda: kinds(list(pool.events(0.05))) == ["told"])
+    until(lambda: kinds(list(pool.events(0.05))) == ["message"])
     began = time.monotonic()
     pool.close()
     assert (tmp_path / "checkpoint").exists()

@@ -31,8 +31,8 @@ def finish(shown: Board, number: int, outcome: Outcome = GOOD, *, took: float = 
     """The job's whole life on slot 0; `took` seconds ago it began."""
     shown.began(0, shown.jobs[number])
     shown.running[0].began -= took
-    shown.told(0, {"step": 0, "steps": 10})
-    shown.told(0, {"step": 10})
+    shown.message(0, {"step": 0, "steps": 10})
+    shown.message(0, {"step": 10})
     shown.left(0)
     shown.ended(shown.jobs[number], outcome)
 
@@ -105,7 +105,7 @@ def test_where_nothing_is_known_the_first_run_that_ends_tells_the_pace() -> None
 def test_a_run_that_did_not_reach_its_end_tells_no_pace() -> None:
     with board(10.0, 10.0, slots=1) as shown:
         shown.began(0, shown.jobs[0])
-        shown.told(0, {"step": 3, "steps": 10})
+        shown.message(0, {"step": 3, "steps": 10})
         shown.left(0)
         shown.ended(shown.jobs[0], Outcome("failed", text="its process died"))
     assert text(shown.out).endswith("  10 s left\n")
@@ -114,7 +114,7 @@ def test_a_run_that_did_not_reach_its_end_tells_no_pace() -> None:
 def test_a_retry_says_why_in_one_line() -> None:
     with board(5) as shown:
         shown.retried(shown.jobs[0], "Thread 0x1\n  stack\nit hung")
-    assert text(shown.err).splitlines()[-1] == "once more: seed=0: it hung"
+    assert text(shown.err).splitlines()[-1] == "retry: seed=0: it hung"
 
 
 def test_stopping_says_how_many_write_and_promises_no_time_any_more() -> None:
@@ -136,8 +136,8 @@ def test_a_terminal_has_one_live_table_that_is_gone_at_the_end(monkeypatch: pyte
         assert shown.live is not None
         shown.began(0, shown.jobs[0])
         shown.began(1, Job("r-1", "x" * 100, 10.0, True))
-        shown.told(0, {"step": 3, "steps": 10})
-        shown.told(0, {"values": "train loss 0.5"})
+        shown.message(0, {"step": 3, "steps": 10})
+        shown.message(0, {"values": "train loss 0.5"})
         shown.live.refresh()
         drawn = text(shown.err)
         assert "0/3 done, 2 running" in drawn and "about 15 s left" in drawn

@@ -73,8 +73,8 @@ class Recorder:
     def began(self, slot: int, job: Job) -> None:
         self._keep("began", job.key, slot)
 
-    def told(self, slot: int, content: Any) -> None:
-        self._keep("told", content)
+    def message(self, slot: int, content: Any) -> None:
+        self._keep("message", content)
 
     def left(self, slot: int) -> None:
         self._keep("left", slot)
@@ -159,7 +159,13 @@ def test_two_slots_work_at_once(pools: dict[int, Pool]) -> None:
 def test_what_a_job_tells_is_shown_between_its_beginning_and_its_end(pool: Pool) -> None:
     run, _, screen = engine(pool, {"a": ("tell", [{"step": 1}, {"step": 2}])})
     run.run()
-    kinds = [("began", "a", 0), ("told", {"step": 1}), ("told", {"step": 2}), ("left", 0), ("ended", "a", "success")]
+    kinds = [
+        ("began", "a", 0),
+        ("message", {"step": 1}),
+        ("message", {"step": 2}),
+        ("left", 0),
+        ("ended", "a", "success"),
+    ]
     assert screen.lines == kinds
 
 
@@ -211,15 +217,15 @@ def test_a_worker_that_dies_while_it_stops_did_its_job_if_its_record_is_written(
 ) -> None:
     payloads = {key: ("stop and leave", str(tmp_path / file)) for key, file in (("a", "a"), ("b", "checkpoint"))}
     run, _, screen = engine(pools[2], payloads, book=Late(payloads, folder=tmp_path))
-    run.interrupted = lambda: screen.lines.count(("told", "started")) == 2
+    run.interrupted = lambda: screen.lines.count(("message", "started")) == 2
     assert run.run() == {"a": Outcome("success", value="recorded"), "b": Outcome("stopped")}
 
 
 def test_a_worker_told_to_stop_by_another_is_a_death_like_any(pool: Pool, tmp_path: Path) -> None:
     run, _, screen = engine(pool, {"a": ("stop", str(tmp_path / "checkpoint"))})
-    screen.after = lambda line: pool.signal(signal.SIGTERM) if line == ("told", "started") else None
+    screen.after = lambda line: pool.signal(signal.SIGTERM) if line == ("message", "started") else None
     assert statuses(run.run()) == {"a": "failed"}
-    assert screen.keys("began") == ["a", "a"] and "told to stop" in run.outcomes["a"].text
+    assert screen.keys("began") == ["a", "a"] and "asked to stop" in run.outcomes["a"].text
 
 
 def test_stop_on_error_has_the_others_write_their_checkpoints(pools: dict[int, Pool], tmp_path: Path) -> None:
@@ -234,7 +240,7 @@ def test_stop_on_error_has_the_others_write_their_checkpoints(pools: dict[int, P
 def test_an_interrupt_stops_what_runs_and_begins_nothing_more(pools: dict[int, Pool], tmp_path: Path) -> None:
     payloads = {key: ("stop", str(tmp_path / key)) for key in "abcd"}
     run, _, screen = engine(pools[2], payloads)
-    run.interrupted = lambda: screen.lines.count(("told", "started")) == 2
+    run.interrupted = lambda: screen.lines.count(("message", "started")) == 2
     assert statuses(run.run()) == dict.fromkeys("abcd", "stopped")
     assert screen.keys("began") == ["a", "b"]
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}

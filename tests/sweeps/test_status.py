@@ -60,7 +60,7 @@ def test_a_forecast_of_nothing_has_a_line_for_each_run_and_claims_no_time(tmp_pa
     assert [(int(row[2]), int(row[3]), float(row[4])) for row in table] == FIRST
     assert printed[-3:-1] == [
         "8 runs: 8 missing",
-        "8 runs to train; there are no past runs like them to tell the time from",
+        "8 runs to train; no similar past run gives an estimate of the time",
     ]
     assert re.fullmatch(r"second stage: .*fresh runs for the best of each lora.ratio.*", printed[-1])
 

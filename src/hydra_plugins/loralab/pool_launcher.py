@@ -1,7 +1,5 @@
-"""hydra/launcher=pool: a bounded pool of warm workers, which loses no run. The engine is in loralab.sweeps."""
+"""hydra/launcher=pool: a bounded pool of warm workers, which loses no run. The scheduler is in loralab.sweeps."""
 
-import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,7 +22,7 @@ class PoolConf:
     """hydra.launcher"""
 
     _target_: str = "hydra_plugins.loralab.pool_launcher.PoolLauncher"
-    slots: int | None = None  # runs at once; null: one a GPU, or as many as there are cores for
+    slots: int | None = None  # runs at once; null: one per GPU, or as many as the CPU has cores for
     slots_per_gpu: int = 1
     timeout: float | None = 1800  # seconds without a sign of life (a step, a batch) until a run counts as hung
     on_error: str = "continue"  # continue | stop: what the other runs do when one has failed
@@ -45,35 +43,15 @@ class PoolLauncher(Launcher):
         self.context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Every job's return, in their order. Raises Interrupted once the runs have their checkpoints."""
+        """The return of every job, in their order. Raises Interrupted once the runs have written their checkpoints."""
         from loralab.config.compose import Composer
-        from loralab.sweeps.progress import Board
+        from loralab.sweeps.launch import train_missing
         from loralab.sweeps.run_jobs import RunBook
-        from loralab.sweeps.scheduler import Engine
-        from loralab.training.signals import Interrupted, Interrupts
 
         self._check()
         setup_globals()
         book = RunBook(Composer(self.context.config_loader, self.config), job_overrides, first=initial_job_idx)
-        found = {key: book.done(key) for key in dict.fromkeys(book.keys)}
-        outcomes = {key: outcome for key, outcome in found.items() if outcome is not None}
-        jobs = book.jobs([key for key, outcome in found.items() if outcome is None])
-        for line in book.warnings([job.key for job in jobs]):
-            print(f"warning: {line}", file=sys.stderr)
-        if jobs and self.pool is None:
-            self.pool = self._pool()
-        places = len(self.pool.slots) if self.pool is not None else 0
-        before = Counter(outcome.status for outcome in outcomes.values())
-        with Interrupts() as interrupts, Board(jobs, places, before) as board:
-            if self.pool is not None:
-                engine = Engine(
-                    jobs, pool=self.pool, book=book, screen=board,
-                    interrupted=lambda: interrupts.noted is not None, stop_on_error=self.on_error == "stop",
-                )  # fmt: skip
-                outcomes |= engine.run()
-        board.conclude({key: book.title(key) for key in outcomes}, outcomes)
-        if interrupts.noted is not None:
-            raise Interrupted(interrupts.noted)
+        outcomes = train_missing(book, self._pool, stop_on_error=self.on_error == "stop")
         return [
             self._returned(outcomes[key], overrides) for key, overrides in zip(book.keys, job_overrides, strict=True)
         ]
@@ -89,6 +67,12 @@ class PoolLauncher(Launcher):
             within("hydra.launcher.timeout", self.timeout, above=0)
 
     def _pool(self) -> "Pool":
+        """The launcher's one pool, opened when it is first needed and closed at exit."""
+        if self.pool is None:
+            self.pool = self._opened()
+        return self.pool
+
+    def _opened(self) -> "Pool":
         import atexit
 
         from loralab.errors import UserError
@@ -117,7 +101,7 @@ class PoolLauncher(Launcher):
 
 
 class RunReturn(JobReturn):
-    """A job's return whose failure was told already: asked for its value, it raises, and prints nothing."""
+    """The return of a job whose failure was reported already: reading its value raises, and prints nothing."""
 
     found: Any = None
 

@@ -2,7 +2,7 @@
 
 delta1 is what the moving features do to the outputs of an adapted map, delta2 what the moving B does, delta3 what both
 do at once; at efficient rates delta1 and delta2 are of one order (LoRA+, Theorem 1; `loralab.training.probes`). own 1
-to 3 are their shares with the map's input held, so that A's own move is told from those of the layers below.
+to 3 are their shares with the map's input held, so that A's own change is separated from that of the layers below.
 """
 
 from dataclasses import dataclass
@@ -98,15 +98,15 @@ def verdict(probed: Probed) -> str:
 
     own A and own B are the shares of A's and of B's move in the change that both make with the map's input held; each
     is its median over the maps, and of these the median over the probes at which anything moved. B is starved where
-    |own B| is below STARVED, and A where |own A| is. With fewer than FEWEST such probes nothing is told.
+    |own B| is below STARVED, and A where |own A| is. With fewer than FEWEST such probes there is no verdict.
     """
     own = {part: probed.over_maps(part)["median"].dropna() for part in ("own1", "own2", "own3")}
     count = len(own["own1"])
     if count < FEWEST:
         return f"too few probes to tell: {count} updates that moved the outputs, {FEWEST} needed; lower probe.every"
     middle = {part: float(values.median()) for part, values in own.items()}
-    told = ", ".join(f"{name} {value:.0%}" for name, value in zip(("A", "B", "both"), middle.values(), strict=True))
-    basis = f"median own shares: {told}; {count} updates, {len(probed.maps)} maps"
+    shares = ", ".join(f"{name} {value:.0%}" for name, value in zip(("A", "B", "both"), middle.values(), strict=True))
+    basis = f"median own shares: {shares}; {count} updates, {len(probed.maps)} maps"
     starved = [part for part in ("own1", "own2") if abs(middle[part]) < STARVED]
     remedies = [REMEDIES[part, probed.init] for part in starved]
     if starved == ["own2"]:
@@ -132,7 +132,7 @@ def table(probed: Probed) -> list[str]:
 
 
 def as_json(probed: Probed) -> dict[str, Any]:
-    """The verdict, and every value of every probe: map -> quantity -> one a step; what was not finite is null."""
+    """The verdict, and every value of every probe: map -> quantity -> value by step; what was not finite is null."""
     maps = {
         name: {quantity: [_known(value) for value in column] for quantity, column in probed.values.loc[name].items()}
         for name in probed.maps

@@ -90,7 +90,7 @@ def _by_output(host: nn.Module) -> Tensor:
 
 
 def _untie(model: nn.Module, hosts: Mapping[str, Any]) -> None:
-    """Gives a map that shares its weight (T5's embeddings) one of its own: a task must change this map alone."""
+    """Gives a map that shares its weight (T5's embeddings) a separate copy: a task must change this map alone."""
     users: dict[int, int] = {}
     for module in model.modules():
         for parameter in module._parameters.values():

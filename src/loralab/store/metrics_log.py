@@ -1,4 +1,4 @@
-"""What a run tells as it goes: metrics.jsonl, its tracker, and the count of its executed steps; or nobody."""
+"""What a run writes as it trains: metrics.jsonl, its tracker, and the count of its executed steps."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ __all__ = ["Journal", "open_journal"]
 
 
 class Journal:
-    """Tells nobody: the journal of a process that computes a part of a run, and writes nothing."""
+    """Writes nothing: the journal of a process that computes a part of a run."""
 
     def step(self) -> None:
         """Counts a step that is about to be executed."""

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """What a run tells its tracker. Used as a context manager: it is finished also after an exception."""
+    """What a run sends to its tracker. A context manager: it is finished also after an exception."""
 
     def log(self, line: dict[str, Any]) -> None:
         """One line of metrics.jsonl."""
@@ -30,7 +30,7 @@ class Tracker(Protocol):
 
 
 class NoTracker:
-    """Tells nobody."""
+    """Sends nothing."""
 
     def log(self, line: dict[str, Any]) -> None:
         """Drops the line."""
@@ -87,7 +87,7 @@ class WandbTracker:
             return
         try:
             action()
-        except Exception as error:  # a mirror must not break what it mirrors: said once, then silent
+        except Exception as error:  # a mirror must not break the run: one warning, then nothing
             logger.warning("wandb failed, and the run goes on without it: %s", error)
             self.run = None
 

@@ -1,4 +1,4 @@
-"""A cell: one run that a sweep wants, whether it was trained or not."""
+"""A cell: one run that a sweep needs, trained or not."""
 
 from dataclasses import dataclass
 from typing import Any

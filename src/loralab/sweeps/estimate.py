@@ -1,4 +1,4 @@
-"""How long a run will take, told from the records of past runs in the same store."""
+"""How long a run will take, estimated from the records of past runs in the same store."""
 
 import json
 import math
@@ -16,7 +16,7 @@ __all__ = ["Estimator"]
 
 Config = Mapping[str, Any]
 
-# For an order alone, where nothing is known of a backbone: MiniLM's seconds on one thread for each token of
+# Only to order runs where no past run has the backbone: MiniLM's seconds on one thread for each token of
 # max_length=128 (126 ms a step of 32 sentences, which are shorter), and the rows of a task that was never read.
 SECONDS_PER_TOKEN = 3e-5
 ROWS = 5000
@@ -24,7 +24,7 @@ ROWS = 5000
 
 @dataclass(frozen=True)
 class _Past:
-    """What one finished run spent, or the medians over several."""
+    """The times of one finished run, or the medians over several."""
 
     seconds_per_step: float
     seconds_per_example: float  # trained
@@ -35,17 +35,17 @@ class _Past:
 
 
 class Estimator:
-    """Seconds of runs to come, from the finished runs of a store; reads its records once, when first asked."""
+    """Durations of new runs, from the finished runs of a store; the records are read once, when first needed."""
 
     def __init__(self, store: Path) -> None:
         self.store = store
         self._typical: dict[tuple[Any, ...], _Past | None] = {}
 
     def seconds(self, config: Config) -> float | None:
-        """Wall seconds of a run of `config` (nested, as a record has it); None where nothing like it was trained.
+        """Wall seconds of a run of `config` (nested, as a record has it); None where no similar run was trained.
 
         Medians over the past runs with its backbone, task, batch size, max_length, method, rank and targets; else
-        with the first four; else with its backbone, by trained example. They are not told apart by their threads.
+        with the first four; else with its backbone, by trained example. Their numbers of threads are ignored.
         """
         steps = self._steps(config)
         if steps is None:
@@ -127,13 +127,13 @@ class Estimator:
 
 
 def _eval_rows(config: Config) -> int | None:
-    """None in a record from before there was such a key."""
+    """None in a record that is older than the key."""
     found: int | None = config["task"].get("eval_rows")
     return found
 
 
 def _successes(store: Path) -> Iterator[dict[str, Any]]:
-    """The records that tell of a whole run; a damaged one tells nothing."""
+    """The records of successful runs; damaged records are skipped."""
     for path in sorted((store / "runs").glob("*")):
         try:
             record = RunDirectory(path).finished()
@@ -167,7 +167,7 @@ def _evaluated(rows: Mapping[str, int], validations: int, test_passes: float) ->
 
 
 def _keys(config: Config) -> list[tuple[Any, ...]]:
-    """What past runs are looked up by, the closest likeness first."""
+    """The keys by which past runs are looked up, the most specific first."""
     train, lora = config["train"], config["lora"]
     method = config["method"]["name"]
     backbone = (config["model"]["name"], config["model"]["path"])

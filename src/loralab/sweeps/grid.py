@@ -16,7 +16,7 @@ __all__ = ["Spec", "axes", "confirm_jobs", "jobs"]
 
 Job = tuple[str, ...]
 
-# Selection on some values and confirmation on the same ones would be no confirmation.
+# Confirming on the values that were selected on would confirm nothing.
 _SEEDS = ("seed", "init_seed", "data_seed")
 
 
@@ -27,7 +27,7 @@ def jobs(spec: Spec, arguments: Sequence[str], *, smoke: bool = False) -> list[J
       - no axis: is passed on as it is; where it lists values, it is one more axis of every run;
       - an axis: takes its place, in params and in each arm (an arm without it gets it too);
       - one of several that vary together: keeps the rows that have its values;
-      - what the arms are told apart by (every arm has one value of it, and they differ): keeps the arms that have it.
+      - a key that the arms differ in (every arm has one value of it): keeps the arms with this value.
     Overrides of Hydra's own settings, `+sweeps=` and `~key` are passed on. smoke: the same is done first with what the
     file says under `smoke`, but for the keys that the command line sets.
     """
@@ -90,13 +90,13 @@ def axes(jobs: Sequence[Job]) -> dict[str, list[Any]]:
 class _Grid:
     """A grid whose axes are taking their places; a job has its overrides in the order of the first three fields.
 
-    arguments: an axis, or one override that is passed on; told_apart: the keys that the file's arms differ by.
+    arguments: an axis, or one override that is passed on; differing: the keys that the file's arms differ by.
     """
 
     arguments: tuple[Axis | str, ...]
     params: tuple[Axis, ...]
     arms: tuple[tuple[Axis, ...], ...]
-    told_apart: frozenset[str]
+    differing: frozenset[str]
 
     def has(self, names: Sequence[str]) -> bool:
         return any(axis.meets(names) for axis in chain(self.params, *self.arms))
@@ -109,13 +109,13 @@ class _Grid:
             raise UserError(f"{where}: some of these keys are in params, others in arms; write them apart")
         if in_params:
             return replace(self, params=_put(self.params, new, where))
-        return replace(self, arms=_put_in_arms(self.arms, new, self.told_apart, where))
+        return replace(self, arms=_put_in_arms(self.arms, new, self.differing, where))
 
 
 def _grid(spec: Spec, arguments: Sequence[str], smoke: bool) -> _Grid:
     """The spec's grid after smoke and command line have had their say."""
     arms = spec.arms or ((),)
-    grid = _Grid((), spec.params, arms, frozenset(_told_apart(arms)))
+    grid = _Grid((), spec.params, arms, frozenset(_differing(arms)))
     arguments = _last_of_each(arguments)
     given = {name_of(read(argument)) for argument in arguments}
     for axis in spec.smoke if smoke else ():
@@ -171,11 +171,11 @@ def _put(there: tuple[Axis, ...], new: Axis, where: str) -> tuple[Axis, ...]:
 
 
 def _put_in_arms(
-    arms: tuple[tuple[Axis, ...], ...], new: Axis, told_apart: frozenset[str], where: str
+    arms: tuple[tuple[Axis, ...], ...], new: Axis, differing: frozenset[str], where: str
 ) -> tuple[tuple[Axis, ...], ...]:
-    """`new` in each arm; an arm that is told apart by its key is kept or left out, as are rows of several keys."""
+    """`new` in each arm; where the arms differ in its key, arms are kept or left out, as are rows of several keys."""
     met = [axis for axis in chain(*arms) if axis.meets(new.names)]
-    narrowing = bool(told_apart & set(new.names))
+    narrowing = bool(differing & set(new.names))
     wider = [axis for axis in met if narrowing or not set(axis.names) <= set(new.names)]
     if wider:
         _alone(new, where)
@@ -210,7 +210,7 @@ def _check_all_are_there(new: Axis, there: Sequence[Axis], where: str, says: str
             raise UserError(f"{where}: got {text}; {says} {', '.join(known)}")
 
 
-def _told_apart(arms: Sequence[Sequence[Axis]]) -> list[str]:
+def _differing(arms: Sequence[Sequence[Axis]]) -> list[str]:
     """The keys of which every arm has one value, and not all the same."""
     names = dict.fromkeys(name for axis in chain(*arms) for name in axis.names)
     found = []

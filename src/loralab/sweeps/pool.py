@@ -1,6 +1,6 @@
-"""Warm worker processes, one a slot, each with one job at a time; one that dies or hangs is replaced.
+"""Warm worker processes, one per slot, each with one job at a time; one that dies or hangs is replaced.
 
-Knows nothing of runs: a job is whatever the workers' function takes.
+Independent of runs: a job is whatever the workers' function takes.
 """
 
 import contextlib
@@ -21,21 +21,21 @@ from loralab.sweeps.worker import Prepare, serve
 
 __all__ = ["Event", "Pool", "Worker"]
 
-# Workers that die before they are ready, one after the other, until it is given up: they would do so for ever.
+# The pool gives up after this many workers in a row that died before they were ready.
 FUTILE_STARTS = 3
-# Seconds that busy workers get to write their checkpoints, where the parent ends with an error.
+# Seconds that busy workers have to write their checkpoints if the parent ends with an error.
 CLOSE_SECONDS = 30.0
-# Seconds that a hung worker gets to write down where it hangs, before it is killed.
+# Seconds that a hung worker has to write its stack, before it is killed.
 LAST_WORDS = 1.0
-START_SECONDS = 300  # that a worker may take to import what it needs, before it counts as hung
+START_SECONDS = 300  # after which a worker that is still importing counts as hung
 OUTPUT_LINES = 30  # of what a dead worker printed last, kept in the reason
 
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker's process did: `told`, `done` (content: the result), `raised` (a traceback) or `died` (why).
+    """What happened in a worker: `message`, `done` (content: the result), `raised` (a traceback) or `died` (why).
 
-    job: the key of the job that it was about.
+    job: the key of the job that it concerns.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class Event:
 
 @dataclass
 class Worker:
-    """One slot's process. `job` is the key of what it does now."""
+    """The process of one slot. `job` is the key of its current job."""
 
     slot: int
     process: multiprocessing.process.BaseProcess
@@ -54,8 +54,8 @@ class Worker:
     output: Path
     ready: bool = False
     job: str | None = None
-    heard: float = field(default_factory=time.monotonic)  # its last sign of life
-    silence: float | None = None  # how long it may give none, where it has said so
+    heard: float = field(default_factory=time.monotonic)  # when its last message came
+    silence: float | None = None  # seconds that may pass without a message, where it has said so
     hung: bool = False
 
 
@@ -63,8 +63,8 @@ class Pool:
     """At most one worker for each of `slots`, started when first needed.
 
     slots: what each adds to its worker's environment; prepare: an importable function that a worker calls once, with
-    `shared`, to get the function that does its jobs; timeout: seconds without a sign of life after which a busy
-    worker is killed, None: never.
+    `shared`, to get the function that does its jobs; timeout: seconds without a message after which a busy worker
+    is killed, None: never.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Pool:
         self.folder = Path(tempfile.mkdtemp(prefix="loralab-pool-"))
 
     def start(self, count: int) -> None:
-        """Sees to it that `count` workers, or as many as there are slots, are there or on their way."""
+        """Starts workers until `count` of them, or one per slot, are running or starting."""
         for slot, environment in enumerate(self.slots):
             if len(self.workers) >= count:
                 return
@@ -89,44 +89,46 @@ class Pool:
         return [worker for worker in self.workers.values() if worker.ready and worker.job is None]
 
     def busy(self) -> list[Worker]:
-        """Workers that do one."""
+        """Workers with a job."""
         return [worker for worker in self.workers.values() if worker.job is not None]
 
     def give(self, worker: Worker, key: str, job: Any) -> None:
-        """Hands a job to an idle worker; where it has died meanwhile, `events` will say so."""
+        """Sends a job to an idle worker; if the worker has died, `events` reports it."""
         worker.job, worker.heard, worker.silence = key, time.monotonic(), None
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             worker.connection.send(job)
 
     def events(self, seconds: float) -> Iterator[Event]:
-        """What happened, at once if something did, else within `seconds`. A dead worker's slot is free again.
+        """The next events; returns after `seconds` if there are none. The slot of a dead worker is free again.
 
-        Raises RuntimeError, with what they printed, when workers die before they are ready again and again.
+        Raises RuntimeError, with their output, if FUTILE_STARTS workers in a row die before they are ready.
         """
         there = list(self.workers.values())
         connections = {worker.connection: worker for worker in there}
-        sentinels = {worker.process.sentinel: worker for worker in there}  # a child of its own may hold the connection
+        sentinels = {
+            worker.process.sentinel: worker for worker in there
+        }  # a child process of the worker may hold the connection
         for ended in wait([*connections, *sentinels], seconds):
             if isinstance(ended, Connection):
                 yield from self._received(connections[ended])
             else:
                 yield from self._dead(sentinels[cast(int, ended)])
         for worker in list(self.workers.values()):
-            if worker.process.exitcode is not None:  # a forked child of its own holds both of its pipes
+            if worker.process.exitcode is not None:  # a forked child of the worker holds both of its pipes
                 yield from self._dead(worker)
             elif self._is_hung(worker):
                 self._kill_hung(worker)
                 yield from self._received(worker)
 
     def signal(self, number: int) -> None:
-        """Sends a signal to the workers that do a job; the others have no handler, and would die of it."""
+        """Sends a signal to the busy workers; the others have no handler and would die."""
         self.stopping = True
         for worker in self.busy():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(_pid(worker), number)
 
     def close(self) -> None:
-        """Ends the workers: idle ones by themselves, busy ones as SIGTERM does, or at once if they had that before."""
+        """Ends the workers: idle ones at once, busy ones by SIGTERM, or by SIGKILL if they had SIGTERM before."""
         if not self.stopping:
             self.signal(signal.SIGTERM)
             end = time.monotonic() + CLOSE_SECONDS
@@ -151,7 +153,7 @@ class Pool:
         output = self.folder / f"worker-{slot}"
         arguments = (theirs, output, self.prepare, self.shared)
         process = context.Process(target=serve, args=arguments, name=f"worker {slot}", daemon=True)
-        # Ctrl-C in a terminal reaches the child until it has a session of its own, and it needs none after that
+        # Ctrl-C in a terminal reaches the child until it has called setsid
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with _environment(environment):
@@ -162,7 +164,7 @@ class Pool:
         return Worker(slot, process, ours, output)
 
     def _received(self, worker: Worker) -> Iterator[Event]:
-        """All that lies in the worker's connection, and its death after that."""
+        """Every message that has arrived, and the worker's death after them."""
         while True:
             try:
                 if not worker.connection.poll():
@@ -176,21 +178,21 @@ class Pool:
                 worker.ready, self.futile = True, 0
                 continue
             job = worker.job
-            assert job is not None, "a worker speaks of its job alone"
-            if kind != "told":
+            assert job is not None, "a worker sends messages about its current job only"
+            if kind != "message":
                 worker.job = None
             yield Event(kind, worker.slot, job, content)
 
     def _finished(self, worker: Worker) -> bool:
-        """Whether a worker that was told to stop has nothing more to do; reads what it says, for nobody."""
+        """Whether a worker that has been sent a stop signal is done; its messages are read and dropped."""
         with contextlib.suppress(EOFError, OSError):
             while worker.connection.poll():
-                if worker.connection.recv()[0] != "told":
+                if worker.connection.recv()[0] != "message":
                     return True
         return False
 
     def _dead(self, worker: Worker) -> Iterator[Event]:
-        """What a dead worker had said last, and its death; once."""
+        """The last messages of a dead worker, and its death; once."""
         if self.workers.get(worker.slot) is not worker:
             return
         with contextlib.suppress(EOFError, OSError):
@@ -234,7 +236,7 @@ class Pool:
 
     def _is_hung(self, worker: Worker) -> bool:
         if (worker.ready and worker.job is None) or worker.connection.poll():
-            return False  # it idles, or what it said was not read yet
+            return False  # it is idle, or a message waits to be read
         return time.monotonic() - worker.heard > self._patience(worker)
 
     def _patience(self, worker: Worker) -> float:
@@ -245,7 +247,7 @@ class Pool:
     def _kill_hung(self, worker: Worker) -> None:
         worker.hung = True
         with contextlib.suppress(ProcessLookupError):
-            os.kill(_pid(worker), signal.SIGUSR1)  # it writes where it hangs
+            os.kill(_pid(worker), signal.SIGUSR1)  # it writes its stack
         worker.process.join(LAST_WORDS)
         worker.process.kill()
         worker.process.join()
@@ -258,7 +260,7 @@ def _pid(worker: Worker) -> int:
 
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """This process's environment with `values`, which a process that starts now inherits before it imports anything."""
+    """This process's environment with `values` added; a process that is started here inherits them."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: one live table on a terminal, a line for each run that ends elsewhere."""
+"""Progress of a sweep: a live table on a terminal, one line per ended run elsewhere."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ WIDEST_TITLE = 60
 
 @dataclass
 class _Running:
-    """What a slot does; `seen` is the first step that was reported, with its time, to tell how fast it goes."""
+    """The run of one slot, and what it last reported."""
 
     job: Job
     began: float
@@ -35,7 +35,7 @@ class _Running:
 
 @dataclass
 class Board:
-    """The screen of a sweep of `total` runs, `before` of them by status done before; the rest are `jobs`."""
+    """The display of a sweep. before: runs by status that were done before; jobs: those to train."""
 
     jobs: Sequence[Job]
     slots: int
@@ -74,16 +74,16 @@ class Board:
             self.live = None
 
     def began(self, slot: int, job: Job) -> None:
-        """A worker was given a run."""
+        """A worker starts a run."""
         self.running[slot] = _Running(job, time.monotonic())
 
-    def told(self, slot: int, content: dict[str, Any]) -> None:
-        """A run's step, of how many, or its latest figures."""
+    def message(self, slot: int, content: dict[str, Any]) -> None:
+        """A run's step, its number of steps, or its latest scores."""
         for name, value in content.items():
             setattr(self.running[slot], name, value)
 
     def left(self, slot: int) -> None:
-        """The worker is done with it, one way or another."""
+        """The worker has ended the run, whatever its outcome."""
         run = self.running.pop(slot)
         if run.step >= run.steps > 0:
             self.expected += run.job.seconds
@@ -100,16 +100,16 @@ class Board:
         self._say(line.rstrip(), self.out)
 
     def retried(self, job: Job, reason: str) -> None:
-        """A run's worker died; it goes on from its checkpoint."""
-        self._say(f"once more: {job.title}: {_last(reason)}", self.err)
+        """A run's worker died; the run goes on from its checkpoint."""
+        self._say(f"retry: {job.title}: {_last(reason)}", self.err)
 
     def stopping(self, running: int) -> None:
-        """The sweep is told to stop."""
+        """The sweep was interrupted."""
         self.halted = f"stopping: {count(running, 'run')} write{'s' if running == 1 else ''} a checkpoint"
         self._say(self.halted, self.err)
 
     def conclude(self, titles: Mapping[str, str], outcomes: Mapping[str, Outcome]) -> None:
-        """After the last run: how many ended how, and a table of those that did not succeed."""
+        """After the last run: the number of runs by status, and a table of those that did not succeed."""
         tally = Counter(outcome.status for outcome in outcomes.values())
         order = ("success", "diverged", "failed", "stopped")
         taken = f" in {clock(time.monotonic() - self.entered)}" if self.jobs else ""
@@ -138,12 +138,12 @@ class Board:
             print(text, file=stream, flush=True)
 
     def _time_left(self, template: str) -> str:
-        """The template with the time until the sweep ends; nothing where there is nothing to tell it from."""
+        """The template with the time until the sweep ends; empty where no past run gives an estimate."""
         known = self.expected > 0 or all(job.known for job in list(self.left_over.values()))
         return template.format(clock(self._left())) if known and self.left_over else ""
 
     def _left(self) -> float:
-        """Seconds until the sweep ends: what the runs are expected to take, corrected by how those here have done."""
+        """Seconds until the sweep ends: the expected durations, corrected by how long this sweep's runs really took."""
         pace = self.taken / self.expected if self.expected > 0 else 1.0
         gone = sum(min(time.monotonic() - r.began, pace * r.job.seconds) for r in list(self.running.values()))
         whole = pace * sum(job.seconds for job in list(self.left_over.values()))

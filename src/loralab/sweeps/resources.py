@@ -1,4 +1,4 @@
-"""How many runs a machine trains at once, and what each is given of it: one a GPU, or one a core."""
+"""How many runs a machine trains at once, and the environment of each: one per GPU, or one per core."""
 
 import math
 import os
@@ -13,14 +13,14 @@ __all__ = ["cores", "slots"]
 def slots(*, device: str, threads: int | None, count: int | None, per_gpu: int) -> list[dict[str, str]]:
     """The environment of each worker.
 
-    device: what the runs ask for (train.device); threads: of each run, None: one on a CPU, a fair share of the cores
-    beside a GPU; count: workers, None: `per_gpu` a GPU, or as many as the cores have room for: on two cores two
+    device: train.device of the runs; threads: of each run, None: one on a CPU, an equal share of the cores on a GPU
+    machine; count: workers, None: `per_gpu` per GPU, or as many as there are cores for: on two cores two
     processes of one thread did 1.5x the work of one process of two (benchmarks/results/step_time.csv).
     """
     gpus = _gpus() if device in ("auto", "cuda") else []
     if device.startswith("cuda:"):
         raise UserError(
-            f"train.device: got {device!r}, but the pool gives each worker a GPU of its own; use train.device=cuda, "
+            f"train.device: got {device!r}, but the pool assigns a GPU to each worker; use train.device=cuda, "
             f"and CUDA_VISIBLE_DEVICES={device.partition(':')[2]} to choose"
         )
     if gpus:
@@ -33,7 +33,7 @@ def slots(*, device: str, threads: int | None, count: int | None, per_gpu: int) 
 
 
 def cores() -> int:
-    """CPU cores that this process may use: its affinity, and its control group's quota."""
+    """CPU cores that this process may use, by its affinity and its control group's quota."""
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = Path("/sys/fs/cgroup/cpu.max")
     if quota.exists():
@@ -44,7 +44,7 @@ def cores() -> int:
 
 
 def _gpus() -> list[str]:
-    """The CUDA devices that this process sees, by what CUDA_VISIBLE_DEVICES calls them."""
+    """The CUDA devices that this process sees, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -53,6 +53,6 @@ def _gpus() -> list[str]:
 
 
 def _threads(count: int) -> Mapping[str, str]:
-    # The runs leave the cores to one another: threads that wait would otherwise spin.
+    # Waiting threads sleep, so that they leave the cores to other runs.
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {**dict.fromkeys(names, str(count)), "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}

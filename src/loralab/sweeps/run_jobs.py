@@ -1,4 +1,4 @@
-"""The parent's side of a sweep of runs: which job is which run, which are done, and what they came to."""
+"""The parent's side of a sweep: which run each job is, which runs are done, and their outcomes."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,9 +19,9 @@ __all__ = ["RunBook", "best_value"]
 
 
 class RunBook:
-    """The runs of a sweep by the names of their directories. `keys` has every job's, in the order of the jobs.
+    """The runs of a sweep by the names of their directories. `keys` has the run of every job, in the order of the jobs.
 
-    Raises UserError, and what Hydra raises, for the first job that cannot be a run.
+    Raises UserError, or what Hydra raises, for the first job that does not compose.
     """
 
     def __init__(self, composer: Composer, jobs: Sequence[Sequence[str]], *, first: int) -> None:
@@ -31,7 +31,7 @@ class RunBook:
         self.numbers: dict[str, int] = {}
         self.keys: list[str] = []
         self.stores: set[Path] = set()
-        self.next: dict[str, Any] = {}  # the payload of the job that is to be given out next
+        self.next: dict[str, Any] = {}  # the payload of the job that comes next
         self.shared = set.intersection(*(set(job) for job in jobs)) if len(jobs) > 1 else set()
         for number, overrides in enumerate(jobs, first):
             planned = self._planned(number, overrides)
@@ -45,12 +45,12 @@ class RunBook:
             self.numbers.setdefault(key, number)
 
     def title(self, key: str) -> str:
-        """The overrides that not all jobs share."""
+        """The overrides that differ between jobs."""
         own = [text for text in self.overrides[key] if text not in self.shared and not text.startswith("+sweeps=")]
         return " ".join(own) or key
 
     def jobs(self, keys: Sequence[str]) -> list[Job]:
-        """These runs for the engine, with the time that each is likely to take."""
+        """These runs for the scheduler, with their expected durations."""
         times = Estimator(self.plans[keys[0]].directory.path.parent.parent) if keys else None
         found = []
         for key in keys:
@@ -62,13 +62,13 @@ class RunBook:
         return found
 
     def warnings(self, keys: Sequence[str]) -> list[str]:
-        """What these runs' plans warn of, each once."""
+        """The warnings of these runs' plans, each once."""
         return list(dict.fromkeys(line for key in keys if (line := self.plans[key].warning) is not None))
 
     def done(self, key: str) -> Outcome | None:
         try:
             record = self.plans[key].directory.finished()
-        except UserError as error:  # a damaged record: not trained over, since it may be all that is left of a run
+        except UserError as error:  # a damaged record is kept: it may be all that is left of a run
             return Outcome("failed", text=str(error))
         return None if record is None else _outcome(record)
 
@@ -82,7 +82,7 @@ class RunBook:
     def ready(self, key: str) -> None:
         if key not in self.next:
             job, planned = self.composer.job(self.overrides[key], self.numbers[key]), self.plans[key]
-            if planned.source.key == "model.hub":  # the branch may move before a worker looks
+            if planned.source.key == "model.hub":  # the branch may move before a worker resolves it
                 job.model.revision = planned.source.identity
             if planned.config.task.revision is not None:
                 job.task.revision = planned.identity["task"]["data"]["data"]
@@ -94,7 +94,7 @@ class RunBook:
         if result.status == "failed":
             return self.failed(key, result.error, started)
         outcome = self.done(key)
-        if outcome is None:  # what the run is made of changed after it was planned
+        if outcome is None:  # its weights or data changed after it was planned
             return self.failed(key, "its worker trained another run: its weights or data have changed", started)
         return outcome
 
@@ -102,14 +102,14 @@ class RunBook:
         planned = self.plans[key]
         try:
             with planned.directory.hold(wait=False):
-                if (outcome := self.done(key)) is not None:  # another sweep did it meanwhile
+                if (outcome := self.done(key)) is not None:  # another sweep has trained it
                     return outcome
                 record = planned.directory.record()
-                if record is None or record["ended"] < started:  # else the run wrote its own
+                if record is None or record["ended"] < started:  # else the run recorded its failure
                     fail(planned, reason, started=started)
-        except UserError:  # another sweep tries it now, and will write what comes of it
+        except UserError:  # another sweep is training it and records the outcome
             pass
-        except OSError as error:  # a full disk must not end the other runs
+        except OSError as error:  # such as a full disk, which must not end the other runs
             reason += f"\n(and it could not be written down: {error})"
         return Outcome("failed", text=reason)
 
@@ -121,7 +121,7 @@ class RunBook:
 
 
 def best_value(record: dict[str, Any]) -> float | None:
-    """The primary metric of the best validation step, which a job returns to Hydra: sweepers that search go by it."""
+    """The primary metric at the best validation step: what a job returns to Hydra, for sweepers that search."""
     best = record["metrics"]["validation"]["best"]
     return None if best is None else best[record["metrics"]["primary"]]
 

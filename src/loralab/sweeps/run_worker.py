@@ -1,4 +1,4 @@
-"""The worker's side of a sweep of runs: it does Hydra jobs, and its console tells the parent how they go."""
+"""The worker's side of a sweep: it runs Hydra jobs, and its console reports their progress to the parent."""
 
 import gc
 import importlib
@@ -23,15 +23,15 @@ from loralab.training.signals import Interrupted
 
 __all__ = ["Reporter", "Result", "Shared", "prepare"]
 
-# Least seconds between two messages about steps: enough for a live table, and few enough to cost nothing.
+# Least seconds between two messages about steps: often enough for a live table, and without a measurable cost.
 SAY_SECONDS = 0.25
-# What comes before the first step may take this long without a word: a download, the first tokenising of a large task.
+# Seconds that may pass before the first step: a download, or tokenising a large task.
 LOADING_SECONDS = 4 * 3600.0
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What every job of a sweep needs: Hydra's context, its name for the jobs, and where the task function is."""
+    """What all jobs of a sweep share: Hydra's context and job name, and where the task function is."""
 
     context: HydraContext
     job_name: str
@@ -41,7 +41,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class Result:
-    """How a job ended in its worker: done (value: what the task function gave), failed (why), or stopped."""
+    """How a job ended in its worker: done (value: what the task function returned), failed (why), or stopped."""
 
     status: str
     value: Any = None
@@ -49,47 +49,47 @@ class Result:
 
 
 class Reporter(Console):
-    """Tells a function about the run: {"step", "steps", "values"}, or {} as a sign of life."""
+    """Sends the progress of a run: {"step", "steps", "values"}, or {} to show that it is alive."""
 
-    def __init__(self, tell: Callable[..., None]) -> None:
+    def __init__(self, send: Callable[..., None]) -> None:
         super().__init__(io.StringIO(), io.StringIO(), title="")
-        self.tell = tell
-        self.said = 0.0
+        self.send = send
+        self.sent = 0.0
 
     def loading(self, model: str, task: str) -> None:
-        self.tell({}, silence=LOADING_SECONDS)
+        self.send({}, silence=LOADING_SECONDS)
 
     def started(self, name: str, steps: int, groups: Sequence[dict[str, Any]], *, resumed_at: int) -> None:
         self.steps = steps
-        self.tell({"step": resumed_at, "steps": steps})
+        self.send({"step": resumed_at, "steps": steps})
 
     def step(self, step: int) -> None:
-        self._say_now_and_then({"step": step}, at_once=step == self.steps)
+        self._send_sometimes({"step": step}, at_once=step == self.steps)
 
     def alive(self) -> None:
-        self._say_now_and_then({})
+        self._send_sometimes({})
 
     def line(self, line: dict[str, Any]) -> None:
         values = "  ".join(f"{name} {value:.4g}" for name, value in line["values"].items() if value is not None)
-        self._say_now_and_then({"values": f"{line['split']} {values}"})
+        self._send_sometimes({"values": f"{line['split']} {values}"})
 
     def interrupted(self, step: int, steps: int) -> None:
-        self.tell({"step": step})
+        self.send({"step": step})
 
     def already_done(self, record: dict[str, Any], path: Path) -> None:
-        self.tell({})
+        self.send({})
 
     def finished(self, record: dict[str, Any], path: Path) -> None:
-        self.tell({})
+        self.send({})
 
-    def _say_now_and_then(self, message: dict[str, Any], *, at_once: bool = False) -> None:
-        if at_once or time.monotonic() - self.said >= SAY_SECONDS:
-            self.said = time.monotonic()
-            self.tell(message)
+    def _send_sometimes(self, message: dict[str, Any], *, at_once: bool = False) -> None:
+        if at_once or time.monotonic() - self.sent >= SAY_SECONDS:
+            self.sent = time.monotonic()
+            self.send(message)
 
 
-def prepare(shared: Shared, tell: Callable[..., None]) -> Callable[[DictConfig], Result]:
-    """Gets this process ready for runs (torch and transformers take seconds to import); gives what does a job."""
+def prepare(shared: Shared, send: Callable[..., None]) -> Callable[[DictConfig], Result]:
+    """Imports what runs need (torch and transformers take seconds); returns the function that runs a job."""
     setup_globals()
     JobRuntime.instance().set("name", shared.job_name)
     found = operator.attrgetter(shared.function)(importlib.import_module(shared.module))
@@ -102,13 +102,13 @@ def prepare(shared: Shared, tell: Callable[..., None]) -> Callable[[DictConfig],
 
     def tidy() -> None:
         nonlocal tidied
-        gc.collect()  # a model is full of cycles, and an error holds it too: the next one would be loaded beside it
-        if not tidied:  # what the first run leaves is modules, and to walk these again takes .3 s a run
+        gc.collect()  # models have reference cycles, and errors hold them: else two would be in memory
+        if not tidied:  # the modules of the first run stay; scanning them takes .3 s per run
             gc.freeze()
             tidied = True
 
     def ended(config: DictConfig) -> Result:
-        with report_to(Reporter(tell)):
+        with report_to(Reporter(send)):
             try:
                 job = run_job(task_function, config, "hydra.sweep.dir", "hydra.sweep.subdir", shared.context)
             except Interrupted:

@@ -1,4 +1,4 @@
-"""Does a sweep's jobs on a pool, longest first, until each has an outcome; a dead worker costs its job one retry."""
+"""Runs the jobs of a sweep on a pool, longest first, until each has an outcome; a dead worker costs one retry."""
 
 import signal
 import time
@@ -10,19 +10,19 @@ from loralab.sweeps.pool import Event, Pool, Worker
 
 __all__ = ["Book", "Engine", "Job", "Outcome", "Screen"]
 
-# How often the engine looks at interrupts, and at runs that another process holds.
+# Seconds between two checks for an interrupt, and for runs that another process holds.
 TICK = 0.2
-HELD_SECONDS = 1.0  # between two looks at the same held runs
-# A run that was told to stop has this long to write its checkpoint.
+HELD_SECONDS = 1.0  # between two checks of the same held runs
+# Seconds that an interrupted run has to write its checkpoint.
 STOP_SECONDS = 90.0
 RETRIES = 1
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run: `key` names it, `title` says what sets it apart, `seconds` is how long it takes beside the others.
+    """One run: its key, its title (the settings that differ between runs), and its expected duration in seconds.
 
-    known: whether `seconds` are real ones, told from past runs; else they order the runs, and no more.
+    known: whether `seconds` is estimated from past runs; else it only orders the runs.
     """
 
     key: str
@@ -35,7 +35,7 @@ class Job:
 class Outcome:
     """How a job ended: success, diverged, failed, or stopped (interrupted, or never begun).
 
-    value: what its launcher returns for it; text: its figures, or why it failed; elsewhere: another sweep did it.
+    value: what its launcher returns; text: its scores, or why it failed; elsewhere: another sweep trained it.
     """
 
     status: str
@@ -45,33 +45,33 @@ class Outcome:
 
 
 class Book(Protocol):
-    """What the engine asks about jobs, by their keys."""
+    """What the scheduler needs to know about jobs, by their keys."""
 
     def done(self, key: str) -> Outcome | None:
-        """The outcome of a job that needs no more work, whoever did it."""
+        """The outcome of a finished job, also where another sweep trained it; else None."""
 
     def held(self, key: str) -> bool:
-        """Whether another process works on it now."""
+        """Whether another process holds it now."""
 
     def payload(self, key: str) -> Any:
         """What the worker's function takes."""
 
     def ready(self, key: str) -> None:
-        """This job is likely to be the next: its payload can be made while the workers are busy."""
+        """Prepares the payload of the job that is probably next, while the workers are busy."""
 
     def ended(self, key: str, result: Any, started: float) -> Outcome:
-        """The outcome of a job that a worker gave `result` for; `stopped` where it was interrupted."""
+        """The outcome of a job for which a worker returned `result`; `stopped` if it was interrupted."""
 
     def failed(self, key: str, reason: str, started: float) -> Outcome:
-        """Writes down that a job failed, unless it did so itself since it `started` (seconds since the epoch)."""
+        """Records that a job failed, unless the run recorded it since `started` (seconds since the epoch)."""
 
 
 class Screen(Protocol):
-    """Who is told of what happens."""
+    """Observer of scheduler events."""
 
     def began(self, slot: int, job: Job) -> None: ...
 
-    def told(self, slot: int, content: Any) -> None: ...
+    def message(self, slot: int, content: Any) -> None: ...
 
     def left(self, slot: int) -> None: ...
 
@@ -83,10 +83,10 @@ class Screen(Protocol):
 
 
 class Engine:
-    """One pass over `jobs`; `outcomes` fills up as they end.
+    """One pass over `jobs`; `outcomes` collects what they came to.
 
-    interrupted: whether the user wants to stop; stop_on_error: whether the first failed job stops the others, which
-    write their checkpoints.
+    interrupted: whether the user has interrupted it; stop_on_error: whether the first failed job stops the others,
+    which write their checkpoints.
     """
 
     def __init__(
@@ -145,14 +145,14 @@ class Engine:
 
     def _handle(self, event: Event) -> None:
         key = event.job
-        if event.kind == "told":
-            self.screen.told(event.slot, event.content)
+        if event.kind == "message":
+            self.screen.message(event.slot, event.content)
             return
         self.screen.left(event.slot)
         if event.kind == "done":
             outcome = self.book.ended(key, event.content, self.began[key])
-            if outcome.status == "stopped" and self.stop_by is None:  # by a signal to the worker alone
-                self._retry(key, "its process was told to stop")
+            if outcome.status == "stopped" and self.stop_by is None:  # by a signal to the worker, not to the sweep
+                self._retry(key, "its process was asked to stop")
             else:
                 self._end(key, outcome)
         elif event.kind == "raised":
@@ -165,7 +165,7 @@ class Engine:
             self._retry(key, event.content)
 
     def _retry(self, key: str, reason: str) -> None:
-        """Once more at once, from its checkpoint; the second time it has failed."""
+        """Runs it again from its checkpoint; the second time it has failed."""
         if self.attempts[key] <= RETRIES:
             self.waiting.insert(0, key)
             self.screen.retried(self.jobs[key], reason)
@@ -179,7 +179,7 @@ class Engine:
             self._stop()
 
     def _stop(self) -> None:
-        """No job begins any more, and those that run write their checkpoints."""
+        """Starts no more jobs; those that run write their checkpoints."""
         self.stop_by = time.monotonic() + STOP_SECONDS
         for key in self.waiting:
             self.outcomes[key] = Outcome("stopped")

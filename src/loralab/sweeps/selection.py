@@ -1,4 +1,4 @@
-"""Which configuration of a finished grid is the best one, for each arm, and whether it lies at an edge of its axes.
+"""The best configuration of a finished grid for each arm, and whether it lies at an edge of its axes.
 
 Works on the table that loralab.sweeps.collect makes: its axes are the columns between `stage` and `status`.
 """
@@ -26,7 +26,7 @@ FINAL = ("success", "diverged")
 
 @dataclass(frozen=True)
 class Edge:
-    """A selected value at the end of its axis, so that the optimum may lie outside (DESIGN.md, decision 7e).
+    """A selected value at the end of its axis, so that the optimum may lie outside.
 
     combination: the arm; largest: whether it is the largest value tried, or the smallest; tie: a value inside the axis
     whose mean is within one standard error of the selected one's, which settles it; None where there is none.
@@ -69,7 +69,7 @@ def selected(table: "pd.DataFrame", *, by: Sequence[str], metric: str, over: Seq
     """For each combination of the axes `by`, the configuration with the best mean of `metric` over the axes `over`.
 
     Each as {axis: value} of every axis but `over`, NaN for one that the configuration does not have, and its "mean".
-    Only the rows of stage "grid" are looked at. A configuration with a diverged run is never selected; of equal means
+    Only rows of stage "grid" count. A configuration with a diverged run is never selected; of equal means
     the first is. A key of `by` or `over` that does not vary is the same for all, and no axis. Raises UserError while a
     run is not done, or where all of an arm diverged.
     """
@@ -109,7 +109,9 @@ def _arms(table: "pd.DataFrame", by: Sequence[str], metric: str, over: Sequence[
     axes = _axes(table)
     values: dict[str, tuple[dict[str, Any], list[float]]] = {}
     for row in grid[[*axes, "status", metric]].to_dict("records"):
-        own = {key: row[key] for key in axes if key not in over and row[key] == row[key]}  # NaN: no axis of its own
+        own = {
+            key: row[key] for key in axes if key not in over and row[key] == row[key]
+        }  # NaN: the arm has no such axis
         value = row[metric] if row["status"] == "success" else float("nan")
         values.setdefault(to_override(own), (own, []))[1].append(value)
     arms: dict[str, tuple[dict[str, Any], list[_Score]]] = {}

@@ -61,7 +61,7 @@ class Confirm:
 
 @dataclass(frozen=True)
 class Spec:
-    """A grid as the file has it. study: what is told to people (claim, metric, command, cost), and `program`."""
+    """A grid as its file has it. study: text for people (claim, metric, command, cost), and `program`."""
 
     study: dict[str, str]
     params: tuple[Axis, ...]

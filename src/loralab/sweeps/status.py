@@ -1,4 +1,4 @@
-"""What `--dry-run` and `loralab status` print of a sweep: its runs, how each stands, how long the rest will take."""
+"""What `--dry-run` and `loralab status` print: a sweep's runs, the status of each, and the time left."""
 
 import math
 from collections import Counter
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["forecast", "heading", "state"]
 
 DONE = ("success", "diverged")
-UNDONE = ("running", "cut off", "failed", "damaged")  # worth a line each in `loralab status`
+UNDONE = ("running", "cut off", "failed", "damaged")  # listed in `loralab status`
 
 
 def forecast(study: Study) -> list[str]:
-    """One line a run, with its status and the time it is likely to take, then the whole."""
+    """One line per run, with its status and expected duration, then the totals."""
     cells, runs, likely = _look(study)
     names = list(dict.fromkeys(name for cell in cells for name in cell.axes))
     header = ("run", "status", *names, "about")
@@ -41,7 +41,7 @@ def forecast(study: Study) -> list[str]:
 
 
 def state(study: Study) -> list[str]:
-    """How many runs stand how, a line for each that runs or failed, the time left, and mixed versions of the code."""
+    """Runs by status, a line for each that runs or failed, the time left, and mixed versions of the code."""
     cells, runs, likely = _look(study)
     lines = [*heading(study), *_totals(study, cells, runs, likely)]
     shown = [i for i, status in enumerate(runs["status"]) if status in UNDONE]
@@ -56,7 +56,7 @@ def state(study: Study) -> list[str]:
 
 
 def _look(study: Study) -> tuple[list[Cell], "pd.DataFrame", list[float | None]]:
-    """The cells, the table of their runs, and the seconds that each is likely to take; None for done and unknown."""
+    """The cells, the table of their runs, and the expected seconds of each; None for done and unknown."""
     cells = study.cells()
     runs = table(study.store, cells)
     times = Estimator(study.store)
@@ -67,11 +67,11 @@ def _look(study: Study) -> tuple[list[Cell], "pd.DataFrame", list[float | None]]
 
 
 def heading(study: Study) -> list[str]:
-    """Its name, and what its file tells of it; then an empty line."""
+    """Its name and what its file says about it; then an empty line."""
     if study.name is None:
         return []
-    told = [f"  {key}: {study.spec.study[key]}" for key in ("claim", "metric", "cost") if key in study.spec.study]
-    return [f"study {study.name}{' (smoke size)' if study.smoke else ''}", *told, ""]
+    facts = [f"  {key}: {study.spec.study[key]}" for key in ("claim", "metric", "cost") if key in study.spec.study]
+    return [f"study {study.name}{' (smoke size)' if study.smoke else ''}", *facts, ""]
 
 
 def _totals(study: Study, cells: Sequence[Cell], runs: "pd.DataFrame", likely: Sequence[float | None]) -> list[str]:
@@ -84,7 +84,7 @@ def _totals(study: Study, cells: Sequence[Cell], runs: "pd.DataFrame", likely: S
         seconds = max(longest, math.fsum(s for s in left if s is not None) / places)
         lines.append(f"{count(len(left), 'run')} to train, {places} at a time: about {clock(seconds)}")
     elif left:
-        lines.append(f"{count(len(left), 'run')} to train; there are no past runs like them to tell the time from")
+        lines.append(f"{count(len(left), 'run')} to train; no similar past run gives an estimate of the time")
     return lines + _second_stage(study)
 
 
@@ -103,7 +103,7 @@ def _second_stage(study: Study) -> list[str]:
 
 
 def _places(study: Study) -> int:
-    """How many runs the pool trains at once; under another launcher it counts one, for who knows its queue."""
+    """How many runs the pool trains at once; one under another launcher, whose queue is unknown."""
     if study.composer.master.hydra.runtime.choices["hydra/launcher"] != "pool":
         return 1
     train, launcher = study.planned(study.grid[0]).config.train, study.composer.master.hydra.launcher

@@ -1,6 +1,6 @@
-"""A sweep as it is asked for -> its cells: which runs it wants, and where each of them is kept. Trains nothing.
+"""A sweep's config -> its cells: the runs that it needs, and where each is stored. Trains nothing.
 
-Hydra's `study` sweeper and the `loralab` command look at the same object.
+Hydra's `study` sweeper and the `loralab` command both use it.
 """
 
 import contextlib
@@ -39,10 +39,10 @@ Job = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Study:
-    """What a sweep wants: the jobs of its grid and, once these are done, those of its second stage.
+    """The runs that a sweep needs: the jobs of its grid and, once these are done, those of its second stage.
 
     name: of its file in sweeps/, None for a sweep that the command line alone describes; arguments: the command line's
-    overrides. Raises UserError, and what Hydra raises, for jobs that cannot be.
+    overrides. Raises UserError, or what Hydra raises, for jobs that do not compose.
     """
 
     name: str | None
@@ -84,7 +84,7 @@ class Study:
         return Path(self.composer.settings(self.grid[0]).store)
 
     def cells(self) -> list[Cell]:
-        """Every run that is known to be wanted: the grid's, and the second stage's as soon as it can be told."""
+        """Every run that is needed: the grid's, and those of the second stage once its first is finished."""
         return [*self.first_cells(), *self.second_cells()]
 
     def first_cells(self) -> list[Cell]:
@@ -98,7 +98,7 @@ class Study:
             return []
 
     def second_jobs(self, first: "pd.DataFrame | None" = None) -> list[Job]:
-        """The jobs of the second stage; raises Unfinished where it cannot be told what they are.
+        """The jobs of the second stage; raises Unfinished where they are not known yet.
 
         first: the table of the first stage; None: as the store has it.
         """
@@ -107,7 +107,7 @@ class Study:
         return grid.confirm_jobs(self.spec, self.arguments, self.chosen(first), smoke=self.smoke)
 
     def chosen(self, first: "pd.DataFrame | None" = None) -> list[dict[str, Any]]:
-        """The configurations that the second stage takes, by axis; raises Unfinished where the first has no answer."""
+        """The configurations that the second stage takes, by axis; raises Unfinished where they are not known yet."""
         table = self._first_table() if first is None else first
         undone = int((~table["status"].isin(FINAL)).sum())
         if undone:
@@ -156,7 +156,7 @@ class Study:
 
 
 class Unfinished(Exception):  # noqa: N818  # a state of a study
-    """A study's second stage cannot be told: runs of the first are not done, or all of an arm diverged."""
+    """The second stage is not known: runs of the first are missing, or all runs of an arm diverged."""
 
 
 def studies() -> list[str]:

@@ -1,4 +1,4 @@
-"""The inside of a worker process: it takes jobs from its parent one by one, and outlives neither parent nor hang."""
+"""The main loop of a worker process: it takes jobs from its parent, and ends when the parent does."""
 
 import contextlib
 import faulthandler
@@ -18,40 +18,40 @@ from typing import Any
 
 __all__ = ["Prepare", "serve"]
 
-Tell = Callable[..., None]
-Prepare = Callable[[Any, Tell], Callable[[Any], Any]]
-"""(what every job shares, how to tell the parent something) -> the function that does a job.
+Send = Callable[..., None]
+Prepare = Callable[[Any, Send], Callable[[Any], Any]]
+"""(what every job shares, how to send the parent a message) -> the function that does a job.
 
-`tell(content)` is a sign of life; `tell(content, silence=600)` says that the next one may take so many seconds.
+`send(content)` shows that the worker is alive; `send(content, silence=600)` announces a pause of up to 600 seconds.
 """
 
-# A run that was told to stop writes its checkpoint between two steps; one that has not by then never will.
+# A run writes its checkpoint between two steps once its parent has died; one that needs longer is stuck.
 ORPHAN_SECONDS = 120
 
 
 def serve(connection: Connection, output: Path, prepare: Prepare, shared: Any) -> None:
-    """Does jobs until the connection ends. Sends ("ready", None, None), then for each job ("told", content, silence),
-    and ("done", result, None) or ("raised", text, None).
+    """Runs jobs until the connection ends. Sends ("ready", None, None), then for each job ("message", content,
+    silence), and ("done", result, None) or ("raised", text, None).
 
-    It has a session of its own, so that Ctrl-C in a terminal reaches the parent alone, which says who stops and how.
-    What it prints goes to the file `output`; SIGUSR1 makes it write there where each of its threads is.
+    It calls setsid, so that Ctrl-C in a terminal reaches the parent alone, which decides who stops and how. Its output
+    goes to the file `output`; on SIGUSR1 it writes the stack of each thread there.
     """
     os.setsid()
     with output.open("wb") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     assert isinstance(sys.stdout, io.TextIOWrapper)
-    sys.stdout.reconfigure(line_buffering=True)  # a death would take with it what lies in a buffer
+    sys.stdout.reconfigure(line_buffering=True)  # what is buffered is lost if the process dies
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
     threading.Thread(target=_end_with_parent, args=(output.parent,), name="parent", daemon=True).start()
-    sending = threading.Lock()  # batches are predicted by several threads, and each may say that it lives
+    sending = threading.Lock()  # several threads predict batches, and each may send
 
     def send(kind: str, content: Any, silence: float | None = None) -> None:
-        with sending, contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent died; see its thread
+        with sending, contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent died: _end_with_parent
             connection.send((kind, content, silence))
 
-    work = prepare(shared, lambda content, silence=None: send("told", content, silence))
+    work = prepare(shared, lambda content, silence=None: send("message", content, silence))
     send("ready", None)
     while True:
         try:
@@ -62,14 +62,14 @@ def serve(connection: Connection, output: Path, prepare: Prepare, shared: Any) -
         os.lseek(1, 0, os.SEEK_SET)
         try:
             send("done", work(job))
-        except Exception:  # a bug of the job's own must not end the worker: the parent is told, and shows it
+        except Exception:  # a bug in a job must not end the worker; the parent shows it
             send("raised", traceback.format_exc())
 
 
 def _end_with_parent(folder: Path) -> None:
     """Stops this process, as SIGTERM does, once its parent is dead: a run writes its checkpoint first.
 
-    folder: the pool's own, which nobody else is left to remove.
+    folder: the pool's, removed here since the parent cannot.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
