@@ -1,4 +1,4 @@
-"""Which device, threads and precision a run gets, and a backbone put into that precision.
+"""The device, threads and precision of a run.
 
 bf16 and fp16: the frozen weights and the activations are in low precision; factors, head, biases and the optimizer's
 state stay in fp32. Full fine-tuning has no frozen weights: all stay in fp32, and the products are in low precision
@@ -72,7 +72,7 @@ def pick_precision(asked: str, device: torch.device, *, width: int) -> str:
 
 
 def imitated(precision: str, device: torch.device) -> str | None:
-    """A line where bf16 is computed without the CPU's own instructions for it, which takes longer than fp32 does.
+    """A warning where the CPU has no instructions for bf16, which then takes longer than fp32.
 
     One thread of an AVX512 CPU without AVX512-BF16, MiniLM, batches of 32: LoRA makes .63 steps/s (fp32: 1.78), full
     fine-tuning .35 (1.05).
@@ -83,7 +83,7 @@ def imitated(precision: str, device: torch.device) -> str | None:
 
 
 def prepare(device: torch.device, *, threads: int | None) -> int:
-    """Sets CPU threads (None: torch's own choice) and, on CUDA, deterministic kernels; gives the threads."""
+    """Sets CPU threads (None: torch's default) and, on CUDA, deterministic kernels; returns the number of threads."""
     most = 8 * (os.cpu_count() or 1)
     if threads is not None and threads > most:
         raise UserError(f"train.threads: got {threads}; at most {most} here, eight times the cores")
@@ -95,7 +95,7 @@ def prepare(device: torch.device, *, threads: int | None) -> int:
 
 
 def describe(device: torch.device) -> str:
-    """The device by its make: the GPU's name, or the CPU's model."""
+    """The device's name: the GPU's, or the CPU's model."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")

@@ -85,7 +85,7 @@ def write_json(target: Path, content: Any) -> None:
 
 
 def remove_temporaries(directory: Path) -> None:
-    """Removes what killed writers left under `directory`; only for who knows that nobody writes there now."""
+    """Removes what killed writers left under `directory`; call only when no other process writes there."""
     for leftover in list(directory.rglob(".*.tmp")):
         if leftover.is_dir():
             shutil.rmtree(leftover)

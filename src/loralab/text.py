@@ -60,5 +60,5 @@ def clock(seconds: float) -> str:
 
 
 def finite(value: float | None) -> float | None:
-    """None for a missing, infinite or undefined number: JSON has no other word for them."""
+    """None for a missing, infinite or undefined number: JSON has no value for them."""
     return value if value is not None and math.isfinite(value) else None

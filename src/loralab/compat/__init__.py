@@ -1,1 +1,1 @@
-"""What is private or unstable in the libraries that loralab stands on, a module for each; it imports none of ours."""
+"""What is private or unstable in the libraries that loralab uses, a module per library. Imports nothing of loralab."""

@@ -1,4 +1,4 @@
-"""A home that cannot be written to: libraries keep their caches in a temporary folder then, without a word.
+"""Where the home directory cannot be written to, libraries silently keep their caches in a temporary folder.
 
 Read from matplotlib 3.10.7 and 3.11.2 and wandb 0.31.0, which warn, or print a log, where theirs cannot be made.
 """
@@ -15,9 +15,9 @@ _CACHES = {"MPLCONFIGDIR": "matplotlib", "WANDB_CACHE_DIR": "wandb"}
 
 
 def use_temporary_caches() -> None:
-    """Names a temporary folder for caches where the home takes no files; what is named already stays.
+    """Sets a temporary folder for caches where the home is not writable; folders that are set already stay.
 
-    Comes before matplotlib and wandb are imported. The folder is removed when this process ends.
+    Call before matplotlib and wandb are imported. The folder is removed when this process ends.
     """
     if _takes_files():
         return

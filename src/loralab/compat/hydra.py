@@ -1,6 +1,6 @@
-"""Hydra's inside, in this one place: what loralab uses of it that has no public name.
+"""What loralab uses of Hydra's internals.
 
-Read from hydra-core 1.3.8. Each function says what takes its place where Hydra has changed.
+Written for hydra-core 1.3.8. Each function states the fallback for a Hydra that has changed.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def is_read() -> bool:
 
 @contextlib.contextmanager
 def _any_help() -> Iterator[None]:
-    """Inside, argparse takes a help text that is not a string, as it did before Python 3.14.
+    """Inside, argparse accepts a help text that is not a string, as before Python 3.14.
 
     Hydra's help of --shell-completion is an object that looks for plugins once it is printed, which Python 3.14's
     argparse refuses (facebookresearch/hydra issue 3121). Hydra formats its help without argparse.
@@ -66,7 +66,7 @@ def arguments_parser() -> argparse.ArgumentParser | None:
 
 
 def use_arguments_parser() -> None:
-    """Has `hydra.main` make its parser of flags on Python 3.14, too."""
+    """Lets `hydra.main` build its parser of flags on Python 3.14."""
     module = vars(sys.modules.get("hydra.main", sys))
     make = module.get("get_args_parser")
     if make is not None and not hasattr(make, "__wrapped__"):
@@ -74,7 +74,7 @@ def use_arguments_parser() -> None:
 
 
 def flags() -> list[str] | None:
-    """Hydra's own flags (--help, -m, ...); None where they are not known: Hydra then says itself what it lacks."""
+    """Hydra's own flags (--help, -m, ...); None where they are not known; Hydra then reports an unknown flag itself."""
     parser = arguments_parser()
     actions = getattr(parser, "_actions", None)
     return None if actions is None else [option for action in actions for option in action.option_strings]
@@ -101,11 +101,11 @@ def escape(key: str) -> str:
 
 
 def outcome(job: JobReturn) -> Any:
-    """What a job gave, or the exception that it ended with, which the public property raises and announces."""
+    """A job's return value, or the exception that ended it, which the public property raises and prints."""
     if job.status == JobStatus.COMPLETED:
         return job.return_value
     with contextlib.redirect_stderr(io.StringIO()):
         try:
             return job.return_value
-        except BaseException as error:  # whatever ended the job is what is asked for
+        except BaseException as error:  # any exception is a result here
             return error

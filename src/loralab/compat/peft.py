@@ -1,4 +1,4 @@
-"""PEFT's encoders of virtual tokens, in this one place. Read from peft 0.18.0 and 0.21.2; PEFT is optional."""
+"""PEFT's encoders of virtual tokens. Written for peft 0.18.0 and 0.21.2; PEFT is optional."""
 
 from typing import Any, cast
 

@@ -1,7 +1,7 @@
-"""What is known of submitit's inside, in this one place: its signal handlers, and how it says that SLURM is missing.
+"""What loralab uses of submitit's internals: its signal handlers, and its error where SLURM is missing.
 
-Read from submitit 1.5.4. Where it has changed, a job that is preempted ends as any process that a signal ends: its
-checkpoint is written, and the same command goes on; and a machine without SLURM shows submitit's own error.
+Written for submitit 1.5.4. Where it has changed, a preempted job ends as on any signal: its checkpoint is written, and
+the same command goes on; a machine without SLURM shows submitit's error.
 """
 
 import signal

@@ -1,6 +1,6 @@
-"""transformers' inside, in this one place: what is private there, or has changed from one 5.x release to another.
+"""What is private in transformers, or differs between its 5.x releases.
 
-Read from 5.0.0, 5.10.4, 5.17.0, 5.23.0 and 5.24.0.
+Written for 5.0.0, 5.10.4, 5.17.0, 5.23.0 and 5.24.0.
 """
 
 import inspect
@@ -64,7 +64,7 @@ def extended(cache: Any, keys: Tensor, values: Tensor, layer: int) -> tuple[Tens
 
 
 def attention_function(module: nn.Module, eager: Attention) -> Attention:
-    """What the module's config says that attention is computed by: a registered function, or `eager`.
+    """The attention function that the module's config names: a registered one, or `eager`.
 
     Called as f(module, q, k, v, mask, scaling=..., dropout=...); q, k, v (b, heads, t, d), the output (b, t, heads, d).
     """
@@ -94,9 +94,9 @@ def random_model(model_class: Any, config: Any, attention: str) -> Any:
 
 
 def initialise(model: Any, module: nn.Module) -> None:
-    """Draws the tensors of a module anew, as the model's family starts them, from torch's default generator."""
+    """Initialises the tensors of a module as its model family does, from torch's default generator."""
     for parameter in module.parameters():
-        vars(parameter).pop("_is_hf_initialized", None)  # else transformers' initialisers pass over it
+        vars(parameter).pop("_is_hf_initialized", None)  # else transformers' initialisers skip it
     for part in reversed(list(module.modules())):
         model._init_weights(part)
 
@@ -118,7 +118,7 @@ def generators(*, seq2seq: bool) -> Mapping[Any, Any]:
 
 
 def conv1d() -> type[nn.Module]:
-    """GPT-2's linear map, which keeps its weight as (d_in, d_out); nn.Linear in a release that has it no more."""
+    """GPT-2's linear map, which keeps its weight as (d_in, d_out); nn.Linear in a release without it."""
     try:
         from transformers.pytorch_utils import Conv1D
     except ImportError:

@@ -1,4 +1,4 @@
-"""W&B's unstable settings, in this one place. Read from wandb 0.19.0 and 0.31.0."""
+"""W&B's unstable settings. Written for wandb 0.19.0 and 0.31.0."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ __all__ = ["quiet_settings"]
 
 
 def quiet_settings() -> Any:
-    """wandb.Settings of a run that is logged and nothing else: no console, no git, no system statistics.
+    """wandb.Settings for a run that only logs: no console, no git, no system statistics.
 
     A setting that this release does not know is left at its default.
     """

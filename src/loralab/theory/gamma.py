@@ -1,7 +1,7 @@
 """gamma[v v'] = gamma[v] + gamma[v'], gamma[v + v'] = max: exponents of width by the calculus of LoRA+ (section 3).
 
 v = Theta(n^gamma[v]); gamma[0] = -inf. Applied to the linear model of loralab.theory.linear, every step of which is a
-sum of products. A sum is of its larger term's order unless its terms cancel, which the calculus does not see.
+sum of products. A sum has the order of its larger term unless the terms cancel, which the calculus ignores.
 """
 
 import math

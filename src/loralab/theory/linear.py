@@ -35,7 +35,7 @@ class Start:
     absolute: Array
 
     def each(self, axes: int) -> "Start":
-        """With so many axes of length 1 before that of the draws, for rates that vary along them."""
+        """Adds this many axes of length 1 before that of the draws, for rates that vary along them."""
         return Start(*(part.reshape((1,) * axes + part.shape) for part in (self.z, self.b, self.square, self.absolute)))
 
 

@@ -2,7 +2,7 @@
 
 A and B are trained by gradient descent on all examples; W_in and W_out are not. Every pair (lr_A, lr_B) of a seed has
 the same data and the same start, so h = relu(W_in x) is computed once and the batch is over pairs. Both A and B start
-at random: were one of them zero, B A h would be too, and there relu has slope 0: no gradient, and nothing is trained.
+at random: if one of them were zero, B A h would be zero, where relu has slope 0: no gradient, and nothing is trained.
 """
 
 import math
@@ -75,7 +75,7 @@ def gradients(
     """L = mean (f - y)^2 of each pair, and its gradients in A and B.
 
     With z = A h, M = [B z > 0], P = (w B)^T M and e = 2 (f - y) / t: f = sum_r P z, dB = w (M (e z)^T), dA = (P e) h^T.
-    So one mask is all that is done number by number on the hidden layer, which is made for `chunk` numbers at a time.
+    So the mask is the only elementwise operation on the hidden layer, which is computed `chunk` numbers at a time.
     """
     pairs, rank, n = A_crn.shape
     count = len(y_t)
@@ -103,7 +103,7 @@ def train(
 ) -> Losses:  # fmt: skip
     """Losses of each pair (lr_A[i], lr_B[i]) after `at` updates, from each seed's start.
 
-    A pair whose training loss is not finite has diverged: it is trained no further.
+    A pair whose training loss is not finite has diverged and is dropped.
     """
     rates = [np.array(lr, dtype=float) for lr in (lr_A, lr_B)]
     if rates[0].shape != rates[1].shape or rates[0].ndim != 1:

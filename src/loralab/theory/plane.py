@@ -1,8 +1,8 @@
 """Which pairs of rates the network of Figure 2 is trained with, and their losses as rows: the study `toy_mlp`.
 
-A row's part says what it is: a pair of Figure 2, its losses a mean over the seeds that choose (plane); the same at
-other widths, with two lines of one ratio each (width); the best pair of the plane or its best equal one over time, on
-one of these seeds or on a fresh one (curve); the pairs that a seed has by itself, by its training loss (own).
+The column `part` names the kind of a row: plane: a pair of Figure 2, with mean losses over the selection seeds; width:
+the same at other widths, with two lines of one ratio each; curve: the best pair of the plane, or its best pair of equal
+rates, over time, on a selection seed or a fresh one; own: the best pairs of a single seed, by its training loss.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
 class Size(NamedTuple):
     """How much is trained. At n: rates of both factors, and the seeds of their means; fresh: other seeds.
 
-    every: a fresh seed chooses its own pair from every so manieth rate. At each of widths: lr_A and lr_B of the
+    every: a fresh seed chooses its own pair from every `every`-th rate. At each of widths: lr_A and lr_B of the
     grid, lr_A of the lines of one ratio, seeds. exact: trained in float64, for tests; in twice the time.
     """
 
@@ -85,7 +85,7 @@ def _product(first: Sequence[float], second: Sequence[float]) -> pd.DataFrame:
 
 
 def _with_lines(pairs: pd.DataFrame, lr_A: Sequence[float]) -> pd.DataFrame:
-    """And two finer lines of one ratio each, equal rates and ADVICE, so that these are as well tuned."""
+    """The product, and two finer lines of one ratio each, equal rates and ADVICE, so that these are tuned as well."""
     lines = [
         pd.DataFrame({"lr_A": lr_A, "lr_B": [float(f"{ratio * lr:.6g}") for lr in lr_A], "arm": arm})
         for arm, ratio in (("equal", 1), ("advice", ADVICE))
@@ -189,7 +189,7 @@ def _rows(pairs: pd.DataFrame, losses: Sequence[NDArray[np.float64]], at: Sequen
 def choice(grid: pd.DataFrame, arm: str, by: str = "train") -> "pd.Series[Any]":
     """The pair with the lowest training loss: of all but the lines, of those with equal rates, or of those with ADVICE.
 
-    The finer lines have no say in the best pair, for they would draw it to their ratios.
+    The finer lines are excluded from the best pair, since they would favour their ratios.
     """
     if arm == "best":
         some = off_lines(grid)

@@ -1,6 +1,6 @@
 """Which settings of the linear model are measured, and their numbers: what the study `toy_linear` is made of, as rows.
 
-A row's part says what its value is: the slope over widths of medians of |.| (exponent), such a median at one width
+The column `part` names what a value is: the slope over widths of medians of |.| (exponent), such a median at one width
 (curve), the largest stable rate (stable), the mean loss of a pair of rates (plane), the best pair's ratio (best).
 A seed is a batch of models that no other seed shares; its draws of z or b are the same at every width.
 """
@@ -36,7 +36,7 @@ Row = dict[str, Any]
 INITS: tuple[Init, ...] = ("A", "B")
 OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "sign")
 C = 0.25  # the constant of every rate
-DECAY = {"sgd": 1.0, "sign": 0.9}  # two equal steps of sign-Adam cancel exactly, which no calculus sees
+DECAY = {"sgd": 1.0, "sign": 0.9}  # two equal steps of sign-Adam cancel exactly, which the calculus ignores
 DRAWN = 14  # log2 of the widest inputs that are drawn
 STEPS, SHOWN = 3, 2  # shown: the first step in which every part of the update acts
 STABLE: dict[Init, dict[str, float]] = {  # exponents of the largest stable rate: of both; of lr_B with lr_A = c/n

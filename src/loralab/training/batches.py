@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 __all__ = ["Order", "by_length"]
 
 # With bucketing, this many batches' worth of a shuffled epoch is sorted by length and cut into batches: enough to leave
-# about 6% of padding on sentences, few enough that a batch's company stays random (transformers' grouping by length
-# does the same).
+# about 6% of padding on sentences, few enough that the rest of a batch stays random (transformers groups by length
+# alike).
 POOL = 50
 
 
 class Order:
-    """The batches of every epoch: shuffled by `seed`, with or without buckets of like lengths; one may be short."""
+    """The batches of every epoch: shuffled by `seed`, optionally in buckets of similar lengths; one may be short."""
 
     def __init__(
         self, lengths: Sequence[int] | NDArray[np.int64], *, batch_size: int, seed: int, bucketing: bool
@@ -51,12 +51,12 @@ class Order:
 
 
 def by_length(lengths: Sequence[int] | NDArray[np.int64], *, batch_size: int) -> list[NDArray[np.int64]]:
-    """Batches for evaluation: every example once, longest first, so that little is padding."""
+    """Batches for evaluation: every example once, longest first, with little padding."""
     return _cut(np.argsort(-np.asarray(lengths), kind="stable"), batch_size)
 
 
 def _permutation(stream: np.random.PCG64, count: int) -> NDArray[np.int64]:
-    """From the raw stream, which numpy keeps for ever; `Generator.permutation` is the same within a version only."""
+    """From the raw stream, which numpy keeps stable; `Generator.permutation` may change between versions."""
     return np.argsort(stream.random_raw(count), kind="stable")
 
 

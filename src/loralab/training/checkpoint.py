@@ -1,4 +1,4 @@
-"""Exact resume: all that changes while a run trains, in one file that is replaced atomically."""
+"""Exact resume: everything that changes during training, in one file that is replaced atomically."""
 
 import contextlib
 import pickle
@@ -25,7 +25,7 @@ COST = 0.02
 
 
 def random_state() -> dict[str, Any]:
-    """The state of every generator that a run may draw from: Python, numpy, torch, and each CUDA device."""
+    """The state of every random generator that a run uses: Python, numpy, torch, and each CUDA device."""
     version, internal, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
@@ -37,7 +37,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Puts back what `random_state` gave."""
+    """Restores what `random_state` returned."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, position, has_gauss, cached = state["numpy"]
@@ -48,7 +48,7 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 def load(directory: Path) -> dict[str, Any] | None:
-    """The last state saved under `directory`, or None; only tensors and plain values are unpickled."""
+    """The last state saved under `directory`, or None; unpickles tensors and plain values only."""
     path = directory / FILE
     if not path.exists():
         return None
@@ -62,7 +62,7 @@ def load(directory: Path) -> dict[str, Any] | None:
 
 @dataclass
 class Trained:
-    """All that training changes, `Progress` and files aside: weights, optimizer, scaler, best weights, generators."""
+    """What training changes beside `Progress` and files: weights, optimizer, scaler, best weights, generators."""
 
     weights: dict[str, nn.Parameter]  # the trainable ones, by name
     optimizer: torch.optim.Optimizer
@@ -71,18 +71,18 @@ class Trained:
     ranks: Ranks = ALONE
 
     def begin(self, seed: int) -> None:
-        """Rank 0's weights on every rank (two machines may draw differently), and generators seeded for each."""
+        """Copies rank 0's weights to every rank (machines may draw differently) and seeds each rank's generators."""
         if self.ranks.count > 1:
             self.put(self.ranks.of_first(self._copied()))
         torch.manual_seed(self.ranks.seed(seed))
 
     def keep_best(self) -> None:
-        """Copies the weights as they are, on the host."""
+        """Copies the current weights, on the host."""
         self.best = self._copied()
 
     @contextlib.contextmanager
     def at_best(self) -> Iterator[None]:
-        """The best weights in place, and the present ones again afterwards, however it ends."""
+        """Inside, the model has its best weights; afterwards the current ones, also after an exception."""
         assert self.best is not None
         present = self._copied()
         self.put(self.best)
@@ -101,7 +101,7 @@ class Trained:
                 parameter.copy_(weights[name])
 
     def capture(self) -> dict[str, Any]:
-        """The state as tensors and plain values, to be saved before the next step; every rank's, on every rank."""
+        """The state as tensors and plain values, to be saved before the next step; on every rank, that of all ranks."""
         first, *others = self.ranks.of_all(random_state())
         return {
             "weights": {name: parameter.detach() for name, parameter in self.weights.items()},
@@ -113,7 +113,7 @@ class Trained:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Puts back what `capture` gave; a rank that was not there then keeps the generators that it has."""
+        """Restores what `capture` returned; a rank that did not exist then keeps its generators."""
         self.put(state["weights"])
         self.best = state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -124,7 +124,7 @@ class Trained:
 
 
 class Checkpointer:
-    """Saves at most every `every` seconds, and so rarely that saving costs under 2% of the time."""
+    """Saves at most every `every` seconds, and rarely enough that saving costs under 2% of the time."""
 
     def __init__(self, directory: Path, *, every: float) -> None:
         self.path = directory / FILE
@@ -137,7 +137,7 @@ class Checkpointer:
         return time.monotonic() - self.last >= self.wait
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replaces the file by `state`: the old one or the new one is there, whole, at every moment."""
+        """Replaces the file atomically: at every moment the old or the new state is there, whole."""
         start = time.monotonic()
         with atomic_path(self.path) as temporary:
             torch.save(state, temporary)

@@ -1,12 +1,12 @@
-"""Several processes on one run, started by torchrun: each computes its part of every batch, and rank 0 has the word.
+"""Several processes on one run, started by torchrun: each computes a part of every batch; rank 0 decides and writes.
 
 accelerate starts and joins them and picks their devices; it is imported only where there are several. The gradients are
 summed here and not by DDP: DDP averages over ranks, which is not the gradient of the mean over a batch that does not
 divide, it sees no gradient of `torch.autograd.grad` (which the shards of one process use), and its wrapper renames
 every parameter. A LoRA's gradients are small, so that one message after the backward pass carries them all, and the
-loss with them. What is agreed on between two steps goes over a second group, gloo's, which waits for no GPU.
+loss with them. Agreement between two steps uses a second group, gloo's, which does not wait for the GPU.
 
-Torch is imported where it is used: who asks `launched` alone starts in milliseconds.
+Torch is imported where it is used, so that calling `launched` alone takes milliseconds.
 """
 
 import atexit
@@ -32,20 +32,20 @@ T = TypeVar("T")
 
 # The longest that ranks wait while rank 0 works alone (downloads, tokenises, saves); one that dies is noticed at once.
 PATIENCE = timedelta(hours=6)
-# Seconds that the first process of a machine has to tell a mistake and end, before the others tell it themselves.
+# Seconds that the first process of a machine has to print a mistake and end, before the others print it.
 FIRST_WORD = 10.0
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among those of its run: rank `index` of `count`. Every rank calls the same methods in turn.
+    """This process's place among those of its run: rank `index` of `count`. All ranks call the same methods in order.
 
-    Where one has died, a method raises RuntimeError on rank 0, and SystemExit on the others: they end without a word.
+    If one has died, a method raises RuntimeError on rank 0 and SystemExit on the others, which end silently.
     """
 
     index: int = 0
     count: int = 1
-    group: Any = None  # gloo's, for what is agreed on
+    group: Any = None  # gloo's, for agreement
 
     @property
     def leads(self) -> bool:
@@ -118,7 +118,7 @@ class Ranks:
 
     @contextlib.contextmanager
     def in_turn(self) -> Iterator[None]:
-        """Rank 0 goes first: what it downloads and caches in here, the others read. Within `agreed`."""
+        """Rank 0 goes first: the others read what it downloads and caches inside. Within `agreed`."""
         if not self.leads:
             if not self.of_first(False):
                 raise UserError("rank 0 says why")
@@ -132,7 +132,7 @@ class Ranks:
             self.of_first(done)
 
     def agreed(self, function: Callable[[], T]) -> T:
-        """What `function` gives on this rank; a UserError of any rank is raised on all."""
+        """The result of `function` on this rank; a UserError of any rank is raised on all."""
         if self.count == 1:
             return function()
         result, mistake = None, None
@@ -146,7 +146,7 @@ class Ranks:
         return cast(T, result)
 
     def seed(self, seed: int) -> int:
-        """A seed of this rank's own; rank 0's is `seed` itself."""
+        """A separate seed for each rank; rank 0's is `seed` itself."""
         import numpy as np
 
         return seed if self.leads else int(np.random.SeedSequence([seed, self.index]).generate_state(1)[0])
@@ -155,7 +155,7 @@ class Ranks:
     def _jointly(self) -> Iterator[None]:
         try:
             yield
-        except RuntimeError as error:  # gloo has no narrower one for a connection that the other side closed
+        except RuntimeError as error:  # gloo raises nothing narrower for a closed connection
             if self.leads:
                 raise RuntimeError("another process of this run has ended; its own output says why") from error
             raise SystemExit(1) from error
@@ -179,10 +179,10 @@ def refuse_multirun() -> None:
 
 
 def let_first_speak() -> None:
-    """To be called before a mistake is told: all processes of a run make it alike, and one line is enough.
+    """Call before printing a user's mistake: all processes of a run make the same one, and one line is enough.
 
-    The first of a machine goes on at once; torchrun ends the others when it ends. Who is still there after the wait is
-    alone in its mistake.
+    The first process of a machine goes on at once; torchrun ends the others when it ends. A process that is still there
+    after the wait is the only one with the mistake.
     """
     if launched() > 1 and os.environ["LOCAL_RANK"] != "0":
         time.sleep(FIRST_WORD)
@@ -198,7 +198,7 @@ def join(device: str) -> Iterator[Ranks]:
     try:
         yield ranks
     except Interrupted:
-        ranks.of_all(None)  # nobody leaves before rank 0 has saved: torchrun ends the others when the first one leaves
+        ranks.of_all(None)  # wait until rank 0 has saved: torchrun ends the others when the first one ends
         raise
     ranks.of_all(None)
 
@@ -220,7 +220,7 @@ def _joined(asked: str) -> Ranks:
 
 
 def _device_kind(asked: str) -> str:
-    """Where the ranks of this machine are to be: cpu, or cuda, of which each gets the one of its local number."""
+    """The kind of device of this machine's ranks: cpu, or cuda, where each takes the device of its local rank."""
     import torch
 
     from loralab.device import pick_device

@@ -37,8 +37,8 @@ def predict(
     """Logits (rows, classes) of every example, with dropout off; `check` is called before each batch and may raise.
 
     order: the indices of each batch, every example once; fetch: indices -> the batch on the model's device; workers:
-    who predict the batches. Of several ranks each predicts every n-th batch, in step with the others (all call `check`
-    equally often, so that it may be a word among them), and all get all logits; each is then its only worker.
+    the threads that predict batches. With several ranks each predicts every n-th batch and gets all logits; all call
+    `check` equally often, so that it may communicate, and each has one thread.
     """
 
     def of_batch(indices: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -62,7 +62,7 @@ def in_batches(
     workers: Workers,
     ranks: Ranks,
 ) -> list[tuple[NDArray[np.int64], Found]]:
-    """The indices of every batch with what `of_batch` finds there, with dropout off; the arguments are `predict`'s."""
+    """The indices of every batch and the result of `of_batch` there, with dropout off; arguments as in `predict`."""
 
     def checked(indices: NDArray[np.int64]) -> Found:
         check()
@@ -77,7 +77,7 @@ def in_batches(
     try:
         with (
             parametrize.cached()
-        ):  # weights that are computed from others (method=intrinsic) are so once, for all batches
+        ):  # weights that are computed from others (method=intrinsic) are computed once for all batches
             found = list(zip(mine, workers.map(checked, mine), strict=True))
         if len(mine) < -(-len(batches) // ranks.count):
             check()

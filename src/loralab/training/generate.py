@@ -1,4 +1,4 @@
-"""What a model writes after each context of a split, greedily or by beam search, in the split's order."""
+"""The text that a model generates after each context of a split, greedily or by beam search, in the split's order."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -29,7 +29,7 @@ def decode(
     check: Callable[[], Any],
     ranks: Ranks = ALONE,
 ) -> list[list[int]]:
-    """The new tokens of every row, without the eos that ends them, by transformers' `generate`; nothing is drawn.
+    """The new tokens of every row, without the eos that ends them, by transformers' `generate`, without sampling.
 
     fetch: indices -> input_ids and attention_mask of their contexts on the model's device, padded on the left for a
     decoder and on the right for an encoder-decoder. beams: 1 is greedy; a beam's score is its log p over
@@ -37,7 +37,7 @@ def decode(
     """
     from transformers import GenerationConfig
 
-    penalty = {"length_penalty": length_penalty} if beams > 1 else {}  # without beams transformers warns of it
+    penalty = {"length_penalty": length_penalty} if beams > 1 else {}  # transformers warns of it without beams
     settings = GenerationConfig(
         do_sample=False,
         num_beams=beams,
@@ -66,5 +66,5 @@ def decode(
 
 
 def _up_to(eos_id: int, tokens: list[int]) -> list[int]:
-    """What stands before the first eos; after it there is padding alone."""
+    """The tokens before the first eos; after it there is only padding."""
     return tokens[: tokens.index(eos_id)] if eos_id in tokens else tokens

@@ -1,4 +1,4 @@
-"""The gradient of one batch: at once, or by ranks and workers that each take a part of the batch."""
+"""The gradient of one batch, computed at once or in parts by ranks and threads."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -26,9 +26,9 @@ def backward(
     """The batch's mean loss, detached; its gradient, scaled by `scaler`, is in the `grad` of each of `parameters`.
 
     loss_of: logits and labels -> the mean loss of the examples, or of the target tokens, by which parts of the batch
-    are weighed (`terms`). Of n workers each takes every n-th example, so that all have as much to do. Losses and
-    gradients are summed in the order of the shards: equal counts give equal bits. Several ranks are given the same
-    batch; no `grad` may be there before, for the sum over the ranks would count it.
+    are weighed (`terms`). Each of n workers takes every n-th example, so that their work is equal. Losses and
+    gradients are summed in the order of the shards: equal counts give equal bits. All ranks get the same
+    batch; `grad` must be None before, since the sum over the ranks would count it.
     """
     part, share = ranks.part(batch)
     if workers.count == 1:

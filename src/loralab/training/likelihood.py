@@ -1,4 +1,4 @@
-"""-log p of every target under the model, told in its context: the loss of a split, row by row."""
+"""-log p of every target given its context: the loss of a split, row by row."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,7 +1,7 @@
-"""The loop: forward, backward, clip, step; evaluate and checkpoint as it goes; stop where it diverges.
+"""The loop: forward, backward, clip, step; evaluates and checkpoints; stops if training diverges.
 
-`Progress` is all of a run that changes beside the weights, the optimizer and the random generators. The loop knows no
-method, tracker or task: it is given functions.
+`Progress` is everything that changes beside the weights, the optimizer and the random generators. The loop takes
+functions and is independent of methods, trackers and tasks.
 """
 
 import math
@@ -21,14 +21,14 @@ from loralab.training.threads import Workers
 
 __all__ = ["Probing", "Progress", "train", "unwatched"]
 
-# A run has exploded when its training loss passes this multiple of the loss before the first step, and of 1: one lucky
-# batch, or a checkpoint that knows the task, starts near 0.
+# A run has exploded when its training loss passes this multiple of the loss before the first step, and of 1: a lucky
+# batch, or a checkpoint that was trained on the task, starts near 0.
 EXPLODED = 20.0
 
 
 @dataclass
 class Progress:
-    """Where a run stands; `to_state` and `from_state` carry it through a checkpoint."""
+    """The progress of a run; `to_state` and `from_state` store it in a checkpoint."""
 
     step: int = 0
     evaluated: int = -1  # the last step that was evaluated
@@ -75,7 +75,7 @@ Probing = Callable[[Progress], AbstractContextManager[object]]
 
 
 def unwatched(_progress: Progress) -> AbstractContextManager[object]:
-    """Looks at no update."""
+    """No probe."""
     return nullcontext()
 
 
@@ -136,7 +136,7 @@ def train(
         if progress.first_loss is None:
             progress.first_loss = loss.item()
         if len(progress.losses) == log_every or progress.step == steps:
-            mean = fmean(map(float, progress.losses))  # the one wait for the device
+            mean = fmean(map(float, progress.losses))  # the only synchronisation with the device
             progress.losses = []
             progress.diverged = not math.isfinite(mean) or mean > EXPLODED * max(1.0, progress.first_loss)
             log(progress, mean)

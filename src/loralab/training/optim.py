@@ -1,6 +1,6 @@
 """Parameter groups of LoRA+ over stock AdamW, and learning-rate schedules.
 
-LoRA+ (Hayou et al. 2024): train B at lr_B = ratio * lr_A. It is a choice of groups and nothing else.
+LoRA+ (Hayou et al. 2024): train B at lr_B = ratio * lr_A. It is only a choice of parameter groups.
 """
 
 import math
@@ -18,8 +18,8 @@ BIAS_ROLES = ("bias", "norm")
 def param_roles(model: nn.Module, head: Sequence[str]) -> dict[str, str]:
     """Trainable parameter name -> A, B, magnitude, weight, embedding, head, bias or norm, from the module that owns it.
 
-    Modules of ours say it themselves (`parameter_roles`); every parameter inside a head module is `head`.
-    Raises AssertionError for a trainable parameter that nobody claims.
+    loralab's modules declare theirs (`parameter_roles`); every parameter inside a head module is `head`.
+    Raises AssertionError for a trainable parameter without a role.
     """
     roles = {}
     for prefix, module in model.named_modules():
@@ -51,8 +51,8 @@ def param_groups(
 
     `roles`: A (lr), B (ratio * lr), head (head_lr), embedding, and trained biases of the backbone: they act on outputs
     as B does, and get ratio * lr. Weight decay reaches all but biases and norms (vectors). Full fine-tuning has weights
-    (lr) in the place of A and B, and asks for a ratio of 1. DoRA's magnitudes get lr, for they start at the weights'
-    own and not at zero as B does, and no decay, which would shrink the frozen weights.
+    (lr) in the place of A and B, and needs a ratio of 1. DoRA's magnitudes get lr, since they start at the weights'
+    norms and not at zero as B does, and no decay, which would shrink the frozen weights.
     `reference`: the four groups of the released optimizer, first match wins: adapters of embeddings; B and vectors with
     decay; B and vectors without (biases and norms); all else at lr, the head's matrices among it. Magnitudes are
     vectors with decay.
@@ -98,7 +98,7 @@ def _as_reference(role: str, vector: bool, undecayed: bool) -> tuple[str, str]:
 
 
 def group_table(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What each group resolved to: name, tensors, parameters, lr, weight_decay."""
+    """One row per group: name, tensors, parameters, lr, weight_decay."""
     return [
         {
             "name": group["name"],
@@ -114,7 +114,7 @@ def group_table(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def adamw(groups: Sequence[dict[str, Any]], *, betas: Sequence[float], eps: float) -> torch.optim.AdamW:
     """Stock AdamW over the groups; each keeps its peak rate as `peak_lr` for the schedule.
 
-    Fused: one kernel a tensor instead of about ten. For MiniLM's 26 trained tensors (rank 8 on q and v, the head) on
+    Fused: one kernel per tensor instead of about ten. For MiniLM's 26 trained tensors (rank 8 on q and v, the head) on
     one thread of a 2-core CPU a step takes 0.2 ms, against 0.6 (foreach) and 0.75 (neither).
     """
     copies = [{**group, "peak_lr": group["lr"]} for group in groups]

@@ -3,15 +3,14 @@
 LoRA+ (Hayou et al. 2024), Theorem 1. With Z the map's real input, Z_A = A Z and Z_B = scaling B Z_A, the update from
 step t - 1 to t has three parts, all times scaling:
 
-    delta1 = B_{t-1} ΔZ_A    the features move, by A and by the layers below
-    delta2 = ΔB Z_A^{t-1}    B moves, on the features as they were
+    delta1 = B_{t-1} ΔZ_A    the features change, by A and by the layers below
+    delta2 = ΔB Z_A^{t-1}    B changes, with the features as they were
     delta3 = ΔB ΔZ_A         both at once
 
-The theorem is about one layer, whose Z stays; in a network Z moves too, and the deeper the layer, the more of ΔZ_A is
-due to the layers below. So the shares are also taken with Z held at its value after the update: what A's and B's own
-moves do, own1 to 3.
+The theorem is about one layer with a fixed Z; in a network Z changes too, and the deeper the layer, the more of ΔZ_A is
+due to the layers below. So the shares are also computed with Z fixed at its value after the update: own1 to 3.
 
-Around the optimizer's step of the loop, which knows nothing of it. No generator is touched and nothing that trains.
+It wraps the optimizer's step and changes neither random generators nor anything that is trained.
 """
 
 import contextlib
@@ -73,10 +72,10 @@ def probing(
     every: int | None,
     tell: Callable[[Progress, Values], None],
 ) -> Probing:
-    """What the loop opens around the update to step 1 and to every `every`-th step; None: around none.
+    """The context that the loop opens around the update to step 1 and to every `every`-th step; None: around none.
 
     batches: of the probe, on the model's device; tell: called after such an update, with `<map>/<quantity>` of every
-    map that the model called. Raises UserError where there is no map to look at.
+    map that the model called. Raises UserError where no map is adapted.
     """
     if every is None:
         return unwatched
@@ -175,7 +174,7 @@ def _kept(
     real: Tensor,
     found: Mapping[str, list[tuple[Tensor, ...]]],
 ) -> Iterator[None]:
-    """Meanwhile each call of a map adds its features to `found`."""
+    """Inside, each call of a map adds its features to `found`."""
 
     def keep(name: str, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         Z = _tokens(inputs[0], real)
@@ -191,9 +190,9 @@ def _kept(
 
 @contextlib.contextmanager
 def _in_fp32(model: nn.Module) -> Iterator[None]:
-    """The frozen weights of a bf16 or fp16 model as fp32 copies meanwhile, and in their own tensors again afterwards.
+    """Inside, the frozen weights of a bf16 or fp16 model are fp32 copies; afterwards the original tensors.
 
-    Small updates drown in the rounding otherwise: at the end of a linear schedule (MiniLM, TREC, 60 steps, layer 3's
+    Small updates are lost in rounding otherwise: at the end of a linear schedule (MiniLM, TREC, 60 steps, layer 3's
     values) delta1 was 4.2e-4 in bf16, and 5.1e-5 in fp32.
     """
     kept = [(t, t.data) for t in (*model.parameters(), *model.buffers()) if t.dtype in (torch.bfloat16, torch.float16)]
@@ -207,7 +206,7 @@ def _in_fp32(model: nn.Module) -> Iterator[None]:
 
 
 def _tokens(x: Tensor, real: Tensor) -> Tensor:
-    """The rows (tokens, d_in) of an input that are no padding; all of one that is not laid out as the batch is."""
+    """The rows (tokens, d_in) of an input that are not padding; all rows of one whose layout is not the batch's."""
     rows = x.flatten(0, -2)
     whole = x.shape[:-1] == real.shape or (x.ndim == 2 and len(x) == real.numel())
     return rows[real.flatten()] if whole else rows

@@ -1,4 +1,4 @@
-"""Signals become a flag that a run looks at where it can stop: between two steps, or two batches."""
+"""Signals set a flag, which a run checks where it can stop: between two steps or two batches."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ from loralab.compat.submitit import handles
 __all__ = ["Interrupted", "Interrupts"]
 
 STOP = (signal.SIGINT, signal.SIGTERM)
-# With which submitit is told that its time or its machine is taken away; it then puts the job back into the queue.
+# By which submitit learns that its time or machine is taken away; it then requeues the job.
 REQUEUE = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 
@@ -23,11 +23,11 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """Within this context the first SIGINT or SIGTERM is noted, and a second one of the kind acts as it always did.
+    """Inside, the first SIGINT or SIGTERM is noted; a second one has its usual effect.
 
-    In a job of submitit SIGUSR2 is noted, and passed on once the run has stopped. SIGTERM stays submitit's there, which
-    ignores it: SLURM requeues a job that it preempts only where the job is still there at the end of its grace time.
-    Outside the main thread, where Python takes no handlers, nothing is noted.
+    In a job of submitit SIGUSR2 is noted, and passed on once the run has stopped. SIGTERM is left to submitit, which
+    ignores it: SLURM requeues a preempted job only if it still runs at the end of its grace time. Outside the main
+    thread, where Python accepts no handlers, nothing is noted.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Interrupts:
         for number, handler in self.before.items():
             signal.signal(number, handler)
         if requeue is not None:
-            requeue(self.noted, None)  # a further signal meanwhile is noted, for submitit bears none
+            requeue(self.noted, None)  # a further signal is noted, since submitit handles only one
 
     def check(self) -> None:
         """Raises Interrupted once a signal was noted."""

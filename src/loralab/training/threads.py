@@ -1,4 +1,4 @@
-"""Threads that each do a part of a step on one core, where torch's own threads would split every operation."""
+"""Threads that each compute a part of a step on one core; torch's threads would split every operation instead."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +14,9 @@ Result = TypeVar("Result")
 
 
 class Workers:
-    """A `map` over `count` threads, while this context is open; a count of 1 is the calling thread and a plain `map`.
+    """A context with a `map` over `count` threads; a count of 1 is a plain `map` in the calling thread.
 
-    With more than one, each thread computes alone: torch's own number of threads is 1 meanwhile.
+    With more than one, torch's number of threads is 1 inside.
     """
 
     def __init__(self, count: int) -> None:
@@ -38,5 +38,5 @@ class Workers:
             torch.set_num_threads(self.before)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """The results in the order of the items; the first exception is raised, and what has not begun is dropped."""
+        """The results in the order of the items; the first exception is raised, and items not begun are dropped."""
         return map(function, items) if self.pool is None else self.pool.map(function, items)
