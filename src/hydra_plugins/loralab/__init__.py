@@ -1,1 +1,1 @@
-"""What loralab adds to Hydra; Hydra imports every module in here when it starts, so they import nothing heavy."""
+"""loralab's Hydra plugins. Hydra imports every module here when it starts, so they import nothing heavy."""

@@ -24,15 +24,15 @@ class PoolConf:
     _target_: str = "hydra_plugins.loralab.pool_launcher.PoolLauncher"
     slots: int | None = None  # runs at once; null: one per GPU, or as many as the CPU has cores for
     slots_per_gpu: int = 1
-    timeout: float | None = 1800  # seconds without a sign of life (a step, a batch) until a run counts as hung
-    on_error: str = "continue"  # continue | stop: what the other runs do when one has failed
+    timeout: float | None = 1800  # seconds without progress (a step, a batch) after which a run counts as hung
+    on_error: str = "continue"  # continue | stop: what the other runs do after a failure
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="pool", node=PoolConf, provider="loralab")
 
 
 class PoolLauncher(Launcher):
-    """Trains the jobs that are not done, as many at once as the machine has room for."""
+    """Trains the jobs that are not done, as many at once as the machine has cores or GPUs for."""
 
     def __init__(self, slots: int | None, slots_per_gpu: int, timeout: float | None, on_error: str) -> None:
         self.slots, self.slots_per_gpu, self.timeout, self.on_error = slots, slots_per_gpu, timeout, on_error

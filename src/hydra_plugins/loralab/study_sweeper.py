@@ -25,7 +25,7 @@ class StudyConf:
     params: dict[str, Any] = field(default_factory=dict)  # axes of every run
     arms: list[Any] = field(default_factory=list)  # axes whose values depend on one another's
     confirm: Any = None  # fresh seeds for the selected configurations
-    smoke: dict[str, Any] = field(default_factory=dict)  # what takes the place of the axes in a small trial
+    smoke: dict[str, Any] = field(default_factory=dict)  # values for the small size (smoke=true)
     size: str = "full"  # full | smoke (smoke=true)
     dry_run: bool = False  # print the runs, train none (--dry-run)
 

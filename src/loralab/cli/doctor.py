@@ -1,4 +1,4 @@
-"""`loralab doctor`: what this machine has and lacks, one line a check, with what to do about it."""
+"""`loralab doctor`: checks this machine, one line per check, with the remedy for what is missing."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ MARKS = {"ok": "✓", "note": "·", "missing": "✗"}
 
 @dataclass(frozen=True)
 class Check:
-    """One line; `missing` says that the default run (python train.py) cannot be made as things are."""
+    """The result of one check; `missing`: the default run (python train.py) does not work without it."""
 
     mark: Literal["ok", "note", "missing"]
     name: str
@@ -34,7 +34,7 @@ class Check:
 
 
 def doctor(store: Path) -> int:
-    """Prints every check as it is made; gives 0, or 1 where something that the default run needs is missing."""
+    """Prints each check; returns 0, or 1 where the default run lacks something."""
     bad = 0
     plain = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
     for check in checks(store):
@@ -50,7 +50,7 @@ def doctor(store: Path) -> int:
 
 
 def checks(store: Path) -> Iterator[Check]:
-    """Every check, the quick ones first; one that fails in an unforeseen way is a line like the others."""
+    """Every check, the quick ones first; an unexpected error in a check becomes its line."""
     every: tuple[tuple[str, Callable[[], Iterator[Check]]], ...] = (
         ("code", _code),
         ("python", _python),
@@ -69,7 +69,7 @@ def checks(store: Path) -> Iterator[Check]:
             yield from check()
         except UserError as error:
             yield Check("missing", name, str(error))
-        except Exception as error:  # a doctor who faints is of no use
+        except Exception as error:  # an error in a check must not end the command
             yield Check("missing", name, f"{type(error).__name__}: {error}")
 
 
@@ -127,7 +127,7 @@ def _cores() -> Iterator[Check]:
 def _memory() -> Iterator[Check]:
     page = os.sysconf("SC_PAGE_SIZE")
     total = page * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")  # a container's own
+    limit = Path("/sys/fs/cgroup/memory.max")  # a container's limit
     if limit.is_file() and (text := limit.read_text().strip()).isdigit():
         total = min(total, int(text))
     low = "; the default run takes about 1 GiB: a smaller train.batch_size or model=tiny takes less"
@@ -160,7 +160,7 @@ def _backbone() -> Iterator[Check]:
 
 
 def _data() -> Iterator[Check]:
-    """One line a package, not a task; only rotten_tomatoes is the default's."""
+    """One line per package, not per task; only the default run's rotten_tomatoes is required."""
     from loralab import tasks
 
     for name, covers in (("rotten_tomatoes", "rotten_tomatoes, imdb"), ("trec", "trec, sms_spam, snippets")):

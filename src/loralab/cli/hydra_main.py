@@ -1,7 +1,7 @@
-"""The command line's frame around a Hydra function: the schema is registered, and a user's mistake is one line.
+"""The entries that Hydra starts: they register the schema and print a user's mistake in one line.
 
 Exit status: 0 done, 2 a mistake of the user's, 130 or 143 interrupted (the same command goes on),
-141 nobody reads its output any more, 1 anything else.
+141 its output is no longer read, 1 anything else.
 """
 
 import contextlib
@@ -38,11 +38,11 @@ class Mistake(BaseException):
 
 def train(composed: DictConfig) -> float | None:
     """Trains what Hydra composed, or finds it done; gives the primary metric of the best validation step."""
-    with _mistakes_told() as title:
+    with _mistakes_in_one_line() as title:
         if title is not None:
             refuse_multirun()
         config = from_hydra(composed)
-        from loralab.runs.run import run  # torch takes a second to import: a mistake above is told at once
+        from loralab.runs.run import run  # torch takes a second to import; a mistake above is printed at once
 
         metrics = run(config, wait=title is not None, console=Console.for_terminal(title))["metrics"]
     best = metrics["validation"]["best"]
@@ -51,7 +51,7 @@ def train(composed: DictConfig) -> float | None:
 
 def pretrain(composed: DictConfig) -> float | None:
     """Pretrains what Hydra composed, or finds it done; gives the last held-out loss."""
-    with _mistakes_told(pretrain_config.PretrainConfig) as title:
+    with _mistakes_in_one_line(pretrain_config.PretrainConfig) as title:
         config = pretrain_config.from_hydra(composed)
         from loralab.pretraining.run import pretrain as run
 
@@ -61,25 +61,25 @@ def pretrain(composed: DictConfig) -> float | None:
 
 
 @contextlib.contextmanager
-def _mistakes_told(schema: type = Config) -> Iterator[str | None]:
-    """Gives what sets this job of a multirun apart; in here a mistake becomes its line, all else is raised."""
+def _mistakes_in_one_line(schema: type = Config) -> Iterator[str | None]:
+    """Yields this job's title in a multirun; inside, a user's mistake becomes one line, other errors are raised."""
     title = _job_title()
     try:
         if HydraConfig.initialized() and HydraConfig.get().job.chdir:
             raise UserError("hydra.job.chdir: got true; your files are found from where you are, so leave it false")
         yield title
-    except Exception as error:  # whatever explain does not know as a mistake is raised as it came
+    except Exception as error:  # what is no user's mistake is raised unchanged
         line = explain(error, schema)
-        if line is None or title is not None:  # in a multirun Hydra says which job it was
+        if line is None or title is not None:  # in a multirun Hydra names the job
             raise
         raise Mistake(line) from error
 
 
 def launch(command: Callable[[], Any], *, schema: type = Config) -> None:
-    """Runs a Hydra entry point and exits with the status that its end calls for; schema: of its configuration.
+    """Runs a Hydra entry point and exits with its status; schema: of its configuration.
 
-    A process of torchrun's leaves without the interpreter's teardown: one of the threads under its process group may
-    outlive what holds it, and the process would end with SIGABRT after all was done.
+    Under torchrun the process exits without the interpreter's teardown: a thread of its process group may outlive the
+    group, and the process would end with SIGABRT after all is done.
     """
     if launched() == 1:
         _launch(command, schema)
@@ -101,7 +101,7 @@ def _launch(command: Callable[[], Any], schema: type) -> None:
     """The same, by way of SystemExit.
 
     Hydra prints errors over several lines and exits with 1; asked for full errors, it raises them, and they are put
-    in one line here. Who sets HYDRA_FULL_ERROR=1 sees the traceback.
+    in one line here. HYDRA_FULL_ERROR=1 shows the traceback.
     """
     use_temporary_caches()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -119,12 +119,12 @@ def _launch(command: Callable[[], Any], schema: type) -> None:
         try:
             command()
         finally:
-            sys.stdout.flush()  # here, so that a reader who is gone is noticed: at the exit it would be a message
+            sys.stdout.flush()  # here, since a closed pipe would print a message at the exit
     except KeyboardInterrupt:
         sys.exit(130)
     except Interrupted as interrupt:
         sys.exit(interrupt.status)
-    except BrokenPipeError:  # the reader of `--help | head` has seen enough; nothing may be flushed to it at exit
+    except BrokenPipeError:  # such as `--help | head`; nothing may be flushed at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except RunsFailed as error:
@@ -139,7 +139,7 @@ def _launch(command: Callable[[], Any], schema: type) -> None:
 
 
 def _job_title() -> str | None:
-    """What sets this job of a multirun apart, None in a single run."""
+    """Number and overrides of this job of a multirun; None in a single run."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return None
     job = HydraConfig.get()

@@ -18,14 +18,14 @@ __all__ = ["listing", "shown"]
 
 @dataclass(frozen=True)
 class _Line:
-    """One run of the list, and when it last moved (seconds since the epoch)."""
+    """One run of the list, and when it last changed (seconds since the epoch)."""
 
     cells: tuple[str, ...]
     when: float
 
 
 def listing(store: Path) -> list[str]:
-    """One line a run of the store, the latest last: status, primary metric on validation and test (last step), time."""
+    """One line per run, the latest last: status, primary metric on validation and test (last step), time."""
     lines = [_line(RunDirectory(path)) for path in (store / "runs").glob("*") if (path / "config.yaml").is_file()]
     if not lines:
         return [f"no runs in {store / 'runs'}; `python train.py` makes one"]
@@ -34,7 +34,7 @@ def listing(store: Path) -> list[str]:
 
 
 def shown(run: RunDirectory) -> list[str]:
-    """All that is known of a run, in lines: how to make it again, its figures, its groups, and where it came from."""
+    """Everything about a run, in lines: its command, scores, parameter groups and origin."""
     record = run.record()
     lines = [run.path.name, command(OmegaConf.load(run.path / "config.yaml")), ""]
     if record is None or record["status"] == "failed":
@@ -52,7 +52,7 @@ def shown(run: RunDirectory) -> list[str]:
 def _line(run: RunDirectory) -> _Line:
     try:
         record, state = run.finished(), status(run)
-    except UserError:  # one damaged record must not hide the other runs; `loralab show` says what is wrong with it
+    except UserError:  # a damaged record must not hide the other runs; `loralab show` explains it
         record, state = None, "damaged"
     if record is None:
         moved = max(path.stat().st_mtime for path in run.path.iterdir())

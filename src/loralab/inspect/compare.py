@@ -1,4 +1,4 @@
-"""`loralab compare`: how much two adapters' subspaces overlap, layer by layer, beside what chance gives."""
+"""`loralab compare`: how much two adapters' subspaces overlap, layer by layer, beside the value by chance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ SIDES = ("A", "right", "left")
 """The right singular vectors of A (LoRA's Figs 3 and 4), and those of delta W on its input and its output side."""
 
 TITLES = {"A": "$A$", "right": "right of $\\Delta W$", "left": "left of $\\Delta W$"}
-PLACES = ("1,1", "4,4", "all")  # where the table looks; `all`: every direction of both
+PLACES = ("1,1", "4,4", "all")  # of the table; `all`: every direction of both
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def _similarity(one: Array, other: Array) -> Array:
 
 
 def notes(first: Adapter, second: Adapter) -> list[str]:
-    """What the columns are, and what their reader must know: a shared initialisation, layers that were left out."""
+    """Lines that explain the columns, and warn of a shared initialisation or layers that were left out."""
     from omegaconf import OmegaConf
 
     found = [
@@ -110,7 +110,7 @@ def notes(first: Adapter, second: Adapter) -> list[str]:
 
 
 def table(pairs: Sequence[Pair]) -> list[str]:
-    """One row a layer, then their mean: phi of each side, then what chance gives on the input and the output side."""
+    """One row per layer, then their mean: phi of each side, then the value by chance on the input and output side."""
     names = short_names([each.layer for each in pairs])
     ranks = ["/".join(map(str, dict.fromkeys(each.ranks))) for each in pairs]
     columns: list[tuple[str, ...]] = [("", "layer", *names, "mean"), ("", "r", *ranks, "")]
@@ -146,7 +146,7 @@ def as_json(first: Adapter, second: Adapter, pairs: Sequence[Pair], notes: Seque
 
 
 def drawn(first: str, second: str, pairs: Sequence[Pair]) -> "Figure":
-    """phi(i, j) as heatmaps: the mean over the layers, what chance gives, then layer by layer; SIDES side by side."""
+    """phi(i, j) as heatmaps: the mean over the layers, the value by chance, then each layer; SIDES side by side."""
     from matplotlib import pyplot
 
     from loralab import plotting
@@ -200,7 +200,7 @@ def _chance(sizes: tuple[int, ...], dimensions: Sequence[int]) -> Array:
 
 
 def _in_lines(name: str, longest: int = 18) -> str:
-    """A dotted name in lines that fit a panel's height, where its parts do."""
+    """A dotted name, wrapped to a panel's height where its parts fit."""
     lines = [""]
     for part in name.split("."):
         if lines[-1] and len(lines[-1]) + len(part) > longest:

@@ -1,7 +1,7 @@
 """`loralab probes`: is B, or A, starved in this run? A table and a figure of what `probe.every` wrote.
 
-delta1 is what the moving features do to the outputs of an adapted map, delta2 what the moving B does, delta3 what both
-do at once; at efficient rates delta1 and delta2 are of one order (LoRA+, Theorem 1; `loralab.training.probes`). own 1
+delta1 is the change of an adapted map's output that is due to the features, delta2 that due to B, delta3 that due to
+both; at efficient rates delta1 and delta2 are of one order (LoRA+, Theorem 1; `loralab.training.probes`). own 1
 to 3 are their shares with the map's input held, so that A's own change is separated from that of the layers below.
 """
 
@@ -43,8 +43,8 @@ PANELS = {
     "$\\|\\Delta\\cdot\\|_F\\,/\\,\\|\\cdot\\|_F$ of one update": (("update_A", "A"), ("update_B", "B")),
 }
 SHARES = ("share of $\\Delta Z_B$", "share, input held")
-# Init A has B = 0 and init B has A = 0 at the start: that factor's relative update is some 1/t whatever its rate, so
-# that its share hangs on the rate of the other one.
+# Init A starts with B = 0 and init B with A = 0: that factor's relative update is about 1/t at any rate, so that its
+# share depends on the rate of the other one.
 REMEDIES = {
     ("own2", "A"): "LoRA+ would raise λ, by a lower lr_A",
     ("own2", "B"): "LoRA+ would raise λ, by a higher lr_B",
@@ -55,7 +55,7 @@ REMEDIES = {
 
 @dataclass(frozen=True, eq=False)
 class Probed:
-    """A run's probes. values: indexed by (map, step), both in the run's order; a column a quantity, NaN for none."""
+    """A run's probes. values: indexed by (map, step), both in the run's order; a column per quantity, NaN for none."""
 
     name: str
     every: int
@@ -72,7 +72,7 @@ class Probed:
         return self.values[quantity].groupby(level="step", sort=True).agg(["min", "median", "max"])
 
     def over_time(self) -> "pd.DataFrame":
-        """The median over the probes: a row a map, a column a quantity."""
+        """The median over the probes: a row per map, a column per quantity."""
         return self.values.groupby(level="map", sort=False).median()
 
 
@@ -81,7 +81,7 @@ def read(run: RunDirectory) -> Probed:
     from omegaconf import OmegaConf
 
     config = OmegaConf.load(run.path / "config.yaml")
-    settings = OmegaConf.select(config, "probe")  # None in runs from before there were probes
+    settings = OmegaConf.select(config, "probe")  # None in runs older than probes
     if settings is None or settings.every is None:
         raise UserError(f"{run.path.name}: trained without probes; train it with probe.every=50")
     long = curves(run.path.parent.parent, [Cell((), {}, "", run.path.name)], "probe")
@@ -121,7 +121,7 @@ def verdict(probed: Probed) -> str:
 
 
 def table(probed: Probed) -> list[str]:
-    """One row a map, then their median: medians over the probes."""
+    """One row per map, then their median: medians over the probes."""
     from loralab.inspect.spectrum import short_names
 
     rows = probed.over_time()

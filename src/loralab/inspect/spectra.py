@@ -1,8 +1,8 @@
-"""Spectra and subspaces of updates: pure functions over A (r, k), B (d, r) and W (d, k), in float64 whatever comes in.
+"""Spectra and subspaces of updates: pure functions over A (r, k), B (d, r) and W (d, k), computed in float64.
 
 delta W = scaling B A = U diag(S) V^T, with U (d, p) and V (k, p) orthonormal, S falling, and p = min(r, d, k). A basis
 is a matrix with orthonormal columns, the most important first. Section 7 and appendices G and H of LoRA (Hu et al.
-2021), whose code was never published. They import none of ours.
+2021), whose code was never published.
 """
 
 from typing import NamedTuple
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-SLACK = 1e-6  # of a basis' U^T U from the identity; one that was kept in fp32 stays within it
+SLACK = 1e-6  # of a basis' U^T U from the identity; bases stored in fp32 stay within it
 
 
 class ThinSVD(NamedTuple):
@@ -88,7 +88,7 @@ def similarity(U: ArrayLike, V: ArrayLike) -> Array:
 
 
 def expected_similarity(i: ArrayLike, j: ArrayLike, d: int) -> Array:
-    """E phi(i, j) = max(i, j) / d of two independent subspaces of R^d, one uniformly random: what chance gives."""
+    """E phi(i, j) = max(i, j) / d of two independent subspaces of R^d, one uniformly random: the value by chance."""
     chance: Array = np.maximum(np.asarray(i, dtype=float), np.asarray(j, dtype=float)) / d
     return chance
 
@@ -120,11 +120,11 @@ def projected_norm(W: ArrayLike, U: ArrayLike, V: ArrayLike) -> float:
 
 
 def amplification(U: ArrayLike, S: ArrayLike, V: ArrayLike, W: ArrayLike, rank: int | None = None) -> float:
-    """||delta W||_F / ||U^T W V||_F: by how much an update outgrows what W has in the update's own directions.
+    """||delta W||_F / ||U^T W V||_F: how much an update amplifies W in the update's directions.
 
-    U, S, V: as `thin_svd` gives them, of which the first `rank` are used (None: those that are not 0, for the others
-    have no direction of their own). LoRA section 7.3 and appendix H.4: about 21 at r = 4 and 2 at r = 64. Infinite
-    where W has nothing there; NaN for an update that is zero.
+    U, S, V: as `thin_svd` gives them, of which the first `rank` are used (None: those that are not 0, since the others
+    have arbitrary directions). LoRA section 7.3 and appendix H.4: about 21 at r = 4 and 2 at r = 64. Infinite
+    where W is zero there; NaN for an update that is zero.
     """
     u, s, v = _basis("U", U), _vector("S", S), _basis("V", V)
     used = numerical_rank(s) if rank is None else rank
@@ -169,7 +169,7 @@ def energy(S: ArrayLike) -> Array:
 
 
 def intruders(W: ArrayLike, delta: ArrayLike, top: int, eps: float) -> int:
-    """How many of the first `top` left singular vectors of W + delta W are unlike all of W's: max |cosine| below eps.
+    """Number of the first `top` left singular vectors of W + delta W whose |cosine| with each of W's is below eps.
 
     Intruder dimensions, Shuttleworth et al. 2024 (2410.21228), section 3 and algorithm 1. W, delta (d, k): dense. Where
     W is compared with many updates, take `left_basis(W)` once and call `intruders_among`.

@@ -1,4 +1,4 @@
-"""`loralab spectrum`: what an adapter's updates are made of, one row a layer, and a figure."""
+"""`loralab spectrum`: the spectra of an adapter's updates, one row per layer, and a figure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +24,7 @@ DIGITS = 4  # of a number in the table
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's update; None where there is no such number (an update of zero), or no W to compare with."""
+    """One layer's update; None where a number does not exist (an update of zero), or W is not available."""
 
     layer: str
     rank: int
@@ -39,7 +39,7 @@ class Layer:
 
 
 def spectrum(adapter: Adapter, *, top: int, eps: float) -> tuple[list[Layer], list[str]]:
-    """`measured` with the adapter's own W, and in lines what the columns are, or why those of W are not there."""
+    """`measured` with the adapter's W, and lines that explain the columns, or why those of W are missing."""
     if top < 0 or not 0 < eps <= 1:
         raise UserError(f"--top {top} --eps {eps:g}: top is 0 or more, and eps in (0, 1]")
     notes = ["first: share of ||ΔW||² in its first direction"]
@@ -62,7 +62,7 @@ def measured(
     """The layers' spectra; where the frozen W are given, amplification and intruders too.
 
     top, eps: of the first `top` left singular vectors of W + delta W, those whose |cosine| with each of W's is below
-    eps are intruders. With top 0 they are not sought, which saves two SVDs of the size of W a layer.
+    eps are intruders. With top 0 they are not computed, which saves two SVDs of the size of W per layer.
     """
     return [
         _layer(name, update, None if weights is None else weights[name], top, eps) for name, update in updates.items()
@@ -89,7 +89,7 @@ def _layer(name: str, update: Update, W: NDArray[Any] | None, top: int, eps: flo
 
 
 def table(layers: Sequence[Layer]) -> list[str]:
-    """One row a layer; the columns of W are left out where no layer has them."""
+    """One row per layer; the columns of W are left out where no layer has them."""
     columns = {
         "r": [str(each.rank) for each in layers],
         "|ΔW|": [_cell(each.norm) for each in layers],
@@ -107,12 +107,12 @@ def table(layers: Sequence[Layer]) -> list[str]:
 
 
 def as_json(adapter: Adapter, layers: Sequence[Layer], notes: Sequence[str]) -> dict[str, Any]:
-    """Every layer with all its singular values; what is not known is null."""
+    """Every layer with all its singular values; unknown values are null."""
     return {"adapter": str(adapter.directory), "notes": [*notes], "layers": [asdict(each) for each in layers]}
 
 
 def drawn(title: str, layers: Sequence[Layer]) -> "Figure":
-    """Singular values, and the share of ||delta W||_F^2 in the first directions: a line a layer, coloured by its kind.
+    """Singular values, and the share of ||delta W||_F^2 in the first directions: one line per layer.
 
     The kind of a layer is the last part of its name (query, value).
     """
@@ -139,7 +139,7 @@ def drawn(title: str, layers: Sequence[Layer]) -> "Figure":
 
 
 def save(draw: Callable[[], "Figure"], to: Path) -> list[Path]:
-    """Draws in the one style of all figures, and writes PNG and PDF beside each other; a name may have dots in it."""
+    """Draws in the style of all figures and writes PNG and PDF; a name may contain dots."""
     from loralab import plotting
 
     with plotting.style():
@@ -147,7 +147,7 @@ def save(draw: Callable[[], "Figure"], to: Path) -> list[Path]:
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """The names without the parts that all begin with; at least the last part stays."""
+    """The names without their common prefix; at least the last part stays."""
     parts = [name.split(".") for name in names]
     same = 0
     while len(parts) > 1 and all(len(each) > same + 1 for each in parts) and len({each[same] for each in parts}) == 1:
@@ -156,7 +156,7 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 
 def _known(value: float) -> float | None:
-    """A number, or None for what is none: NaN and infinities."""
+    """A number, or None for NaN and infinities."""
     return float(value) if np.isfinite(value) else None
 
 

@@ -61,7 +61,7 @@ class Adapter:
     updates: dict[str, Update]
 
     def weights(self) -> dict[str, Array]:
-        """The frozen W (d, k) of each layer; UserError where it is not to be had on this machine."""
+        """The frozen W (d, k) of each layer; UserError where it is not available on this machine."""
         if self.run is not None:
             return frozen_weights(self.run, self.updates)
         config = json.loads((self.directory / CONFIG).read_text())
@@ -103,7 +103,7 @@ def read_updates(directory: Path) -> dict[str, Update]:
 def initial_updates(run: RunDirectory) -> dict[str, Update]:
     """A_0 and B_0: a run's factors before its first step, drawn again from its init_seed; nothing is trained.
 
-    What was learned is A - A_0 and B - B_0 of the same layer. Raises UserError where the backbone is not what it was.
+    What was learned is A - A_0 and B - B_0 of the same layer. Raises UserError where the backbone has changed.
     """
     planned = replan(run, _record(run))
     model = adapted_backbone(planned, read_task(planned)).model
@@ -113,7 +113,7 @@ def initial_updates(run: RunDirectory) -> dict[str, Update]:
 def frozen_weights(run: RunDirectory, names: Collection[str]) -> dict[str, Array]:
     """W (d, k) of the layers `names` of a run's backbone, as the checkpoint has them, outputs first.
 
-    A run in bf16 rounded them. Raises UserError where the backbone is not what it was.
+    A run in bf16 rounded them. Raises UserError where the backbone has changed.
     """
     record = _record(run)
     generates = record["config"]["task"]["name"] in GENERATION
@@ -122,7 +122,7 @@ def frozen_weights(run: RunDirectory, names: Collection[str]) -> dict[str, Array
 
 def _weights(source: Source, names: Collection[str], *, generates: bool) -> dict[str, Array]:
     settings: dict[str, Any] = {"dropout": 0.0, "attention": "eager", "dtype": torch.float32, "device": "cpu"}
-    anything = 2  # of the head, which is not looked at
+    anything = 2  # of the head, which is not read
     if generates:
         backbone = load_generator(source, **settings)
     else:

@@ -1,8 +1,8 @@
-"""Task adapters as they are served: what a run or a PEFT folder holds, checked against the backbone that serves them.
+"""Task adapters for serving: read from a run or a PEFT folder, and checked against the backbone.
 
 `loralab.serving.switch` merges one at a time into the weights; `loralab.serving.mixed_batch` keeps several beside
-them, for batches whose rows want different ones. Both take a bare backbone (no modules of ours in it) and leave its
-modules' names as they are.
+them, for batches whose rows use different ones. Both take a bare backbone (without loralab's modules) and keep its
+modules' names.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ SPARE = (".lora_", ".base_layer.weight", ".modules_to_save.", ".original_module.
 
 @dataclass(frozen=True, eq=False)
 class TaskAdapter:
-    """What a task changes in a backbone, by the names that the bare backbone has.
+    """What a task changes in a backbone, by the bare backbone's names.
 
     updates: map -> A (r, d_in), B (d_out, r) and scaling, delta W = scaling B A; the blocks of a fused map are one.
     whole: parameter -> its value (the head; trained biases).
@@ -39,7 +39,7 @@ class TaskAdapter:
 
     @property
     def nbytes(self) -> int:
-        """Of the tensors, as they are kept."""
+        """Bytes of the tensors."""
         factors = [t for A, B, _ in self.updates.values() for t in (A, B)]
         return sum(t.nbytes for t in (*factors, *self.whole.values()))
 

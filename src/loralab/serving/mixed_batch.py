@@ -1,7 +1,7 @@
 """Several tasks on one backbone at once: a batch in which each row names its adapter.
 
-y_b = W0 x_b + scaling_k B_k A_k x_b for row b with adapter k: W0 x is one product for all rows, which merged weights
-cannot have (LoRA, Hu et al. 2021, section 4.2, on its limitations).
+y_b = W0 x_b + scaling_k B_k A_k x_b for row b with adapter k: W0 x is one product for all rows, which merged
+weights do not allow (LoRA, Hu et al. 2021, section 4.2, on its limitations).
 """
 
 import contextvars
@@ -27,8 +27,8 @@ class AdapterBank:
     """`bank(names, **batch)`: the logits of a batch, row b by the adapter `names[b]`.
 
     Adapters may differ in ranks, maps, scaling and number of classes (the logits of classes that a row's task does not
-    have are -inf). Updates of linear maps (fused ones too), the head's linear maps and trained biases are served; what
-    else is trained is refused. For K adapters there are, beside the backbone, A (K, r, d_in) and B (K, d_out, r) of
+    have are -inf). Updates of linear maps (fused ones too), the head's linear maps and trained biases are served; other
+    trained parameters are refused. For K adapters there are, beside the backbone, A (K, r, d_in) and B (K, d_out, r) of
     each map that any of them adapts, with r the largest rank there, in the map's precision.
     Called itself, the model computes as before. Threads may call one bank, or several on one model, at once.
     """
@@ -55,7 +55,7 @@ class AdapterBank:
         self._hooks = [modules[name].register_forward_hook(partial(self._own, name, part)) for name, part in parts]
 
     def __call__(self, names: Sequence[str], **batch: Tensor) -> Tensor:
-        """Logits (b, classes, of the task that has most) in fp32; `labels` are not shown to the model.
+        """Logits (b, classes, of the task that has most) in fp32; `labels` are dropped.
 
         Raises UserError for a name that is not there, and unless there is one for each row.
         """
@@ -76,7 +76,7 @@ class AdapterBank:
         return logits.float()
 
     def close(self) -> None:
-        """Takes the bank's hooks off the model."""
+        """Removes the bank's hooks from the model."""
         for hook in self._hooks:
             hook.remove()
 
@@ -87,7 +87,7 @@ class AdapterBank:
             return None
         (rows, flat), x = call, inputs[0]
         count = len(rows)
-        # OPT lays the rows end to end; DeBERTa applies its maps to relative positions as well, which are no row's.
+        # OPT flattens the rows; DeBERTa also applies its maps to relative positions, which belong to no row.
         if len(x) != count and not (x.ndim == 2 and len(x) == flat):
             raise UserError(
                 f"AdapterBank: {name} computes on {tuple(x.shape)} for {count} rows, so that no row has a part of it; "
@@ -98,7 +98,7 @@ class AdapterBank:
 
 
 def _trained(adapters: Sequence[TaskAdapter]) -> dict[str, set[str]]:
-    """Module -> which of its parameters any adapter brings whole."""
+    """Module -> its parameters that any adapter brings whole."""
     found: dict[str, set[str]] = {}
     for adapter in adapters:
         for at in adapter.whole:

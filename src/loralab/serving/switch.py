@@ -1,4 +1,4 @@
-"""Several tasks on one backbone, one at a time: its weights are changed in place from one task's to the next's.
+"""Several tasks on one backbone, one at a time: its weights are changed in place.
 
 LoRA (Hu et al. 2021), section 4.1: W0 = W - scaling B A, then W' = W0 + scaling' B' A'. No latency is added.
 """
@@ -17,14 +17,14 @@ __all__ = ["Switch"]
 
 
 class Switch:
-    """`use(name)` makes the model that of a task: merged weights, trained biases, head; `use(None)` the bare backbone.
+    """`use(name)` sets a task's merged weights, trained biases and head; `use(None)` restores the bare backbone.
 
-    Adapters may differ in ranks, maps, scaling and number of classes. What one does not bring is the backbone's own.
+    Adapters may differ in ranks, maps, scaling and number of classes. What an adapter does not bring is the backbone's.
     exact: W = W0 + scaling B A from a copy of W0, so that W depends on the task alone, bit for bit, whatever was in use
     before; the copies take `nbytes_kept` (of the adapted maps alone). Without it there is no copy, W moves by the
-    difference of two updates, and each switch leaves its rounding behind: after 1,000 of them MiniLM's q and v are off
+    difference of two updates, and each switch adds a rounding error: after 1,000 of them MiniLM's q and v are off
     by 3e-5 of their largest weight in fp32, and by .85 of it in bf16 (`loralab study switching`).
-    Not while another thread computes with the model. The model's loss is not served, where classes differ.
+    Do not call it while another thread uses the model. Where classes differ, the model computes no loss.
     """
 
     def __init__(self, model: nn.Module, adapters: Mapping[str, TaskAdapter], *, exact: bool = True) -> None:
