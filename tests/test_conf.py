@@ -1,14 +1,19 @@
 """Laws of conf/: every option composes, every key has a type and a visible default, the hash covers what it must."""
 
+import contextlib
 import importlib.util
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
+from loralab.config.compose import leaves
 from loralab.config.keys import keys, type_of
+from loralab.config.overrides import to_override
 from loralab.config.schema import METHODS, Config
+from loralab.errors import UserError
 from loralab.runs.plan import make_store, plan
 from tests.small_runs import CONF, config
 
@@ -22,27 +27,12 @@ OUTSIDE = {
     "tracker.group": "mine", "tracker.tags": "[a]",
     "train.device": "cpu", "train.threads": "2", "train.checkpoint_seconds": "3", "store": "elsewhere",
 }  # fmt: skip
-# What it does depend on.
-INSIDE = {
-    "model.dropout": "0.1", "model.attention": "sdpa", "model.default_lr": "0.02",
-    "task.text": "[a,b]", "task.label": "other", "task.kind": "regression", "task.validation_share": "0.3",
-    "task.test_share": "0.3", "task.split_seed": "5", "task.train_rows": "7", "task.eval_rows": "7",
-    "task.metric": "macro_f1",
-    "task.files.train": "{other}", "task.files.validation": "{other}", "task.files.test": "{other}",
-    "method.name": "head",
-    "lora.rank": "4", "lora.alpha": "4", "lora.ratio": "2", "lora.targets": "[q]", "lora.init": "B",
-    "lora.init_dist": "gaussian", "lora.scaling": "constant", "lora.dropout": "0.1", "lora.bias": "all",
-    "lora.rank_pattern": "{v:2}", "lora.dora": "true",
-    "bottleneck.size": "8", "bottleneck.activation": "relu", "prompt.tokens": "5", "prompt.hidden": "16",
-    "intrinsic.dim": "7", "intrinsic.projection": "sparse",
-    "optim.lr": "0.02", "optim.betas": "[0.9,0.99]", "optim.eps": "1e-6", "optim.weight_decay": "0.1",
-    "optim.schedule": "cosine", "optim.warmup": "0.1", "optim.head_lr": "0.02", "optim.embedding_lr": "0.02",
-    "optim.clip": "null", "optim.groups": "reference",
-    "train.epochs": "3", "train.steps": "13", "train.batch_size": "4", "train.max_length": "31",
-    "train.bucketing": "false", "train.eval_every": "5", "train.eval_first": "true", "train.log_every": "2",
-    "train.precision": "bf16",
-    "probe.every": "5", "probe.rows": "8",
-    "seed": "1", "init_seed": "1", "data_seed": "1",
+# What it does depend on is all else: each key with another value that its rule allows, or with this one.
+ANOTHER = {
+    "model.attention": "sdpa", "task.text": "[a,b]", "task.label": "other", "task.kind": "regression",
+    "task.metric": "macro_f1", "task.files.train": "{other}", "task.files.validation": "{other}",
+    "task.files.test": "{other}", "method.name": "head", "lora.targets": "[q]", "lora.rank_pattern": "{{v:2}}",
+    "generate.separator": "ANSWER", "optim.betas": "[0.9,0.99]", "train.precision": "bf16",
 }  # fmt: skip
 # What does so where it is used at all.
 NEEDS = {
@@ -52,12 +42,10 @@ NEEDS = {
     "intrinsic": "method=intrinsic",
 }
 # The same of tasks that are answered in text.
-DECODING = {
-    "generate.beams": "4", "generate.length_penalty": "0.9", "generate.max_new_tokens": "7",
-    "generate.separator": "ANSWER",
-}  # fmt: skip
+DECODING = [key for key in LEAVES if key.startswith("generate.")]
 # What is replaced by the fingerprint of what it names, or by the hub's commit; the next tests are about these.
 REPLACED = {"model.name", "model.package", "model.hub", "model.revision", "model.path", "task.name", "task.revision"}
+INSIDE = [key for key in LEAVES if key not in {*OUTSIDE, *DECODING, *REPLACED}]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +62,34 @@ def digest(tmp_path: Path, local: dict[str, str], *overrides: str) -> str:
     return plan(config(tmp_path / "store", *mine, "train.precision=fp32", *overrides)).directory.hash
 
 
+def field_of(key: str) -> Any:
+    """The field of a dotted key, with its rule."""
+    node, _, name = key.rpartition(".")
+    (found,) = (each for each in fields(type_of(node, Config)) if each.name == name)
+    return found
+
+
+def defaults(store: Path) -> dict[str, Any]:
+    """The values of a small run, by dotted key."""
+    return dict(leaves(OmegaConf.structured(config(store))))
+
+
+def another(key: str, default: Any) -> str:
+    """Another value than the default, which the rule beside its field allows."""
+    if key in ANOTHER:
+        return ANOTHER[key]
+    if isinstance(default, bool):
+        return to_override(not default)
+    rule = field_of(key).metadata.get("rule")
+    assert rule is not None, f"{key}: no other value is known; add one to ANOTHER"
+    for value in (*getattr(rule, "keywords", {}).get("allowed", ()), 5, 0.25):
+        with contextlib.suppress(UserError):
+            rule(key, value)
+            if value != default:
+                return to_override(value)
+    raise AssertionError(f"{key}: no other value is known; add one to ANOTHER")
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_config_option_composes(option: str, tmp_path: Path) -> None:
     composed = config(tmp_path, option)
@@ -82,7 +98,7 @@ def test_every_config_option_composes(option: str, tmp_path: Path) -> None:
         assert getattr(composed, group).name == name
 
 
-def test_method_lora_is_ratio_one_and_lora_plus_sixteen(tmp_path: Path) -> None:
+def test_method_lora_is_ratio_one_and_lora_plus_four(tmp_path: Path) -> None:
     assert config(tmp_path).lora.ratio == 4
     assert config(tmp_path, "method=lora").lora.ratio == 1
     assert config(tmp_path, "method=lora_plus").lora.ratio == 4
@@ -104,7 +120,7 @@ def test_the_schema_holds_no_default() -> None:
     for key in LEAVES:
         node, _, name = key.rpartition(".")
         later = ("bottleneck", "prompt", "intrinsic", "generate", "probe")  # a store's runs may be from before these
-        if node in later or key in ("task.eval_rows", "lora.dora"):
+        if node in later or "before" in field_of(key).metadata:
             continue
         assert OmegaConf.is_missing(OmegaConf.select(schema, node) if node else schema, name), key
 
@@ -125,8 +141,8 @@ def test_no_default_stands_in_two_places() -> None:
         assert not always & {str(key) for key in OmegaConf.select(written, group) or ()}
 
 
-def test_every_key_is_known_to_be_in_the_hash_or_outside() -> None:
-    assert sorted([*OUTSIDE, *INSIDE, *DECODING, *REPLACED]) == sorted(LEAVES)
+def test_every_key_that_these_tests_name_is_there() -> None:
+    assert {*OUTSIDE, *ANOTHER, *REPLACED} <= set(LEAVES)
 
 
 @pytest.mark.parametrize("key", OUTSIDE)
@@ -138,7 +154,7 @@ def test_the_hash_ignores(key: str, tmp_path: Path, local: dict[str, str]) -> No
 @pytest.mark.parametrize("key", INSIDE)
 def test_the_hash_covers(key: str, tmp_path: Path, local: dict[str, str]) -> None:
     rest = {"train.epochs": ["train.steps=null"]}[key] if key == "train.epochs" else []
-    value = INSIDE[key].format(**local) if "other}" in INSIDE[key] else INSIDE[key]
+    value = another(key, defaults(tmp_path)[key]).format(**local)
     base = [needed for name, needed in NEEDS.items() if key in (name, f"{name}.{key.rpartition('.')[2]}")]
     assert digest(tmp_path, local, *base, f"{key}={value}", *rest) != digest(tmp_path, local, *base)
 
@@ -150,7 +166,7 @@ def test_a_run_without_probes_is_the_run_that_it_was_before_there_were_any(tmp_p
 
 @pytest.mark.parametrize("key", DECODING)
 def test_how_answers_are_decoded_counts_where_there_are_any(key: str, tmp_path: Path, local: dict[str, str]) -> None:
-    changed = f"{key}={DECODING[key]}"
+    changed = f"{key}={another(key, defaults(tmp_path)[key])}"
     assert digest(tmp_path, local, changed) == digest(tmp_path, local)
     plain, other = (plan(config(tmp_path / "store", "task=sql", *more)) for more in ((), (changed,)))
     assert plain.directory.hash != other.directory.hash
@@ -167,7 +183,8 @@ def test_a_method_leaves_out_the_settings_of_the_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["head", "full"])
 def test_what_has_no_adapter_ignores_its_settings(method: str, tmp_path: Path, local: dict[str, str]) -> None:
-    unused = [f"{key}={value}" for key, value in INSIDE.items() if key.startswith("lora.")]
+    values = defaults(tmp_path)
+    unused = [f"{key}={another(key, values[key]).format()}" for key in INSIDE if key.startswith("lora.")]
     unused += ["optim.embedding_lr=1e-3", "optim.groups=reference"]
     method = f"method={method}"
     assert digest(tmp_path, local, method, *unused) == digest(tmp_path, local, method)
@@ -214,8 +231,6 @@ def test_auto_is_resolved_before_hashing(tmp_path: Path) -> None:
 
 
 def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
-    from loralab.errors import UserError
-
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"^store: .*file/store cannot be written to \(Not a directory\)"):
         make_store(tmp_path / "file" / "store")

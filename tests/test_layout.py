@@ -30,9 +30,6 @@ ROOMS = (
 ELSEWHERE = {
     "__init__": "studies/test_results",
     "errors": "config/test_explain",
-    "text": "runs/test_console",
-    "plotting": "studies/test_figures",
-    "config/command": "cli/test_runs",
     "studies/ratios": "studies/test_arms",
     "studies/minima": "studies/test_stats",
     "studies/study_module": "studies/test_results",

@@ -10,7 +10,6 @@ import hydra
 import pytest
 
 from loralab.cli.hydra_main import launch, train
-from loralab.config.overrides import translated
 from loralab.errors import RunsFailed
 from loralab.training.signals import Interrupted
 from tests.small_runs import CONF, SMALL
@@ -62,23 +61,6 @@ def test_settings_may_stand_on_both_sides_of_a_flag_and_a_later_one_counts(
     assert len(out.splitlines()) == 2
     assert "    1 step  lr: " in err
     assert {path.name for path in tmp_path.iterdir()} >= {"runs", "cache"}
-
-
-@pytest.mark.parametrize(
-    ("given", "flags", "settings"),
-    [
-        (["seed=1"], [], ["seed=1"]),
-        (["a=logspace(1,100,3)"], [], ["a=1,10,100"]),
-        (["sweeps=x", "seed=0"], ["--multirun"], ["+sweeps=x", "seed=0"]),
-        (["+sweeps=x", "-m"], ["--multirun", "-m"], ["+sweeps=x"]),
-        (["--dry-run", "seed=0,1"], ["--multirun"], ["hydra.sweeper.dry_run=true", "seed=0,1"]),
-        (["sweeps=x", "smoke=true"], ["--multirun"], ["+sweeps=x", "hydra.sweeper.size=smoke"]),
-        (["smoke=false", "sweeps=x"], ["--multirun"], ["hydra.sweeper.size=full", "+sweeps=x"]),
-        (["--cfg", "job"], ["--cfg", "job"], []),
-    ],
-)
-def test_what_is_short_for_people_is_what_hydra_takes(given: list[str], flags: list[str], settings: list[str]) -> None:
-    assert translated(given) == (flags, settings)
 
 
 def test_a_mistake_in_what_is_short_is_one_line(

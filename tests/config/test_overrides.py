@@ -9,7 +9,16 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from loralab.config.compose import configs
-from loralab.config.overrides import expand_logspace, listed, name_of, read, settings, to_override, values_of
+from loralab.config.overrides import (
+    expand_logspace,
+    listed,
+    name_of,
+    read,
+    settings,
+    to_override,
+    translated,
+    values_of,
+)
 from loralab.errors import UserError
 
 ODD = [
@@ -208,3 +217,20 @@ def test_settings_of_a_job_are_typed() -> None:
     job = ("+sweeps=ratio", "task=trec", "++optim.lr=1e-3", "lora.targets=[q,v]", "~x", "optim.clip=null", "a='1'")
     expected = {"sweeps": "ratio", "task": "trec", "optim.lr": 1e-3, "lora.targets": ["q", "v"], "optim.clip": None}
     assert settings(job) == {**expected, "a": "1"}
+
+
+@pytest.mark.parametrize(
+    ("given", "flags", "values"),
+    [
+        (["seed=1"], [], ["seed=1"]),
+        (["a=logspace(1,100,3)"], [], ["a=1,10,100"]),
+        (["sweeps=x", "seed=0"], ["--multirun"], ["+sweeps=x", "seed=0"]),
+        (["+sweeps=x", "-m"], ["--multirun", "-m"], ["+sweeps=x"]),
+        (["--dry-run", "seed=0,1"], ["--multirun"], ["hydra.sweeper.dry_run=true", "seed=0,1"]),
+        (["sweeps=x", "smoke=true"], ["--multirun"], ["+sweeps=x", "hydra.sweeper.size=smoke"]),
+        (["smoke=false", "sweeps=x"], ["--multirun"], ["hydra.sweeper.size=full", "+sweeps=x"]),
+        (["--cfg", "job"], ["--cfg", "job"], []),
+    ],
+)
+def test_what_is_short_for_people_is_what_hydra_takes(given: list[str], flags: list[str], values: list[str]) -> None:
+    assert translated(given) == (flags, values)

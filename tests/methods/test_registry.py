@@ -17,9 +17,9 @@ from loralab.runs.run import run
 from loralab.store.run_directory import RunDirectory
 from tests.methods.prompted import of_peft
 from tests.runs.test_export import logits_of, stored
-from tests.small_runs import config, cut_off, outcome
+from tests.small_runs import CONF, config, cut_off, outcome
 
-# What reads small on the tiny backbone, and learns in twelve steps.
+# Where the defaults are too large for the tiny backbone, or learn too little in twelve steps.
 SETTINGS = {
     "head": ["optim.lr=1e-2"],
     "bitfit": ["optim.lr=1e-2"],
@@ -37,18 +37,20 @@ SETTINGS = {
     "dora": ["lora.rank=2"],
 }
 CANNOT_BE_MERGED = {"houlsby", "pfeiffer", "prefix", "prompt", "p_tuning", "lora_prefix"}
+EVERY = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 
 
 def settings(method: str) -> list[str]:
-    return [f"method={method}", "train.precision=fp32", *SETTINGS[method]]
+    return [f"method={method}", "train.precision=fp32", *SETTINGS.get(method, ())]
 
 
-def test_every_method_of_the_configuration_is_in_the_catalogue_and_here() -> None:
+def test_every_method_of_the_configuration_is_in_the_catalogue_and_has_an_option() -> None:
     assert CATALOGUE.keys() == METHODS.keys()
-    assert METHODS.keys() <= SETTINGS.keys()
+    assert METHODS.keys() <= set(EVERY) and SETTINGS.keys() <= set(EVERY)
+    assert {name for name in CATALOGUE.keys() & SETTINGS if CATALOGUE[name].merge is None} == CANNOT_BE_MERGED
 
 
-@pytest.fixture(scope="module", params=SETTINGS)
+@pytest.fixture(scope="module", params=EVERY)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, RunDirectory]:
     """A small finished run of each method."""
     method: str = request.param
@@ -79,12 +81,15 @@ def test_an_export_gives_the_runs_own_predictions(trained: tuple[str, RunDirecto
     """As a plain checkpoint where the method can be merged; else as PEFT's, or as `load_run` reads it."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    method, directory = trained
-    if method in CANNOT_BE_MERGED:
+    _, directory = trained
+    record = directory.finished()
+    assert record is not None
+    method = CATALOGUE[record["config"]["method"]["name"]]
+    if method.merge is None:
         with pytest.raises(UserError, match=r"cannot be merged into the weights; export it without --merged$"):
             export(directory, tmp_path / "merged", merged=True, dtype="fp32")
         export(directory, tmp_path / "out", merged=False, dtype="fp32")
-        if CATALOGUE[method].peft:
+        if method.peft:
             model, tokenizer = through_peft(directory, tmp_path / "out")
         else:
             model, tokenizer = load_run(tmp_path / "out")

@@ -8,7 +8,6 @@ import pytest
 
 from loralab.runs.console import PLAIN_LINES, Console, group_table, scores_table, summary
 from loralab.store.run_directory import RunDirectory
-from loralab.text import align, bold, figure
 
 GROUPS = [
     {"name": "A", "tensors": 4, "parameters": 2048, "lr": 0.001, "weight_decay": 0.0},
@@ -149,24 +148,6 @@ def test_a_diverged_run_says_where_and_may_have_no_scores(record: dict[str, Any]
 def test_a_failed_run_shows_the_last_line_of_its_error() -> None:
     failed = {"status": "failed", "error": "Traceback ...\n  File ...\nRuntimeError: out of luck\n", "metrics": None}
     assert summary(failed) == ["failed", "RuntimeError: out of luck"]
-
-
-def test_columns_are_aligned_and_trimmed() -> None:
-    assert align([("a", "b"), ("long", "1")]) == ["a     b", "long  1"]
-    assert align([("a", "b"), ("c", "long")], text=2) == ["a  b", "c  long"]
-
-
-def test_bold_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    assert bold("x", Terminal()) == "\x1b[1mx\x1b[0m"
-    assert bold("x", io.StringIO()) == "x"
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert bold("x", Terminal()) == "x"
-
-
-def test_a_missing_number_is_a_dash() -> None:
-    assert (figure(None), figure(0.0), figure(0.12345)) == ("-", "0.0000", "0.1235")
 
 
 def test_the_streams_are_the_processs_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab import plotting
 from loralab.cli.main import main
 from loralab.config.overrides import to_override
 from loralab.errors import UserError
 from loralab.studies import figures, results, study_module
 from loralab.studies.report import HEADER
 from loralab.sweeps.study import open_study, studies
-from tests.analysis.frames import distinct, drawn, made
+from tests.analysis.frames import distinct, made
 from tests.small_runs import CONF
 from tests.small_studies import MEASURED
 
@@ -218,36 +217,5 @@ def test_a_captions_end_counts_runs_once_and_names_the_code() -> None:
     assert [figures.seeds(runs), figures.seeds(runs[:2])] == ["2 seeds", "1 seed"]
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(3.2e-3, "3.2e-3"), (0.0128, "1.28e-2"), (16, "16"), (0.25, "0.25"), (0.2048, "0.205"), (1e-4, "1e-4"),
-     (4096.0, "4096"), (65536, "6.55e4")],
-)  # fmt: skip
-def test_a_tick_is_written_short(value: float, text: str) -> None:
-    assert plotting.short(value) == text
-
-
 def test_a_mean_of_seeds_is_none_where_one_has_no_score() -> None:
     assert figures.whole_mean(pd.Series([1.0, 2.0])) == 1.5 and np.isnan(figures.whole_mean(pd.Series([1.0, np.nan])))
-
-
-@pytest.mark.parametrize("sentences", [1, 12])
-def test_the_caption_stands_beneath_the_panels_and_the_figure_grows_by_its_height(sentences: int) -> None:
-    caption = "Mean of three seeds on fresh data with Student's interval. " * sentences
-    with drawn("first", made("first", distinct)) as figure:
-        figure.set_dpi(200)  # as it is saved; the width of small letters depends on it
-        width, height = figure.get_size_inches()
-        plotting.footnote(figure, caption)
-        figure.canvas.draw()
-        (text,) = figure.texts
-        box = text.get_window_extent().transformed(figure.dpi_scale_trans.inverted())  # inches
-        grown = figure.get_size_inches()
-        assert grown[0] == width and box.height < grown[1] - height < 1.2 * box.height + 0.1
-        assert " ".join(text.get_text().split()) == caption.strip()
-        assert ("\n" in text.get_text()) is (sentences > 1)
-        assert 0 <= box.x0 < box.x1 <= width and box.y0 >= 0
-        for axes in figure.axes:
-            tight = axes.get_tightbbox()
-            assert tight is not None
-            around = tight.transformed(figure.dpi_scale_trans.inverted())
-            assert around.y0 >= box.y1 and around.y1 <= grown[1] + 1e-6

@@ -13,7 +13,6 @@ import pytest
 from loralab.runs.plan import plan
 from loralab.runs.run import run
 from loralab.sweeps.estimate import Estimator
-from loralab.text import clock
 from tests.small_runs import config
 
 Change = dict[str, dict[str, Any]]
@@ -163,17 +162,6 @@ def test_records_are_read_once(past: dict[str, Any], written: Callable[..., Path
     before = estimator.seconds(past["config"])
     (store / "runs" / "one-0123456789" / "record.json").unlink()
     assert estimator.seconds(past["config"]) == before
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"), (0.2, "1 s"), (45.4, "45 s"), (59.4, "59 s"), (59.6, "1 min"), (180, "3 min"), (3570, "1 h"),
-        (4800, "1 h 20 min"), (3600, "1 h"), (86399, "1 d"), (86400 + 3 * 3600, "1 d 3 h"), (10 * 86400, "10 d"),
-    ],
-)  # fmt: skip
-def test_a_time_is_told_in_its_two_largest_units(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
 
 
 def test_importing_it_imports_nothing_heavy() -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from loralab.sweeps.progress import Board
 from loralab.sweeps.scheduler import Job, Outcome
-from loralab.text import clock, count
 from tests.runs.test_console import Terminal
 
 TRACEBACK = "Traceback (most recent call last):\n  File ...\nRuntimeError: out of luck\n\n"
@@ -35,21 +34,6 @@ def finish(shown: Board, number: int, outcome: Outcome = GOOD, *, took: float = 
     shown.message(0, {"step": 10})
     shown.left(0)
     shown.ended(shown.jobs[number], outcome)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (0, "0 s"), (0.4, "1 s"), (59.4, "59 s"), (59.6, "1 min"), (100, "2 min"), (3595, "1 h"),
-        (89 * 60, "1 h 29 min"), (7200, "2 h"), (86_399, "1 d"), (100_000, "1 d 4 h"),
-    ],
-)  # fmt: skip
-def test_a_length_of_time_has_two_units_at_most(seconds: float, said: str) -> None:
-    assert clock(seconds) == said
-
-
-def test_one_is_no_plural() -> None:
-    assert (count(1, "run"), count(2, "run"), count(0, "run")) == ("1 run", "2 runs", "0 runs")
 
 
 def test_it_begins_with_what_is_there_and_what_is_to_do() -> None:

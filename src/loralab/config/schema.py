@@ -1,14 +1,26 @@
 """The schema of a run's configuration: types and ranges. The values, every default among them, are in conf/.
 
 Hydra merges conf/*.yaml and the command line into these classes, which rejects unknown keys and wrong types;
-`Config.check` rejects values out of range. Nothing below `run.py` sees these classes.
+`from_hydra` rejects values out of range. Nothing below `run.py` sees these classes.
 """
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from loralab.config.checks import betas_of_adam, length_of_training, name_of_device, one_of, within
+from loralab.config.checks import (
+    added_later,
+    betas_of_adam,
+    check_values,
+    choice,
+    length_of_training,
+    name_of_device,
+    not_empty,
+    number,
+    setting,
+    within,
+)
 from loralab.config.keys import refuse_unknown
 from loralab.errors import UserError
 
@@ -30,6 +42,17 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 
 
+def _share_or_steps(key: str, warmup: float) -> None:
+    within(key, warmup, at_least=0)
+    if warmup >= 1 and warmup != int(warmup):
+        raise UserError(f"{key}: got {warmup}; below 1 it is a share of the steps, else a whole number of steps")
+
+
+def _ranks(key: str, pattern: Mapping[str, int]) -> None:
+    for name, rank in pattern.items():
+        within(f"{key}.{name}", rank, at_least=1)
+
+
 @dataclass
 class ModelConfig:
     """The backbone: where its weights come from, and how it is run."""
@@ -38,17 +61,10 @@ class ModelConfig:
     package: str | None = MISSING
     hub: str | None = MISSING
     revision: str | None = MISSING
-    path: str | None = MISSING
-    default_lr: float = MISSING
-    dropout: float = MISSING
-    attention: str = MISSING
-
-    def check(self) -> None:
-        if self.path == "":
-            raise UserError("model.path: got an empty name; it is a checkpoint's folder, or null")
-        within("model.default_lr", self.default_lr, above=0)
-        within("model.dropout", self.dropout, at_least=0, below=1)
-        one_of("model.attention", self.attention, ("auto", "eager", "sdpa"))
+    path: str | None = setting(not_empty("it is a checkpoint's folder, or null"))
+    default_lr: float = number(above=0)
+    dropout: float = number(at_least=0, below=1)
+    attention: str = choice("auto", "eager", "sdpa")
 
 
 @dataclass
@@ -68,220 +84,128 @@ class TaskConfig:
     files: FilesConfig = field(default_factory=FilesConfig)
     text: list[str] = MISSING
     label: str | None = MISSING
-    kind: str | None = MISSING
+    kind: str | None = choice("classification", "regression")
     revision: str | None = MISSING
-    validation_share: float | None = MISSING
-    test_share: float | None = MISSING
-    split_seed: int | None = MISSING
-    train_rows: int | None = MISSING
-    eval_rows: int | None = None  # what older runs, which do not name it, have
+    validation_share: float | None = number(above=0, below=1)
+    test_share: float | None = number(above=0, below=1)
+    split_seed: int | None = number(at_least=0)
+    train_rows: int | None = number(at_least=1)
+    eval_rows: int | None = added_later(number(at_least=1), before=None)
     metric: str | None = MISSING
-
-    def check(self) -> None:
-        if self.kind is not None:
-            one_of("task.kind", self.kind, ("classification", "regression"))
-        shares = {"validation_share": self.validation_share, "test_share": self.test_share}
-        given = {name: share for name, share in shares.items() if share is not None}
-        for name, share in given.items():
-            within(f"task.{name}", share, above=0, below=1)
-        if sum(given.values()) >= 1:
-            raise UserError(
-                f"task.validation_share, task.test_share: got {self.validation_share} and {self.test_share}; "
-                "together they must be below 1, to leave rows to train on"
-            )
-        if self.split_seed is not None:
-            within("task.split_seed", self.split_seed, at_least=0)
-        if self.train_rows is not None:
-            within("task.train_rows", self.train_rows, at_least=1)
-        if self.eval_rows is not None:
-            within("task.eval_rows", self.eval_rows, at_least=1)
 
 
 @dataclass
 class MethodConfig:
     """How the backbone is adapted."""
 
-    name: str = MISSING
-
-    def check(self) -> None:
-        one_of("method.name", self.name, METHODS)
+    name: str = choice(*METHODS)
 
 
 @dataclass
 class LoraConfig:
     """The adapter, and LoRA+'s ratio."""
 
-    rank: int = MISSING
-    alpha: float = MISSING
-    ratio: float = MISSING
-    targets: list[str] = MISSING
-    init: str = MISSING
-    init_dist: str = MISSING
-    scaling: str = MISSING
-    dropout: float = MISSING
-    bias: str = MISSING
-    rank_pattern: dict[str, int] = MISSING  # open to new keys, see loralab.config.compose
-    dora: bool = False  # what older runs, which do not name it, have
-
-    def check(self) -> None:
-        within("lora.rank", self.rank, at_least=1)
-        within("lora.alpha", self.alpha, above=0)
-        within("lora.ratio", self.ratio, above=0)
-        if not self.targets:
-            raise UserError("lora.targets: got an empty list; name at least one role (q, k, v, o, mlp, all) or glob")
-        one_of("lora.init", self.init, ("A", "B"))
-        one_of("lora.init_dist", self.init_dist, ("kaiming", "gaussian"))
-        one_of("lora.scaling", self.scaling, ("alpha/r", "alpha/sqrt_r", "constant"))
-        within("lora.dropout", self.dropout, at_least=0, below=1)
-        one_of("lora.bias", self.bias, ("none", "lora", "all"))
-        for pattern, rank in self.rank_pattern.items():
-            within(f"lora.rank_pattern.{pattern}", rank, at_least=1)
+    rank: int = number(at_least=1)
+    alpha: float = number(above=0)
+    ratio: float = number(above=0)
+    targets: list[str] = setting(not_empty("name at least one role (q, k, v, o, mlp, all) or glob"))
+    init: str = choice("A", "B")
+    init_dist: str = choice("kaiming", "gaussian")
+    scaling: str = choice("alpha/r", "alpha/sqrt_r", "constant")
+    dropout: float = number(at_least=0, below=1)
+    bias: str = choice("none", "lora", "all")
+    rank_pattern: dict[str, int] = setting(_ranks)  # open to new keys, see loralab.config.compose
+    dora: bool = added_later(field(), before=False)
 
 
 @dataclass
 class BottleneckConfig:
     """Adapters of Houlsby et al. and Pfeiffer et al."""
 
-    size: int = 64  # these three nodes and `generate` have values here for older runs, which do not name them
-    activation: str = "gelu"
-
-    def check(self) -> None:
-        within("bottleneck.size", self.size, at_least=1)
-        one_of("bottleneck.activation", self.activation, ("gelu", "relu", "tanh"))
+    # these three nodes and `generate` have values here for older runs, which do not name them
+    size: int = number(at_least=1, default=64)
+    activation: str = choice("gelu", "relu", "tanh", default="gelu")
 
 
 @dataclass
 class PromptConfig:
     """Virtual tokens: prefix tuning, prompt tuning, P-tuning."""
 
-    tokens: int = 20
-    hidden: int | None = None
-
-    def check(self) -> None:
-        within("prompt.tokens", self.tokens, at_least=1)
-        if self.hidden is not None:
-            within("prompt.hidden", self.hidden, at_least=1)
+    tokens: int = number(at_least=1, default=20)
+    hidden: int | None = number(at_least=1, default=None)
 
 
 @dataclass
 class IntrinsicConfig:
     """theta_0 + R z, with z of `dim` numbers."""
 
-    dim: int = 1000
-    projection: str = "fastfood"
-
-    def check(self) -> None:
-        within("intrinsic.dim", self.dim, at_least=1)
-        one_of("intrinsic.projection", self.projection, ("fastfood", "sparse"))
+    dim: int = number(at_least=1, default=1000)
+    projection: str = choice("fastfood", "sparse", default="fastfood")
 
 
 @dataclass
 class GenerateConfig:
     """How a generation task's answers are decoded."""
 
-    beams: int = 1
-    length_penalty: float = 1.0
-    max_new_tokens: int = 64
+    beams: int = number(at_least=1, default=1)
+    length_penalty: float = number(default=1.0)
+    max_new_tokens: int = number(at_least=1, default=64)
     separator: str = "\n"
-
-    def check(self) -> None:
-        within("generate.beams", self.beams, at_least=1)
-        within("generate.length_penalty", self.length_penalty)
-        within("generate.max_new_tokens", self.max_new_tokens, at_least=1)
 
 
 @dataclass
 class OptimConfig:
     """AdamW: lr is lr_A; lr_B is lora.ratio times it."""
 
-    lr: float = MISSING
-    betas: list[float] = MISSING
-    eps: float = MISSING
-    weight_decay: float = MISSING
-    schedule: str = MISSING
-    warmup: float = MISSING
-    head_lr: float | None = MISSING
-    embedding_lr: float = MISSING
-    clip: float | None = MISSING
-    groups: str = MISSING
-
-    def check(self) -> None:
-        within("optim.lr", self.lr, above=0)
-        betas_of_adam(self.betas)
-        within("optim.eps", self.eps, above=0)
-        within("optim.weight_decay", self.weight_decay, at_least=0)
-        one_of("optim.schedule", self.schedule, ("linear", "cosine", "constant"))
-        within("optim.warmup", self.warmup, at_least=0)
-        if self.warmup >= 1 and self.warmup != int(self.warmup):
-            raise UserError(
-                f"optim.warmup: got {self.warmup}; below 1 it is a share of the steps, else a whole number of steps"
-            )
-        if self.head_lr is not None:
-            within("optim.head_lr", self.head_lr, above=0)
-        within("optim.embedding_lr", self.embedding_lr, above=0)
-        if self.clip is not None:
-            within("optim.clip", self.clip, above=0)
-        one_of("optim.groups", self.groups, ("roles", "reference"))
+    lr: float = number(above=0)
+    betas: list[float] = setting(betas_of_adam)
+    eps: float = number(above=0)
+    weight_decay: float = number(at_least=0)
+    schedule: str = choice("linear", "cosine", "constant")
+    warmup: float = setting(_share_or_steps)
+    head_lr: float | None = number(above=0)
+    embedding_lr: float = number(above=0)
+    clip: float | None = number(above=0)
+    groups: str = choice("roles", "reference")
 
 
 @dataclass
 class TrainConfig:
     """The loop: how long, on what, and how often it looks at itself."""
 
-    epochs: float | None = MISSING
-    steps: int | None = MISSING
-    batch_size: int = MISSING
-    max_length: int = MISSING
+    epochs: float | None = number(above=0)
+    steps: int | None = number(at_least=1)
+    batch_size: int = number(at_least=1)
+    max_length: int = number(at_least=4)
     bucketing: bool = MISSING
-    eval_every: int | None = MISSING
+    eval_every: int | None = number(at_least=1)
     eval_first: bool = MISSING
-    log_every: int = MISSING
-    precision: str = MISSING
-    device: str = MISSING
-    threads: int | None = MISSING
-    checkpoint_seconds: float = MISSING
-
-    def check(self) -> None:
-        length_of_training(self.epochs, self.steps)
-        within("train.batch_size", self.batch_size, at_least=1)
-        within("train.max_length", self.max_length, at_least=4)
-        if self.eval_every is not None:
-            within("train.eval_every", self.eval_every, at_least=1)
-        within("train.log_every", self.log_every, at_least=1)
-        one_of("train.precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
-        name_of_device(self.device)
-        if self.threads is not None:
-            within("train.threads", self.threads, at_least=1)
-        within("train.checkpoint_seconds", self.checkpoint_seconds, at_least=0)
+    log_every: int = number(at_least=1)
+    precision: str = choice("auto", "fp32", "bf16", "fp16")
+    device: str = setting(name_of_device)
+    threads: int | None = number(at_least=1)
+    checkpoint_seconds: float = number(at_least=0)
 
 
 @dataclass
 class ProbeConfig:
     """What single updates do to the adapted maps' outputs (LoRA+, Theorem 1): how often to look, and on what."""
 
-    every: int | None = None  # what older runs, which have no such node, have
-    rows: int = 16
-
-    def check(self) -> None:
-        if self.every is not None:
-            within("probe.every", self.every, at_least=1)
-        within("probe.rows", self.rows, at_least=1)
+    # older runs have no such node
+    every: int | None = number(at_least=1, default=None)
+    rows: int = number(at_least=1, default=16)
 
 
 @dataclass
 class TrackerConfig:
     """The mirror of the metrics: wandb or none."""
 
-    name: str = MISSING
-    mode: str = MISSING
+    name: str = choice("wandb", "none")
+    mode: str = choice("auto", "online", "offline", "disabled")
     project: str = MISSING
     entity: str | None = MISSING
     group: str | None = MISSING
     tags: list[str] = MISSING
-
-    def check(self) -> None:
-        one_of("tracker.name", self.name, ("wandb", "none"))
-        one_of("tracker.mode", self.mode, ("auto", "online", "offline", "disabled"))
 
 
 @dataclass
@@ -300,28 +224,10 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
-    store: str = MISSING
-    seed: int = MISSING
-    init_seed: int = MISSING
-    data_seed: int = MISSING
-
-    def check(self) -> None:
-        """Raises UserError for the first value out of its range."""
-        if not self.store:
-            raise UserError("store: got an empty name; it is the folder for runs/ and cache/, e.g. outputs")
-        for name in ("seed", "init_seed", "data_seed"):
-            within(name, getattr(self, name), at_least=0, below=2**63)
-        for node in fields(self):
-            value = getattr(self, node.name)
-            if hasattr(value, "check"):
-                value.check()
-        has_lora = "lora" in METHODS[self.method.name]
-        if self.probe.every is not None and (not has_lora or self.lora.dora):
-            why = "lora.dora=true scales what they add" if has_lora else "there is no A and B to look at"
-            raise UserError(
-                f"probe.every: got {self.probe.every}, and with method={self.method.name} {why}; "
-                "set it to null, or take method=lora without dora"
-            )
+    store: str = setting(not_empty("it is the folder for runs/ and cache/, e.g. outputs"))
+    seed: int = number(at_least=0, below=2**63)
+    init_seed: int = number(at_least=0, below=2**63)
+    data_seed: int = number(at_least=0, below=2**63)
 
 
 def from_hydra(composed: DictConfig) -> Config:
@@ -329,5 +235,26 @@ def from_hydra(composed: DictConfig) -> Config:
     refuse_unknown(composed, Config)
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
-    config.check()
+    check_values(config)
+    _leave_rows_to_train_on(config.task)
+    length_of_training(config.train.epochs, config.train.steps)
+    _have_factors_to_probe(config)
     return config
+
+
+def _leave_rows_to_train_on(task: TaskConfig) -> None:
+    if (task.validation_share or 0) + (task.test_share or 0) >= 1:
+        raise UserError(
+            f"task.validation_share, task.test_share: got {task.validation_share} and {task.test_share}; "
+            "together they must be below 1, to leave rows to train on"
+        )
+
+
+def _have_factors_to_probe(config: Config) -> None:
+    has_lora = "lora" in METHODS[config.method.name]
+    if config.probe.every is not None and (not has_lora or config.lora.dora):
+        why = "lora.dora=true scales what they add" if has_lora else "there is no A and B to look at"
+        raise UserError(
+            f"probe.every: got {config.probe.every}, and with method={config.method.name} {why}; "
+            "set it to null, or take method=lora without dora"
+        )

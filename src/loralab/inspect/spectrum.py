@@ -1,7 +1,7 @@
 """`loralab spectrum`: the spectra of an adapter's updates, one row per layer, and a figure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +108,7 @@ def table(layers: Sequence[Layer]) -> list[str]:
 
 def as_json(adapter: Adapter, layers: Sequence[Layer], notes: Sequence[str]) -> dict[str, Any]:
     """Every layer with all its singular values; unknown values are null."""
-    return {"adapter": str(adapter.directory), "notes": [*notes], "layers": [asdict(each) for each in layers]}
+    return {"adapter": str(adapter.directory), "notes": [*notes], "layers": [vars(each) for each in layers]}
 
 
 def drawn(title: str, layers: Sequence[Layer]) -> "Figure":

@@ -1,7 +1,7 @@
 """The methods by name: how each adapts a backbone, and how what it trained is written, read again, and merged."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -54,9 +54,14 @@ class Method:
 
 
 def _lora(backbone: Backbone, config: Config) -> None:
-    settings = asdict(config.lora)
-    del settings["ratio"]  # LoRA+ is in the optimizer's groups
-    lora.attach(backbone.model, backbone.maps, head=backbone.head, seed=config.init_seed, **settings)
+    """A and B; lora.ratio acts on their learning rates alone (`loralab.training.optim`)."""
+    lora.attach(
+        backbone.model, backbone.maps, head=backbone.head, seed=config.init_seed,
+        targets=config.lora.targets, rank=config.lora.rank, rank_pattern=config.lora.rank_pattern,
+        alpha=config.lora.alpha, scaling=config.lora.scaling, init=cast(Any, config.lora.init),
+        init_dist=cast(Any, config.lora.init_dist), dropout=config.lora.dropout, bias=cast(Any, config.lora.bias),
+        dora=config.lora.dora,
+    )  # fmt: skip
 
 
 def _full(backbone: Backbone, config: Config) -> None:
@@ -86,22 +91,31 @@ def _bottleneck(placement: Literal["houlsby", "pfeiffer"]) -> Attach:
     return attach
 
 
+def _bottleneck_settings(config: Config) -> dict[str, Any]:
+    return {"size": config.bottleneck.size, "activation": config.bottleneck.activation}
+
+
 def _intrinsic(backbone: Backbone, config: Config) -> None:
-    settings = cast(Any, asdict(config.intrinsic))
-    intrinsic.attach(backbone.model, head=backbone.head, seed=config.init_seed, **settings)
+    intrinsic.attach(
+        backbone.model, head=backbone.head, seed=config.init_seed,
+        dim=config.intrinsic.dim, projection=cast(Any, config.intrinsic.projection),
+    )  # fmt: skip
+
+
+def _intrinsic_settings(config: Config) -> dict[str, Any]:
+    return {"dim": config.intrinsic.dim, "projection": config.intrinsic.projection}
 
 
 def _merge_intrinsic(backbone: Backbone, _config: Config) -> None:
     intrinsic.merge(backbone.model)
 
 
-def _save_own(node: str) -> Save:
-    """In our own format; `node` of the configuration holds the method's settings."""
+def _save_own(settings: Callable[[Config], dict[str, Any]]) -> Save:
+    """In our own format; `settings` are the method's, as adapter.json holds them."""
 
     def save(backbone: Backbone, config: Config, directory: Path, base_model: str) -> None:
-        settings = asdict(getattr(config, node))
         native.save(
-            backbone.model, directory, method=config.method.name, settings=settings,
+            backbone.model, directory, method=config.method.name, settings=settings(config),
             head=backbone.head, base_model=base_model,
         )  # fmt: skip
 
@@ -152,11 +166,11 @@ CATALOGUE: dict[str, Method] = {
     "head": Method(_nothing),
     "full": Method(_full, _save_model, _load_model, whole=True),
     "bitfit": Method(_bitfit),
-    "houlsby": Method(_bottleneck("houlsby"), _save_own("bottleneck"), _load_own, merge=None, peft=False),
-    "pfeiffer": Method(_bottleneck("pfeiffer"), _save_own("bottleneck"), _load_own, merge=None, peft=False),
+    "houlsby": Method(_bottleneck("houlsby"), _save_own(_bottleneck_settings), _load_own, merge=None, peft=False),
+    "pfeiffer": Method(_bottleneck("pfeiffer"), _save_own(_bottleneck_settings), _load_own, merge=None, peft=False),
     "prefix": _prompt("prefix"),
     "prompt": _prompt("prompt"),
     "p_tuning": _prompt("p_tuning"),
-    "intrinsic": Method(_intrinsic, _save_own("intrinsic"), _load_own, _merge_intrinsic, peft=False),
+    "intrinsic": Method(_intrinsic, _save_own(_intrinsic_settings), _load_own, _merge_intrinsic, peft=False),
     "lora_prefix": _lora_and_prefix(),
 }

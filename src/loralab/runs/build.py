@@ -80,36 +80,48 @@ def _read(settings: str, data: str) -> tasks.RawTask[Any]:  # noqa: ARG001  # `d
 
 def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Objective:
     """The task as this backbone reads it; run after run of one process tokenises, or loads, its texts once."""
-    config, tokenizer = planned.config, backbone.tokenizer
-    keyed = {"task": planned.identity["task"], "tokenizer": planned.source.identity, "length": config.train.max_length}
-    common: dict[str, Any] = {
-        "tokenizer_identity": planned.source.identity,
-        "max_length": config.train.max_length,
-        "cache": planned.cache,
-    }
+    config, tokenizer, tokens_of = planned.config, backbone.tokenizer, planned.source.identity
+    key = {"task": planned.identity["task"], "tokenizer": tokens_of, "length": config.train.max_length}
     if task.kind != "generation":
-        splits = _once(keyed, lambda: tasks.tokenise(task, tokenizer, **common))
+        splits = _token_ids.get(
+            key,
+            lambda: tasks.tokenise(
+                task, tokenizer,
+                max_length=config.train.max_length, tokenizer_identity=tokens_of, cache=planned.cache,
+            ),
+        )  # fmt: skip
         return LabelObjective(task, splits, pad_id=cast(int, backbone.model.config.pad_token_id), device=planned.device)
-    shape: dict[str, Any] = {"seq2seq": backbone.seq2seq, "separator": config.generate.separator}
-    pairs = _once(keyed | shape, lambda: tasks.tokenise_pairs(task, tokenizer, **shape, **common))
-    decoding = asdict(config.generate)
-    del decoding["separator"]
+    pairs = _token_ids.get(
+        key | {"seq2seq": backbone.seq2seq, "separator": config.generate.separator},
+        lambda: tasks.tokenise_pairs(
+            task, tokenizer,
+            seq2seq=backbone.seq2seq, separator=config.generate.separator,
+            max_length=config.train.max_length, tokenizer_identity=tokens_of, cache=planned.cache,
+        ),
+    )  # fmt: skip
     # What a decoder of its own begins with; one that goes on from its context begins with nothing.
     start = backbone.model.config.decoder_start_token_id if backbone.seq2seq else backbone.tokenizer.pad_token_id
     return TextObjective(
         task, pairs, tokenizer,
-        seq2seq=backbone.seq2seq, start_id=cast(int, start),
-        device=planned.device, **decoding,
+        seq2seq=backbone.seq2seq, start_id=cast(int, start), beams=config.generate.beams,
+        length_penalty=config.generate.length_penalty, max_new_tokens=config.generate.max_new_tokens,
+        device=planned.device,
     )  # fmt: skip
 
 
-def _once(key: dict[str, Any], tokenise: Callable[[], Any]) -> Any:
-    text = json.dumps(key)
-    if text not in _token_ids:
-        while len(_token_ids) >= KEPT:
-            del _token_ids[next(iter(_token_ids))]
-        _token_ids[text] = tokenise()
-    return _token_ids[text]
+class _Latest:
+    """The values made last, at most `KEPT` of them, each by a key that JSON can hold."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+
+    def get(self, key: dict[str, Any], make: Callable[[], Any]) -> Any:
+        text = json.dumps(key)
+        if text not in self._values:
+            while len(self._values) >= KEPT:
+                del self._values[next(iter(self._values))]
+            self._values[text] = make()
+        return self._values[text]
 
 
-_token_ids: dict[str, Any] = {}
+_token_ids = _Latest()

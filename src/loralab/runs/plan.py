@@ -12,6 +12,7 @@ import torch
 from loralab import device, tasks
 from loralab.backbones.families import NO_SDPA
 from loralab.backbones.source import Source, locate
+from loralab.config.checks import drop_added
 from loralab.config.schema import METHODS, Config
 from loralab.errors import UserError
 from loralab.store import run_directory
@@ -81,13 +82,12 @@ def make_store(store: Path) -> None:
 def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, Any]:
     """All that determines a record's content, and nothing that does not (where it runs, is stored or mirrored)."""
     values = asdict(config)
+    drop_added(values, config)
     for name in ("tracker", "store", "seed"):  # the two seeds that `seed` sets are there
         del values[name]
     for name in ("device", "threads", "checkpoint_seconds"):
         del values["train"][name]
     del values["task"]["files"], values["task"]["revision"]
-    if config.task.eval_rows is None:
-        del values["task"]["eval_rows"]
     if config.probe.every is None:
         del values["probe"]
     used = METHODS[config.method.name]
@@ -101,8 +101,6 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
         values["lora"]["targets"] = sorted(set(values["lora"]["targets"]))
         # of two patterns that match, the last wins: their order counts, and JSON's sorted keys would lose it
         values["lora"]["rank_pattern"] = list(values["lora"]["rank_pattern"].items())
-        if not config.lora.dora:
-            del values["lora"]["dora"]
     values["task"]["data"] = data
     values["model"] = {"weights": weights, "dropout": config.model.dropout, "attention": config.model.attention}
     return {"numerics": NUMERICS_VERSION, **values}
