@@ -110,6 +110,7 @@ _MORE_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "xlm_roberta": ("xlm-roberta", _ENCODER),
     "mistral": ("mistral", _DECODER),
     "qwen3": ("qwen3", _DECODER | {"head_dim": 8}),
+    "phi": ("phi", _DECODER | {"resid_pdrop": 0.0, "embd_pdrop": 0.0}),
     "phi3": ("phi3", _DECODER | {"resid_pdrop": 0.0, "embd_pdrop": 0.0}),
     "gemma": ("gemma", _DECODER | {"head_dim": 8}),
     "bloom": (

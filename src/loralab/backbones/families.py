@@ -207,6 +207,10 @@ FAMILIES: Mapping[str, Family] = {
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
     "gemma": _LLAMA,
+    "phi": replace(
+        _LLAMA,
+        maps={**_attention("self_attn", "q_proj", "k_proj", "v_proj", "dense"), **_mlp("mlp.fc1", "mlp.fc2")},
+    ),
     "phi3": replace(
         _LLAMA,
         maps={
