@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = ["FAMILIES", "MORE_FAMILIES", "example_batch", "save_checkpoint"]
+__all__ = ["ALL", "FAMILIES", "MODEL_TYPES", "MORE_FAMILIES", "example_batch", "save_checkpoint"]
 
 VOCABULARY = 100
 PAD = 1  # OPT and RoBERTa count positions from it
@@ -110,6 +110,7 @@ _MORE_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "xlm_roberta": ("xlm-roberta", _ENCODER),
     "mistral": ("mistral", _DECODER),
     "qwen3": ("qwen3", _DECODER | {"head_dim": 8}),
+    "phi": ("phi", _DECODER | {"resid_pdrop": 0.0, "embd_pdrop": 0.0}),
     "phi3": ("phi3", _DECODER | {"resid_pdrop": 0.0, "embd_pdrop": 0.0}),
     "gemma": ("gemma", _DECODER | {"head_dim": 8}),
     "bloom": (
@@ -167,7 +168,10 @@ FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
 MORE_FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
     name: partial(_build, *setting) for name, setting in _MORE_SETTINGS.items()
 }
-"""Families whose roles are known as well: tested for the roles alone."""
+"""The other families of the table: their rows are tested, and what a row decides."""
+
+ALL = FAMILIES | MORE_FAMILIES
+MODEL_TYPES = {name: model_type for name, (model_type, _) in (_SETTINGS | _MORE_SETTINGS).items()}
 
 
 def example_batch(model: PreTrainedModel) -> dict[str, Tensor]:
@@ -178,7 +182,7 @@ def example_batch(model: PreTrainedModel) -> dict[str, Tensor]:
     attention_mask = torch.ones_like(input_ids)
     input_ids[1, 7:] = PAD
     attention_mask[1, 7:] = 0
-    if model.config.model_type == "t5":
+    if model.config.is_encoder_decoder:
         input_ids[0, 9] = input_ids[1, 6] = model.config.eos_token_id
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": torch.tensor([0, 1])}
 

@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from loralab.backbones.attention import attend, use_fp32_softmax
+from loralab.backbones.families import family_of
 from loralab.backbones.first_token import narrow_last_layer
 from loralab.backbones.load import load
 from loralab.backbones.source import locate
 from tests.adapted import adapt, shake
-from tests.families import FAMILIES, PAD, VOCABULARY
+from tests.families import ALL, FAMILIES, MODEL_TYPES, PAD, VOCABULARY
 
-OURS = ("bert", "roberta", "xlm_roberta", "electra", "distilbert", "gpt2")
+OURS = [name for name in ALL if family_of(MODEL_TYPES[name]).plain_attention]
 families = pytest.mark.parametrize("family", OURS)
 
 

@@ -1,12 +1,28 @@
 """Laws of the pieces: every text comes back, a word is spelled alike anywhere, the merges know training texts alone."""
 
+import json
+from collections.abc import Iterable
+
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from loralab.backbones import tiny
-from loralab.backbones.byte_pair import MERGES, find_merges, word_pieces
+from loralab.backbones.byte_pair import MERGES, word_pieces
 from loralab.tasks import sql
 
 SPECIALS = ("<pad>", "<eos>", "<unk>")
+
+
+def find_merges(texts: Iterable[str], count: int) -> list[tuple[str, str]]:
+    """The first `count` merges of byte-pair encoding (Sennrich et al. 2016): each joins the most frequent pair."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer, words = Tokenizer(models.BPE()), word_pieces(SPECIALS, (), unknown="<unk>")
+    tokenizer.normalizer, tokenizer.pre_tokenizer = words.normalizer, words.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=len(alphabet) + count, initial_alphabet=alphabet, show_progress=False, special_tokens=[]
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return [(left, right) for left, right in json.loads(tokenizer.to_str())["model"]["merges"]]
 
 
 @pytest.mark.parametrize("text", ["select year from films", "1950", " lead", "é☃\n b", "'a' , ( b )", "zyzzyva"])

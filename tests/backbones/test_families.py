@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from loralab.backbones.families import KNOWN_FAMILIES, NO_SDPA, ROLES, LinearMap, linear_maps
+from loralab.backbones.checkpoint import width_of
+from loralab.backbones.families import FAMILIES as TABLE
+from loralab.backbones.families import ROLES, LinearMap, linear_maps
 from loralab.compat.transformers import has_sdpa
 from loralab.errors import UserError
-from tests.families import FAMILIES, MORE_FAMILIES, example_batch
+from tests.families import ALL, example_batch
 
-ALL = FAMILIES | MORE_FAMILIES
 FUSED = ("gpt2", "gpt_neox", "phi3", "bloom", "modernbert")
 TOKEN = 3
 
@@ -195,7 +197,7 @@ def test_every_linear_map_of_the_blocks_has_a_role_and_nothing_else_has(model: P
 
 
 def test_the_families_of_the_table_are_those_tested() -> None:
-    assert {make().config.model_type for make in ALL.values()} == set(KNOWN_FAMILIES)
+    assert {make().config.model_type for make in ALL.values()} == set(TABLE)
 
 
 def test_unknown_family_lists_the_known_ones_and_offers_globs() -> None:
@@ -209,9 +211,36 @@ def test_unknown_family_lists_the_known_ones_and_offers_globs() -> None:
     assert "\n" not in str(info.value)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
-def test_every_family_has_sdpa_but_those_that_are_named(family: str) -> None:
-    model = (FAMILIES | MORE_FAMILIES)[family]()
-    without = model.config.model_type in NO_SDPA
-    assert without or has_sdpa(type(model))
-    assert not without or family == "gptj" or not has_sdpa(type(model)), "GPT-J alone has gained it (5.24)"
+@families
+def test_a_family_has_sdpa_where_its_row_says_so(model: PreTrainedModel) -> None:
+    family = model.config.model_type
+    assert family == "gptj" or TABLE[family].sdpa == has_sdpa(type(model)), "GPT-J alone has gained it (5.24)"
+
+
+@families
+def test_a_decoder_alone_does_not_look_ahead(model: PreTrainedModel) -> None:
+    kind = TABLE[model.config.model_type].kind
+    assert (kind == "encoder_decoder") == model.config.is_encoder_decoder
+    if kind == "encoder_decoder":
+        return
+    ids = example_batch(model)["input_ids"][:1]
+    other = ids.clone()
+    other[0, -1] += 1
+    with torch.no_grad():
+        before, after = model.base_model(ids)[0], model.base_model(other)[0]
+    assert changed(before, after, (0, 2))[0] == (kind == "encoder")
+
+
+@families
+def test_the_width_and_the_position_table_of_a_row_are_the_configs(model: PreTrainedModel) -> None:
+    settings, row = model.config.to_dict(), TABLE[model.config.model_type]
+    assert width_of(settings, "model.path", Path()) == 32
+    table = settings.get("max_position_embeddings", settings.get("n_positions"))
+    assert row.unused_positions is None or table == 64
+
+
+def test_the_shortcuts_reach_the_families_that_they_were_made_for() -> None:
+    plain = {name for name, row in TABLE.items() if row.plain_attention}
+    assert plain >= {"bert", "roberta", "xlm-roberta", "electra", "distilbert", "gpt2"}
+    first = {name for name, row in TABLE.items() if row.first_token}
+    assert first >= {"bert", "roberta", "xlm-roberta", "electra"}

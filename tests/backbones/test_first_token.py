@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from loralab.backbones.families import family_of
 from loralab.backbones.first_token import narrow_last_layer
 from loralab.backbones.load import load
 from loralab.backbones.source import locate
 from loralab.methods.lora import merge
 from tests.adapted import adapt, shake
-from tests.families import FAMILIES, MORE_FAMILIES, PAD, VOCABULARY
+from tests.families import ALL, FAMILIES, MODEL_TYPES, PAD, VOCABULARY
 
-READ_THE_FIRST = ("bert", "roberta", "electra", "xlm_roberta")
-OTHERS = sorted((FAMILIES | MORE_FAMILIES).keys() - set(READ_THE_FIRST))
+READ_THE_FIRST = [name for name in ALL if family_of(MODEL_TYPES[name]).first_token]
+OTHERS = sorted(ALL.keys() - set(READ_THE_FIRST))
 families = pytest.mark.parametrize("family", READ_THE_FIRST)
 
 
@@ -94,7 +95,7 @@ def test_the_last_layer_works_on_one_position_and_the_others_on_all(family: str)
 
 @pytest.mark.parametrize("family", OTHERS)
 def test_other_families_are_left_as_they_are(family: str) -> None:
-    model: Any = (FAMILIES | MORE_FAMILIES)[family]()
+    model: Any = ALL[family]()
     narrow_last_layer(model)
     assert not [name for name, module in model.named_modules() if "forward" in vars(module)]
 

@@ -7,9 +7,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from loralab.backbones.families import DECODERS, ENCODER_DECODERS, KNOWN_FAMILIES
-from loralab.backbones.load import Backbone
-from loralab.backbones.load_generator import load_generator
+from loralab.backbones.load import Backbone, load_generator
 from loralab.backbones.source import Source
 from loralab.errors import UserError
 from tests.backbones.checkpoints import find
@@ -115,8 +113,3 @@ def test_a_checkpoint_without_its_output_embeddings_is_named(family: str, tmp_pa
     source = find(save_checkpoint(model.base_model, tmp_path / family), tmp_path)
     with pytest.raises(UserError, match=r"^model.path: .*lacks 1 tensors .*lm_head.weight; give a checkpoint"):
         take(source)
-
-
-def test_every_family_that_generates_has_roles() -> None:
-    assert set(KNOWN_FAMILIES) >= DECODERS | ENCODER_DECODERS
-    assert not DECODERS & ENCODER_DECODERS

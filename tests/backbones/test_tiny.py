@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from loralab.backbones import tiny
-from loralab.backbones.load import Backbone, load
-from loralab.backbones.load_generator import load_generator
+from loralab.backbones.load import Backbone, load, load_generator
 from loralab.backbones.source import locate
 
 IDENTITY = "164c25e105c14b7b"  # of the first tiny: it is in the hash of every run on it

@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from loralab.backbones.families import family_of
 from loralab.compat.transformers import cache_name
 from loralab.methods import prompts
 from tests import adapted
 from tests.adapted import frozen
-from tests.families import FAMILIES, MORE_FAMILIES, PAD, VOCABULARY
+from tests.families import ALL as EVERY
+from tests.families import MODEL_TYPES as TYPE_OF
+from tests.families import PAD, VOCABULARY
 
 __all__ = [
     "DECODERS",
@@ -36,9 +39,7 @@ PEFT = [
 ]
 KINDS: tuple[prompts.Kind, ...] = ("prefix", "prompt", "p_tuning")
 TOKENS = 5
-EVERY = FAMILIES | MORE_FAMILIES
-TYPE_OF = {name: name.replace("_", "-") if name in ("deberta_v2", "xlm_roberta") else name for name in EVERY}
-DECODERS = ("gpt2", "gpt_neox", "opt", "llama", "qwen2", "mistral", "qwen3", "phi3", "gemma", "bloom", "gptj")
+DECODERS = [name for name in EVERY if family_of(TYPE_OF[name]).kind == "decoder"]
 
 
 def head_of(model: Any) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ from tests.methods.prompted import (
 
 pytestmark = PEFT
 
-WORKING = [(kind, name) for kind in KINDS for name in EVERY if TYPE_OF[name] in prompts.FAMILIES[kind]]
+WORKING = [(kind, name) for kind in KINDS for name in EVERY if TYPE_OF[name] in prompts.works_with(kind)]
 REFUSED = [(kind, name) for kind in KINDS for name in EVERY if (kind, name) not in WORKING]
 NARROWED = ("bert", "roberta", "electra", "xlm_roberta")
 kinds = pytest.mark.parametrize("kind", KINDS)

@@ -12,24 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from loralab.backbones.families import family_of
 from loralab.compat.transformers import register_attention
 
 __all__ = ["attend", "eager", "use_eager", "use_fp32_softmax"]
 
 _NAME = "eager_with_fp32_softmax"
-# Those whose own eager attention is `attend` with the softmax in the model's precision. OPT, GPT-NeoX and Llama's kin
-# have it in fp32 themselves; T5, DeBERTa, MPNet, BLOOM, GPT-J and ModernBERT have attention of other kinds.
-_FAMILIES = frozenset({"bert", "roberta", "xlm-roberta", "electra", "distilbert", "gpt2"})
 # Keys for which fp32 gains (AVX512, 8 to 128 tokens tried: 2.2x at 31; a tie at 38, 48 and 52; a loss of 7% at 32 and
 # of 30% at 64). Nothing but the shape decides, so that runs repeat.
 _LENGTHS = frozenset((*range(16, 32), *range(38, 64)))
 
 
 def use_fp32_softmax(model: Any) -> bool:
-    """Has `model`, loaded with eager attention, use `attend` where its family's is that; whether it is."""
+    """Has `model`, loaded with eager attention, use `attend` where its family's is that; whether it does."""
     config = model.config
-    in_fp32_already = config.model_type == "gpt2" and config.reorder_and_upcast_attn  # GPT-2's own
-    if config.model_type not in _FAMILIES or in_fp32_already:
+    in_fp32_already = getattr(config, "reorder_and_upcast_attn", False)  # a setting that GPT-2 alone has
+    if not family_of(config.model_type).plain_attention or in_fp32_already:
         return False
     register_attention(_NAME, attend)
     model.set_attn_implementation(_NAME)

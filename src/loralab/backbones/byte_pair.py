@@ -4,15 +4,14 @@ The merges of `sql_decoder` were found in the training texts of task=sql (split_
 as those of held-out tables, is spelled in smaller pieces, down to bytes.
 """
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from tokenizers.pre_tokenizers import PreTokenizer
 
-__all__ = ["MERGES", "byte_level", "find_merges", "word_pieces"]
+__all__ = ["MERGES", "byte_level", "word_pieces"]
 
 Merges = Sequence[tuple[str, str]]
 
@@ -35,20 +34,6 @@ def word_pieces(specials: Sequence[str], merges: Merges, *, unknown: str) -> "To
     tokenizer.normalizer = normalizers.Prepend(" ")
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
     return tokenizer
-
-
-def find_merges(texts: Iterable[str], count: int) -> list[tuple[str, str]]:
-    """The first `count` merges of byte-pair encoding (Sennrich et al. 2016): each joins the most frequent pair."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Prepend(" "), _words()
-    trainer = trainers.BpeTrainer(
-        vocab_size=len(alphabet) + count, initial_alphabet=alphabet, show_progress=False, special_tokens=[]
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return [(left, right) for left, right in json.loads(tokenizer.to_str())["model"]["merges"]]
 
 
 def _tokenizer(specials: Sequence[str], merges: Merges, unknown: str, words: "PreTokenizer") -> "Tokenizer":

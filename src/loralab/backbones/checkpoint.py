@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loralab.backbones.families import WIDTHS
 from loralab.errors import UserError
 
 __all__ = ["Checkpoint", "index_of", "inspect", "needed_files", "read_json", "width_of"]
@@ -26,7 +27,6 @@ _VOCABULARIES = (
     "tokenizer.model",
 )
 _TOKENIZER_EXTRAS = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-_WIDTHS = ("hidden_size", "n_embd", "d_model", "dim", "n_embed")
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ def index_of(names: Collection[str]) -> str | None:
 
 def width_of(config: dict[str, Any], key: str, directory: Path) -> int:
     """The model's width: hidden_size, or what the family calls it."""
-    width = next((config[name] for name in _WIDTHS if name in config), None)
+    width = next((config[name] for name in WIDTHS if name in config), None)
     if not isinstance(width, int):
         raise UserError(
             f"{key}: {directory}: a {config['model_type']!r} model has no single width "
-            f"({', '.join(_WIDTHS)}), so it is not of a supported family"
+            f"({', '.join(WIDTHS)}), so it is not of a supported family"
         )
     return width
 

@@ -1,27 +1,35 @@
-"""Which linear map of a transformer plays which role: a table keyed by the config's `model_type`.
+"""What is known of each family of backbones: one table, keyed by the config's `model_type`.
 
-Between loading a backbone and adapting it; knows no LoRA. A family is its block's path and, inside a
-block, the path of each map with its role, or with the layout of a fused query-key-value projection.
-To add a family, add a row here and a tiny model to tests/families.py, whose tests check the row.
+A row says which linear map of a block plays which role, and what loading, attention and virtual tokens must know. No
+other module is keyed by the model type. To add a family, add a row here and a tiny model to tests/families.py; tests
+check the row. Knows no LoRA, and imports no torch.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from loralab.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["DECODERS", "ENCODER_DECODERS", "KNOWN_FAMILIES", "NO_SDPA", "ROLES", "LinearMap", "linear_maps"]
+__all__ = [
+    "FAMILIES",
+    "GENERATORS",
+    "KNOWN_FAMILIES",
+    "ROLES",
+    "WIDTHS",
+    "Family",
+    "LinearMap",
+    "family_of",
+    "linear_maps",
+]
 
 ROLES = ("q", "k", "v", "o", "mlp")
-# Families whose classes in transformers have no scaled-dot-product attention, or had none before 5.24 (GPT-J): with
-# attention=auto they are eager everywhere, so that a run's identity does not depend on the release.
-NO_SDPA = frozenset({"deberta-v2", "mpnet", "bloom", "gptj"})
 
+Kind = Literal["encoder", "decoder", "encoder_decoder"]
 Rows = range | tuple[int, ...]
 Layout = Callable[[Any], dict[str, Rows]]  # config -> the output rows of each role
 
@@ -63,111 +71,177 @@ def _grouped(config: Any) -> dict[str, Rows]:
 
 
 @dataclass(frozen=True)
-class _Family:
-    block: str  # regular expression of a block's path, anywhere in the model
-    maps: dict[str, str | Layout]  # path inside the block -> role or layout
+class Family:
+    """The facts of one `model_type`. The defaults are those of most families, and of one without a row."""
 
-
-def _encoder(attention: str = "attention.self", q: str = "query", k: str = "key", v: str = "value") -> _Family:
-    return _Family(
-        r"encoder\.layer\.\d+",
-        {
-            f"{attention}.{q}": "q",
-            f"{attention}.{k}": "k",
-            f"{attention}.{v}": "v",
-            "attention.output.dense": "o",
-            "intermediate.dense": "mlp",
-            "output.dense": "mlp",
-        },
-    )
+    block: str
+    """Regular expression of a block's path, anywhere in the model."""
+    maps: Mapping[str, str | Layout]
+    """Path of a linear map inside the block -> its role, or the layout of a fused projection."""
+    kind: Kind = "encoder"
+    """Whether it only reads a text, continues one (decoder), or reads one and writes another."""
+    width: str = "hidden_size"
+    """The key of config.json that holds the model's width, where it is not hidden_size."""
+    unused_positions: int | None = 0
+    """Rows of the position table that no token uses; None: there is no table, and a text may have any length."""
+    sdpa: bool = True
+    """Whether its classes have scaled-dot-product attention in every supported release of transformers; where not,
+    attention=auto is eager everywhere, so that a run's identity does not depend on the release."""
+    plain_attention: bool = False
+    """Whether its eager attention is `attention.attend`, with the softmax in the model's precision. OPT, GPT-NeoX and
+    those like Llama have the softmax in fp32; T5, DeBERTa, MPNet, BLOOM, GPT-J and ModernBERT attend in other ways."""
+    first_token: bool = False
+    """Whether its classifier reads position 0 alone, and its layer is BERT's under another name (first_token.py)."""
+    takes_cache: bool = False
+    """Whether its attention reads keys and values from a cache, as prefix tuning needs."""
 
 
 def _attention(path: str, q: str, k: str, v: str, o: str) -> dict[str, str | Layout]:
     return {f"{path}.{q}": "q", f"{path}.{k}": "k", f"{path}.{v}": "v", f"{path}.{o}": "o"}
 
 
-def _fused(path: str, layout: Layout, o: str, *mlp: str) -> dict[str, str | Layout]:
-    return {path: layout, o: "o", **dict.fromkeys(mlp, "mlp")}
+def _fused(path: str, layout: Layout, o: str) -> dict[str, str | Layout]:
+    return {path: layout, o: "o"}
 
 
-_BERT = _encoder()
-_SEPARATE = _attention("self_attn", "q_proj", "k_proj", "v_proj", "o_proj")
-_LLAMA = _Family(r"layers\.\d+", {**_SEPARATE, "mlp.gate_proj": "mlp", "mlp.up_proj": "mlp", "mlp.down_proj": "mlp"})
-_T5_MLP: dict[str, str | Layout] = {
-    f"layer.{place}.DenseReluDense.{name}": "mlp" for place in (1, 2) for name in ("wi", "wi_0", "wi_1", "wo")
-}
+def _mlp(*paths: str) -> dict[str, str | Layout]:
+    return dict.fromkeys(paths, "mlp")
 
-_FAMILIES: dict[str, _Family] = {
+
+_ENCODER_MLP = _mlp("intermediate.dense", "output.dense")
+_BERT = Family(
+    r"encoder\.layer\.\d+",
+    {
+        **_attention("attention", "self.query", "self.key", "self.value", "output.dense"),
+        **_ENCODER_MLP,
+    },
+    plain_attention=True,
+    first_token=True,
+    takes_cache=True,
+)
+_ROBERTA = replace(_BERT, unused_positions=2)  # positions are counted from padding_idx + 1
+_LLAMA = Family(
+    r"layers\.\d+",
+    {
+        **_attention("self_attn", "q_proj", "k_proj", "v_proj", "o_proj"),
+        **_mlp("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+    },
+    kind="decoder",
+    takes_cache=True,
+)
+
+FAMILIES: Mapping[str, Family] = {
     "bert": _BERT,
-    "roberta": _BERT,
-    "xlm-roberta": _BERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
     "electra": _BERT,
-    "deberta-v2": _encoder("attention.self", "query_proj", "key_proj", "value_proj"),
-    "mpnet": _Family(
+    "deberta-v2": Family(
         r"encoder\.layer\.\d+",
         {
-            **_attention("attention.attn", "q", "k", "v", "o"),
-            "intermediate.dense": "mlp",
-            "output.dense": "mlp",
+            **_attention("attention", "self.query_proj", "self.key_proj", "self.value_proj", "output.dense"),
+            **_ENCODER_MLP,
         },
+        sdpa=False,
     ),
-    "distilbert": _Family(
+    "mpnet": Family(
+        r"encoder\.layer\.\d+",
+        {**_attention("attention.attn", "q", "k", "v", "o"), **_ENCODER_MLP},
+        unused_positions=2,
+        sdpa=False,
+    ),
+    "distilbert": Family(
         r"transformer\.layer\.\d+",
+        {**_attention("attention", "q_lin", "k_lin", "v_lin", "out_lin"), **_mlp("ffn.lin1", "ffn.lin2")},
+        width="dim",
+        plain_attention=True,
+    ),
+    "modernbert": Family(
+        r"layers\.\d+",
+        {**_fused("attn.Wqkv", _thirds, "attn.Wo"), **_mlp("mlp.Wi", "mlp.Wo")},
+    ),
+    "gpt2": Family(
+        r"h\.\d+",
+        {**_fused("attn.c_attn", _thirds, "attn.c_proj"), **_mlp("mlp.c_fc", "mlp.c_proj")},
+        kind="decoder",
+        width="n_embd",
+        plain_attention=True,
+        takes_cache=True,
+    ),
+    "gptj": Family(
+        r"h\.\d+",
+        {**_attention("attn", "q_proj", "k_proj", "v_proj", "out_proj"), **_mlp("mlp.fc_in", "mlp.fc_out")},
+        kind="decoder",
+        width="n_embd",
+        sdpa=False,  # before 5.24
+        takes_cache=True,
+    ),
+    "gpt_neox": Family(
+        r"layers\.\d+",
         {
-            **_attention("attention", "q_lin", "k_lin", "v_lin", "out_lin"),
-            "ffn.lin1": "mlp",
-            "ffn.lin2": "mlp",
+            **_fused("attention.query_key_value", _per_head, "attention.dense"),
+            **_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
         },
+        kind="decoder",
+        takes_cache=True,
     ),
-    "modernbert": _Family(r"layers\.\d+", _fused("attn.Wqkv", _thirds, "attn.Wo", "mlp.Wi", "mlp.Wo")),
-    "gpt2": _Family(r"h\.\d+", _fused("attn.c_attn", _thirds, "attn.c_proj", "mlp.c_fc", "mlp.c_proj")),
-    "gptj": _Family(
+    "bloom": Family(
         r"h\.\d+",
-        {**_attention("attn", "q_proj", "k_proj", "v_proj", "out_proj"), "mlp.fc_in": "mlp", "mlp.fc_out": "mlp"},
+        {
+            **_fused("self_attention.query_key_value", _per_head, "self_attention.dense"),
+            **_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
+        },
+        kind="decoder",
+        width="n_embed",  # in the hub's checkpoints; transformers saves hidden_size
+        unused_positions=None,
+        sdpa=False,
+        takes_cache=True,
     ),
-    "gpt_neox": _Family(
+    "opt": Family(
         r"layers\.\d+",
-        _fused("attention.query_key_value", _per_head, "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
-    ),
-    "bloom": _Family(
-        r"h\.\d+",
-        _fused(
-            "self_attention.query_key_value",
-            _per_head,
-            "self_attention.dense",
-            "mlp.dense_h_to_4h",
-            "mlp.dense_4h_to_h",
-        ),
-    ),
-    "opt": _Family(
-        r"layers\.\d+",
-        {**_attention("self_attn", "q_proj", "k_proj", "v_proj", "out_proj"), "fc1": "mlp", "fc2": "mlp"},
+        {**_attention("self_attn", "q_proj", "k_proj", "v_proj", "out_proj"), **_mlp("fc1", "fc2")},
+        kind="decoder",
+        takes_cache=True,
     ),
     "llama": _LLAMA,
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
     "gemma": _LLAMA,
-    "phi3": _Family(
-        r"layers\.\d+",
-        _fused("self_attn.qkv_proj", _grouped, "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"),
+    "phi": replace(
+        _LLAMA,
+        maps={**_attention("self_attn", "q_proj", "k_proj", "v_proj", "dense"), **_mlp("mlp.fc1", "mlp.fc2")},
     ),
-    "t5": _Family(
+    "phi3": replace(
+        _LLAMA,
+        maps={
+            **_fused("self_attn.qkv_proj", _grouped, "self_attn.o_proj"),
+            **_mlp("mlp.gate_up_proj", "mlp.down_proj"),
+        },
+    ),
+    "t5": Family(
         r"block\.\d+",
         {
             **_attention("layer.0.SelfAttention", "q", "k", "v", "o"),
             **_attention("layer.1.EncDecAttention", "q", "k", "v", "o"),
-            **_T5_MLP,
+            **_mlp(*(f"layer.{at}.DenseReluDense.{name}" for at in (1, 2) for name in ("wi", "wi_0", "wi_1", "wo"))),
         },
+        kind="encoder_decoder",
+        width="d_model",
+        unused_positions=None,
     ),
 }
 
-KNOWN_FAMILIES = tuple(sorted(_FAMILIES))
-# Families that continue a text, and those that read one and write another.
-DECODERS = frozenset(
-    {"bloom", "gemma", "gpt2", "gpt_neox", "gptj", "llama", "mistral", "opt", "phi3", "qwen2", "qwen3"}
-)
-ENCODER_DECODERS = frozenset({"t5"})
+KNOWN_FAMILIES = tuple(sorted(FAMILIES))
+GENERATORS = tuple(name for name in KNOWN_FAMILIES if FAMILIES[name].kind != "encoder")
+WIDTHS = tuple(dict.fromkeys(family.width for family in FAMILIES.values()))
+"""Every key by which a family's config.json names the width."""
+
+_WITHOUT_A_ROW = Family(block="", maps={})
+
+
+def family_of(model_type: str) -> Family:
+    """The row of a model type; where there is none, what holds for most families, with no map."""
+    return FAMILIES.get(model_type, _WITHOUT_A_ROW)
 
 
 def linear_maps(model: "nn.Module") -> tuple[LinearMap, ...]:
@@ -178,12 +252,12 @@ def linear_maps(model: "nn.Module") -> tuple[LinearMap, ...]:
     """
     config: Any = model.config
     family = config.model_type
-    if family not in _FAMILIES:
+    if family not in FAMILIES:
         raise UserError(
             f"lora.targets: the roles of a {family!r} model are not known (known families: "
             f"{', '.join(KNOWN_FAMILIES)}); globs over module names work, e.g. lora.targets=['*proj*']"
         )
-    row = _FAMILIES[family]
+    row = FAMILIES[family]
     block = re.compile(rf"(?:^|\.){row.block}\.(?P<inside>.+)$")
     maps: list[LinearMap] = []
     for name, _ in model.named_modules():

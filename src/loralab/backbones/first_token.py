@@ -10,21 +10,19 @@ from typing import Any
 from torch import Tensor
 
 from loralab.backbones.attention import eager
+from loralab.backbones.families import family_of
 from loralab.compat.transformers import attention_function, cache_in, extended
 
 __all__ = ["narrow_last_layer", "widen_last_layer"]
 
-# Those whose classifier reads position 0, and whose layer is BERT's under another name.
-_FAMILIES = frozenset({"bert", "roberta", "xlm-roberta", "electra"})
-
 
 def narrow_last_layer(model: Any) -> bool:
-    """Has the last layer of this classifier compute position 0 alone, where its family is known; whether it is.
+    """Has the last layer of this classifier compute position 0 alone, where its family allows it; whether it does.
 
     The model's last hidden state has one position from then on. No module is replaced: names, weights and whatever
     wraps a linear map stay as they are.
     """
-    if model.config.model_type not in _FAMILIES or model.config.is_decoder:
+    if not family_of(model.config.model_type).first_token or model.config.is_decoder:
         return False
     last = model.base_model.encoder.layer[-1]
     last.forward = partial(_first_position, last)

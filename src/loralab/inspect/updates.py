@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from loralab.backbones.load import load
-from loralab.backbones.load_generator import load_generator
+from loralab.backbones.load import load, load_generator
 from loralab.backbones.source import Source, locate
 from loralab.errors import UserError
 from loralab.inspect.spectra import ThinSVD, thin_svd

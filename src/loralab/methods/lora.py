@@ -35,7 +35,6 @@ __all__ = [
     "swap",
     "train_bias",
     "unmerge",
-    "wrap",
 ]
 
 SCALINGS: dict[str, Callable[[float, int], float]] = {
@@ -94,11 +93,11 @@ def attach(
             factors = make(d_in, size, rank=r, scaling=SCALINGS[scaling](alpha, r), dropout=dropout, rows=rows)
             factors.reset(init=init, dist=init_dist, generator=generator)
             blocks[part.block] = factors
-        wrap(model, name, cls(base, blocks))
+        _wrap(model, name, cls(base, blocks))
     _train_biases(model, head, bias)
 
 
-def wrap(model: nn.Module, name: str, adapted: LoRAModule) -> None:
+def _wrap(model: nn.Module, name: str, adapted: LoRAModule) -> None:
     """Puts `adapted` in the place of its base, on the base's device and in its mode.
 
     A base that shares its weight (T5's embeddings) gets one of its own: merging must change this map alone.

@@ -17,23 +17,14 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from loralab.backbones.families import FAMILIES
 from loralab.compat.peft import prefix_encoder, prompt_embedding, prompt_encoder
 from loralab.compat.transformers import cache_in, cache_name, filled_cache
 from loralab.errors import UserError
 
-__all__ = ["FAMILIES", "Kind", "Prefix", "Prompt", "VirtualTokens", "attach", "virtual_tokens"]
+__all__ = ["Kind", "Prefix", "Prompt", "VirtualTokens", "attach", "virtual_tokens", "works_with"]
 
 Kind = Literal["prefix", "prompt", "p_tuning"]
-
-_DECODERS = ("gpt2", "gpt_neox", "opt", "llama", "qwen2", "mistral", "qwen3", "phi3", "gemma", "gptj", "bloom")
-_WITH_CACHE = ("bert", "roberta", "xlm-roberta", "electra", *_DECODERS)
-_WITHOUT = ("distilbert", "mpnet", "deberta-v2", "modernbert")
-FAMILIES: dict[Kind, tuple[str, ...]] = {
-    "prefix": _WITH_CACHE,
-    "prompt": (*_WITH_CACHE, *_WITHOUT),
-    "p_tuning": (*_WITH_CACHE, *_WITHOUT),
-}
-"""The model types that each kind works with: a prefix needs attention that looks into a cache of keys and values."""
 
 Named = dict[str, Any]
 
@@ -195,6 +186,15 @@ def attach(model: Any, *, head: Sequence[str], kind: Kind, tokens: int, hidden: 
         model.generate = partial(virtual.generate, model)
 
 
+def works_with(kind: Kind) -> tuple[str, ...]:
+    """The model types that `kind` works with: of one stack, and for a prefix those that read keys from a cache."""
+    return tuple(
+        name
+        for name, family in FAMILIES.items()
+        if family.kind != "encoder_decoder" and (kind != "prefix" or family.takes_cache)
+    )
+
+
 def virtual_tokens(model: nn.Module) -> VirtualTokens | None:
     """Those of `model`, if it has any."""
     found = getattr(model, "prompt", None)
@@ -202,10 +202,11 @@ def virtual_tokens(model: nn.Module) -> VirtualTokens | None:
 
 
 def _check(model: Any, kind: Kind, tokens: int, hidden: int | None) -> None:
-    family = model.config.model_type
-    if family not in FAMILIES[kind]:
-        known = ", ".join(FAMILIES[kind])
-        raise UserError(f"method.name: {kind!r} does not work with {family!r} backbones; it works with {known}")
+    family, known = model.config.model_type, works_with(kind)
+    if family not in known:
+        raise UserError(
+            f"method.name: {kind!r} does not work with {family!r} backbones; it works with {', '.join(known)}"
+        )
     if getattr(model, "prompt", None) is not None:
         raise UserError(f"method.name: {kind!r}: the model has virtual tokens already")
     if kind == "prompt" and hidden is not None:

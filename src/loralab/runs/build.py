@@ -10,8 +10,7 @@ from typing import Any, cast
 import torch
 
 from loralab import device, tasks
-from loralab.backbones.load import Backbone, load
-from loralab.backbones.load_generator import load_generator
+from loralab.backbones.load import Backbone, load, load_generator
 from loralab.errors import UserError
 from loralab.methods.registry import CATALOGUE
 from loralab.runs.effect import check_effect
@@ -29,23 +28,26 @@ def adapted_backbone(planned: Plan, task: tasks.RawTask[Any]) -> Backbone:
     """The backbone in its precision, on its device, with the method's modules in place as they are before training."""
     config = planned.config
     method = CATALOGUE[config.method.name]
-    settings: dict[str, Any] = {
-        "dropout": config.model.dropout,
-        "attention": config.model.attention,
-        # a trained weight is in fp32
-        "dtype": torch.float32 if method.whole else device.DTYPES[config.train.precision],
-        "device": planned.device,
-    }
+    dtype = torch.float32 if method.whole else device.DTYPES[config.train.precision]  # a trained weight is in fp32
     if task.kind == "generation":
-        backbone = load_generator(planned.source, **settings)
+        backbone = load_generator(
+            planned.source,
+            dropout=config.model.dropout,
+            attention=config.model.attention,
+            dtype=dtype,
+            device=planned.device,
+        )
     else:
         backbone = load(
             planned.source,
             labels=len(task.labels) if task.labels is not None else 1,
             regression=task.kind == "regression",
+            dropout=config.model.dropout,
+            attention=config.model.attention,
+            dtype=dtype,
+            device=planned.device,
             seed=config.init_seed,
             class_names=task.labels or (),
-            **settings,
         )
     method.attach(backbone, config)
     if not any(parameter.requires_grad for parameter in backbone.model.parameters()):

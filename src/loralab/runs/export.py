@@ -6,9 +6,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from loralab.backbones.families import ENCODER_DECODERS
-from loralab.backbones.load import load_tokenizer
+from loralab.backbones.families import family_of
 from loralab.backbones.source import Source
+from loralab.backbones.tokenizer import load_tokenizer
 from loralab.config.command import command
 from loralab.device import DTYPES
 from loralab.errors import UserError
@@ -98,7 +98,8 @@ def _readme(run: RunDirectory, record: dict[str, Any], directory: Path, source: 
         auto = "AutoModelForSequenceClassification"
         backbone = f"\n    {backbone}, num_labels={outputs}, pad_token_id=tokenizer.pad_token_id\n"
     else:
-        auto = "AutoModelForSeq2SeqLM" if source.family in ENCODER_DECODERS else "AutoModelForCausalLM"
+        seq2seq = family_of(source.family).kind == "encoder_decoder"
+        auto = "AutoModelForSeq2SeqLM" if seq2seq else "AutoModelForCausalLM"
     loading = code.format(auto=auto, backbone=backbone, directory=directory)
     scores = "\n".join(scores_table(record["metrics"]))
     task = record["config"]["task"]["name"]

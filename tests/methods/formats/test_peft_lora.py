@@ -13,7 +13,7 @@ from torch import nn
 
 from loralab.backbones.families import linear_maps
 from loralab.errors import UserError
-from loralab.methods.formats.peft_lora import attach_peft, export_adapter, load_adapter, save_peft
+from loralab.methods.formats.peft_lora import load_adapter, save_peft
 from loralab.methods.lora import attach, lora_modules, merge
 from tests.adapted import LORA, adapt, frozen, head_of, logits, shake
 from tests.families import FAMILIES
@@ -207,7 +207,7 @@ def test_an_adapter_loads_into_a_merged_model(tmp_path: Path) -> None:
     ids=["bert", "gpt2", "t5"],
 )
 @pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")  # PEFT's note on an adapted table
-def test_an_adapter_made_by_peft_loads_into_a_bare_model(
+def test_an_adapter_made_by_peft_loads_into_the_same_targets(
     family: str, settings: dict[str, Any], bias: Any, tmp_path: Path
 ) -> None:
     from peft import LoraConfig, get_peft_model
@@ -217,8 +217,13 @@ def test_an_adapter_made_by_peft_loads_into_a_bare_model(
     theirs = get_peft_model(FAMILIES[family](), config)
     shake(theirs)
     theirs.save_pretrained(tmp_path)
-    ours = FAMILIES[family]()
-    attach_peft(ours, tmp_path)
+    ours = adapt(
+        family,
+        targets=settings["target_modules"],
+        rank_pattern=settings.get("rank_pattern", {}),
+        bias=bias.removesuffix("_only"),
+    )
+    load_adapter(ours, tmp_path)
     torch.testing.assert_close(logits(ours), logits(theirs), rtol=0, atol=1e-5)
     trainable = sum(p.numel() for p in ours.parameters() if p.requires_grad)
     assert trainable == theirs.get_nb_trainable_parameters()[0]
@@ -267,13 +272,13 @@ def test_an_adapter_that_is_not_plain_lora_is_refused(tmp_path: Path) -> None:
     ia3 = IA3Config(task_type="SEQ_CLS", target_modules=["query"], feedforward_modules=[])
     get_peft_model(FAMILIES["bert"](), ia3).save_pretrained(tmp_path / "ia3")
     with pytest.raises(UserError, match="a IA3 adapter; only LORA"):
-        attach_peft(FAMILIES["bert"](), tmp_path / "ia3")
+        load_adapter(adapt("bert"), tmp_path / "ia3")
 
 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
     save(adapt("roberta"), tmp_path)
-    with pytest.raises(UserError, match=r"it adapts 'roberta.encoder.*', which this model does not have"):
-        attach_peft(FAMILIES["bert"](), tmp_path)
+    with pytest.raises(UserError, match=r"it does not fit the model: .*bert.encoder.*: none in the file, \(4, 32\) in"):
+        load_adapter(adapt("bert"), tmp_path)
 
 
 def test_an_adapter_of_another_shape_is_refused_and_changes_nothing(tmp_path: Path) -> None:
@@ -296,26 +301,6 @@ def test_an_update_outside_the_models_blocks_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no adapter_config.json there"):
         load_adapter(adapt("bert"), tmp_path)
-
-
-def test_export_refuses_a_directory_that_holds_something(tmp_path: Path) -> None:
-    model = adapt("bert")
-    (tmp_path / "note").write_text("mine")
-    with pytest.raises(UserError, match="is not an empty directory; name a new one"):
-        export_adapter(model, tmp_path, head=head_of(model), base_model="x")
-    assert [path.name for path in tmp_path.iterdir()] == ["note"]
-
-
-def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    model = adapt("bert")
-    with pytest.raises(AttributeError):
-        export_adapter(model, tmp_path / "adapter", head=["no_such_head"], base_model="x")
-    assert list(tmp_path.iterdir()) == []
-    export_adapter(model, tmp_path / "adapter", head=head_of(model), base_model="x")
-    assert sorted(path.name for path in (tmp_path / "adapter").iterdir()) == [
-        "adapter_config.json",
-        "adapter_model.safetensors",
-    ]
 
 
 def test_interchange_does_not_import_peft() -> None:

@@ -19,20 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from loralab.errors import UserError
-from loralab.files import atomic_directory, write_bytes, write_json
-from loralab.methods.dora import DoRAConv1D, DoRALinear
-from loralab.methods.lora import bias_updates, lora_modules, shape_of, swap, train_bias, wrap
+from loralab.files import write_bytes, write_json
+from loralab.methods.dora import DoRALinear
+from loralab.methods.lora import bias_updates, lora_modules, swap
 from loralab.methods.lora_layers import (
-    ALL_ROWS,
     BiasUpdate,
-    EmbeddingFactors,
     Factors,
     LoRAConv1D,
     LoRAEmbedding,
     LoRAModule,
 )
 
-__all__ = ["CONFIG", "attach_peft", "export_adapter", "factors_of", "load_adapter", "read_factors", "save_peft"]
+__all__ = ["CONFIG", "factors_of", "load_adapter", "read_factors", "save_peft"]
 
 Delta = tuple[Tensor, Tensor, float]
 """A (r, d_in), B (d_out, r) and the scaling of one delta W = scaling B A."""
@@ -92,38 +90,6 @@ def load_adapter(model: nn.Module, directory: Path) -> None:
     swap(model, values)
 
 
-def attach_peft(model: nn.Module, directory: Path) -> None:
-    """Builds the adapter of a PEFT directory (LoRA or DoRA) on a bare frozen `model`, and loads it.
-
-    Each adapter covers the whole of its map; what else the file holds (head, biases) becomes trainable.
-    Raises UserError for an adapter that is neither (IA3, ..., DoRA of an embedding), or was made for another model.
-    """
-    config, file = _read(directory)
-    hosts = dict(model.named_modules())
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(PREFIX + name in file)
-    for name, (key, _) in _factor_keys(file).items():
-        A = file[key]
-        if name not in hosts:
-            raise UserError(f"{directory}: it adapts {name!r}, which this model does not have")
-        cls, d_in, d_out = shape_of(hosts[name])
-        make = EmbeddingFactors if cls is LoRAEmbedding else Factors
-        if _magnitude_name(name) in file:
-            if cls is LoRAEmbedding:
-                raise UserError(f"{directory}: it adapts the embedding {name!r} by DoRA, which is here for linear maps")
-            cls = DoRAConv1D if cls is LoRAConv1D else DoRALinear
-        scaling, dropout = _scaling_in(config, name, len(A)), config["lora_dropout"]
-        factors = make(d_in, d_out, rank=len(A), scaling=scaling, dropout=dropout, rows=ALL_ROWS)
-        wrap(model, name, cls(hosts[name], {"whole": factors}))
-    modules = lora_modules(model)
-    for name, module in list(model.named_modules()):
-        own = _bias_name(name, modules)
-        if own in file and own.removesuffix("bias") + "weight" not in file:  # a module with both is trained whole
-            cast(Tensor, module.bias).requires_grad_(False)
-            train_bias(module)
-    load_adapter(model, directory)
-
-
 def read_factors(directory: Path) -> dict[str, Delta]:
     """A, B and scaling of every map that the adapter of `directory` covers, by the name that it has in the backbone.
 
@@ -150,12 +116,6 @@ def factors_of(model: nn.Module) -> dict[str, Delta]:
         if isinstance(module, DoRALinear):
             raise UserError(f"the update of {name!r} is not scaling B A of two matrices: DoRA")
     return {name: (*_one_adapter(module), _scaling(module)) for name, module in lora_modules(model).items()}
-
-
-def export_adapter(model: nn.Module, directory: Path, *, head: Sequence[str], base_model: str) -> None:
-    """`save_peft` to a new directory, which appears whole or not at all. Raises UserError where it is not empty."""
-    with atomic_directory(directory) as temporary:
-        save_peft(model, temporary, head=head, base_model=base_model)
 
 
 def _config(model: nn.Module, head: Sequence[str], base_model: str) -> dict[str, Any]:

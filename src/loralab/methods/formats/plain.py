@@ -6,7 +6,7 @@ Behind `loralab export --merged`, and at the end of a run of full fine-tuning.
 import contextlib
 import copy
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,24 +73,40 @@ def without_bars() -> Iterator[None]:
 
 def _plain_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     """The state dict that the backbone would have, had it been trained itself; tied tensors stay tied."""
-    modules, updates = lora_modules(model), bias_updates(model)
-    added = {f"{name}.{key}" for name, m in modules.items() for key in m.state_dict() if not key.startswith("base.")}
-    added |= {f"{host}.bias_update.{key}" for host, (_, update) in updates.items() for key in update.state_dict()}
+    tensors, updates = model.state_dict(), _updates(model)
     state: dict[str, Tensor] = {}
     cast_once: dict[tuple[int, torch.Size], Tensor] = {}
-    for key, tensor in model.state_dict().items():
-        if key in added:
-            continue
-        owner, _, leaf = key.rpartition(".")
-        name = owner.removesuffix(".base")
-        module = modules[name] if name != owner and name in modules else None
-        plain = key if module is None else f"{name}.{leaf}"
-        if module is not None and leaf == "weight" and not module.merged:
-            state[plain] = (tensor.float() + module.delta()).to(dtype)
-        elif leaf == "bias" and owner in updates:
-            state[plain] = (tensor.float() + updates[owner][1].b.detach()).to(dtype)
+    for key, plain in _plain_names(model).items():
+        tensor = tensors[key]
+        if key in updates:
+            state[plain] = (tensor.float() + updates[key]()).to(dtype)
         elif tensor.is_floating_point():
             state[plain] = cast_once.setdefault((tensor.data_ptr(), tensor.shape), tensor.to(dtype))
         else:
             state[plain] = tensor
     return state
+
+
+def _plain_names(model: nn.Module) -> dict[str, str]:
+    """The keys of the model's state dict that are the backbone's -> their names in a plain backbone (no `.base`)."""
+    modules = lora_modules(model)
+    added = {f"{name}.{key}" for name, m in modules.items() for key in m.state_dict() if not key.startswith("base.")}
+    added |= {f"{host}.bias_update.{key}" for host, (_, b) in bias_updates(model).items() for key in b.state_dict()}
+    names = {}
+    for key in model.state_dict():
+        owner, _, leaf = key.rpartition(".")
+        inner = owner.removesuffix(".base")
+        if key not in added:
+            names[key] = f"{inner}.{leaf}" if inner in modules else key
+    return names
+
+
+def _updates(model: nn.Module) -> dict[str, Callable[[], Tensor]]:
+    """What is added to frozen tensors, by their keys: delta W of each map that is not merged, and trained biases.
+
+    Each is computed when it is called: delta W takes as much memory as the weight.
+    """
+    updates: dict[str, Callable[[], Tensor]] = {
+        f"{name}.base.weight": module.delta for name, module in lora_modules(model).items() if not module.merged
+    }
+    return updates | {f"{host}.bias": update.b.detach for host, (_, update) in bias_updates(model).items()}

@@ -1,0 +1,84 @@
+"""A source's tokenizer: it pads on the right, and knows the longest input."""
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from loralab.backbones import tiny
+from loralab.backbones.checkpoint import read_json
+from loralab.backbones.families import family_of
+from loralab.backbones.source import Source
+from loralab.backbones.weights import one_line, quiet
+from loralab.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+__all__ = ["load_tokenizer"]
+
+_SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}  # pip's name -> module
+
+
+def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
+    """The source's tokenizer: pads on the right (with eos where it has no pad token), knows the longest input."""
+    from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
+
+    if source.directory is None:
+        return tiny.make_tokenizer(source.name)
+    _check_sentencepiece(source.directory, source.key)
+    with quiet():
+        try:
+            kind: Any = PreTrainedTokenizerFast if _is_generic(source.directory, source.key) else AutoTokenizer
+            tokenizer = kind.from_pretrained(source.directory, local_files_only=True, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(source.directory, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # tokenizers raise bare Exception for a damaged file
+            raise UserError(
+                f"{source.key}: {source.directory}: the tokenizer cannot be loaded: {one_line(error)}"
+            ) from error
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise UserError(f"{source.key}: {source.directory}: its tokenizer has neither a pad nor an eos token")
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    longest = _longest(config)
+    if longest is not None:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
+    return cast("PreTrainedTokenizerBase", tokenizer)
+
+
+def _check_sentencepiece(directory: Path, key: str) -> None:
+    """A SentencePiece file alone (DeBERTa-v3) needs two packages; transformers' error would name neither."""
+    if (directory / "tokenizer.json").is_file() or not any(directory.glob("*.model")):
+        return
+    lacking = [pip for pip, module in _SENTENCEPIECE.items() if not _is_installed(module)]
+    if lacking:
+        raise UserError(
+            f"{key}: the tokenizer in {directory} needs SentencePiece; run: pip install {' '.join(lacking)}"
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # its parent is missing, or was blocked
+        return False
+
+
+def _is_generic(directory: Path, key: str) -> bool:
+    """Whether tokenizer.json is the whole truth; for some families (Qwen2) AutoTokenizer would not believe it."""
+    settings = directory / "tokenizer_config.json"
+    if not settings.is_file() or not (directory / "tokenizer.json").is_file():
+        return False
+    return read_json(settings, key).get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
+
+
+def _longest(config: "PretrainedConfig") -> int | None:
+    """Tokens that fit the position table; None where positions are relative without a table (T5, BLOOM)."""
+    unused = family_of(config.model_type).unused_positions
+    if unused is None:
+        return None
+    for key in ("max_position_embeddings", "n_positions"):
+        longest = config.to_dict().get(key)
+        if isinstance(longest, int) and longest > 0:
+            return longest - unused
+    return None
