@@ -46,7 +46,7 @@ ELSEWHERE = {
     "backbones/source": "backbones/test_locate",
     "sweeps/cell": "sweeps/test_study",
     "sweeps/worker": "sweeps/test_pool",
-    "tasks/__init__": "tasks/test_tasks",
+    "tasks/__init__": "tasks/test_registry",
 }
 
 
