@@ -52,10 +52,7 @@ def tokenised(tokenizer: Any, cache: Path) -> Any:
 def _read() -> dict[str, tuple[list[str], list[int]]]:
     from loralab import tasks
 
-    raw = tasks.read(
-        "rotten_tomatoes", files={}, text=None, label=None, kind=None, validation_share=None, test_share=None,
-        split_seed=None, train_rows=None, eval_rows=None, revision=None,
-    )  # fmt: skip
+    raw = tasks.read(tasks.TaskSettings("rotten_tomatoes"))
     return {
         name: ([text for (text,) in split.texts], [int(label) for label in split.labels])
         for name, split in raw.splits.items()

@@ -30,10 +30,7 @@ MAX_LENGTH = 128
 
 def read_rows(rows: int) -> tuple[list[str], list[int]]:
     """The first `rows` texts and labels that `task.train_rows=rows` trains on."""
-    raw = tasks.read(
-        "rotten_tomatoes", files={}, text=None, label=None, kind=None, validation_share=None, test_share=None,
-        split_seed=None, train_rows=rows, eval_rows=None, revision=None,
-    )  # fmt: skip
+    raw = tasks.read(tasks.TaskSettings("rotten_tomatoes", train_rows=rows))
     train = raw.splits["train"]
     return [text for (text,) in train.texts], [int(label) for label in train.labels]
 

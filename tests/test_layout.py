@@ -44,7 +44,7 @@ ELSEWHERE = {
     "sweeps/cell": "sweeps/test_study",
     "sweeps/launch": "test_plugins",
     "sweeps/worker": "sweeps/test_pool",
-    "tasks/__init__": "tasks/test_tasks",
+    "tasks/__init__": "tasks/test_registry",
 }
 
 

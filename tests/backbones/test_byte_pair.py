@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from loralab.backbones import tiny
 from loralab.backbones.byte_pair import MERGES, word_pieces
-from loralab.tasks import sql
+from loralab.tasks import TaskSettings, sql
 
 SPECIALS = ("<pad>", "<eos>", "<unk>")
 
@@ -49,7 +49,7 @@ def test_merges_join_the_most_frequent_pair_first() -> None:
 
 
 def test_the_committed_merges_are_those_of_the_training_texts_of_the_sql_task() -> None:
-    pairs = sql.read(0).splits["train"]
+    pairs = sql.read(TaskSettings("sql", split_seed=0)).splits["train"]
     texts = [*pairs.contexts, *(references[0] for references in pairs.references)]
     assert find_merges(texts, len(MERGES)) == list(MERGES)
     assert tiny.architecture("sql_decoder")["vocab_size"] == len(SPECIALS) + 256 + len({a + b for a, b in MERGES})

@@ -16,14 +16,14 @@ from loralab.runs.export import export
 from loralab.runs.plan import plan
 from loralab.runs.run import run
 from loralab.store.run_directory import RunDirectory
-from loralab.tasks import packaged
+from loralab.tasks import TaskSettings, packaged
 from loralab.tasks.splits import subset
 from tests.small_runs import SMALL_ROWS, config
 
 
 def logits_of(model: Any, tokenizer: Any) -> NDArray[np.float32]:
     """A loaded model's, for the first test sentences of a small run."""
-    rows = subset(packaged.read("rotten_tomatoes"), SMALL_ROWS, SMALL_ROWS)
+    rows = subset(packaged.read(TaskSettings("rotten_tomatoes")), SMALL_ROWS, SMALL_ROWS)
     texts = [text for (text,) in rows.splits["test"].texts[:8]]
     batch = tokenizer(texts, truncation=True, max_length=32, padding=True, return_tensors="pt")
     with torch.no_grad():

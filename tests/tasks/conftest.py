@@ -1,20 +1,14 @@
 """Fixtures of the task tests: a real tokenizer, and `read` and `identity` with nothing set but what a test sets."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loralab import tasks
-from loralab.tasks import Pairs, RawTask, sql
-
-NOTHING: dict[str, Any] = {
-    "files": {"train": None, "validation": None, "test": None}, "text": [], "label": None, "kind": None,
-    "validation_share": None, "test_share": None, "split_seed": None, "train_rows": None,
-    "eval_rows": None, "revision": None,
-}  # fmt: skip
+from loralab.tasks import Pairs, RawTask, TaskFiles, TaskSettings, sql
 
 
 @pytest.fixture(scope="session")
@@ -30,15 +24,15 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def sql_task() -> RawTask[Pairs]:
     """task=sql of seed 0, whole."""
-    return sql.read(0)
+    return sql.read(TaskSettings("sql", split_seed=0))
 
 
 @pytest.fixture(scope="session")
 def read() -> Callable[..., RawTask]:
-    """`tasks.read` with the defaults of conf/config.yaml, all of them null."""
+    """`tasks.read` of a name and settings; `files` and `text` as YAML has them, a mapping and a list."""
 
     def read(name: str, **settings: Any) -> RawTask:
-        return tasks.read(name, **(NOTHING | settings))
+        return tasks.read(_settings(name, **settings))
 
     return read
 
@@ -49,7 +43,10 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str
     cache = tmp_path_factory.mktemp("digests")
 
     def identity(name: str, **settings: Any) -> dict[str, str]:
-        given = {key: NOTHING[key] for key in ("files", "text", "label", "kind", "revision")} | settings
-        return tasks.identity(name, **given, cache=cache)
+        return tasks.identity(_settings(name, **settings), cache=cache)
 
     return identity
+
+
+def _settings(name: str, *, files: dict[str, str | None] | None = None, text: Sequence[str] = (), **rest: Any) -> Any:
+    return TaskSettings(name, files=TaskFiles(**(files or {})), text=tuple(text), **rest)

@@ -55,7 +55,7 @@ def serve(root: Path, repository: str = "nyu-mll/glue") -> Iterator[tuple[str, l
             requests.append(f"{self.command} {self.path}")
             api, resolve = f"/api/datasets/{repository}/revision/", f"/datasets/{repository}/resolve/{COMMIT}/"
             if self.path in (f"{api}main", f"{api}refs%2Fconvert%2Fparquet", f"{api}{COMMIT}"):
-                self._send(200, json.dumps({"id": repository, "sha": COMMIT}).encode())
+                self._send(200, json.dumps({"id": repository, "sha": COMMIT, "siblings": []}).encode())
             elif self.path == f"{api}broken":
                 self._send(500, b"")
             elif self.path.startswith(resolve) and (root / self.path.removeprefix(resolve)).is_file():

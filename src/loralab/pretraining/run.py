@@ -43,7 +43,7 @@ from loralab.training.threads import Workers
 
 __all__ = ["pretrain"]
 
-DATA = "imdb"
+DATA = tasks.TaskSettings("imdb")
 HELDOUT_MASKS = 0  # seed of the masks of the held-out blocks: the same for every model
 EVALUATION_BATCH = 64
 
@@ -89,9 +89,7 @@ def _identity(config: PretrainConfig, precision: str) -> dict[str, Any]:
     values["train"]["precision"] = precision
     if config.train.steps is not None:
         values["train"]["epochs"] = None
-    data = tasks.identity(
-        DATA, files={}, text=None, label=None, kind=None, revision=None, cache=Path(config.store) / "cache"
-    )
+    data = tasks.identity(DATA, cache=Path(config.store) / "cache")
     return {"numerics": NUMERICS_VERSION, "data": data, **values}
 
 
@@ -128,7 +126,7 @@ class _Pretraining:
         began = time.monotonic()
         self.config, self.identity, self.place = config, identity, place
         self.directory, self.console, self.interrupts = directory, console, interrupts
-        console.loading(config.name, DATA)
+        console.loading(config.name, DATA.name)
         self.threads = device.prepare(place, threads=config.train.threads)
         train_texts, heldout = _texts(config)
         self.corpus = prepare(
@@ -296,10 +294,7 @@ class _Pretraining:
 
 def _texts(config: PretrainConfig) -> tuple[list[str], list[str]]:
     """Reviews to train on, and held-out ones; those of imdb's test split are in neither."""
-    splits = tasks.read(
-        DATA, files={}, text=None, label=None, kind=None, revision=None, validation_share=None, test_share=None,
-        split_seed=None, train_rows=None, eval_rows=None,
-    ).splits  # fmt: skip
+    splits = tasks.read(DATA).splits
     reviews = [text for part in ("train", "validation") for (text,) in splits[part].texts]
     heldout, rest = reviews[-config.corpus.heldout :], reviews[: -config.corpus.heldout]
     most = len(reviews) - 1

@@ -3,7 +3,6 @@
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ from loralab.methods.registry import CATALOGUE
 from loralab.runs.effect import check_effect
 from loralab.runs.generation import TextObjective
 from loralab.runs.objective import LabelObjective, Objective
-from loralab.runs.plan import Plan
+from loralab.runs.plan import Plan, task_settings
 
 __all__ = ["adapted_backbone", "objective", "read_task", "trained_backbone"]
 
@@ -70,14 +69,14 @@ def trained_backbone(planned: Plan, folder: Path) -> Backbone:
 
 def read_task(planned: Plan) -> tasks.RawTask[Any]:
     """The task's texts and labels, with its primary metric chosen; run after run of one process reads them once."""
-    settings = asdict(planned.config.task)
-    metric = settings.pop("metric")
-    return tasks.choose(_read(json.dumps(settings), json.dumps(planned.identity["task"]["data"])), metric)
+    task = planned.config.task
+    raw = _read(task_settings(task), json.dumps(planned.identity["task"]["data"]))
+    return tasks.choose(raw, task.metric)
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _read(settings: str, data: str) -> tasks.RawTask[Any]:  # noqa: ARG001  # `data` tells two contents of one path apart
-    return tasks.read(**json.loads(settings))
+def _read(settings: tasks.TaskSettings, data: str) -> tasks.RawTask[Any]:  # noqa: ARG001  # a path's content may change
+    return tasks.read(settings)
 
 
 def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Objective:

@@ -5,7 +5,7 @@ import re
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -13,11 +13,11 @@ from loralab import device, tasks
 from loralab.backbones.families import family_of
 from loralab.backbones.source import Source, locate
 from loralab.config.checks import drop_added
-from loralab.config.schema import METHODS, Config
+from loralab.config.schema import METHODS, Config, TaskConfig
 from loralab.errors import UserError
 from loralab.store import run_directory
 
-__all__ = ["NUMERICS_VERSION", "Plan", "make_store", "plan"]
+__all__ = ["NUMERICS_VERSION", "Plan", "make_store", "plan", "task_settings"]
 
 # Bumped when a fixed-seed sequence of losses changes, so that runs of two numerics are never taken for one.
 NUMERICS_VERSION = 2
@@ -47,11 +47,15 @@ def plan(config: Config) -> Plan:
     """Resolves `config` without loading weights or texts; raises UserError for what is not there."""
     store = Path(config.store)
     cache = store / "cache" if store.is_dir() else None  # to look at what would be trained makes no store
-    model, task = asdict(config.model), asdict(config.task)
-    origin = {key: model[key] for key in ("name", "package", "hub", "revision", "path")}
-    source = locate(**origin, cache=cache)
-    data = {key: task[key] for key in ("name", "files", "text", "label", "kind", "revision")}
-    data_identity = tasks.identity(**data, cache=cache)
+    source = locate(
+        config.model.name,
+        package=config.model.package,
+        hub=config.model.hub,
+        revision=config.model.revision,
+        path=config.model.path,
+        cache=cache,
+    )
+    data_identity = tasks.identity(task_settings(config.task), cache=cache)
     place = device.pick_device(config.train.device)
     resolved = copy.deepcopy(config)
     resolved.train.precision = device.pick_precision(config.train.precision, place, width=source.width)
@@ -65,6 +69,23 @@ def plan(config: Config) -> Plan:
     identity = _identity(resolved, source.identity, data_identity)
     directory = run_directory.directory_of(store, _slug(resolved), run_directory.run_hash(identity))
     return Plan(resolved, source, place, identity, directory)
+
+
+def task_settings(task: TaskConfig) -> tasks.TaskSettings:
+    """The config's task as the readers of tasks take it."""
+    return tasks.TaskSettings(
+        name=task.name,
+        files=tasks.TaskFiles(train=task.files.train, validation=task.files.validation, test=task.files.test),
+        text=tuple(task.text),
+        label=task.label,
+        kind=cast(tasks.Kind | None, task.kind),
+        revision=task.revision,
+        validation_share=task.validation_share,
+        test_share=task.test_share,
+        split_seed=task.split_seed,
+        train_rows=task.train_rows,
+        eval_rows=task.eval_rows,
+    )
 
 
 def make_store(store: Path) -> None:

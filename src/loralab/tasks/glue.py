@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from loralab.tasks import hub
+from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import Labels, RawTask, Texts, hold_out
 
 __all__ = ["GLUE", "identity", "read"]
@@ -48,16 +49,19 @@ GLUE: dict[str, _Glue] = {
 }
 
 
-def identity(name: str, revision: str) -> dict[str, str]:
+def identity(settings: TaskSettings, _cache: Path | None) -> dict[str, str]:
     """The commit of the data set that `revision` names: the hub's where it answers, else the local cache's."""
-    return {"data": hub.commit(_REPOSITORY, revision, asked_by=f"task={name}")}
+    assert settings.revision is not None
+    return {"data": hub.commit(_REPOSITORY, settings.revision, asked_by=f"task={settings.name}")}
 
 
-def read(name: str, revision: str) -> RawTask:
+def read(settings: TaskSettings) -> RawTask:
     """The task at `revision`; raises UserError where neither the hub nor its cache has it."""
+    name = settings.name
     task = GLUE[name]
     files = {part: f"{name}/{file}-00000-of-00001.parquet" for part, file in (("train", "train"), *task.tests)}
-    paths = hub.fetch(_REPOSITORY, revision, tuple(files.values()), asked_by=f"task={name}")
+    assert settings.revision is not None
+    paths = hub.fetch(_REPOSITORY, settings.revision, tuple(files.values()), asked_by=f"task={name}")
     official = {part: _texts(task, paths[file]) for part, file in files.items()}
     train = official.pop("train")
     held_out = min(_VALIDATION_ROWS, len(train) // 10)

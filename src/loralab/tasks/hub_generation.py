@@ -11,6 +11,7 @@ import numpy as np
 
 from loralab.errors import UserError
 from loralab.tasks import hub
+from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import Pairs, RawTask, hold_out
 from loralab.tasks.table_files import read_table
 
@@ -56,19 +57,23 @@ HUB_PAIRS: dict[str, _HubPairs] = {
 }
 
 
-def identity(name: str, revision: str) -> dict[str, str]:
+def identity(settings: TaskSettings, _cache: Path | None) -> dict[str, str]:
     """The commit of the data set that `revision` names: the hub's where it answers, else the local cache's."""
-    return {"data": hub.commit(HUB_PAIRS[name].repository, revision, asked_by=f"task={name}")}
+    assert settings.revision is not None
+    repository = HUB_PAIRS[settings.name].repository
+    return {"data": hub.commit(repository, settings.revision, asked_by=f"task={settings.name}")}
 
 
-def read(name: str, revision: str) -> RawTask[Pairs]:
+def read(settings: TaskSettings) -> RawTask[Pairs]:
     """The task at `revision`; raises UserError where neither the hub nor its cache has its files.
 
     Where several training rows share a context each is a row; in the other splits they are one row's references.
     """
+    name = settings.name
     task = HUB_PAIRS[name]
+    assert settings.revision is not None
     try:
-        paths = hub.fetch(task.repository, revision, tuple(task.files.values()), asked_by=f"task={name}")
+        paths = hub.fetch(task.repository, settings.revision, tuple(task.files.values()), asked_by=f"task={name}")
     except UserError as error:
         raise UserError(f"{error}; or put its pairs into files of your own (csv, jsonl, parquet): task=pairs") from None
     splits = {part: _pairs(task, paths[file]) for part, file in task.files.items()}

@@ -1,43 +1,54 @@
 """The user's own files, for task=local and task=pairs: paths, columns, cells of text, and splits without a file."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from loralab.errors import UserError
 from loralab.files import fingerprint
+from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import Rows, hold_out
-from loralab.tasks.table_files import Table, existing
+from loralab.tasks.table_files import Table, existing, read_table
 
-__all__ = ["columns", "identity", "is_empty", "paths", "texts", "with_shares"]
+__all__ = ["columns", "identity", "is_empty", "paths", "tables", "texts", "with_shares"]
 
 _PARTS = ("train", "validation", "test")
 
 
-def identity(task: str, files: Mapping[str, str | None], *, cache: Path | None) -> dict[str, str]:
+def identity(settings: TaskSettings, cache: Path | None) -> dict[str, str]:
     """The fingerprint of each file given."""
-    return {part: fingerprint([path], cache=cache) for part, path in paths(task, files).items()}
+    return {part: fingerprint([path], cache=cache) for part, path in paths(settings).items()}
 
 
-def paths(task: str, files: Mapping[str, str | None]) -> dict[str, Path]:
-    """The files given, by their split; `task` names the task that needs one for training at least."""
-    if files["train"] is None:
-        raise UserError(f"task.files.train: task={task} needs a training file, e.g. task.files.train=reviews.csv")
-    given = [(part, files[part]) for part in _PARTS]
-    return {part: existing(f"task.files.{part}", path) for part, path in given if path is not None}
+def paths(settings: TaskSettings) -> dict[str, Path]:
+    """The files given, by their split; one for training is the least."""
+    if settings.files.train is None:
+        raise UserError(
+            f"task.files.train: task={settings.name} needs a training file, e.g. task.files.train=reviews.csv"
+        )
+    return {part: existing(f"task.files.{part}", path) for part, path in settings.files.given().items()}
 
 
-def columns(text: Sequence[str] | None, label: str | None) -> dict[str, str]:
-    """{column: the setting that asks for it}, of task.text's one or two columns and task.label's."""
-    if text is None or len(text) not in (1, 2) or len(set(text)) != len(text):
-        got = "null" if text is None else f"[{', '.join(text)}]"
-        raise UserError(f"task.text: got {got}; allowed: one or two text columns, e.g. task.text=[sentence]")
+def columns(settings: TaskSettings) -> tuple[tuple[str, ...], str]:
+    """The one or two columns of task.text, and task.label's."""
+    text, label = settings.text, settings.label
+    if len(text) not in (1, 2) or len(set(text)) != len(text):
+        raise UserError(
+            f"task.text: got [{', '.join(text)}]; allowed: one or two text columns, e.g. task.text=[sentence]"
+        )
     if label is None or label in text:
         raise UserError(
             f"task.label: got {'null' if label is None else label}; allowed: a column that is not in task.text"
         )
-    return dict.fromkeys(text, "task.text") | {label: "task.label"}
+    return text, label
+
+
+def tables(settings: TaskSettings) -> dict[str, Table]:
+    """Each file's columns of text and labels, by its split."""
+    text, label = columns(settings)
+    wanted = dict.fromkeys(text, "task.text") | {label: "task.label"}
+    return {part: read_table(path, wanted) for part, path in paths(settings).items()}
 
 
 def is_empty(cell: Any) -> bool:
@@ -69,12 +80,13 @@ def texts(table: Table, column: str, *, numbers: bool = False) -> list[str]:
 
 
 def with_shares(
-    splits: dict[str, Rows], together: Sequence[tuple[str, ...]], shares: Mapping[str, float | None], seed: int | None
+    splits: dict[str, Rows], together: Sequence[tuple[str, ...]], settings: TaskSettings
 ) -> dict[str, Rows]:
-    """train, validation and test: each that `splits` lacks is its share of the training rows, cut by `seed`.
+    """train, validation and test: each that `splits` lacks is its share of the training rows, cut by `split_seed`.
 
     together: of every training row its texts; rows with the same ones stay in one split.
     """
+    shares = {"validation": settings.validation_share, "test": settings.test_share}
     missing: dict[str, float | None] = {part: share for part, share in shares.items() if part not in splits}
     if not missing:
         return splits
@@ -82,6 +94,7 @@ def with_shares(
     for part, share in missing.items():
         if share is None or not 0 < share < 1:
             raise UserError(f"task.{part}_share: got {share}; without task.files.{part} it must be above 0 and below 1")
+    seed = settings.split_seed
     if seed is None:
         raise UserError("task.split_seed: got null; without all three files it must be a whole number")
     train = splits["train"]

@@ -7,7 +7,6 @@ classification.
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,41 +15,27 @@ import numpy as np
 
 from loralab.errors import UserError
 from loralab.tasks import local_files
+from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import Kind, RawTask, Texts
-from loralab.tasks.table_files import Table, read_table
+from loralab.tasks.table_files import Table
 
-__all__ = ["identity", "read"]
+__all__ = ["read"]
 
 _WHOLE_FLOAT = re.compile(r"^(-?\d+)\.0*$")
 _LARGEST = float(np.finfo(np.float32).max)  # scores are float32
 _MOST_CLASSES = 1_000  # more distinct labels than this are a mistaken column, not classes
 
 
-def identity(files: Mapping[str, str | None], *, cache: Path | None) -> dict[str, str]:
-    """The fingerprint of each file given."""
-    return local_files.identity("local", files, cache=cache)
-
-
-def read(
-    *,
-    files: Mapping[str, str | None],
-    text: Sequence[str] | None,
-    label: str | None,
-    kind: Kind | None,
-    validation_share: float | None,
-    test_share: float | None,
-    split_seed: int | None,
-) -> RawTask:
+def read(settings: TaskSettings) -> RawTask:
     """The task in the user's files; a split without a file is its share of the training file, cut by `split_seed`.
 
     Rows with the same texts stay in one split. Raises UserError for anything wrong, with file and line.
     """
-    columns = local_files.columns(text, label)
-    assert text is not None and label is not None
-    tables = {part: read_table(path, columns) for part, path in local_files.paths("local", files).items()}
+    text, label = local_files.columns(settings)
+    tables = local_files.tables(settings)
     labels = {part: _Labels.of(table, label) for part, table in tables.items()}
-    settled = labels["train"].kind() if kind is None else kind
-    classes = labels["train"].classes() if settled == "classification" else None
+    kind = labels["train"].kind() if settings.kind is None else settings.kind
+    classes = labels["train"].classes() if kind == "classification" else None
     splits = {
         part: Texts(
             texts=list(zip(*(local_files.texts(table, column) for column in text), strict=True)),
@@ -59,9 +44,8 @@ def read(
         )
         for part, table in tables.items()
     }
-    shares = {"validation": validation_share, "test": test_share}
-    splits = local_files.with_shares(splits, splits["train"].texts, shares, split_seed)
-    return RawTask("local", settled, classes, splits, _metrics(classes))
+    splits = local_files.with_shares(splits, splits["train"].texts, settings)
+    return RawTask(settings.name, kind, classes, splits, _metrics(classes))
 
 
 def _metrics(classes: tuple[str, ...] | None) -> tuple[str, ...]:

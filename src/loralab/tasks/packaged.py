@@ -14,9 +14,10 @@ import numpy as np
 
 from loralab.errors import UserError
 from loralab.files import fingerprint
+from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import Labels, RawTask, Texts, order
 
-__all__ = ["PACKAGED", "identity", "read"]
+__all__ = ["PACKAGED", "identity", "names_by_package", "read"]
 
 _SPLIT_SEED = 0  # of every packaged task's permutation; not a run's seed
 _NOT_ALPHANUMERIC = bytes(b for b in range(128) if not chr(b).isalnum())
@@ -110,13 +111,20 @@ PACKAGED: dict[str, _Packaged] = {
 }  # fmt: skip
 
 
-def identity(name: str, *, cache: Path | None) -> dict[str, str]:
+def names_by_package() -> list[tuple[str, ...]]:
+    """The names of the tasks, those of one package together."""
+    packages = dict.fromkeys(task.source.module for task in PACKAGED.values())
+    return [tuple(name for name, task in PACKAGED.items() if task.source.module == package) for package in packages]
+
+
+def identity(settings: TaskSettings, cache: Path | None) -> dict[str, str]:
     """The fingerprint of the task's data file; `cache` keeps digests (see `loralab.files.fingerprint`)."""
-    return {"data": fingerprint([_locate(name)], cache=cache)}
+    return {"data": fingerprint([_locate(settings.name)], cache=cache)}
 
 
-def read(name: str) -> RawTask:
+def read(settings: TaskSettings) -> RawTask:
     """The task's distinct rows, split by its fixed permutation; raises UserError where its package is not installed."""
+    name = settings.name
     task = PACKAGED[name]
     texts, labels, rows = _distinct(task.rows(_locate(name)))
     if len(texts) != task.distinct:

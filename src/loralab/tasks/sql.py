@@ -10,11 +10,13 @@ columns and two values of most kinds (behind the bars of sql_words.py) occur in 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from loralab.errors import UserError
+from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import Pairs, RawTask
 from loralab.tasks.sql_words import DOMAINS, KINDS, RANGES, Domain
 
@@ -27,13 +29,14 @@ _QUESTIONS_A_TABLE = {"train": 10, "validation": 5, "test": 5}
 _T = TypeVar("_T")
 
 
-def identity() -> dict[str, str]:
+def identity(_settings: TaskSettings, _cache: Path | None) -> dict[str, str]:
     """The version of the generator; with task.split_seed it determines every byte."""
     return {"data": f"sql {_VERSION}"}
 
 
-def read(seed: int | None) -> RawTask[Pairs]:
-    """The task of `seed` (task.split_seed)."""
+def read(settings: TaskSettings) -> RawTask[Pairs]:
+    """The task of `settings.split_seed`."""
+    seed = settings.split_seed
     if seed is None:
         raise UserError("task.split_seed: got null; task=sql is made from it, so it must be a whole number, e.g. 0")
     splits, seen, first = {}, set[frozenset[str]](), 0
@@ -290,7 +293,7 @@ _QUERIES: dict[str, Callable[[_Draws, _Table], _Query | None]] = {
     "select": _select(1), "and": _select(2), "count": _count, "aggregate": _aggregate, "sorted": _sorted,
     "distinct": _distinct,
 }  # fmt: skip
-# How often each kind is tried; the best constant template (sql_baseline.py) has to stay under a tenth.
+# How often each kind is tried; the best constant template (tests/tasks/sql_baseline.py) has to stay under a tenth.
 _MIX = ("select",) * 6 + ("and",) * 7 + ("count",) * 3 + ("aggregate",) * 4 + ("sorted",) * 6 + ("distinct",)
 
 

@@ -1,4 +1,4 @@
-"""Every task has its file in conf/task, and the file says what is true of it."""
+"""Every task has its source and its file in conf/task, and the file says what is true of it."""
 
 import re
 from collections.abc import Callable
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loralab.tasks import GENERATION, NAMES, RawTask, glue, hub_generation, packaged, sql
+from loralab.tasks import GENERATION, NAMES, RawTask, glue, packaged, sql
+from loralab.tasks.registry import SOURCES
 
 CONF = Path(__file__).parents[2] / "conf" / "task"
 
@@ -19,11 +20,9 @@ def test_tasks_and_their_files_are_the_same_names() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_sets_the_name_and_what_its_kind_of_task_needs(name: str) -> None:
     values = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
-    needed = {task: {"name"} for task in packaged.PACKAGED} | {task: {"name", "revision"} for task in glue.GLUE}
-    needed |= {task: {"name", "revision"} for task in hub_generation.HUB_PAIRS} | {"sql": {"name", "split_seed"}}
-    needed |= {task: {"name", "validation_share", "test_share", "split_seed"} for task in ("local", "pairs")}
-    assert values["name"] == name
-    assert set(values) == needed[name]
+    (source,) = (source for source in SOURCES if name in source.names)
+    assert values.pop("name") == name
+    assert set(values) == source.uses - {"files", "text", "label", "kind"}  # these are the user's to set
 
 
 @pytest.mark.parametrize("name", [*packaged.PACKAGED, "sql"])
@@ -37,3 +36,7 @@ def test_a_files_first_line_has_the_sizes(name: str, read: Callable[..., RawTask
 
 def test_generation_tasks_are_those_of_pairs() -> None:
     assert set(GENERATION) == set(NAMES) - {*packaged.PACKAGED, *glue.GLUE, "local"}
+
+
+def test_no_name_has_two_sources() -> None:
+    assert len(NAMES) == sum(len(source.names) for source in SOURCES)

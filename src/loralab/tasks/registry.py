@@ -1,0 +1,98 @@
+"""Where tasks come from: one row per source, with the names it has, how they are identified and how they are read."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loralab.errors import UserError
+from loralab.tasks import glue, hub_generation, local_files, local_labels, local_pairs, packaged, sql
+from loralab.tasks.settings import TaskSettings
+from loralab.tasks.splits import RawTask, subset
+
+__all__ = ["GENERATION", "NAMES", "SOURCES", "TaskSource", "identity", "read"]
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """A source of tasks.
+
+    `identity` says what a task's data is: fingerprints of its files, or a hub commit. Its second argument is a
+    directory for file digests. It imports nothing heavy. `uses` names the settings that the source uses beside the
+    task's name and row counts; any other is refused. The splits of a source that `generates` are Pairs.
+    """
+
+    names: tuple[str, ...]
+    identity: Callable[[TaskSettings, Path | None], dict[str, str]]
+    read: Callable[[TaskSettings], RawTask[Any]]
+    uses: frozenset[str]
+    generates: bool
+
+
+_OWN_FILES = frozenset({"files", "text", "label", "kind", "validation_share", "test_share", "split_seed"})
+
+SOURCES = (
+    TaskSource(tuple(packaged.PACKAGED), packaged.identity, packaged.read, uses=frozenset(), generates=False),
+    TaskSource(("sql",), sql.identity, sql.read, uses=frozenset({"split_seed"}), generates=True),
+    TaskSource(tuple(glue.GLUE), glue.identity, glue.read, uses=frozenset({"revision"}), generates=False),
+    TaskSource(
+        tuple(hub_generation.HUB_PAIRS), hub_generation.identity, hub_generation.read,
+        uses=frozenset({"revision"}), generates=True,
+    ),
+    TaskSource(("local",), local_files.identity, local_labels.read, uses=_OWN_FILES, generates=False),
+    TaskSource(("pairs",), local_files.identity, local_pairs.read, uses=_OWN_FILES, generates=True),
+)  # fmt: skip
+_SOURCE_OF = {name: source for source in SOURCES for name in source.names}
+NAMES: tuple[str, ...] = tuple(_SOURCE_OF)
+GENERATION: tuple[str, ...] = tuple(name for name, source in _SOURCE_OF.items() if source.generates)
+
+
+def identity(settings: TaskSettings, *, cache: Path | None) -> dict[str, str]:
+    """What determines the task's data: fingerprints of its files, or the hub commit. Imports nothing heavy.
+
+    With the settings this is all that `read` depends on. `cache` is a directory for file digests.
+    """
+    return _source(settings).identity(settings, cache)
+
+
+def read(settings: TaskSettings) -> RawTask[Any]:
+    """The task's texts and labels (generation: its pairs) in their splits."""
+    return subset(_source(settings).read(settings), settings.train_rows, settings.eval_rows)
+
+
+def _source(settings: TaskSettings) -> TaskSource:
+    """The source of the task; raises UserError for an unknown name, and for a setting that the source does not use."""
+    name = settings.name
+    if name not in _SOURCE_OF:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise UserError(f"task.name: got '{name}'; allowed: {', '.join(NAMES)}{hint}")
+    source = _SOURCE_OF[name]
+    if "revision" in source.uses and settings.revision is None:
+        raise UserError(f"task.revision: got null; {name} comes from the hub, so name a branch or a commit, e.g. main")
+    if "revision" not in source.uses and settings.revision is not None:
+        raise UserError(
+            f"task.revision: got '{settings.revision}', but {name} does not come from the hub; leave it null"
+        )
+    for key, value in _given(settings).items():
+        if key.partition(".")[0] not in source.uses:
+            raise UserError(
+                f"task.{key}: got {value}, but {name} has its own data and splits; "
+                f"leave it null, or use task=local (for pairs of texts: task=pairs) for your own files"
+            )
+    return source
+
+
+def _given(settings: TaskSettings) -> dict[str, object]:
+    """{key of the config's `task` node: value} of the settings for own files that are set."""
+    values = {
+        "text": list(settings.text) or None,
+        "label": settings.label,
+        "kind": settings.kind,
+        "validation_share": settings.validation_share,
+        "test_share": settings.test_share,
+        "split_seed": settings.split_seed,
+    }
+    files: dict[str, object] = {f"files.{part}": file for part, file in settings.files.given().items()}
+    return files | {key: value for key, value in values.items() if value is not None}
