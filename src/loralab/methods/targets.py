@@ -18,7 +18,7 @@ WHOLE = "whole"
 
 
 class RoleMap(Protocol):
-    """One linear map of the backbone and its role, as `loralab.backbones.LinearMap` gives it."""
+    """One linear map of the backbone and its role, as `loralab.backbones.families.linear_maps` gives it."""
 
     @property
     def name(self) -> str: ...
