@@ -2,17 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
-
-if TYPE_CHECKING:
-    pass
-
-import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
+from typing import TextIO
 
 __all__ = ["align", "bold", "clock", "count", "figure", "finite"]
 

@@ -8,19 +8,14 @@ run.
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from loralab.config.overrides import to_override
 from loralab.errors import UserError
+from loralab.plotting import footnote, save, style
 from loralab.studies import results, study_module
 from loralab.sweeps.study import open_study, studies
-
-if TYPE_CHECKING:
-    pass
-
-from loralab.plotting import footnote, save, style
 
 __all__ = [
     "NAMES",
