@@ -1,5 +1,6 @@
 """Text for people: columns, bold, numbers, counts and durations. A leaf."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import TextIO
