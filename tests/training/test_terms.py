@@ -1,7 +1,6 @@
 """What a loss is a mean of."""
 
 import torch
-
 from loralab.training.terms import terms
 
 
