@@ -22,7 +22,7 @@ def type_of(key: str, schema: type) -> Any:
 
 
 def config_values(node: Any) -> Any:
-    """A configuration, or a node of it, as nested dicts and lists of plain values: copies, equal to dataclasses.asdict."""
+    """A configuration, or a node of it, as nested dicts and lists of plain values, copied (as dataclasses.asdict)."""
     if is_dataclass(node):
         return {f.name: config_values(getattr(node, f.name)) for f in fields(node)}
     if isinstance(node, dict):

@@ -189,13 +189,13 @@ def scores_table(metrics: dict[str, Any]) -> list[str]:
     rows: list[Sequence[str]] = []
     names: list[str] = []
     for split, scores in split_scores(metrics).items():
-        if scores["last"] is None:
+        last, best = scores["last"], scores["best"]
+        if last is None:
             continue
-        names = names or [name for name in scores["last"] if name != "step"]
-        same = scores["best"] is not None and scores["best"]["step"] == scores["last"]["step"]
-        for at in ("last",) if same else ("last", "best"):
-            if scores[at] is not None:
-                label = "last and best" if same else at
-                values = [figure(scores[at][name]) if name in scores[at] else "" for name in names]
-                rows.append((split if at == "last" else "", label, str(scores[at]["step"]), *values))
+        names = names or [name for name in last if name != "step"]
+        same = best is not None and best["step"] == last["step"]
+        for first, at, found in ((split, "last and best" if same else "last", last), ("", "best", best)):
+            if found is not None and not (same and at == "best"):
+                values = [figure(found[name]) if name in found else "" for name in names]
+                rows.append((first, at, str(found["step"]), *values))
     return align([("", "", "step", *names), *rows], text=2) if rows else []

@@ -160,8 +160,9 @@ def _probe(config: Config, backbone: Backbone, task: Objective, ranks: Ranks) ->
         raise UserError(
             f"probe.every: got {every}, and no linear map has an adapter; name one in lora.targets, or set it to null"
         )
-    rows = [] if every is None else task.lengths("validation")[: config.probe.rows]
-    batches = [task.batch("validation", at) for at in by_length(rows, batch_size=ROWS_AT_ONCE)]
+    count = 0 if every is None else config.probe.rows
+    rows = by_length(task.lengths("validation")[:count], batch_size=ROWS_AT_ONCE)
+    batches = [task.batch("validation", at) for at in rows]
     return lambda tell: probing(model, maps, batches, every=every, tell=tell)
 
 

@@ -1,7 +1,8 @@
 """The composition root: a Config becomes a run directory and its record, from top to bottom in this file.
 
-`run` returns the stored record, or trains: from the run's checkpoint, where there is one. Where torchrun started several
-processes they train one run together: rank 0 does what a single one does, and the others compute and write nothing.
+`run` returns the stored record, or trains: from the run's checkpoint, where there is one. Where torchrun started
+several processes they train one run together: rank 0 does what a single one does, and the others compute and write
+nothing.
 """
 
 import os
