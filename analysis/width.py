@@ -61,7 +61,7 @@ def pretraining_loss(run: RunDirectory) -> float:
     """The held-out loss, in nats, of the checkpoint that a run adapts; NaN where pretrain.py did not make it."""
     record = run.record()
     folder = None if record is None else record["config"]["model"]["path"]
-    told = None if folder is None else RunDirectory(Path(folder).parent).record()
+    told: Any = None if folder is None else RunDirectory(Path(folder).parent).record()
     if told is None or "unigram_entropy" not in told:
         return np.nan
     return float(told["metrics"]["validation"]["last"]["loss"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from loralab.runs.run import run
+from loralab.training.session import Session
 from loralab.training.signals import Interrupted
 from tests.small_runs import config, outcome
 
@@ -40,7 +41,7 @@ def test_every_precision_trains(tmp_path: Path, model: str, precision: str, meth
     found = losses(tmp_path)
     assert record["status"] == "success"
     assert sum(found[-10:]) < sum(found[:10])
-    assert record["memory"]["device_bytes"] > 0
+    assert (record["memory"]["device_bytes"] or 0) > 0
     assert record["timing"]["steps_executed"] == 60
 
 
@@ -53,17 +54,15 @@ def test_resume_on_cuda_is_bitwise_equal(
     options = (*place, "lora.dropout=0.1", "train.checkpoint_seconds=0")
     run(config(tmp_path / "whole", *options))
 
-    from loralab.runs.run import _Run
+    between = Session.between_steps
 
-    between = _Run._between_steps
-
-    def cut(self: _Run, progress: Any) -> None:
-        if progress.step == 7:
+    def cut(self: Session) -> None:
+        if self.progress.step == 7:
             raise Interrupted(15)
-        between(self, progress)
+        between(self)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(_Run, "_between_steps", cut)
+        patch.setattr(Session, "between_steps", cut)
         run(config(tmp_path / "cut", *options))
     run(config(tmp_path / "cut", *options))
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")

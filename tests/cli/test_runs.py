@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from loralab.cli.runs import listing, shown
 from loralab.errors import UserError
+from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory, record_of, status
 from tests.small_runs import config
 
@@ -36,6 +37,13 @@ def failed(store: Path) -> RunDirectory:
     return run
 
 
+def done(run: RunDirectory) -> Record:
+    """The record of a finished run."""
+    record = run.finished()
+    assert record is not None
+    return record
+
+
 def _hold(run: RunDirectory, held: Any) -> None:
     with run.hold(wait=False):
         held.set()
@@ -49,7 +57,7 @@ def test_an_empty_store_says_how_to_make_a_run(tmp_path: Path) -> None:
 def test_a_finished_run_has_its_figures_at_the_last_step(finished: RunDirectory) -> None:
     header, line = listing(finished.path.parent.parent)
     assert header.split() == ["run", "status", "metric", "validation", "test", "seconds", "when"]
-    metrics = record_of(finished)["metrics"]
+    metrics = done(finished)["metrics"]
     values = [f"{metrics[split]['last']['accuracy']:.4f}" for split in ("validation", "test")]
     assert line.split()[:5] == [finished.path.name, "success", "accuracy", *values]
 
@@ -101,7 +109,7 @@ def test_a_diverged_run_without_scores_has_dashes(tmp_path: Path, finished: RunD
 
 
 def test_a_runs_page_has_command_figures_groups_origin_and_files(finished: RunDirectory) -> None:
-    record = record_of(finished)
+    record = done(finished)
     page = "\n".join(shown(finished))
     assert page.startswith(f"{finished.path.name}\npython train.py model=tiny ")
     for expected in ("success", "weight decay", "CPU threads: 1", "torch ", "adapter/adapter_model.safetensors"):

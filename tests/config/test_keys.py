@@ -1,8 +1,10 @@
 """Laws of dotted keys: an unknown one names what was meant, and types are found."""
 
+from dataclasses import asdict
+
 import pytest
 
-from loralab.config.keys import keys, no_such_key, type_of
+from loralab.config.keys import config_values, keys, no_such_key, type_of
 from loralab.config.schema import Config
 
 
@@ -31,3 +33,13 @@ def test_types_are_found_by_dotted_key() -> None:
     assert type_of("task.files.train", Config) == str | None
     assert type_of("lora.rank.foo", Config) is type_of("nothing.at.all", Config) is None
     assert {"model", "model.name", "task.files", "task.files.test", "seed"} <= set(keys(Config))
+
+
+def test_a_configs_values_are_those_of_asdict_and_copies() -> None:
+    config = Config()
+    config.lora.targets, config.lora.rank_pattern = ["q", "v"], {"q": 2}
+    values = config_values(config)
+    assert values == asdict(config)
+    values["lora"]["targets"].append("k")
+    values["lora"]["rank_pattern"]["k"] = 4
+    assert (config.lora.targets, config.lora.rank_pattern) == (["q", "v"], {"q": 2})

@@ -129,7 +129,7 @@ def test_the_head_alone_of_a_model_that_answers_in_text_is_refused_for_there_is_
 
 def before_training(directory: RunDirectory) -> Any:
     from loralab.runs.build import adapted_backbone, read_task
-    from loralab.runs.replan import replan
+    from loralab.runs.plan import replan
 
     record = directory.finished()
     assert record is not None

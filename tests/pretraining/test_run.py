@@ -15,6 +15,7 @@ from loralab.errors import UserError
 from loralab.pretraining.run import pretrain
 from loralab.runs.console import Console
 from loralab.runs.run import run
+from loralab.store.record import PretrainingRecord
 from loralab.training.signals import Interrupted, Interrupts
 from tests.config.test_pretrain import config
 from tests.processes import Process
@@ -36,7 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def small(store: Path, *overrides: str) -> dict[str, Any]:
+def small(store: Path, *overrides: str) -> PretrainingRecord:
     with Path(os.devnull).open("w") as nowhere:
         return pretrain(config(*SMALL, f"store={store}", *overrides), console=Console(nowhere, nowhere))
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from loralab.runs.console import PLAIN_LINES, Console, group_table, scores_table, summary
+from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory
 
 GROUPS = [
@@ -23,7 +24,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def record(finished: RunDirectory) -> dict[str, Any]:
+def record(finished: RunDirectory) -> Record:
     """A copy of a real record."""
     found = finished.finished()
     assert found is not None
@@ -52,7 +53,7 @@ def test_a_plain_log_has_ten_lines_of_training_loss_and_every_evaluation(steps: 
     assert "\x1b" not in err.getvalue()
 
 
-def test_plain_lines_have_no_blanks_at_their_ends(record: dict[str, Any], finished: RunDirectory) -> None:
+def test_plain_lines_have_no_blanks_at_their_ends(record: Record, finished: RunDirectory) -> None:
     err, out = io.StringIO(), io.StringIO()
     console = Console(err, out)
     show_run(console, 20)
@@ -106,9 +107,7 @@ def test_an_interrupted_run_says_that_it_can_go_on() -> None:
     assert err.getvalue().startswith("stopped at step 3 of 10; a checkpoint is written")
 
 
-def test_the_last_lines_are_on_standard_output_and_end_with_the_place(
-    record: dict[str, Any], finished: RunDirectory
-) -> None:
+def test_the_last_lines_are_on_standard_output_and_end_with_the_place(record: Record, finished: RunDirectory) -> None:
     err, out = io.StringIO(), io.StringIO()
     Console(err, out).already_done(record, finished.path)
     assert err.getvalue() == ""
@@ -119,7 +118,7 @@ def test_the_last_lines_are_on_standard_output_and_end_with_the_place(
     assert any(line.startswith("test ") and f"{accuracy:.4f}" in line for line in lines)
 
 
-def test_a_run_of_a_multirun_is_a_few_lines(record: dict[str, Any], finished: RunDirectory) -> None:
+def test_a_run_of_a_multirun_is_a_few_lines(record: Record, finished: RunDirectory) -> None:
     err, out = io.StringIO(), io.StringIO()
     console = Console(err, out, "#3  lora.ratio=4 seed=1")
     show_run(console, 100)
@@ -138,7 +137,7 @@ def test_last_and_best_are_one_line_where_they_are_one_step() -> None:
     assert table[1:] == ["validation  last    40    0.7500  0.5000", "            best    20    0.8000       -"]
 
 
-def test_a_diverged_run_says_where_and_may_have_no_scores(record: dict[str, Any]) -> None:
+def test_a_diverged_run_says_where_and_may_have_no_scores(record: Record) -> None:
     nothing = {"primary": "accuracy", "validation": {"best": None, "last": None}}
     lines = summary({**record, "status": "diverged", "steps": 7, "metrics": nothing})
     assert lines[0] == "diverged at step 7"
@@ -146,7 +145,11 @@ def test_a_diverged_run_says_where_and_may_have_no_scores(record: dict[str, Any]
 
 
 def test_a_failed_run_shows_the_last_line_of_its_error() -> None:
-    failed = {"status": "failed", "error": "Traceback ...\n  File ...\nRuntimeError: out of luck\n", "metrics": None}
+    failed: Any = {
+        "status": "failed",
+        "error": "Traceback ...\n  File ...\nRuntimeError: out of luck\n",
+        "metrics": None,
+    }
     assert summary(failed) == ["failed", "RuntimeError: out of luck"]
 
 

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from loralab import load_run
 from loralab.errors import UserError
 from loralab.runs.run import run
 from loralab.store.predictions import packed_correct, unpacked
+from loralab.store.record import Record
 from tests.small_runs import config, cut_off, outcome
 
 MODELS = ("tiny_decoder", "tiny_seq2seq")
@@ -31,7 +31,7 @@ def parrot(tmp_path: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def record_of(store: Path, *overrides: str) -> tuple[dict[str, Any], Path]:
+def record_of(store: Path, *overrides: str) -> tuple[Record, Path]:
     record = run(config(store, *overrides))
     (directory,) = store.glob("runs/*")
     return record, directory

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ import yaml
 from loralab.runs.plan import Plan, plan
 from loralab.runs.record import as_yaml, fail, header
 from loralab.runs.run import run
+from loralab.store.record import FailedRecord, Record, split_scores
 from loralab.store.run_directory import RunDirectory
 from tests.small_runs import config
 
@@ -20,11 +22,20 @@ def planned(tmp_path: Path) -> Plan:
 
 
 def test_a_header_is_what_a_finished_record_begins_with(finished: RunDirectory, tmp_path: Path) -> None:
-    record = finished.record()
+    record: Any = finished.record()
     assert record is not None
     begun = header(plan(config(finished.path.parent.parent)), started=record["started"])
     assert json.loads(json.dumps(begun)) == {name: record[name] for name in begun}
     assert list(record)[: len(begun)] == list(begun)
+
+
+def test_a_records_keys_are_those_of_its_type(finished: RunDirectory, planned: Plan) -> None:
+    done = finished.finished()
+    assert done is not None and done.keys() == Record.__annotations__.keys()
+    fail(planned, "it died", started=5.0)
+    failed = planned.directory.record()
+    assert failed is not None and failed.keys() == FailedRecord.__annotations__.keys()
+    assert list(split_scores(done["metrics"])) == ["validation", "test"]
 
 
 def test_the_config_is_kept_as_it_ran(planned: Plan) -> None:

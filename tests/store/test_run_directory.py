@@ -9,11 +9,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from loralab.errors import UserError
-from loralab.store.run_directory import MetricsFile, RunDirectory, StepCounter, directory_of, find, run_hash
+from loralab.store.run_directory import (
+    MetricsFile,
+    RunDirectory,
+    Standing,
+    StepCounter,
+    directory_of,
+    final_status,
+    find,
+    is_final,
+    run_hash,
+    standing,
+    status,
+)
 
 RECORD = {"metrics": None, "started": 0.0, "ended": 1.0}
 
@@ -103,10 +116,30 @@ def test_a_record_that_is_none_is_told_as_damaged(text: str, tmp_path: Path) -> 
 def test_only_success_and_divergence_are_final(tmp_path: Path) -> None:
     run = directory(tmp_path)
     assert run.record() is None
-    for status, final in (("failed", False), ("success", True), ("diverged", True)):
-        run.finish(RECORD | {"status": status})
+    for word, final in (("failed", False), ("success", True), ("diverged", True)):
+        run.finish(RECORD | {"status": word})
         assert (run.finished() is not None) == final
-        assert run.record() == RECORD | {"status": status}
+        record: Any = run.record()
+        assert record == RECORD | {"status": word}
+
+
+def test_how_a_run_stands(tmp_path: Path) -> None:
+    missing = RunDirectory(tmp_path / "runs" / "tiny-x-9876543210")
+    assert standing(missing) == Standing("missing")
+    run = directory(tmp_path)
+    assert standing(run) == Standing("cut off") and status(run) == "cut off at step 0"
+    with doing(_hold, run):
+        assert standing(run) == Standing("running") and status(run) == "running, step 0"
+        assert standing(run, probe=False) == Standing("cut off")
+    for word in ("failed", final_status(diverged=True), final_status(diverged=False)):
+        run.finish(RECORD | {"status": word})
+        found = standing(run)
+        assert found.status == status(run) == word
+        assert found.record == run.record() and is_final(found.record) == (word != "failed")
+    (run.path / "record.json").write_text("{")
+    found = standing(run)
+    assert (found.status, found.record, status(run)) == ("damaged", None, "damaged")
+    assert found.error is not None and "remove it" in found.error
 
 
 def test_finishing_removes_what_only_a_running_run_needs(tmp_path: Path) -> None:

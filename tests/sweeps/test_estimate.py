@@ -4,12 +4,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from loralab.config.keys import config_values
 from loralab.runs.plan import plan
 from loralab.runs.run import run
 from loralab.sweeps.estimate import Estimator
@@ -22,7 +22,7 @@ Change = dict[str, dict[str, Any]]
 def past(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The record of one real run."""
     store = tmp_path_factory.mktemp("past")
-    return run(config(store))
+    return {**run(config(store))}
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def wall(past: dict[str, Any]) -> float:
 def test_the_same_run_takes_as_long_again(past: dict[str, Any], written: Callable[..., Path]) -> None:
     store = written()
     assert Estimator(store).seconds(past["config"]) == pytest.approx(wall(past))
-    composed = asdict(plan(config(store, "seed=7", "lora.ratio=4", "optim.lr=1e-4")).config)
+    composed = config_values(plan(config(store, "seed=7", "lora.ratio=4", "optim.lr=1e-4")).config)
     assert Estimator(store).seconds(composed) == pytest.approx(wall(past))
 
 

@@ -49,8 +49,8 @@ def book(composer: Composer, store: Path, *jobs: Sequence[str], first: int = 0) 
     return RunBook(composer, [(*SMALL, f"store={store}", *job) for job in jobs], first=first)
 
 
-def record_of(store: Path, key: str) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((store / "runs" / key / "record.json").read_text())
+def record_of(store: Path, key: str) -> Any:
+    record: Any = json.loads((store / "runs" / key / "record.json").read_text())
     return record
 
 

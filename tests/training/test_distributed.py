@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from loralab.errors import UserError
 from loralab.training import distributed as ranks_module
-from loralab.training.distributed import ALONE, Ranks, join, launched, let_first_speak, refuse_multirun
+from loralab.training.distributed import ALONE, Ranks, join, launched, let_first_speak, refuse_multirun, terms
 from loralab.training.evaluate import predict
 from loralab.training.gradient import backward
 from loralab.training.signals import Interrupted, Interrupts
@@ -34,6 +34,12 @@ def _rank(index: int, directory: Path) -> None:
     heard = {"computed": compute(ranks), "said": converse(ranks, directory), "left": leave(ranks, directory)}
     heard["missed"] = desert(ranks)  # the last
     torch.save(heard, directory / f"{index}.pt")
+
+
+def test_terms_are_examples_or_target_tokens() -> None:
+    assert terms(torch.tensor([0, 2, 1])) == 3
+    assert terms(torch.tensor([0.5, -100.0])) == 2  # a regression's label may be any number
+    assert terms(torch.tensor([[-100, 4, 2], [-100, -100, 2]])) == 3
 
 
 @pytest.fixture(scope="module")

@@ -94,8 +94,10 @@ class PoolLauncher(Launcher):
         return pool
 
     def _returned(self, outcome: "Outcome", overrides: Sequence[str]) -> JobReturn:
+        from loralab.store.run_directory import FINAL
+
         job = RunReturn(overrides=filter_overrides(overrides), task_name=self.config.hydra.job.name)
-        job.status = JobStatus.COMPLETED if outcome.status in ("success", "diverged") else JobStatus.FAILED
+        job.status = JobStatus.COMPLETED if outcome.status in FINAL else JobStatus.FAILED
         job.found = outcome.value
         return job
 

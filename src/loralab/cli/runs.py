@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
 from loralab.config.command import command
-from loralab.errors import UserError
 from loralab.runs.console import group_table, summary
+from loralab.store.record import FailedRecord, Record
 from loralab.store.run_directory import RunDirectory, status
 from loralab.text import align, figure
 
@@ -50,10 +49,9 @@ def shown(run: RunDirectory) -> list[str]:
 
 
 def _line(run: RunDirectory) -> _Line:
-    try:
-        record, state = run.finished(), status(run)
-    except UserError:  # a damaged record must not hide the other runs; `loralab show` explains it
-        record, state = None, "damaged"
+    state = status(run)
+    # a damaged record must not hide the other runs; `loralab show` explains it
+    record = None if state == "damaged" else run.finished()
     if record is None:
         moved = max(path.stat().st_mtime for path in run.path.iterdir())
         return _Line((run.path.name, state, "", "", "", "", _clock(moved)), moved)
@@ -65,7 +63,7 @@ def _line(run: RunDirectory) -> _Line:
     return _Line((run.path.name, state, primary, *shown, seconds, _clock(record["ended"])), record["ended"])
 
 
-def _origin(record: dict[str, Any]) -> str:
+def _origin(record: Record | FailedRecord) -> str:
     commit, diff = record["git"]["commit"], record["git"]["diff"]
     code = "no git checkout" if commit is None else f"commit {commit[:10]}" + (f" with diff {diff}" if diff else "")
     versions = ", ".join(f"{name} {record['versions'][name]}" for name in ("python", "torch", "transformers"))

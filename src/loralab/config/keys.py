@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from loralab.errors import UserError
 
-__all__ = ["keys", "no_such_key", "refuse_unknown", "type_of"]
+__all__ = ["config_values", "keys", "no_such_key", "refuse_unknown", "type_of"]
 
 
 def type_of(key: str, schema: type) -> Any:
@@ -19,6 +19,17 @@ def type_of(key: str, schema: type) -> Any:
     for part in filter(None, key.split(".")):
         found = _hints(found).get(part) if isinstance(found, type) and is_dataclass(found) else None
     return found
+
+
+def config_values(node: Any) -> Any:
+    """A configuration, or a node of it, as nested dicts and lists of plain values, copied (as dataclasses.asdict)."""
+    if is_dataclass(node):
+        return {f.name: config_values(getattr(node, f.name)) for f in fields(node)}
+    if isinstance(node, dict):
+        return {key: config_values(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [config_values(value) for value in node]
+    return node
 
 
 def keys(schema: type, node: str = "") -> Iterator[str]:

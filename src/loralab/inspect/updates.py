@@ -24,7 +24,8 @@ from loralab.methods.formats.peft_lora import CONFIG, factors_of, read_factors
 from loralab.methods.lora import shape_of
 from loralab.methods.lora_layers import LoRALinear
 from loralab.runs.build import adapted_backbone, read_task
-from loralab.runs.replan import replan
+from loralab.runs.plan import replan
+from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory, find, status
 from loralab.tasks import GENERATION
 
@@ -137,7 +138,7 @@ def _weights(source: Source, names: Collection[str], *, generates: bool) -> dict
     return weights
 
 
-def _record(run: RunDirectory) -> dict[str, Any]:
+def _record(run: RunDirectory) -> Record:
     """The record of a run that has an adapter; UserError for any other."""
     record = run.finished()
     if record is None or not run.adapter.is_dir():

@@ -6,40 +6,39 @@ is told by its record: <store>/pretrained/<name>/{config.yaml, metrics.jsonl, mo
 
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
 from loralab import device, tasks
+from loralab.config.keys import config_values
 from loralab.config.pretrain import PretrainConfig
 from loralab.errors import UserError
 from loralab.files import atomic_directory
 from loralab.methods import full
 from loralab.methods.formats.plain import without_bars
-from loralab.pretraining.corpus import SPECIALS, prepare, unigram_entropy
+from loralab.pretraining.corpus import SPECIALS, Corpus, prepare, unigram_entropy
 from loralab.pretraining.masking import masked
 from loralab.pretraining.roberta import AtPositions, roberta
 from loralab.runs.console import Console
 from loralab.runs.plan import NUMERICS_VERSION, make_store
-from loralab.store import provenance
-from loralab.store.metrics_log import open_journal
+from loralab.runs.record import as_yaml, ending, origin
+from loralab.store.record import PretrainingEnding, PretrainingRecord
 from loralab.store.run_directory import RunDirectory
-from loralab.store.trackers import open_tracker
-from loralab.training import checkpoint, optim
+from loralab.store.trackers import Tracker, open_tracker
+from loralab.training import optim
 from loralab.training.batches import Order
+from loralab.training.checkpoint import Trained
 from loralab.training.distributed import launched
 from loralab.training.evaluate import forward
-from loralab.training.loop import Progress, train
-from loralab.training.signals import Interrupted, Interrupts
-from loralab.training.threads import Workers
+from loralab.training.loop import train
+from loralab.training.session import Session, open_session, stored_state
+from loralab.training.signals import Interrupts
 
 __all__ = ["pretrain"]
 
@@ -48,7 +47,7 @@ HELDOUT_MASKS = 0  # seed of the masks of the held-out blocks: the same for ever
 EVALUATION_BATCH = 64
 
 
-def pretrain(config: PretrainConfig, *, wait: bool = False, console: Console | None = None) -> dict[str, Any]:
+def pretrain(config: PretrainConfig, *, wait: bool = False, console: Console | None = None) -> PretrainingRecord:
     """The record of the model that `config` names: the stored one if it is done, else trained now, from its checkpoint.
 
     wait: for another process that works on it, rather than raise UserError. Raises UserError where the folder holds a
@@ -62,18 +61,16 @@ def pretrain(config: PretrainConfig, *, wait: bool = False, console: Console | N
     place = device.pick_device(config.train.device)
     identity = _identity(config, device.pick_precision(config.train.precision, place, width=config.model.width))
     with Interrupts() as interrupts, directory.hold(wait=wait, check=interrupts.check):
-        done = directory.finished()
+        done = cast(PretrainingRecord | None, directory.finished())
         if done is not None:
             _refuse_other(directory, done["identity"], identity)
             console.already_done(done, directory.path)
             return done
         started = time.time()
-        record = _Pretraining(config, identity, place, directory, console, interrupts).execute()
-        head = {
-            "name": config.name, "config": asdict(config), "identity": identity,
-            "git": provenance.code_version(Path(config.store)), "versions": provenance.versions(),
-        }  # fmt: skip
-        record = head | record | {"started": started, "ended": time.time()}
+        prepared = _prepare(config, place, identity["train"]["precision"], console)
+        end = _train(prepared, directory, identity, console, interrupts)
+        head = origin(name=config.name, config=config_values(config), identity=identity, started=started)
+        record: PretrainingRecord = {**head, **end, "ended": time.time()}
         directory.finish(record)
     console.finished(record, directory.path)
     return record
@@ -81,7 +78,7 @@ def pretrain(config: PretrainConfig, *, wait: bool = False, console: Console | N
 
 def _identity(config: PretrainConfig, precision: str) -> dict[str, Any]:
     """All that determines the model, and nothing that does not."""
-    values = asdict(config)
+    values = config_values(config)
     for name in ("tracker", "store", "name"):
         del values[name]
     for name in ("device", "threads", "checkpoint_seconds"):
@@ -111,185 +108,184 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-class _Pretraining:
-    """One pretraining in this process; gives its record, which its caller completes and writes last."""
+@dataclass(frozen=True)
+class _Prepared:
+    """A pretraining of this process that can begin."""
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        identity: dict[str, Any],
-        place: torch.device,
-        directory: RunDirectory,
-        console: Console,
-        interrupts: Interrupts,
-    ) -> None:
-        began = time.monotonic()
-        self.config, self.identity, self.place = config, identity, place
-        self.directory, self.console, self.interrupts = directory, console, interrupts
-        console.loading(config.name, DATA.name)
-        self.threads = device.prepare(place, threads=config.train.threads)
-        train_texts, heldout = _texts(config)
-        self.corpus = prepare(
-            train_texts, heldout,
-            vocabulary=config.corpus.vocabulary, length=config.corpus.length, cache=Path(config.store) / "cache",
-        )  # fmt: skip
-        self.vocabulary = len(self.corpus.tokenizer)
-        own = {"vocabulary": self.vocabulary, "length": config.corpus.length, "seed": config.seed}
-        self.model = AtPositions(roberta(config.model.width, layers=config.model.layers, **own))
-        full.attach(self.model, head=(), device=place, dtype=device.DTYPES[identity["train"]["precision"]])
-        self.model.to(place)
-        groups = optim.param_groups(
-            self.model, head=(), lr=config.lr, ratio=1.0, head_lr=None,
-            embedding_lr=config.lr, weight_decay=config.optim.weight_decay,
-        )  # fmt: skip
-        self.groups = optim.group_table(groups)
-        self.trained = checkpoint.Trained(
-            weights={name: p for name, p in self.model.named_parameters() if p.requires_grad},
-            optimizer=optim.adamw(groups, betas=config.optim.betas, eps=config.optim.eps),
-            scaler=torch.amp.GradScaler(place.type, enabled=False),
+    config: PretrainConfig
+    device: torch.device
+    corpus: Corpus
+    model: AtPositions
+    trained: Trained
+    groups: list[dict[str, Any]]
+    order: Order
+    steps: int
+    threads: int
+    seconds: float  # that it took
+
+
+def _prepare(config: PretrainConfig, place: torch.device, precision: str, console: Console) -> _Prepared:
+    """Reads and tokenises the texts, and makes the model with random weights."""
+    began = time.monotonic()
+    console.loading(config.name, DATA.name)
+    threads = device.prepare(place, threads=config.train.threads)
+    train_texts, heldout = _texts(config)
+    corpus = prepare(
+        train_texts, heldout,
+        vocabulary=config.corpus.vocabulary, length=config.corpus.length, cache=Path(config.store) / "cache",
+    )  # fmt: skip
+    model = AtPositions(
+        roberta(
+            config.model.width, layers=config.model.layers,
+            vocabulary=len(corpus.tokenizer), length=config.corpus.length, seed=config.seed,
         )
-        blocks = len(self.corpus.train)
-        self.order = Order(
-            np.ones(blocks, dtype=np.int64), batch_size=config.train.batch_size, seed=config.seed, bucketing=False
+    )  # fmt: skip
+    full.attach(model, head=(), device=place, dtype=device.DTYPES[precision])
+    model.to(place)
+    groups = optim.param_groups(
+        model, head=(), lr=config.lr, ratio=1.0, head_lr=None,
+        embedding_lr=config.lr, weight_decay=config.optim.weight_decay,
+    )  # fmt: skip
+    trained = Trained(
+        weights={name: p for name, p in model.named_parameters() if p.requires_grad},
+        optimizer=optim.adamw(groups, betas=config.optim.betas, eps=config.optim.eps),
+        scaler=torch.amp.GradScaler(place.type, enabled=False),
+    )
+    lengths = np.ones(len(corpus.train), dtype=np.int64)
+    order = Order(lengths, batch_size=config.train.batch_size, seed=config.seed, bucketing=False)
+    steps = config.train.steps or max(1, round((config.train.epochs or 0) * order.per_epoch))
+    seconds = time.monotonic() - began
+    return _Prepared(config, place, corpus, model, trained, optim.group_table(groups), order, steps, threads, seconds)
+
+
+def _train(
+    prepared: _Prepared,
+    directory: RunDirectory,
+    identity: dict[str, Any],
+    console: Console,
+    interrupts: Interrupts,
+) -> PretrainingEnding:
+    """Trains from the checkpoint, where there is one, to the last step; then saves the model, and gives the figures."""
+    config, trained = prepared.config, prepared.trained
+    state = stored_state(directory, trained.ranks)
+    if state is not None:
+        _refuse_other(directory, state["identity"], identity)
+    directory.begin(as_yaml(config))
+    with open_session(
+        trained,
+        directory,
+        state,
+        name=config.name,
+        steps=prepared.steps,
+        groups=prepared.groups,
+        seed=config.seed,
+        tracker=_tracker(config),
+        workers=prepared.threads if prepared.device.type == "cpu" else 1,
+        checkpoint_seconds=config.train.checkpoint_seconds,
+        screen=console,
+        interrupts=interrupts,
+        kept={"identity": identity},
+    ) as session:
+
+        def fetch(step: int) -> tuple[dict[str, Tensor], int]:
+            session.journal.step()
+            blocks = prepared.corpus.train[prepared.order.batch(step)]
+            return _masked(prepared, blocks, (config.seed, step)), blocks.size
+
+        def evaluation_due(step: int) -> bool:
+            return step > 0 and (step % config.train.eval_every == 0 or step == prepared.steps)
+
+        train(
+            prepared.model,
+            trained.optimizer,
+            steps=prepared.steps,
+            fetch=fetch,
+            loss_of=_loss,
+            factor=optim.schedule("linear", warmup=config.optim.warmup, steps=prepared.steps),
+            scaler=trained.scaler,
+            workers=session.workers,
+            clip=config.optim.clip,
+            log_every=config.train.log_every,
+            progress=session.progress,
+            evaluation_due=evaluation_due,
+            evaluate=lambda _: _evaluate(prepared, session),
+            log=lambda _, loss: session.log("train", {"loss": loss}),
+            checkpoint=lambda _: session.between_steps(),
         )
-        self.steps = config.train.steps or max(1, round((config.train.epochs or 0) * self.order.per_epoch))
-        self.set_up_seconds = time.monotonic() - began
+        session.save()
+        if not session.progress.diverged:
+            _write_model(prepared, directory)
+        end = _ending(prepared, session)
+        session.journal.summarise(end["metrics"])
+    return end
 
-    def execute(self) -> dict[str, Any]:
-        """Trains, from the checkpoint where there is one, saves the model, and gives the record."""
-        state = checkpoint.load(self.directory.checkpoint)
-        if state is not None:
-            _refuse_other(self.directory, state["identity"], self.identity)
-        self.directory.begin(yaml.safe_dump(asdict(self.config), sort_keys=False))
-        self.trained.begin(self.config.seed)
-        with self._open(state) as progress:
-            train(
-                self.model,
-                self.trained.optimizer,
-                steps=self.steps,
-                fetch=self._fetch,
-                loss_of=_loss,
-                factor=optim.schedule("linear", warmup=self.config.optim.warmup, steps=self.steps),
-                scaler=self.trained.scaler,
-                workers=self.workers,
-                clip=self.config.optim.clip,
-                log_every=self.config.train.log_every,
-                progress=progress,
-                evaluation_due=self._evaluation_due,
-                evaluate=self._evaluate,
-                log=lambda progress, loss: self._log(progress, "train", {"loss": loss}),
-                checkpoint=self._between_steps,
-            )
-            self._save(progress)
-            if not progress.diverged:
-                self._write_model()
-            record = self._record(progress)
-            self.journal.summarise(record["metrics"])
-        return record
 
-    @contextmanager
-    def _open(self, state: dict[str, Any] | None) -> Iterator[Progress]:
-        """Files, tracker and console, open; what was done, restored; an interrupt leaves a checkpoint."""
-        self.saver = checkpoint.Checkpointer(self.directory.checkpoint, every=self.config.train.checkpoint_seconds)
-        if state is not None:
-            self.trained.restore(state)
-        config = asdict(self.config)
-        settings = {**config["tracker"], "kind": self.config.tracker.name, "name": f"pretrain-{self.config.name}"}
-        tracker = open_tracker(
-            **settings, run_id=f"pretrain-{self.config.name}", config=config, directory=Path(self.config.store)
-        )
-        size = 0 if state is None else state["metrics_size"]
-        count = self.threads if self.place.type == "cpu" else 1
-        with open_journal(self.directory, tracker, size=size) as self.journal, Workers(count) as self.workers:
-            progress = Progress() if state is None else Progress.from_state(state["progress"])
-            self.console.started(self.config.name, self.steps, self.groups, resumed_at=progress.step)
-            try:
-                yield progress
-            except Interrupted:
-                self._save(progress)
-                self.console.interrupted(progress.step, self.steps)
-                raise
-            finally:
-                self.console.close()
+def _tracker(config: PretrainConfig) -> Tracker:
+    """The pretraining's page in its tracker, which a resumed one goes on in."""
+    name = f"pretrain-{config.name}"
+    return open_tracker(
+        kind=config.tracker.name,
+        mode=config.tracker.mode,
+        name=name,
+        run_id=name,
+        config=config_values(config),
+        directory=Path(config.store),
+        project=config.tracker.project,
+        entity=config.tracker.entity,
+        group=config.tracker.group,
+        tags=config.tracker.tags,
+    )
 
-    def _evaluation_due(self, step: int) -> bool:
-        return step > 0 and (step % self.config.train.eval_every == 0 or step == self.steps)
 
-    def _fetch(self, step: int) -> tuple[dict[str, Tensor], int]:
-        self.journal.step()
-        blocks = self.corpus.train[self.order.batch(step)]
-        return self._masked(blocks, (self.config.seed, step)), blocks.size
+def _masked(prepared: _Prepared, blocks: NDArray[np.int32], seed: tuple[int, ...]) -> dict[str, Tensor]:
+    batch = masked(
+        blocks, share=prepared.config.corpus.masked, vocabulary=len(prepared.corpus.tokenizer),
+        specials=len(SPECIALS), mask_id=SPECIALS.index("<mask>"), seed=seed,
+    )  # fmt: skip
+    return {name: value.to(prepared.device, non_blocking=True) for name, value in batch.items()}
 
-    def _masked(self, blocks: NDArray[np.int32], seed: tuple[int, ...]) -> dict[str, Tensor]:
-        batch = masked(
-            blocks, share=self.config.corpus.masked, vocabulary=self.vocabulary, specials=len(SPECIALS),
-            mask_id=SPECIALS.index("<mask>"), seed=seed,
-        )  # fmt: skip
-        return {name: value.to(self.place, non_blocking=True) for name, value in batch.items()}
 
-    def _evaluate(self, progress: Progress) -> None:
-        """The mean loss of the held-out blocks' chosen tokens, in nats, and the share of them that is told rightly."""
+def _evaluate(prepared: _Prepared, session: Session) -> None:
+    """Logs the mean loss (nats) and the accuracy on the masked tokens of the held-out blocks."""
+    heldout = prepared.corpus.heldout
 
-        def of_batch(start: int) -> tuple[float, float, int]:
-            self.interrupts.check()
-            self.console.alive()
-            blocks = self.corpus.heldout[start : start + EVALUATION_BATCH]
-            batch = self._masked(blocks, (HELDOUT_MASKS, start))
-            with torch.inference_mode():
-                logits, labels = forward(self.model, batch), batch["labels"]
-                right = (logits.argmax(-1) == labels).float().mean()
-                return float(_loss(logits, labels)), float(right), len(blocks)
+    def of_batch(start: int) -> tuple[float, float, int]:
+        session.between_batches()
+        blocks = heldout[start : start + EVALUATION_BATCH]
+        batch = _masked(prepared, blocks, (HELDOUT_MASKS, start))
+        with torch.inference_mode():
+            logits, labels = forward(prepared.model, batch), batch["labels"]
+            right = (logits.argmax(-1) == labels).float().mean()
+            return float(_loss(logits, labels)), float(right), len(blocks)
 
-        starts = range(0, len(self.corpus.heldout), EVALUATION_BATCH)
-        losses, rights, sizes = zip(*self.workers.map(of_batch, starts), strict=True)
-        loss, accuracy = (float(np.average(values, weights=sizes)) for values in (losses, rights))
-        progress.last = {"step": progress.step, "loss": loss, "accuracy": accuracy}
-        self._log(progress, "validation", {"loss": loss, "accuracy": accuracy})
+    starts = range(0, len(heldout), EVALUATION_BATCH)
+    losses, rights, sizes = zip(*session.workers.map(of_batch, starts), strict=True)
+    loss, accuracy = (float(np.average(values, weights=sizes)) for values in (losses, rights))
+    session.progress.last = {"step": session.progress.step, "loss": loss, "accuracy": accuracy}
+    session.log("validation", {"loss": loss, "accuracy": accuracy})
 
-    def _log(self, progress: Progress, split: str, values: dict[str, float]) -> None:
-        finite = {name: value if np.isfinite(value) else None for name, value in values.items()}
-        line = {"step": progress.step, "split": split, "values": finite, "lr_A": None, "lr_B": None}
-        line["seconds"] = round(progress.elapsed(), 3)
-        self.journal.line(line)
-        self.console.line(line)
 
-    def _between_steps(self, progress: Progress) -> None:
-        self.interrupts.check()
-        if self.saver.due():
-            self._save(progress)
-        self.console.step(progress.step)
+def _write_model(prepared: _Prepared, directory: RunDirectory) -> None:
+    """model/: what transformers' from_pretrained loads, the tokenizer with it."""
+    shutil.rmtree(directory.model, ignore_errors=True)  # of a process that died before its record
+    with without_bars(), atomic_directory(directory.model) as temporary:
+        prepared.model.model.save_pretrained(temporary)
+        prepared.corpus.tokenizer.save_pretrained(temporary)
 
-    def _save(self, progress: Progress) -> None:
-        state = {"progress": progress.to_state(), "metrics_size": self.journal.sync(), "identity": self.identity}
-        self.saver.save({**state, **self.trained.capture()})
 
-    def _write_model(self) -> None:
-        """model/: what transformers' from_pretrained loads, the tokenizer with it."""
-        shutil.rmtree(self.directory.model, ignore_errors=True)  # of a process that died before its record
-        with without_bars(), atomic_directory(self.directory.model) as temporary:
-            self.model.model.save_pretrained(temporary)
-            self.corpus.tokenizer.save_pretrained(temporary)
-
-    def _record(self, progress: Progress) -> dict[str, Any]:
-        count = sum(p.numel() for p in self.trained.weights.values())
-        return {
-            "status": "diverged" if progress.diverged else "success",
-            "error": None,
-            "metrics": {"primary": "loss", "validation": {"best": None, "last": progress.last}},
-            "unigram_entropy": unigram_entropy(self.corpus.train),
-            "steps": progress.step,
-            "groups": self.groups,
-            "parameters": {"total": count, "trainable": count},
-            "blocks": {"train": len(self.corpus.train), "heldout": len(self.corpus.heldout)},
-            "timing": {
-                **progress.timing(),
-                "set_up_seconds": self.set_up_seconds,
-                "steps_executed": self.journal.executed,
-            },
-            "memory": device.memory_peak(self.place),
-            "device": device.describe(self.place),
-            "threads": self.threads,
-        }
+def _ending(prepared: _Prepared, session: Session) -> PretrainingEnding:
+    count = sum(p.numel() for p in prepared.trained.weights.values())
+    end = ending(
+        session,
+        metrics={"primary": "loss", "validation": {"best": None, "last": session.progress.last}},
+        groups=prepared.groups,
+        parameters={"total": count, "trainable": count},
+        set_up_seconds=prepared.seconds,
+        place=prepared.device,
+        threads=prepared.threads,
+    )
+    blocks = {"train": len(prepared.corpus.train), "heldout": len(prepared.corpus.heldout)}
+    return {**end, "unigram_entropy": unigram_entropy(prepared.corpus.train), "blocks": blocks}
 
 
 def _texts(config: PretrainConfig) -> tuple[list[str], list[str]]:

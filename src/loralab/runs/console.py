@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+from loralab.store.record import FailedRecord, PretrainingRecord, Record, split_scores
 from loralab.text import align, bold, figure
 
 __all__ = ["Console", "group_table", "report_to", "scores_table", "summary"]
@@ -97,7 +98,7 @@ class Console:
         self.close()
         self._say(f"stopped at step {step} of {steps}; a checkpoint is written, and the same command goes on from it")
 
-    def already_done(self, record: dict[str, Any], path: Path) -> None:
+    def already_done(self, record: Record | PretrainingRecord, path: Path) -> None:
         """Says that nothing was trained, with the stored figures."""
         if self.title is not None:
             self._say(f"{bold(self.title, self.err)}\n    already done")
@@ -105,14 +106,14 @@ class Console:
             print("this run is already done; its record:", file=self.out)
         self.finished(record, path)
 
-    def finished(self, record: dict[str, Any], path: Path) -> None:
+    def finished(self, record: Record | PretrainingRecord, path: Path) -> None:
         """The figures at the end, the time, and where it all is."""
         if self.title is not None:
             primary = record["metrics"]["primary"]
             figures = [
                 f"{split} {figure(scores['last'][primary])}"
-                for split, scores in record["metrics"].items()
-                if split != "primary" and scores["last"] is not None
+                for split, scores in split_scores(record["metrics"]).items()
+                if scores["last"] is not None
             ]
             line = "  ".join([record["status"], primary, *figures, f"{record['timing']['seconds']:.1f} s", str(path)])
             print(f"    {line}", file=self.out, flush=True)
@@ -156,7 +157,7 @@ def report_to(console: Console) -> Iterator[None]:
         _reporter = before
 
 
-def summary(record: dict[str, Any]) -> list[str]:
+def summary(record: Record | PretrainingRecord | FailedRecord) -> list[str]:
     """A record in a few lines: how it ended, its scores by split, its time. A failed one has its error's last line."""
     if record["status"] == "failed":
         return ["failed", record["error"].strip().splitlines()[-1]]
@@ -187,14 +188,14 @@ def scores_table(metrics: dict[str, Any]) -> list[str]:
     """Every split's scores at the last step and at the best validation step; one line where these are one."""
     rows: list[Sequence[str]] = []
     names: list[str] = []
-    for split, scores in metrics.items():
-        if split == "primary" or scores["last"] is None:
+    for split, scores in split_scores(metrics).items():
+        last, best = scores["last"], scores["best"]
+        if last is None:
             continue
-        names = names or [name for name in scores["last"] if name != "step"]
-        same = scores["best"] is not None and scores["best"]["step"] == scores["last"]["step"]
-        for at in ("last",) if same else ("last", "best"):
-            if scores[at] is not None:
-                label = "last and best" if same else at
-                values = [figure(scores[at][name]) if name in scores[at] else "" for name in names]
-                rows.append((split if at == "last" else "", label, str(scores[at]["step"]), *values))
+        names = names or [name for name in last if name != "step"]
+        same = best is not None and best["step"] == last["step"]
+        for first, at, found in ((split, "last and best" if same else "last", last), ("", "best", best)):
+            if found is not None and not (same and at == "best"):
+                values = [figure(found[name]) if name in found else "" for name in names]
+                rows.append((first, at, str(found["step"]), *values))
     return align([("", "", "step", *names), *rows], text=2) if rows else []

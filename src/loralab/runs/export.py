@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -17,7 +16,8 @@ from loralab.methods.formats.plain import export_merged
 from loralab.methods.registry import CATALOGUE
 from loralab.runs.build import trained_backbone
 from loralab.runs.console import scores_table
-from loralab.runs.replan import replan
+from loralab.runs.plan import replan
+from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory, status
 
 __all__ = ["export"]
@@ -85,7 +85,7 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
         inside.rmdir()
 
 
-def _readme(run: RunDirectory, record: dict[str, Any], directory: Path, source: Source, *, merged: bool) -> str:
+def _readme(run: RunDirectory, record: Record, directory: Path, source: Source, *, merged: bool) -> str:
     config = OmegaConf.load(run.path / "config.yaml")
     base = source.origin
     peft = CATALOGUE[record["config"]["method"]["name"]].peft

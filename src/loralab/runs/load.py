@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from loralab.errors import UserError
 from loralab.methods.registry import CATALOGUE
 from loralab.runs.build import trained_backbone
-from loralab.runs.replan import replan
+from loralab.runs.plan import replan
 from loralab.store.run_directory import RunDirectory, status
 
 if TYPE_CHECKING:

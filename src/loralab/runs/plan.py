@@ -3,21 +3,24 @@
 import copy
 import re
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from omegaconf import OmegaConf
 
 from loralab import device, tasks
 from loralab.backbones.families import family_of
 from loralab.backbones.source import Source, locate
 from loralab.config.checks import drop_added
+from loralab.config.keys import config_values
 from loralab.config.schema import METHODS, Config, TaskConfig
 from loralab.errors import UserError
 from loralab.store import run_directory
+from loralab.store.record import Record
 
-__all__ = ["NUMERICS_VERSION", "Plan", "make_store", "plan", "task_settings"]
+__all__ = ["NUMERICS_VERSION", "Plan", "make_store", "plan", "replan", "task_settings"]
 
 # Bumped when a fixed-seed sequence of losses changes, so that runs of two numerics are never taken for one.
 NUMERICS_VERSION = 2
@@ -102,7 +105,7 @@ def make_store(store: Path) -> None:
 
 def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, Any]:
     """All that determines a record's content, and nothing that does not (where it runs, is stored or mirrored)."""
-    values = asdict(config)
+    values = config_values(config)
     drop_added(values, config)
     for name in ("tracker", "store", "seed"):  # the two seeds that `seed` sets are there
         del values[name]
@@ -125,6 +128,35 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
     values["task"]["data"] = data
     values["model"] = {"weights": weights, "dropout": config.model.dropout, "attention": config.model.attention}
     return {"numerics": NUMERICS_VERSION, **values}
+
+
+def replan(run: run_directory.RunDirectory, record: Record) -> Plan:
+    """A finished run's plan on this machine's CPU, in fp32, on exactly the weights and data that it was trained on.
+
+    Raises UserError where they are not what they were.
+    """
+    config = cast(Config, OmegaConf.to_object(OmegaConf.merge(Config, OmegaConf.load(run.path / "config.yaml"))))
+    if run.path.parent.name == "runs":  # an export keeps the store that it was trained in
+        config.store = str(run.path.parent.parent)
+    config.train.device, config.train.precision = "cpu", "fp32"
+    weights, data = record["identity"]["model"]["weights"], record["identity"]["task"]["data"]
+    if config.task.revision is not None:
+        config.task.revision = data["data"]  # a commit, as of a hub model
+    if config.model.hub is not None and config.model.path is None and config.model.package is None:
+        config.model.revision = weights  # a hub model's identity is its commit
+    planned = plan(config)
+    if planned.source.identity != weights:
+        raise UserError(
+            f"{planned.source.key}: {planned.source.origin} has changed since the run was trained "
+            f"(then {weights}, now {planned.source.identity}); bring the old weights back to use it"
+        )
+    if planned.identity["task"]["data"] != data:
+        raise UserError(
+            f"task.name: the data of {config.task.name} has changed since the run was trained (then "
+            f"{', '.join(data.values())}, now {', '.join(planned.identity['task']['data'].values())}); bring the old "
+            "data back to use it"
+        )
+    return planned
 
 
 def _slug(config: Config) -> str:

@@ -10,26 +10,31 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeGuard
 
 from filelock import FileLock, Timeout
 
 from loralab.errors import UserError
 from loralab.files import remove_temporaries, write_json, write_text
+from loralab.store.record import FailedRecord, Record
 
 __all__ = [
     "FINAL",
     "MetricsFile",
     "RunDirectory",
+    "Standing",
     "StepCounter",
     "directory_of",
+    "final_status",
     "find",
+    "is_final",
     "last_step",
     "record_of",
     "run_hash",
+    "standing",
     "status",
 ]
 
@@ -37,6 +42,16 @@ __all__ = [
 PROBE_SECONDS = 0.2
 FINAL = ("success", "diverged")
 """The statuses that are never tried again."""
+
+
+def final_status(*, diverged: bool) -> Literal["success", "diverged"]:
+    """The status of a training that came to its end."""
+    return "diverged" if diverged else "success"
+
+
+def is_final(record: Record | FailedRecord | None) -> TypeGuard[Record]:
+    """Whether it is the record of a run that is done for good."""
+    return record is not None and record["status"] in FINAL
 
 
 def run_hash(identity: dict[str, Any]) -> str:
@@ -72,10 +87,10 @@ class RunDirectory:
     def predictions(self) -> Path:
         return self.path / "predictions.parquet"
 
-    def record(self) -> dict[str, Any] | None:
+    def record(self) -> Record | FailedRecord | None:
         """The record, or None where the run never came to an end."""
         try:
-            record: dict[str, Any] = json.loads((self.path / "record.json").read_text())
+            record: Record | FailedRecord = json.loads((self.path / "record.json").read_text())
             if not {"status", "metrics", "started", "ended"} <= record.keys():
                 raise ValueError("it is no run's")
         except FileNotFoundError:
@@ -87,10 +102,10 @@ class RunDirectory:
             ) from error
         return record
 
-    def finished(self) -> dict[str, Any] | None:
+    def finished(self) -> Record | None:
         """The record of a run that is done for good, else None."""
         record = self.record()
-        return record if record is not None and record["status"] in FINAL else None
+        return record if is_final(record) else None
 
     @contextlib.contextmanager
     def hold(self, *, wait: bool, check: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -133,7 +148,7 @@ class RunDirectory:
         lock.release()
         return False
 
-    def finish(self, record: dict[str, Any]) -> None:
+    def finish(self, record: Mapping[str, Any]) -> None:
         """Writes the record, which ends the run, then removes what only a running run needs."""
         write_json(self.path / "record.json", record)
         if record["status"] in FINAL:
@@ -215,14 +230,39 @@ def find(store: Path, wanted: str) -> RunDirectory:
     return RunDirectory(hits[0])
 
 
+@dataclass(frozen=True)
+class Standing:
+    """A run's status, with its record where that is what the status is from, or what is wrong with a damaged one.
+
+    status: success, diverged, failed, running, cut off, missing or damaged.
+    """
+
+    status: str
+    record: Record | FailedRecord | None = None
+    error: str | None = None
+
+
+def standing(run: RunDirectory, *, probe: bool = True) -> Standing:
+    """How the run stands now; probe: whether a process may hold it, which takes a look at its lock."""
+    try:
+        record = run.record()
+        if probe and not is_final(record):
+            if run.held():
+                return Standing("running")
+            record = run.record()  # it may have ended between the two looks
+    except UserError as error:
+        return Standing("damaged", error=str(error))
+    if record is None:
+        return Standing("cut off" if run.path.is_dir() else "missing")
+    return Standing(record["status"], record)
+
+
 def status(run: RunDirectory) -> str:
-    """success, diverged or failed as the record has it; running or cut off, with the step, where there is none."""
-    record = run.finished()
-    if record is not None:
-        return str(record["status"])
-    if run.held():
+    """The status in words, with the step that a run has reached where it has not ended."""
+    word = standing(run).status
+    if word == "running":
         return f"running, step {last_step(run)}"
-    return "failed" if run.record() is not None else f"cut off at step {last_step(run)}"
+    return f"cut off at step {last_step(run)}" if word == "cut off" else word
 
 
 def last_step(run: RunDirectory) -> int:
@@ -239,7 +279,7 @@ def last_step(run: RunDirectory) -> int:
     return 0
 
 
-def record_of(run: RunDirectory) -> dict[str, Any]:
+def record_of(run: RunDirectory) -> Record | FailedRecord:
     """The record, or UserError where there is none yet."""
     record = run.record()
     if record is None:

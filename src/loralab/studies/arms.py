@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from loralab.store.predictions import unpacked
-from loralab.store.run_directory import RunDirectory
+from loralab.store.run_directory import RunDirectory, is_final
 from loralab.studies import figures
 from loralab.studies.stats import Interval, bootstrap_items, mean_interval, paired
 
@@ -65,7 +65,7 @@ def widths(tables: "Tables") -> list[float]:
     found = []
     for run in tables.runs["run"]:
         record = RunDirectory(tables.store / "runs" / run).record()
-        groups = () if record is None else record.get("groups", ())  # a run that failed early has none
+        groups = record["groups"] if is_final(record) else []
         own = [group for group in groups if group["name"] == "A"]
         rank = record["config"]["lora"]["rank"] if record is not None else 0
         found.append(own[0]["parameters"] / (own[0]["tensors"] * rank) if own else np.nan)

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 
 from loralab.errors import UserError
-from loralab.store.run_directory import FINAL, RunDirectory
+from loralab.store.record import FailedRecord, Record, split_scores
+from loralab.store.run_directory import FINAL, RunDirectory, standing
 from loralab.sweeps.cell import Cell
 
 __all__ = ["curves", "mixed_versions", "table"]
@@ -96,35 +97,28 @@ def _row(store: Path, cell: Cell, there: dict[str, str], locked: set[str]) -> Fa
     digest = _hash(cell.run)
     name = there.get(digest, cell.run)
     run = RunDirectory(store / "runs" / name)
-    facts = _facts(run, made=digest in there, maybe_held=f"{digest}.lock" in locked)
+    facts = _facts(run, maybe_held=f"{digest}.lock" in locked)
     return {"run": name, "hash": digest, "stage": cell.stage, **facts}
 
 
-def _facts(run: RunDirectory, *, made: bool, maybe_held: bool) -> Facts:
+def _facts(run: RunDirectory, *, maybe_held: bool) -> Facts:
     """What the run's files tell; only one that is not done, and whose lock was ever taken, is probed for a holder."""
-    try:
-        record = run.record() if made else None
-        if maybe_held and (record is None or record["status"] not in FINAL):
-            if run.held():
-                return {"status": "running", "step": _reached(run)}
-            record = run.record()  # it may have ended between the two looks
-    except UserError as error:
-        return {"status": "damaged", "error": str(error)}
-    if record is None:
-        return {"status": "cut off", "step": _reached(run)} if run.path.is_dir() else {"status": "missing"}
-    if record["status"] in FINAL:
-        return _finished(run, record)
-    text = record["error"].strip().splitlines()
-    return {"status": "failed", "error": text[-1] if text else None, "step": _reached(run), **_origin(record)}
+    now = standing(run, probe=maybe_held)
+    if now.status in ("running", "cut off"):
+        return {"status": now.status, "step": _reached(run)}
+    if now.record is None:  # missing or damaged
+        return {"status": now.status} | ({} if now.error is None else {"error": now.error})
+    if now.record["status"] != "failed":
+        return _finished(run, now.record)
+    text = now.record["error"].strip().splitlines()
+    error = text[-1] if text else None
+    return {"status": "failed", "error": error, "step": _reached(run), **_origin(now.record)}
 
 
-def _finished(run: RunDirectory, record: dict[str, Any]) -> Facts:
+def _finished(run: RunDirectory, record: Record) -> Facts:
     facts: Facts = {"status": record["status"], "step": record["steps"]}
-    for split, scores in record["metrics"].items():
-        if split == "primary":
-            continue
-        for at, prefix in (("last", ""), ("best", "best/")):
-            values = scores[at]
+    for split, scores in split_scores(record["metrics"]).items():
+        for at, prefix, values in (("last", "", scores["last"]), ("best", "best/", scores["best"])):
             if values is not None and (at == "best" or values["step"] == record["steps"]):
                 facts |= {f"{prefix}{split}/{name}": value for name, value in values.items() if name != "step"}
     best = record["metrics"]["validation"]["best"]
@@ -135,7 +129,7 @@ def _finished(run: RunDirectory, record: dict[str, Any]) -> Facts:
     return {**facts, "threads": record["threads"], "device": record["device"], **_origin(record)}
 
 
-def _origin(record: dict[str, Any]) -> Facts:
+def _origin(record: Record | FailedRecord) -> Facts:
     return {**record["git"], "started": record["started"], "ended": record["ended"]}
 
 

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from loralab.errors import UserError
+from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory
 
 __all__ = ["Estimator"]
@@ -105,7 +106,7 @@ class Estimator:
         return self._typical[key]
 
     @cached_property
-    def _records(self) -> list[dict[str, Any]]:
+    def _records(self) -> list[Record]:
         return list(_successes(self.store))
 
     @cached_property
@@ -132,7 +133,7 @@ def _eval_rows(config: Config) -> int | None:
     return found
 
 
-def _successes(store: Path) -> Iterator[dict[str, Any]]:
+def _successes(store: Path) -> Iterator[Record]:
     """The records of successful runs; damaged records are skipped."""
     for path in sorted((store / "runs").glob("*")):
         try:
@@ -143,7 +144,7 @@ def _successes(store: Path) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def _past(record: dict[str, Any]) -> _Past:
+def _past(record: Record) -> _Past:
     timing, steps = record["timing"], record["steps"]
     train = record["config"]["train"]
     per_epoch = math.ceil(record["rows"]["train"] / train["batch_size"])

@@ -1,15 +1,16 @@
 """The parent's side of a sweep: which run each job is, which runs are done, and their outcomes."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from loralab.config.compose import Composer
+from loralab.config.keys import config_values
 from loralab.config.schema import from_hydra
 from loralab.errors import UserError
 from loralab.runs.plan import Plan, make_store, plan
 from loralab.runs.record import fail
+from loralab.store.record import Record, split_scores
 from loralab.sweeps.estimate import Estimator
 from loralab.sweeps.run_worker import Result
 from loralab.sweeps.scheduler import Job, Outcome
@@ -55,7 +56,7 @@ class RunBook:
         found = []
         for key in keys:
             assert times is not None
-            config = asdict(self.plans[key].config)
+            config = config_values(self.plans[key].config)
             seconds = times.seconds(config)
             likely = times.relative(config) if seconds is None else seconds
             found.append(Job(key, self.title(key), likely, known=seconds is not None))
@@ -120,16 +121,16 @@ class RunBook:
             raise UserError(f"{error} (job {number}: {' '.join(overrides)})") from error
 
 
-def best_value(record: dict[str, Any]) -> float | None:
+def best_value(record: Record) -> float | None:
     """The primary metric at the best validation step: what a job returns to Hydra, for sweepers that search."""
     best = record["metrics"]["validation"]["best"]
     return None if best is None else best[record["metrics"]["primary"]]
 
 
-def _outcome(record: dict[str, Any]) -> Outcome:
+def _outcome(record: Record) -> Outcome:
     metrics = record["metrics"]
-    scores = {split: s["last"] for split, s in metrics.items() if split != "primary" and s["last"] is not None}
-    figures = [f"{split} {figure(score[metrics['primary']])}" for split, score in scores.items()]
+    scores = {split: s["last"] for split, s in split_scores(metrics).items()}
+    figures = [f"{split} {figure(s[metrics['primary']])}" for split, s in scores.items() if s is not None]
     at = f"at step {record['steps']}" if record["status"] == "diverged" else " ".join([metrics["primary"], *figures])
     text = f"{at}  {record['timing']['seconds']:.1f} s"
     return Outcome(record["status"], value=best_value(record), text=text)

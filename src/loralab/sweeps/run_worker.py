@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from loralab.compat.hydra import outcome
 from loralab.config.explain import explain
 from loralab.runs.console import Console, report_to
+from loralab.store.record import PretrainingRecord, Record
 from loralab.training.signals import Interrupted
 
 __all__ = ["Reporter", "Result", "Shared", "prepare"]
@@ -76,10 +77,10 @@ class Reporter(Console):
     def interrupted(self, step: int, steps: int) -> None:
         self.send({"step": step})
 
-    def already_done(self, record: dict[str, Any], path: Path) -> None:
+    def already_done(self, record: Record | PretrainingRecord, path: Path) -> None:
         self.send({})
 
-    def finished(self, record: dict[str, Any], path: Path) -> None:
+    def finished(self, record: Record | PretrainingRecord, path: Path) -> None:
         self.send({})
 
     def _send_sometimes(self, message: dict[str, Any], *, at_once: bool = False) -> None:

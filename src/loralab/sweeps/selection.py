@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from loralab.config.overrides import to_override
 from loralab.errors import UserError
+from loralab.store.run_directory import FINAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,8 +21,6 @@ __all__ = ["LOWER", "Edge", "edges", "selected"]
 
 LOWER = ("loss", "mse", "rmse", "mae", "perplexity")
 """Lower is better for a metric whose name ends in one of these; higher for every other."""
-
-FINAL = ("success", "diverged")
 
 
 @dataclass(frozen=True)

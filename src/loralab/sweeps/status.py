@@ -3,10 +3,11 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from loralab.config.keys import config_values
 from loralab.config.overrides import to_override
+from loralab.store.run_directory import FINAL
 from loralab.sweeps.cell import Cell
 from loralab.sweeps.collect import mixed_versions, table
 from loralab.sweeps.estimate import Estimator
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["forecast", "heading", "state"]
 
-DONE = ("success", "diverged")
 UNDONE = ("running", "cut off", "failed", "damaged")  # listed in `loralab status`
 
 
@@ -33,7 +33,7 @@ def forecast(study: Study) -> list[str]:
             cell.run.rpartition("-")[2],
             status,
             *(to_override(cell.axes[name]) if name in cell.axes else "" for name in names),
-            "" if status in DONE else "?" if seconds is None else clock(seconds),
+            "" if status in FINAL else "?" if seconds is None else clock(seconds),
         )
         for cell, status, seconds in zip(cells, runs["status"], likely, strict=True)
     ]
@@ -61,7 +61,7 @@ def _look(study: Study) -> tuple[list[Cell], "pd.DataFrame", list[float | None]]
     runs = table(study.store, cells)
     times = Estimator(study.store)
     likely = [
-        None if s in DONE else _seconds(study, times, cell) for s, cell in zip(runs["status"], cells, strict=True)
+        None if s in FINAL else _seconds(study, times, cell) for s, cell in zip(runs["status"], cells, strict=True)
     ]
     return cells, runs, likely
 
@@ -77,7 +77,7 @@ def heading(study: Study) -> list[str]:
 def _totals(study: Study, cells: Sequence[Cell], runs: "pd.DataFrame", likely: Sequence[float | None]) -> list[str]:
     tally = Counter(runs["status"])
     lines = [f"{count(len(cells), 'run')}: {', '.join(f'{n} {status}' for status, n in tally.most_common())}"]
-    left = [s for s, status in zip(likely, runs["status"], strict=True) if status not in DONE]
+    left = [s for s, status in zip(likely, runs["status"], strict=True) if status not in FINAL]
     if left and None not in left:
         places = _places(study)
         longest = max(s for s in left if s is not None)
@@ -111,7 +111,7 @@ def _places(study: Study) -> int:
 
 
 def _seconds(study: Study, times: Estimator, cell: Cell) -> float | None:
-    return times.seconds(asdict(study.planned(cell.overrides).config))
+    return times.seconds(config_values(study.planned(cell.overrides).config))
 
 
 def _settings(cell: Cell) -> str:

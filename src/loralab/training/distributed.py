@@ -21,12 +21,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from loralab.errors import UserError
 from loralab.training.signals import Interrupted, Interrupts
-from loralab.training.terms import terms
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["ALONE", "Ranks", "join", "launched", "let_first_speak", "refuse_multirun"]
+__all__ = ["ALONE", "IGNORED", "Ranks", "join", "launched", "let_first_speak", "refuse_multirun", "terms"]
 
 T = TypeVar("T")
 
@@ -34,6 +33,17 @@ T = TypeVar("T")
 PATIENCE = timedelta(hours=6)
 # Seconds that the first process of a machine has to print a mistake and end, before the others print it.
 FIRST_WORD = 10.0
+# The label of a position that is no target: torch's own value for it.
+IGNORED = -100
+
+
+def terms(labels: "Tensor") -> int:
+    """Number of terms that a batch's loss averages over: its examples (batch,), or its targets (batch, tokens).
+
+    Targets are the labels that are not IGNORED. Parts of a batch are weighed by it, so that workers and ranks together
+    give the gradient of the whole batch's mean.
+    """
+    return len(labels) if labels.ndim == 1 else int((labels != IGNORED).sum())
 
 
 @dataclass(frozen=True)

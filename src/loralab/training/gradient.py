@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from loralab.training.distributed import ALONE, Ranks
+from loralab.training.distributed import ALONE, Ranks, terms
 from loralab.training.evaluate import forward
-from loralab.training.terms import terms
 from loralab.training.threads import Workers
 
 __all__ = ["backward"]

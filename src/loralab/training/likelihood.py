@@ -8,9 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from loralab.training.distributed import ALONE, Ranks
+from loralab.training.distributed import ALONE, IGNORED, Ranks
 from loralab.training.evaluate import forward, in_batches
-from loralab.training.terms import IGNORED
 from loralab.training.threads import Workers
 
 __all__ = ["token_losses"]

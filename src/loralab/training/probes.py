@@ -23,7 +23,6 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from loralab.errors import UserError
 from loralab.training.evaluate import forward
 from loralab.training.loop import Probing, Progress, unwatched
 
@@ -75,14 +74,10 @@ def probing(
     """The context that the loop opens around the update to step 1 and to every `every`-th step; None: around none.
 
     batches: of the probe, on the model's device; tell: called after such an update, with `<map>/<quantity>` of every
-    map that the model called. Raises UserError where no map is adapted.
+    map that the model called.
     """
     if every is None:
         return unwatched
-    if not maps:
-        raise UserError(
-            f"probe.every: got {every}, and no linear map has an adapter; name one in lora.targets, or set it to null"
-        )
 
     @contextlib.contextmanager
     def probed(progress: Progress) -> Iterator[None]:

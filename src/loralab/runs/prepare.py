@@ -1,0 +1,172 @@
+"""Plan -> Prepared: all that a run trains with, built and checked; nothing is written and no step is taken."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+
+from loralab import device
+from loralab.backbones.load import Backbone
+from loralab.config.schema import METHODS, Config
+from loralab.errors import UserError
+from loralab.methods.lora import linear_factors
+from loralab.methods.prompts import virtual_tokens
+from loralab.runs.build import adapted_backbone, objective, read_task
+from loralab.runs.console import Console
+from loralab.runs.objective import Objective
+from loralab.runs.plan import Plan
+from loralab.training import optim
+from loralab.training.batches import Order, by_length
+from loralab.training.checkpoint import Trained
+from loralab.training.distributed import Ranks
+from loralab.training.loop import Probing, Progress
+from loralab.training.probes import ROWS_AT_ONCE, probing
+
+__all__ = ["Prepared", "prepare"]
+
+Tell = Callable[[Progress, dict[str, float | None]], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run of this process that can begin.
+
+    groups: what each parameter group resolved to; probe: where its values go -> what the loop opens around an update.
+    """
+
+    planned: Plan
+    backbone: Backbone
+    objective: Objective
+    trained: Trained
+    groups: list[dict[str, Any]]
+    order: Order
+    steps: int
+    probe: Callable[[Tell], Probing]
+    threads: int
+    workers: int
+    seconds: float  # that it took
+
+    @property
+    def model(self) -> nn.Module:
+        return cast(nn.Module, self.backbone.model)
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.trained.ranks
+
+
+def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
+    """Loads weights and texts, puts the method in place, and gives each trained weight its rate.
+
+    Raises UserError for settings that this backbone or this task cannot have. Every rank calls it, within `agreed`.
+    """
+    began = time.monotonic()
+    config = planned.config
+    console.loading(config.model.name, config.task.name)
+    threads = device.prepare(planned.device, threads=config.train.threads)
+    with ranks.in_turn():
+        task = read_task(planned)
+    backbone = adapted_backbone(planned, task)
+    for note in backbone.notes:
+        console.warn(note)
+    _refuse_too_long(config, backbone, generates=task.kind == "generation")
+    with ranks.in_turn():
+        its_objective = objective(planned, task, backbone)
+    groups = _param_groups(config, backbone)
+    order = Order(
+        its_objective.lengths("train"),
+        batch_size=config.train.batch_size,
+        seed=config.data_seed,
+        bucketing=config.train.bucketing,
+    )
+    return Prepared(
+        planned=planned,
+        backbone=backbone,
+        objective=its_objective,
+        trained=_trained(planned, backbone, groups, ranks),
+        groups=optim.group_table(groups),
+        order=order,
+        steps=_steps(config, order),
+        probe=_probe(config, backbone, its_objective, ranks),
+        threads=threads,
+        workers=_workers(planned, threads, ranks),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _refuse_too_long(config: Config, backbone: Backbone, *, generates: bool) -> None:
+    """Raises UserError where the texts, with what is put beside them, would have more positions than the backbone."""
+    longest = backbone.tokenizer.model_max_length
+    virtual = virtual_tokens(cast(nn.Module, backbone.model))
+    if virtual is not None:  # they take positions, too
+        longest -= virtual.tokens
+    if config.train.max_length > longest:
+        beside = "" if virtual is None else f" beside the virtual ones (prompt.tokens={virtual.tokens})"
+        raise UserError(
+            f"train.max_length: got {config.train.max_length}; {config.model.name} takes at most {longest} tokens"
+            f"{beside}"
+        )
+    decodes = generates and not backbone.seq2seq  # its answers follow the text
+    if decodes and config.train.max_length + config.generate.max_new_tokens > longest:
+        raise UserError(
+            f"train.max_length + generate.max_new_tokens: got {config.train.max_length} + "
+            f"{config.generate.max_new_tokens}; {config.model.name} takes at most {longest} tokens, text and "
+            "answer together; lower one of the two"
+        )
+
+
+def _param_groups(config: Config, backbone: Backbone) -> list[dict[str, Any]]:
+    """LoRA+'s groups: λ acts here. Where nothing is A or B there is no lr_B, which would go to biases instead."""
+    has_lora = "lora" in METHODS[config.method.name]
+    return optim.param_groups(
+        cast(nn.Module, backbone.model),
+        head=backbone.head,
+        lr=config.optim.lr,
+        ratio=config.lora.ratio if has_lora else 1.0,
+        head_lr=config.optim.head_lr,
+        embedding_lr=config.optim.embedding_lr,
+        weight_decay=config.optim.weight_decay,
+        layout=cast(Literal["roles", "reference"], config.optim.groups if has_lora else "roles"),
+    )
+
+
+def _trained(planned: Plan, backbone: Backbone, groups: list[dict[str, Any]], ranks: Ranks) -> Trained:
+    config = planned.config
+    return Trained(
+        weights={name: p for name, p in backbone.model.named_parameters() if p.requires_grad},
+        optimizer=optim.adamw(groups, betas=config.optim.betas, eps=config.optim.eps),
+        scaler=torch.amp.GradScaler(planned.device.type, enabled=config.train.precision == "fp16"),
+        ranks=ranks,
+    )
+
+
+def _steps(config: Config, order: Order) -> int:
+    """The steps of the run; raises UserError where its warm-up would never end."""
+    steps = config.train.steps or max(1, round(cast(float, config.train.epochs) * order.per_epoch))
+    if config.optim.warmup >= steps:
+        raise UserError(f"optim.warmup: got {config.optim.warmup:g} steps, and the run has {steps}; warm up for fewer")
+    return steps
+
+
+def _probe(config: Config, backbone: Backbone, task: Objective, ranks: Ranks) -> Callable[[Tell], Probing]:
+    """What looks at every `probe.every`-th update, on rank 0; raises UserError where there is no map to look at."""
+    every = config.probe.every if ranks.leads else None
+    model = cast(nn.Module, backbone.model)
+    maps = linear_factors(model)
+    if every is not None and not maps:
+        raise UserError(
+            f"probe.every: got {every}, and no linear map has an adapter; name one in lora.targets, or set it to null"
+        )
+    count = 0 if every is None else config.probe.rows
+    rows = by_length(task.lengths("validation")[:count], batch_size=ROWS_AT_ONCE)
+    batches = [task.batch("validation", at) for at in rows]
+    return lambda tell: probing(model, maps, batches, every=every, tell=tell)
+
+
+def _workers(planned: Plan, threads: int, ranks: Ranks) -> int:
+    """A worker a thread on a CPU; one for a rank, and where dropout draws from one generator in nobody's order."""
+    draws = planned.config.model.dropout > 0 or planned.config.lora.dropout > 0
+    return 1 if draws or ranks.count > 1 or planned.device.type != "cpu" else threads

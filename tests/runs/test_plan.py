@@ -1,0 +1,54 @@
+"""Laws of plans: the hash of a run never changes, whatever is refactored and wherever it runs."""
+
+from pathlib import Path
+
+import pytest
+
+from loralab import device
+from loralab.runs.plan import plan, replan
+from loralab.store.run_directory import RunDirectory
+from tests.small_runs import config
+
+# The directories' names of stored runs: to change one is to lose every stored run of its kind.
+STORED = {
+    ("task=trec",): "tiny-trec-lora-r8-x4-s0-562ac4c653",
+    ("task=trec", "method=intrinsic", "seed=3"): "tiny-trec-intrinsic-s3-85317f2749",
+    ("model=tiny_decoder", "task=sql"): "tiny_decoder-sql-lora-r8-x4-s0-89297f09df",
+    (
+        "model=tiny_decoder", "task=sql", "task.eval_rows=null", "lora.targets=[q,v]", "lora.rank_pattern={q:2}",
+        "probe.every=5",
+    ): "tiny_decoder-sql-lora-r8-x4-s0-7820bd086d",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+@pytest.mark.parametrize("overrides", STORED, ids=" ".join)
+def test_stored_runs_keep_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], bf16: bool
+) -> None:
+    """On every processor: whether it multiplies bf16 in hardware decides nothing at the tiny backbones' width."""
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: bf16)
+    assert plan(config(tmp_path, *overrides)).directory.path.name == STORED[overrides]
+
+
+@pytest.mark.parametrize(
+    "override", ["train.threads=2", "tracker=wandb", "train.checkpoint_seconds=1", "lora.targets=[v,q]"]
+)
+def test_what_does_not_change_the_record_is_not_in_the_hash(tmp_path: Path, override: str) -> None:
+    plain = plan(config(tmp_path / "one", "lora.targets=[q,v]"))
+    other = plan(config(tmp_path / "other", "lora.targets=[q,v]", override))
+    assert other.directory.path.name == plain.directory.path.name
+
+
+def test_to_plan_makes_no_store(tmp_path: Path) -> None:
+    plan(config(tmp_path / "store"))
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_finished_run_is_planned_again_in_fp32_on_the_same_weights_and_data(finished: RunDirectory) -> None:
+    record = finished.finished()
+    assert record is not None
+    again = replan(finished, record)
+    assert (again.device.type, again.config.train.precision) == ("cpu", "fp32")
+    assert again.source.identity == record["identity"]["model"]["weights"]
+    assert again.directory == finished, "the run was in fp32 on the CPU"
