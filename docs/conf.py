@@ -13,18 +13,19 @@ exclude_patterns = ["_build"]
 html_theme = "pydata_sphinx_theme"
 html_title = "loralab"
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["site.css"]
+templates_path = ["_templates"]
+html_sidebars = {"**": ["pages"]}
 html_show_sourcelink = False
 html_theme_options = {
     "show_prev_next": True,
-    "navbar_align": "left",
-    "header_links_before_dropdown": 6,
+    "navbar_center": [],  # the list of pages is at the left
+    "collapse_navigation": False,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
 }
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
@@ -32,7 +33,6 @@ nb_execution_timeout = 60
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_type_aliases: dict[str, str] = {}
 python_use_unqualified_type_names = True
 # Nothing of other packages can be looked up offline; a name of this one must resolve.
 nitpick_ignore_regex = [(r"py:.*", r"(?!loralab\.).*")]

@@ -99,7 +99,9 @@ def test_a_page_takes_the_rows_of_the_studies_that_it_names_and_the_rest_stays()
     rows = judge(
         [claim(0.5, 0.001, text="a"), claim(0.5, 0.9, text="b", study="first"), claim(0.5, 0.9, study="other")]
     )
-    page = "# Top\n<!-- claims: first, ratio -->\nold\nrows\n<!-- end -->\nbottom\n<!-- claims: other -->\n<!-- end -->\n"
+    page = (
+        "# Top\n<!-- claims: first, ratio -->\nold\nrows\n<!-- end -->\nbottom\n<!-- claims: other -->\n<!-- end -->\n"
+    )
     found = embedded(page, rows)
     assert found.splitlines() == [
         "# Top",

@@ -323,7 +323,7 @@ def _parser() -> argparse.ArgumentParser:
         "loralab study lr_grid", "loralab study lr_grid smoke=true",
     )  # fmt: skip
     add(
-        "claims", _claims, "write what papers claim and what studies found: analysis/claims.md, tables of docs/findings.md",
+        "claims", _claims, "write what papers claim and what studies found: analysis/claims.md and docs/findings.md",
         "loralab claims",
     )  # fmt: skip
     report = add(
