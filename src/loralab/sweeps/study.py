@@ -151,7 +151,7 @@ class Study:
             try:
                 self.plans[job] = plan(from_hydra(self.composer.settings(job)))
             except UserError as error:
-                raise UserError(f"{error} (in the job {' '.join(job)})") from error
+                raise UserError(f"{error} (in the job {' '.join(job).replace('+sweeps=', 'sweeps=')})") from error
         return self.plans[job]
 
 
