@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test test-all test-versions check figures bench clean
+.PHONY: demo test test-all test-versions check docs figures bench clean
 
 demo: $(VENV)/.ready          ## LoRA+ on the real MiniLM and Rotten Tomatoes, about a minute on two cores
 	"$(RUN)" train.py tracker=none
@@ -25,6 +25,10 @@ check: $(VENV)/.ready         ## lint, format and types
 	"$(VENV)/bin/ruff" check .
 	"$(VENV)/bin/ruff" format --check .
 	"$(VENV)/bin/mypy"
+
+docs: $(VENV)/.ready          ## the documentation as docs/_build/html, built offline; broken links are errors
+	"$(RUN)" -m sphinx -W -n --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
+	"$(RUN)" -m pytest -n 0 tests/test_docs.py
 
 figures: $(VENV)/.ready       ## every figure and the claims table, from analysis/results/*.csv; seconds, trains nothing
 	"$(VENV)/bin/loralab" figure all

@@ -21,7 +21,7 @@ hydra:
     study:
       claim: A ratio of 16 reaches a lower loss.
       metric: validation/loss
-      command: python train.py +sweeps=two_stages
+      command: python train.py sweeps=two_stages
       cost: 12 runs, seconds
     params:
       seed: [0, 1]

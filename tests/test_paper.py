@@ -294,7 +294,7 @@ def test_what_is_not_printed_is_said_where_it_stands(name: str, place: str) -> N
 def test_a_study_tells_its_claim_metric_command_analysis_and_what_it_costs(name: str) -> None:
     study = told(name)
     assert list(study) == ["claim", "metric", "command", "cost", "analysis"]
-    assert study["command"] == f"python train.py +sweeps={name}"
+    assert study["command"] == f"python train.py sweeps={name}"
     assert study["analysis"] in ("lr_grid", "convergence", "width", "none")
     pattern = r"(\d+) runs, (\d+) million examples: about (\d+) GPU hours? at (\d+) examples a second"
     found = re.fullmatch(rf"{pattern} \(assumed, not measured\)", study["cost"])

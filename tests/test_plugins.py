@@ -136,7 +136,7 @@ def test_every_study_composes_and_says_what_it_is_for(name: str, tmp_path: Path)
         if name in MEASURED:
             assert study.spec.study["command"] == f"loralab study {name}"
             return
-        assert study.spec.study["command"] == f"python train.py +sweeps={name}"
+        assert study.spec.study["command"] == f"python train.py sweeps={name}"
         assert re.fullmatch(r"(validation|test\w*)/\w+", study.spec.study["metric"])
         runs = [study.composer.settings(job) for job in study.grid]  # its weights and texts may not be here
         assert len({str(run) for run in runs}) == len(runs)

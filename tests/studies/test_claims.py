@@ -1,6 +1,7 @@
 """Laws of the claims: a verdict follows from the adjusted p and the side of the threshold; a row a claim is shown."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,9 @@ def test_a_page_takes_the_rows_of_the_studies_that_it_names_and_the_rest_stays()
     rows = judge(
         [claim(0.5, 0.001, text="a"), claim(0.5, 0.9, text="b", study="first"), claim(0.5, 0.9, study="other")]
     )
-    page = "# Top\n<!-- claims: first, ratio -->\nold\nrows\n<!-- end -->\nbottom\n"
+    page = (
+        "# Top\n<!-- claims: first, ratio -->\nold\nrows\n<!-- end -->\nbottom\n<!-- claims: other -->\n<!-- end -->\n"
+    )
     found = embedded(page, rows)
     assert found.splitlines() == [
         "# Top",
@@ -109,6 +112,11 @@ def test_a_page_takes_the_rows_of_the_studies_that_it_names_and_the_rest_stays()
         "| a | 1 to 2% | 0.50 [0.40, 0.60], n = 5 | held |",
         "<!-- end -->",
         "bottom",
+        "<!-- claims: other -->",
+        "| claim | the paper's number | ours | verdict |",
+        "|---|---|---|---|",
+        "| 16 beats 1 | 1 to 2% | 0.50 [0.40, 0.60], n = 5 | cannot tell at this scale |",
+        "<!-- end -->",
     ]
     assert embedded(found, rows) == found
     assert embedded("no place for it", rows) == "no place for it"
@@ -122,12 +130,14 @@ def test_an_analysis_without_claims_is_told_of(tmp_path: Path, monkeypatch: pyte
         collected([NAME])
 
 
-def test_the_committed_table_and_the_readme_say_what_the_csvs_say() -> None:
+def test_the_committed_table_and_the_findings_page_say_what_the_csvs_say() -> None:
     page = ANALYSIS / "claims.md"
     if not page.is_file():
         pytest.skip("analysis/claims.md was not made yet")
     rows = claims.table()
     assert page.read_text(encoding="utf-8") == markdown(rows), "`loralab claims` makes it anew"
-    readme = (CONF.parent / "README.md").read_text(encoding="utf-8")
-    assert embedded(readme, rows) == readme, "`loralab claims` makes it anew"
+    findings = (CONF.parent / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert embedded(findings, rows) == findings, "`loralab claims` makes it anew"
+    shown = set(re.findall(r"\w+", " ".join(re.findall(r"<!-- claims: (.+) -->", findings))))
+    assert shown == {row.claim.study for row in rows}, "each study with claims has its table on the page"
     assert {row.claim.study for row in rows} <= set(figures.names()) and study_module.ANALYSIS == ANALYSIS

@@ -117,7 +117,7 @@ def parsed(html: str) -> Parsed:
 def test_a_report_tells_the_claim_the_figure_the_table_the_origin_and_the_command(parsed: Parsed) -> None:
     assert f"{MARKUP} A ratio of 16 reaches a lower loss." in parsed.text
     assert f"Figure 1. Validation loss {MARKUP} against lr_A; 12 runs." in parsed.text
-    for fact in (f"python train.py +sweeps={NAME}", f"loralab study {NAME}", "12 runs, seconds", "validation/loss"):
+    for fact in (f"python train.py sweeps={NAME}", f"loralab study {NAME}", "12 runs, seconds", "validation/loss"):
         assert fact in parsed.text
     assert "Runs 12 Status success Code 9 commit cccccccccc" in parsed.text
     assert "Threads a run 1" in parsed.text

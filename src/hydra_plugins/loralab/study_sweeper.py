@@ -82,7 +82,8 @@ class StudySweeper(Sweeper):
             error = outcome(job)
             if not isinstance(error, RunsFailed):  # another launcher's; the pool has shown a table
                 line = explain(error) or f"{type(error).__name__}: {error}"
-                print(f"failed: {' '.join(job.overrides or ())}: {line}", file=sys.stderr)
+                overrides = " ".join(job.overrides or ()).replace("+sweeps=", "sweeps=")  # as a person writes it
+                print(f"failed: {overrides}: {line}", file=sys.stderr)
         if failed:
             raise RunsFailed
         return returns

@@ -1,4 +1,4 @@
-"""`+sweeps=X` is the file sweeps/X.yaml beside conf/, from whatever directory the command is given."""
+"""`sweeps=X` is the file sweeps/X.yaml beside conf/, from whatever directory the command is given."""
 
 from pathlib import Path
 from typing import List

@@ -203,9 +203,9 @@ def _claims(_: argparse.Namespace) -> int:
     from loralab.studies.claims import embedded, markdown, table
     from loralab.studies.study_module import ANALYSIS
 
-    rows, readme = table(), ANALYSIS.parent / "README.md"
+    rows, page = table(), ANALYSIS.parent / "docs" / "findings.md"
     write_text(ANALYSIS / "claims.md", markdown(rows))
-    write_text(readme, embedded(readme.read_text(encoding="utf-8"), rows))
+    write_text(page, embedded(page.read_text(encoding="utf-8"), rows))
     for row in rows:
         print(f"{row.verdict:24}  {row.claim.text}: {row.claim.ours}")
     return 0
@@ -323,7 +323,7 @@ def _parser() -> argparse.ArgumentParser:
         "loralab study lr_grid", "loralab study lr_grid smoke=true",
     )  # fmt: skip
     add(
-        "claims", _claims, "write analysis/claims.md and the README's table: what papers claim, and what studies found",
+        "claims", _claims, "write what papers claim and what studies found: analysis/claims.md and docs/findings.md",
         "loralab claims",
     )  # fmt: skip
     report = add(

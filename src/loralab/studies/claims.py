@@ -3,6 +3,7 @@
 A study's analysis makes its claims (`claims(frame)`); the verdicts are told over all of them at once, by Holm's method.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -106,16 +107,15 @@ def markdown(rows: Sequence[Judged]) -> str:
 
 
 def embedded(text: str, rows: Sequence[Judged]) -> str:
-    """A page (README.md) with the table between `<!-- claims: STUDY, ... -->` and `<!-- end -->` made anew."""
-    before, start, rest = text.partition("<!-- claims: ")
-    names, _, rest = rest.partition(" -->\n")
-    _, end, after = rest.partition("<!-- end -->")
-    if not (start and end):
-        return text
-    lines = ["| claim | the paper's number | ours | verdict |", "|---|---|---|---|"]
-    shown = [row for name in names.split(", ") for row in rows if row.claim.study == name]
-    lines += [f"| {row.claim.text} | {row.claim.paper} | {row.claim.ours} | {row.verdict} |" for row in shown]
-    return "\n".join([f"{before}{start}{names} -->", *lines, f"{end}{after}"])
+    """A page (docs/findings.md) with each table between `<!-- claims: STUDY, ... -->` and `<!-- end -->` made anew."""
+
+    def block(found: re.Match[str]) -> str:
+        shown = [row for name in found[1].split(", ") for row in rows if row.claim.study == name]
+        lines = ["| claim | the paper's number | ours | verdict |", "|---|---|---|---|"]
+        lines += [f"| {row.claim.text} | {row.claim.paper} | {row.claim.ours} | {row.verdict} |" for row in shown]
+        return "\n".join([f"<!-- claims: {found[1]} -->", *lines, "<!-- end -->"])
+
+    return re.sub(r"<!-- claims: (.+) -->\n(?s:.*?)<!-- end -->", block, text)
 
 
 def p_text(p: float) -> str:

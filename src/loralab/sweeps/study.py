@@ -151,7 +151,7 @@ class Study:
             try:
                 self.plans[job] = plan(from_hydra(self.composer.settings(job)))
             except UserError as error:
-                raise UserError(f"{error} (in the job {' '.join(job)})") from error
+                raise UserError(f"{error} (in the job {' '.join(job).replace('+sweeps=', 'sweeps=')})") from error
         return self.plans[job]
 
 
@@ -167,7 +167,7 @@ def studies() -> list[str]:
 
 @contextlib.contextmanager
 def open_study(name: str, overrides: Sequence[str] = (), *, store: Path | None = None) -> Iterator[Study]:
-    """The study sweeps/<name>.yaml, as `python train.py +sweeps=<name> OVERRIDES` would train it.
+    """The study sweeps/<name>.yaml, as `python train.py sweeps=<name> OVERRIDES` would train it.
 
     store: unless an override names one. Raises UserError for a mistake in the overrides, also one that shows only in
     here as the jobs are composed.

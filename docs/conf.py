@@ -1,0 +1,50 @@
+"""How Sphinx builds this site: MyST pages, one of them executed, and the API from docstrings. Needs no network."""
+
+import re
+from typing import Any
+
+project = "loralab"
+author = "the loralab authors"
+copyright = "the loralab authors, MIT license"
+
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+
+html_theme = "pydata_sphinx_theme"
+html_title = "loralab"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+templates_path = ["_templates"]
+html_sidebars = {"**": ["pages"]}
+html_show_sourcelink = False
+html_theme_options = {
+    "show_prev_next": True,
+    "navbar_center": [],  # the list of pages is at the left
+    "collapse_navigation": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 60
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+python_use_unqualified_type_names = True
+# Nothing of other packages can be looked up offline; a name of this one must resolve.
+nitpick_ignore_regex = [(r"py:.*", r"(?!loralab\.).*")]
+
+
+def plain_text(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Docstrings are plain text with `code` in backticks: everything else that reStructuredText reads is escaped."""
+    parts = re.split(r"(`[^`]+`)", "\n".join(lines))
+    for at, part in enumerate(parts):
+        parts[at] = f"`{part}`" if at % 2 else re.sub(r"([*|_])", r"\\\1", part)
+    lines[:] = "".join(parts).split("\n")
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-docstring", plain_text)
