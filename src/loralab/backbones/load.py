@@ -19,6 +19,7 @@ from loralab.backbones.source import Source
 from loralab.backbones.weights import attention_of, one_line, quiet, read_config, read_weights
 from loralab.compat.transformers import classifiers
 from loralab.errors import UserError
+from loralab.imports import without_collection
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -92,6 +93,7 @@ def fp32_softmax(model: Any, implementation: str, device: torch.device) -> str |
     return use_shortcut(model, use_fp32_softmax, use_eager, name="eager attention with its softmax in fp32")
 
 
+@without_collection()
 def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
     """The source's tokenizer: pads on the right (with eos where it has no pad token), knows the longest input."""
     from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
@@ -166,6 +168,7 @@ def _set_labels(config: "PretrainedConfig", labels: int, regression: bool, class
     config.problem_type = "regression" if regression else "single_label_classification"
 
 
+@without_collection()
 def _model_class(config: "PretrainedConfig", source: Source) -> Any:
     """The family's sequence classifier."""
     classes = classifiers()

@@ -10,6 +10,7 @@ from loralab.backbones.source import Source
 from loralab.backbones.weights import attention_of, quiet, read_config, read_weights
 from loralab.compat.transformers import generators
 from loralab.errors import UserError
+from loralab.imports import without_collection
 
 __all__ = ["check_generates", "load_generator"]
 
@@ -61,6 +62,7 @@ def check_generates(source: Source) -> None:
         )
 
 
+@without_collection()
 def _model_class(config: Any) -> Any:
     return generators(seq2seq=config.model_type in ENCODER_DECODERS)[type(config)]
 
