@@ -62,7 +62,7 @@ def measure(checkout: Path, command: tuple[str, ...], store: Path) -> tuple[floa
     """Seconds, CPU seconds and modules of one process."""
     report = store / "report"
     own = {"PYTHONPATH": str(checkout / "src"), "STARTUP_REPORT": str(report), "OMP_NUM_THREADS": "1"}
-    scratch = store / f"scratch-{time.time_ns()}" if command[0] == "first step" else store  # a finished run trains no more
+    scratch = store / f"scratch-{time.time_ns()}" if command[0] == "first step" else store  # not trained twice
     environment = {**os.environ, **own, "LORALAB_STORE": str(scratch)}
     began = time.time()
     subprocess.run(

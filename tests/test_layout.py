@@ -21,7 +21,7 @@ FORBIDDEN = {"utils", "util", "common", "helpers", "helper", "misc", "base", "ma
 # The rooms of src/loralab in import order, leaves of one file first: a room imports only rooms before it, and a module
 # of a room its own room. `__init__` stands above all. What is not in this list is not a room yet: say here where it is.
 ROOMS = (
-    "errors", "files", "text", "device", "hub", "plotting",
+    "errors", "files", "text", "imports", "device", "hub", "plotting",
     "compat", "config", "theory", "store", "backbones", "tasks", "training", "methods", "runs", "serving", "sweeps",
     "pretraining", "inspect", "studies", "cli", "__init__",
 )  # fmt: skip
@@ -31,6 +31,7 @@ ELSEWHERE = {
     "__init__": "studies/test_results",
     "errors": "config/test_explain",
     "text": "runs/test_console",
+    "imports": "test_startup",
     "plotting": "studies/test_figures",
     "config/command": "cli/test_runs",
     "studies/ratios": "studies/test_arms",

@@ -5,9 +5,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from loralab.config.command import command
 from loralab.errors import UserError
 from loralab.runs.console import group_table, summary
 from loralab.store.run_directory import RunDirectory, status
@@ -35,6 +32,10 @@ def listing(store: Path) -> list[str]:
 
 def shown(run: RunDirectory) -> list[str]:
     """All that is known of a run, in lines: how to make it again, its figures, its groups, and where it came from."""
+    from omegaconf import OmegaConf  # these two take longer than the list of a store
+
+    from loralab.config.command import command
+
     record = run.record()
     lines = [run.path.name, command(OmegaConf.load(run.path / "config.yaml")), ""]
     if record is None or record["status"] == "failed":
