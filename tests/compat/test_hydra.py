@@ -1,6 +1,7 @@
 """What is used of Hydra's inside works, also on Python 3.14; where Hydra has changed, another way takes its place."""
 
 import argparse
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
@@ -104,6 +106,19 @@ def test_an_unknown_hydra_that_puts_values_in_otherwise_is_found_out(
     monkeypatch.setattr(composer.loader, "_apply_overrides_to_config", lambda *_: None)
     planted = Composer(composer.loader, composer.master)
     assert planted.settings(JOB) == by_hydra(composer) and planted.quick is False
+
+
+def test_copies_share_the_store_of_schemas_and_what_is_taken_from_it_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ConfigStore.instance()
+    with configs():
+        assert copy.deepcopy(store) is store
+        taken = store.load("schema.yaml").node
+        taken.lora.rank = 99
+        assert OmegaConf.is_missing(store.load("schema.yaml").node.lora, "rank")
+    monkeypatch.delattr(ConfigStore, "__deepcopy__")
+    monkeypatch.setattr(compat, "READ", ("0.9",))
+    compat.share_store()
+    assert copy.deepcopy(store) is not store, "a release that was not read"
 
 
 @pytest.mark.parametrize("key", ["plain", "a b", "a:b", "a,b", "[a]", "a\\b", "{x}"])

@@ -19,6 +19,7 @@ from loralab.backbones.tokenizer import load_tokenizer
 from loralab.backbones.weights import attention_of, quiet, read_config, read_weights
 from loralab.compat.transformers import classifiers, generators
 from loralab.errors import UserError
+from loralab.imports import without_collection
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -103,7 +104,8 @@ def load_generator(
     with quiet(), torch.random.fork_rng(devices=[]):
         tokenizer = load_tokenizer(source)
         config: Any = read_config(source, dropout=dropout, pad_id=tokenizer.pad_token_id)
-        model_class = generators(seq2seq=seq2seq)[type(config)]
+        with without_collection():
+            model_class = generators(seq2seq=seq2seq)[type(config)]
         implementation = attention_of(model_class, attention, device, source)
         model, absent = read_weights(source, model_class, config, implementation, dtype)
         _check_complete(source, absent)
@@ -132,6 +134,7 @@ def _set_labels(config: "PretrainedConfig", labels: int, regression: bool, class
     config.problem_type = "regression" if regression else "single_label_classification"
 
 
+@without_collection()
 def _classifier(config: "PretrainedConfig", source: Source) -> Any:
     """The family's sequence classifier."""
     classes = classifiers()

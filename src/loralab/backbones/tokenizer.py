@@ -10,6 +10,7 @@ from loralab.backbones.families import family_of
 from loralab.backbones.source import Source
 from loralab.backbones.weights import one_line, quiet
 from loralab.errors import UserError
+from loralab.imports import without_collection
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -19,6 +20,7 @@ __all__ = ["load_tokenizer"]
 _SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}  # pip's name -> module
 
 
+@without_collection()
 def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
     """The source's tokenizer: pads on the right (with eos where it has no pad token), knows the longest input."""
     from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast

@@ -12,6 +12,7 @@ from loralab.backbones import tiny
 from loralab.backbones.source import Source
 from loralab.compat import transformers as compat
 from loralab.errors import UserError
+from loralab.imports import without_collection
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -97,7 +98,8 @@ def one_line(error: BaseException) -> str:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """No load report, progress bar or warning of transformers; its settings are put back afterwards."""
-    from transformers.utils import logging
+    with without_collection():
+        from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.ERROR)

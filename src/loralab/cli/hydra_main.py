@@ -23,6 +23,7 @@ from loralab.config.explain import explain, in_arguments
 from loralab.config.overrides import translated
 from loralab.config.schema import Config, from_hydra
 from loralab.errors import RunsFailed, UserError
+from loralab.imports import without_collection
 from loralab.runs.console import Console
 from loralab.training.distributed import launched, let_first_speak, refuse_multirun
 from loralab.training.signals import Interrupted
@@ -42,7 +43,8 @@ def train(composed: DictConfig) -> float | None:
         if title is not None:
             refuse_multirun()
         config = from_hydra(composed)
-        from loralab.runs.run import run  # torch takes a second to import; a mistake above is printed at once
+        with without_collection():
+            from loralab.runs.run import run  # torch takes a second to import; a mistake above is printed at once
 
         metrics = run(config, wait=title is not None, console=Console.for_terminal(title))["metrics"]
     best = metrics["validation"]["best"]
@@ -53,7 +55,8 @@ def pretrain(composed: DictConfig) -> float | None:
     """Pretrains what Hydra composed, or finds it done; gives the last held-out loss."""
     with _mistakes_in_one_line(pretrain_config.PretrainConfig) as title:
         config = pretrain_config.from_hydra(composed)
-        from loralab.pretraining.run import pretrain as run
+        with without_collection():
+            from loralab.pretraining.run import pretrain as run
 
         metrics = run(config, wait=title is not None, console=Console.for_terminal(title))["metrics"]
     last = metrics["validation"]["last"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from loralab.compat.home import use_temporary_caches
 from loralab.errors import UserError
+from loralab.imports import with_rare_collection
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     use_temporary_caches()
     try:
         try:
-            return _run(arguments)
+            with with_rare_collection():
+                return _run(arguments)
         finally:
             sys.stdout.flush()
     except UserError as error:

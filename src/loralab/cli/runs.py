@@ -4,9 +4,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from loralab.config.command import command
 from loralab.runs.console import group_table, summary
 from loralab.store.record import FailedRecord, Record
 from loralab.store.run_directory import RunDirectory, status
@@ -34,6 +31,10 @@ def listing(store: Path) -> list[str]:
 
 def shown(run: RunDirectory) -> list[str]:
     """Everything about a run, in lines: its command, scores, parameter groups and origin."""
+    from omegaconf import OmegaConf  # these two take longer than the list of a store
+
+    from loralab.config.command import command
+
     record = run.record()
     lines = [run.path.name, command(OmegaConf.load(run.path / "config.yaml")), ""]
     if record is None or record["status"] == "failed":

@@ -38,7 +38,7 @@ def _differing(values: dict[str, Any], groups: list[str]) -> list[str]:
     base = composed(groups)
     sources = [key for key in ("seed", "model.default_lr") if base[key] != values[key]]  # others follow from these two
     found = [f"{key}={to_override(values[key])}" for key in sources]
-    base = composed([*groups, *found])
+    base = composed([*groups, *found]) if found else base
     return found + [f"{key}={to_override(value)}" for key, value in values.items() if base[key] != value]
 
 

@@ -103,6 +103,7 @@ class Composer:
 
 def register_schemas() -> None:
     """Names the schemas under the YAML of conf/ for Hydra; again and again does no harm."""
+    compat.share_store()
     schema = OmegaConf.structured(Config)
     # Hydra refuses new keys in a schema's mapping unless it is opened: lora.rank_pattern={v:16} works without a +.
     schema.lora.rank_pattern = {}

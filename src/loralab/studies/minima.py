@@ -4,9 +4,8 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy  # it imports scipy.stats when first used, which takes half a second
 from numpy.typing import ArrayLike
-from scipy import stats
-from scipy.stats import t as student
 
 from loralab.studies.stats import ROUNDING, Array, as_pairs, check_level, largest
 
@@ -59,7 +58,7 @@ def quadratic_minimum(
     if a <= ROUNDING * largest(value):
         return replace(nowhere, curvature=float(curvature))
     covariance = np.linalg.inv(design.T @ design) * np.sum((value - design @ fit) ** 2) / degrees
-    t2 = float(stats.t.ppf((1 + level) / 2, degrees)) ** 2
+    t2 = float(scipy.stats.t.ppf((1 + level) / 2, degrees)) ** 2
     square = 4 * (a**2 - t2 * covariance[0, 0])  # square m^2 + linear m + constant <= 0
     linear = 4 * (a * b - t2 * covariance[0, 1])
     constant = b**2 - t2 * covariance[1, 1]
@@ -72,7 +71,7 @@ def quadratic_minimum(
     toward = np.array([2 * (null - middle) / scale, 1.0])  # the slope at null is toward @ (a, b)
     spread = math.sqrt(toward @ covariance[:2, :2] @ toward)
     slope = float(abs(toward @ fit[:2]))
-    p = 2 * float(stats.t.sf(slope / spread, degrees)) if spread > 0 else float(slope <= ROUNDING)
+    p = 2 * float(scipy.stats.t.sf(slope / spread, degrees)) if spread > 0 else float(slope <= ROUNDING)
     return Minimum(float(at), float(low), float(high), float(curvature), inside, p)
 
 
@@ -95,7 +94,7 @@ def surface_minimum(places: Array, values: Array) -> tuple[Minimum, Minimum]:
         return nowhere, nowhere
     at = -np.linalg.solve(H, fit[3:5])
     covariance = np.linalg.inv(design.T @ design) * np.sum((values - design @ fit) ** 2) / degrees
-    ends = _not_rejected(fit[:5], covariance[:5, :5], at, float(student.ppf(0.975, degrees)) ** 2)
+    ends = _not_rejected(fit[:5], covariance[:5, :5], at, float(scipy.stats.t.ppf(0.975, degrees)) ** 2)
     lowest, ratio = middle + scale * at, places[:, 1] - places[:, 0]
     inside = bool(((places.min(axis=0) < lowest) & (lowest < places.max(axis=0))).all())
     inside &= bool(ratio.min() <= lowest[1] - lowest[0] <= ratio.max())

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # it imports scipy.stats when first used, which takes half a second
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 __all__ = [
     "Interval",
@@ -135,14 +135,14 @@ def slope(x: ArrayLike, y: ArrayLike, *, null: float = 0.0, level: float = 0.95)
     n, scale = len(place), largest(value)
     if len(np.unique(place)) < 2:
         return Interval(math.nan, math.nan, math.nan, n, math.nan)
-    line = stats.linregress(place, value)
+    line = scipy.stats.linregress(place, value)
     steep = float(line.slope)
     if n < 3:
         return Interval(steep, math.nan, math.nan, n, math.nan)
-    half = float(stats.t.ppf((1 + check_level(level)) / 2, n - 2) * line.stderr)
+    half = float(scipy.stats.t.ppf((1 + check_level(level)) / 2, n - 2) * line.stderr)
     if half <= ROUNDING * scale:  # a line
         return Interval(steep, steep, steep, n, float(abs(steep - null) <= ROUNDING * scale))
-    p = 2 * float(stats.t.sf(abs(steep - null) / line.stderr, n - 2))
+    p = 2 * float(scipy.stats.t.sf(abs(steep - null) / line.stderr, n - 2))
     return Interval(steep, steep - half, steep + half, n, p)
 
 
@@ -186,11 +186,11 @@ def speedup(base: ArrayLike, other: ArrayLike, *, horizon: ArrayLike = math.inf,
     most[crossed_base] = first[crossed_base] / np.minimum(second, ends[1])[crossed_base]
     known = crossed_base | crossed_other
     outside = int(
-        np.sum(stats.binom.cdf(np.arange(n), n, 0.5) <= (1 - check_level(level)) / 2)
+        np.sum(scipy.stats.binom.cdf(np.arange(n), n, 0.5) <= (1 - check_level(level)) / 2)
     )  # ratios cut at each end
     low, high = (np.sort(least)[outside - 1], np.sort(most)[n - outside]) if outside else (0.0, math.inf)
     against = min(np.sum(least <= 1), np.sum(most >= 1))
-    p = min(1.0, 2 * float(stats.binom.cdf(against, n, 0.5)))
+    p = min(1.0, 2 * float(scipy.stats.binom.cdf(against, n, 0.5)))
     estimate = _geometric_median(np.minimum(first, ends[0])[known], np.minimum(second, ends[1])[known])
     return Interval(estimate, float(low), float(high), n, p)
 
@@ -213,7 +213,7 @@ def _student(values: Array, scale: float, null: float, level: float) -> Interval
         return Interval(estimate, math.nan, math.nan, n, math.nan)
     if np.ptp(values) <= ROUNDING * scale:
         return Interval(estimate, estimate, estimate, n, float(abs(estimate - null) <= ROUNDING * scale))
-    found = stats.ttest_1samp(values, null)
+    found = scipy.stats.ttest_1samp(values, null)
     low, high = found.confidence_interval(level)
     return Interval(estimate, float(low), float(high), n, float(found.pvalue))
 

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from loralab.compat.hydra import outcome
 from loralab.config.explain import explain
+from loralab.imports import without_collection
 from loralab.runs.console import Console, report_to
 from loralab.store.record import PretrainingRecord, Record
 from loralab.training.signals import Interrupted
@@ -95,7 +96,8 @@ def prepare(shared: Shared, send: Callable[..., None]) -> Callable[[DictConfig],
     JobRuntime.instance().set("name", shared.job_name)
     found = operator.attrgetter(shared.function)(importlib.import_module(shared.module))
     task_function = inspect.unwrap(found)  # a @hydra.main would parse the command line again
-    import loralab.runs.run
+    with without_collection():
+        import loralab.runs.run
 
     assert loralab.runs.run
 
