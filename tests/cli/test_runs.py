@@ -156,6 +156,6 @@ def test_the_printed_command_makes_the_same_run(overrides: tuple[str, ...], tmp_
 
 
 def test_without_its_checkout_every_setting_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loralab.config.compose.CONF", tmp_path / "nowhere")
+    monkeypatch.setattr("loralab.config.command.CONF", tmp_path / "nowhere")
     printed = settings(OmegaConf.structured(config(tmp_path)))
     assert "lora.rank=8" in printed and "lora.targets=[q,v]" in printed
