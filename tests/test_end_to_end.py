@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Process
+from tests.processes import Process, Warm
 from tests.small_runs import SMALL, outcome
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,7 +24,7 @@ LONG = (
 def start(store: Path, *overrides: str, output: str = "output") -> Process:
     """The command in a process of its own, which writes to <store>/<output>."""
     command = [sys.executable, str(ROOT / "train.py"), *SMALL, *LONG, f"store={store}", *overrides]
-    return Process(command, store / output)
+    return Warm(command, store / output)
 
 
 def finish(store: Path, *overrides: str) -> str:

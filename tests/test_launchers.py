@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from loralab.config.compose import configs
-from tests.processes import Process
+from tests.processes import Process, Warm
 from tests.small_runs import SMALL, outcome
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +31,7 @@ def start(store: Path, *overrides: str) -> Process:
     """The multirun in a process of its own, which writes to <store>/output."""
     store.mkdir(exist_ok=True)
     command = [sys.executable, str(ROOT / "train.py"), "-m", *SMALL, f"store={store}", *overrides]
-    return Process(command, store / "output", cwd=store)
+    return Warm(command, store / "output", cwd=store)
 
 
 def finish(store: Path, *overrides: str) -> str:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from tests.processes import LONGEST, Process
+from tests.processes import LONGEST, Process, Warm
 from tests.small_runs import SMALL
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +35,7 @@ def start(store: Path, *arguments: str, program: str = "train.py", output: str =
         "task=trec",
         f"train.checkpoint_seconds={CHECKPOINT_SECONDS}",
     ]
-    return Process([*command, *arguments], store / output, env=environment, start_new_session=True)
+    return Warm([*command, *arguments], store / output, env=environment, start_new_session=True)
 
 
 def finish(store: Path, *arguments: str, status: int = 0, program: str = "train.py") -> str:

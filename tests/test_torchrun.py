@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from loralab.runs.run import run
-from tests.processes import Process
+from tests.processes import Process, Warm
 from tests.runs.test_run import lines
 from tests.small_runs import SMALL, config, outcome
 from tests.test_end_to_end import LONG, between_two_checkpoints, checkpointed_step, executed
@@ -24,7 +24,7 @@ def start(store: Path, *overrides: str, count: int = 2, output: str = "output") 
     """The command under torchrun, which writes to <store>/<output>."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}"]
     command = [*torchrun, str(ROOT / "train.py"), *SMALL, f"store={store}", *overrides]
-    return Process(command, store / output, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return Warm(command, store / output, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def finish(store: Path, *overrides: str, count: int = 2) -> str:

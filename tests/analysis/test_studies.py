@@ -14,7 +14,7 @@ from loralab.cli.main import main
 from loralab.store.predictions import unpacked
 from loralab.studies import figures, results
 from loralab.sweeps.study import open_study
-from tests.processes import Process
+from tests.processes import Warm
 from tests.small_runs import CONF
 from tests.small_studies import MEASURED, train
 
@@ -41,7 +41,7 @@ def test_one_command_trains_collects_and_draws(name: str, store: Path, tmp_path:
     settings = (*SETTINGS, *FEWER.get(name, ()))
     command = [sys.executable, "-m", "loralab.cli.main", "study", name, *settings, "--store", str(store)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    said = Process(command, tmp_path / "output", env=environment, cwd=CONF.parent).ends()
+    said = Warm(command, tmp_path / "output", env=environment, cwd=CONF.parent).ends()
     check(name, settings, store, said)
 
 
