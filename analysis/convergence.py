@@ -10,7 +10,7 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.errors import UserError
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, crossing, mean_interval, speedup
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
-AXES = ["seed", "task", "task.eval_rows", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
+AXES = ["seed", "task", "task.eval_rows", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
 CURVES = {("validation", "accuracy"): "validation/accuracy", ("train", "loss"): "train/loss"}
 KEPT = ["hash", "stage", *AXES, "status", "step", *CURVES.values(), "seconds", "commit", "diff"]
 Runs = dict[float, list[pd.DataFrame]]
@@ -114,7 +114,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
             _curves(ax, rows, metric)
             ax.set_xlabel("step")
             ax.set_ylabel(title)
-        axes[row][0].set_title(figures.NAMES.get(task, task), loc="left")
+        axes[row][0].set_title(captions.NAMES.get(task, task), loc="left")
         _speedups(axes[row][2], split_runs(rows))
     axes[0][0].legend(title="λ", ncols=2, title_fontsize=6)
     shares = axes[0][2].get_legend_handles_labels()
@@ -168,12 +168,12 @@ def _speedups(ax: "Axes", runs: Runs) -> None:
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{figures.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, each λ at the rate that `ratio` "
-        f"selected for it. Lines: mean of {figures.seeds(frame)}, fresh ones, bands: 95% (Student t). Right: steps "
+        f"{captions.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, each λ at the rate that `ratio` "
+        f"selected for it. Lines: mean of {captions.seeds(frame)}, fresh ones, bands: 95% (Student t). Right: steps "
         "until the accuracy has reached a share of the mean gain of λ = 1 over step 0, and stays there, as a ratio to "
         "λ = 1 with the same seed (95%, paired t over logarithms); open marks: some seeds never did, which counts as "
         "right after the end: a median, with the sign test's interval. "
-        f"{figures.provenance(frame)}."
+        f"{captions.provenance(frame)}."
     )
 
 
@@ -207,7 +207,7 @@ def _text(found: Interval) -> str:
 def claims(frame: pd.DataFrame) -> list[Claim]:
     found = []
     for task, rows in frame.groupby("task"):
-        name = figures.NAMES.get(str(task), str(task))
+        name = captions.NAMES.get(str(task), str(task))
         text = f"λ = {ADVICE} reaches {CLAIMED:.0%} of the gain of λ = 1 in fewer steps ({name}, init A)"
         speed = sooner(split_runs(rows), ADVICE, CLAIMED)
         found.append(Claim("convergence", "LoRA+, Fig 7", text, "about 2x", speed, 1.0, "x"))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from loralab.studies import figures
-from loralab.studies.results import Tables
+from loralab.studies.tables import Tables
 from tests.analysis.frames import distinct, drawn, made
 
 FIRST = figures.module("first")

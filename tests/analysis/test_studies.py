@@ -12,7 +12,7 @@ import pytest
 
 from loralab.cli.main import main
 from loralab.store.predictions import unpacked
-from loralab.studies import figures, results
+from loralab.studies import captions, figures, results
 from loralab.sweeps.study import open_study
 from tests.processes import Process
 from tests.small_runs import CONF
@@ -94,6 +94,6 @@ def test_one_command_measures_and_draws(name: str, tmp_path: Path, capsys: pytes
     frame, analysis = results.load(name, "smoke=true", path=path), figures.module(name)
     assert capsys.readouterr().out.splitlines() == [f"{len(frame)} rows in {path}", *map(str, pictures)]
     assert all(picture.stat().st_size > 1000 for picture in pictures)
-    assert len(analysis.summary(frame)) and f"{figures.code(frame)}." in analysis.caption(frame)
+    assert len(analysis.summary(frame)) and f"{captions.code(frame)}." in analysis.caption(frame)
     assert all(claim.study == name for claim in analysis.claims(frame))
     assert not (tmp_path / "runs").exists()

@@ -11,7 +11,7 @@ from loralab import plotting
 from loralab.store.predictions import unpacked
 from loralab.studies import arms, minima, ratios
 from loralab.studies.minima import quadratic_minimum
-from loralab.studies.results import Tables
+from loralab.studies.tables import Tables
 from loralab.studies.stats import bootstrap_items
 from tests.analysis.frames import unlike
 

@@ -15,8 +15,9 @@ from loralab import plotting
 from loralab.cli.main import main
 from loralab.config.overrides import to_override
 from loralab.errors import UserError
-from loralab.studies import figures, results, study_module
+from loralab.studies import captions, figures, results, study_module
 from loralab.studies.report import HEADER
+from loralab.studies.stats import whole_mean
 from loralab.sweeps.study import open_study, studies
 from tests.analysis.frames import distinct, drawn, made
 from tests.small_runs import CONF
@@ -88,7 +89,7 @@ def test_every_csv_and_every_figure_belongs_to_a_study_and_to_each_other() -> No
 def test_every_csv_that_is_there_is_whole_and_can_be_told_of(name: str) -> None:
     frame, analysis = results.load(name), figures.module(name)
     assert list(frame) == [*analysis.KEPT, *(["correct"] if "correct" in frame else [])]
-    end = figures.code(frame) if name in MEASURED else figures.provenance(frame)
+    end = captions.code(frame) if name in MEASURED else captions.provenance(frame)
     assert len(analysis.summary(frame)) and f"{end}." in analysis.caption(frame)
     assert all(claim.study == name for claim in analysis.claims(frame))
 
@@ -201,21 +202,21 @@ def test_a_captions_setting_names_what_was_run() -> None:
         "train.steps": 100,
     }
     one = pd.DataFrame([same | {"train.epochs": np.nan, "train.batch_size": 32}])
-    assert figures.setting(one) == "MiniLM, LoRA with r = alpha = 8 on q and v, 100 steps of 32"
+    assert captions.setting(one) == "MiniLM, LoRA with r = alpha = 8 on q and v, 100 steps of 32"
     epochs = same | {"lora.alpha": 16, "lora.targets": "q,k,v,o", "train.steps": np.nan, "model": "roberta"}
     other = pd.DataFrame([epochs | {"train.epochs": 3.0, "train.batch_size": 32}])
-    assert figures.setting(other) == "roberta, LoRA with r = 8, alpha = 16 on q, k, v and o, 3 epochs of 32"
+    assert captions.setting(other) == "roberta, LoRA with r = 8, alpha = 16 on q, k, v and o, 3 epochs of 32"
     ranks = pd.concat([one, one.assign(**{"lora.rank": 64, "lora.alpha": 64})])
-    assert "r = alpha = 8 or 64 on q and v" in figures.setting(ranks)
+    assert "r = alpha = 8 or 64 on q and v" in captions.setting(ranks)
 
 
 def test_a_captions_end_counts_runs_once_and_names_the_code() -> None:
     runs = pd.DataFrame({"hash": ["a", "a", "b", "c"], "status": ["success"] * 3 + ["diverged"], "seed": [1, 1, 2, 2]})
-    assert figures.provenance(runs.assign(commit="1234567890")) == "3 runs (1 diverged), code 1234567"
+    assert captions.provenance(runs.assign(commit="1234567890")) == "3 runs (1 diverged), code 1234567"
     mixed = runs.assign(commit=["1234567890"] * 3 + ["abcdef0"])
-    assert figures.provenance(mixed) == "3 runs (1 diverged), code 1234567 (+1 other)"
-    assert figures.provenance(runs.assign(commit=None)) == "3 runs (1 diverged), code unknown"
-    assert [figures.seeds(runs), figures.seeds(runs[:2])] == ["2 seeds", "1 seed"]
+    assert captions.provenance(mixed) == "3 runs (1 diverged), code 1234567 (+1 other)"
+    assert captions.provenance(runs.assign(commit=None)) == "3 runs (1 diverged), code unknown"
+    assert [captions.seeds(runs), captions.seeds(runs[:2])] == ["2 seeds", "1 seed"]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,7 @@ def test_a_tick_is_written_short(value: float, text: str) -> None:
 
 
 def test_a_mean_of_seeds_is_none_where_one_has_no_score() -> None:
-    assert figures.whole_mean(pd.Series([1.0, 2.0])) == 1.5 and np.isnan(figures.whole_mean(pd.Series([1.0, np.nan])))
+    assert whole_mean(pd.Series([1.0, 2.0])) == 1.5 and np.isnan(whole_mean(pd.Series([1.0, np.nan])))
 
 
 @pytest.mark.parametrize("sentences", [1, 12])

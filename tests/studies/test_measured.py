@@ -58,7 +58,7 @@ def draw(frame):
 
 
 def caption(frame):
-    return f"Squares of {len(frame)} numbers, {figures.code(frame)}."
+    return f"Squares of {len(frame)} numbers, {captions.code(frame)}."
 
 
 def summary(frame):
