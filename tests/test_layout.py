@@ -28,14 +28,12 @@ ROOMS = (
 
 # Modules whose tests stand in a file of another name.
 ELSEWHERE = {
-    "__init__": "studies/test_results",
+    "__init__": "studies/test_tables",
     "errors": "config/test_explain",
     "text": "runs/test_console",
     "plotting": "studies/test_figures",
     "config/command": "cli/test_runs",
-    "studies/ratios": "studies/test_arms",
-    "studies/minima": "studies/test_stats",
-    "studies/study_module": "studies/test_results",
+    "studies/completeness": "studies/test_results",
     "runs/build": "runs/test_run",
     "runs/plan": "test_conf",
     "runs/load": "methods/test_registry",

@@ -8,15 +8,14 @@ import pandas as pd
 import pytest
 
 from loralab.errors import UserError
-from loralab.studies import figures
 from loralab.studies.claims import judge
 from loralab.studies.stats import mean_interval, ratio_interval, speedup
-from tests.analysis.frames import drawn, made, unlike
+from tests.analysis.frames import drawn, made, module, unlike
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CONVERGENCE = figures.module("convergence")
+CONVERGENCE = module("convergence")
 STEPS, SEEDS = range(0, 101, 5), range(200, 205)
 TWO_TASKS = ("task=rotten_tomatoes,trec", "seed=range(200,205)")
 SHARES = (0.5, 0.8, 0.9, 0.95, 1.0)

@@ -9,17 +9,17 @@ import pytest
 from scipy import stats
 
 from loralab.errors import UserError
-from loralab.studies import figures, results
+from loralab.studies import results
 from loralab.studies.claims import judge
 from loralab.studies.stats import crossing, ratio_interval, speedup
-from tests.analysis.frames import distinct, drawn, made, unlike
+from tests.analysis.frames import distinct, drawn, made, module, unlike
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.figure import Figure
 
-WIDTH = figures.module("width")
+WIDTH = module("width")
 WIDTHS, RATIOS, FRESH, STEPS = (64, 128, 256, 512), (0.25, 1, 4, 16, 64), range(100, 105), range(0, 101, 10)
 ARMS = {(n, ratio) for n in WIDTHS for ratio in (*RATIOS, n / 16)}
 HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"

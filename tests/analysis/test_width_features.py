@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab.studies import figures, results
+from loralab.studies import results
 from loralab.studies.claims import judge
-from tests.analysis.frames import drawn, made, unlike
+from tests.analysis.frames import drawn, made, module, unlike
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.figure import Figure
 
-FEATURES = figures.module("width_features")
+FEATURES = module("width_features")
 WIDTHS, SEEDS, STEPS = (64, 128, 256, 512), range(5), (1, 5, 10, 15, 20)
 RULES, QUANTITIES = ("constant", "root", "theory"), ("delta1", "delta2", "zA")
 HELD, FELL = "held", "did not hold"

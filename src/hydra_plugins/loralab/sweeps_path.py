@@ -34,11 +34,13 @@ class SweepsSource(ConfigSource):
         except MarkedYAMLError as error:
             line = 1 if error.problem_mark is None else error.problem_mark.line + 1
             raise UserError(f"{config_path}.yaml, line {line}: {error.problem}, which is no YAML") from error
+        header = self._get_header_dict(text)
+        header["package"] = header.get("package") or "_global_"  # a study's keys are those of the whole configuration
         return ConfigResult(
             config=config,
             path=f"{self.scheme()}://{self.path}",
             provider=self.provider,
-            header={"package": "_global_", **self._get_header_dict(text)},
+            header=header,
         )
 
     def available(self) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies.arms import against, confirm_runs, gain_over_items, paired_difference
+from loralab.studies.arms import against, confirm_runs, paired_difference
 from loralab.studies.minima import Minimum, quadratic_minimum, surface_minimum
 from loralab.studies.stats import Interval, whole_mean
 
@@ -20,7 +20,6 @@ __all__ = [
     "best_ratio",
     "difference",
     "optimum",
-    "over_items",
     "pair_optimum",
     "rate_optimum",
     "ratios",
@@ -44,11 +43,6 @@ def ratios(rows: pd.DataFrame) -> list[float]:
 def difference(rows: pd.DataFrame, ratio: float, metric: str, *, null: float = 0.0) -> Interval:
     """A ratio's `paired_difference` from λ = 1."""
     return paired_difference(_of(rows, ratio), _of(rows, 1), metric, null=null)
-
-
-def over_items(rows: pd.DataFrame, ratio: float) -> Interval:
-    """A ratio's `gain_over_items` over λ = 1."""
-    return gain_over_items(_of(rows, ratio), _of(rows, 1))
 
 
 def tuned(rows: pd.DataFrame) -> pd.DataFrame:
