@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 
 from loralab.errors import UserError
-from loralab.studies import results
 from loralab.studies.claims import judge
 from loralab.studies.stats import crossing, ratio_interval, speedup
+from loralab.studies.tables import Tables
 from tests.analysis.frames import distinct, drawn, made, module, unlike
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def test_what_is_kept_has_width_checkpoints_held_out_loss_and_the_curves_of_fres
         for metric in ("loss", "accuracy")
         for step in (6, 0, 12)
     ]
-    kept = WIDTH.reduce(results.Tables(rows, pd.DataFrame(logged), tmp_path))
+    kept = WIDTH.reduce(Tables(rows, pd.DataFrame(logged), tmp_path))
     heldout = pretrained["metrics"]["validation"]["last"]["loss"]
     np.testing.assert_equal(kept["pretraining/loss"].tolist(), [heldout, heldout, np.nan])
     assert kept["curve"].fillna("").tolist() == ["", *["0:0.5 6:6.5 12:12.5"] * 2]
