@@ -10,7 +10,7 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.inspect import spectra
-from loralab.studies import figures, subspaces
+from loralab.studies import captions, figures, subspaces
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, ratio_interval
 from loralab.studies.subspaces import AXES, SCORES
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from loralab.inspect.updates import Update
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 IN_DELTA, IN_W, AT_RANDOM, NORM = "in delta W", "in W", "at random", "delta W"
 NORMS = [NORM, IN_DELTA, IN_W, AT_RANDOM]
@@ -118,10 +118,10 @@ def draw(frame: pd.DataFrame) -> "Figure":
 def caption(frame: pd.DataFrame) -> str:
     return (
         f"{subspaces.setting(frame)}. U, V: the first r singular vectors of delta W or of W, or random ones (mean of "
-        f"{DRAWS} draws). Geometric means over layers and {figures.seeds(frame)}; 95% over seeds (Student t over "
+        f"{DRAWS} draws). Geometric means over layers and {captions.seeds(frame)}; 95% over seeds (Student t over "
         "logarithms). Dotted: the amplification that random directions would have with the same norm of delta W; it "
         "falls with the rank by itself. "
-        f"{subspaces.accuracies(subspaces.ranks(frame))}. {figures.provenance(frame)}."
+        f"{subspaces.accuracies(subspaces.ranks(frame))}. {captions.provenance(frame)}."
     )
 
 

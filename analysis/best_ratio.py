@@ -10,16 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from loralab import plotting
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.claims import Claim
-from loralab.studies.stats import Interval
+from loralab.studies.stats import Interval, whole_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
-AXES = ["seed", "task", "lora.init", "optim.lr", "lora.ratio", *figures.SETTING]
+AXES = ["seed", "task", "lora.init", "optim.lr", "lora.ratio", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", "validation/loss", "test/accuracy", "commit", "diff"]
 TOP = 4
 DRAWS = 20_000
@@ -35,7 +35,7 @@ def groups(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     """By task and init the cells of the grid, the best first, each with log2 of its ratio."""
     found = {}
     for (task, init), rows in frame.groupby(["task", "lora.init"]):
-        means = rows.groupby(["optim.lr", "lora.ratio"])[METRIC].agg(figures.whole_mean)
+        means = rows.groupby(["optim.lr", "lora.ratio"])[METRIC].agg(whole_mean)
         cells = means.reset_index().sort_values(METRIC, ascending=False, kind="stable")  # NaN (diverged) is last
         found[str(task), str(init)] = cells.assign(log2=np.log2(cells["lora.ratio"]))
     return found
@@ -75,7 +75,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     ax.axhline(1, color="0.6", lw=0.6, ls=":")
     ax.set_yscale("log", base=4)
     ax.set_yticks([1 / 256, 1 / 16, 1, 16, 256, 4096], ["1/256", "1/16", "1", "16", "256", "4096"])
-    names = [f"{figures.NAMES.get(task, task)}\ninit {init}".replace(" T", "\nT") for task, init in found]
+    names = [f"{captions.NAMES.get(task, task)}\ninit {init}".replace(" T", "\nT") for task, init in found]
     ax.set_xticks(range(len(found)), names)
     ax.set_ylabel("ratio λ = lr$_B$ / lr$_A$")
     for name, colour in ((f"{TOP} best cells", plotting.COLOURS[0]), ("random cells", "0.85")):
@@ -86,9 +86,9 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{figures.setting(frame)}. Blue: median, quartiles and range of the ratio of the {TOP} cells of lr_grid with "
-        f"the best mean test accuracy of {figures.seeds(frame)}; grey: those of all its cells (whiskers 95%), which is "
-        f"what chance gives. {figures.provenance(frame)}."
+        f"{captions.setting(frame)}. Blue: median, quartiles and range of the ratio of the {TOP} cells of lr_grid with "
+        f"the best mean test accuracy of {captions.seeds(frame)}; grey: those of all its cells (whiskers 95%), which "
+        f"is what chance gives. {captions.provenance(frame)}."
     )
 
 
@@ -116,7 +116,7 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
         Claim(
             "best_ratio",
             "LoRA+, Fig 6",
-            f"the best pairs have a larger ratio than chance gives ({figures.NAMES.get(task, task)}, init {init})",
+            f"the best pairs have a larger ratio than chance gives ({captions.NAMES.get(task, task)}, init {init})",
             "median 4 to 16, no null given",
             excess(cells),
             0.0,

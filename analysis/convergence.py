@@ -10,7 +10,7 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.errors import UserError
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, crossing, mean_interval, speedup
 
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
-AXES = ["seed", "task", "task.eval_rows", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
+AXES = ["seed", "task", "task.eval_rows", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
 CURVES = {("validation", "accuracy"): "validation/accuracy", ("train", "loss"): "train/loss"}
 KEPT = ["hash", "stage", *AXES, "status", "step", *CURVES.values(), "seconds", "commit", "diff"]
+Runs = dict[float, list[pd.DataFrame]]
+"""By ratio, each seed's rows in the order of the steps."""
+
 SHARES = (0.5, 0.8, 0.9, 0.95, 1.0)  # of the gain of λ = 1 over its step 0
 CLAIMED = 0.95
 ADVICE = 16
@@ -43,10 +46,10 @@ def reduce(tables: "Tables") -> pd.DataFrame:
     return runs.merge(curves, on="run", how="left")[KEPT]
 
 
-def runs(rows: pd.DataFrame) -> dict[float, list[pd.DataFrame]]:
-    """By ratio, each seed's rows by step; UserError where a run lacks a step that others have, and did not diverge."""
+def split_runs(rows: pd.DataFrame) -> Runs:
+    """The runs of one task; UserError where one lacks a step that others have, and did not diverge."""
     steps = set(rows["step"].dropna())
-    found: dict[float, list[pd.DataFrame]] = {}
+    found: Runs = {}
     for _, run in rows.sort_values(["lora.ratio", "seed", "step"]).groupby(["lora.ratio", "seed"]):
         first, absent = run.iloc[0], sorted(steps - set(run["step"]))
         if absent and not _diverged(run):
@@ -60,24 +63,24 @@ def _diverged(run: pd.DataFrame) -> bool:
     return bool((run["status"] == "diverged").any())
 
 
-def target(rows: pd.DataFrame, share: float) -> float:
+def target(runs: Runs, share: float) -> float:
     """The accuracy that is a share of the way from λ = 1's mean before training to its mean after; NaN: it gains none.
 
     Both are means over the seeds, so that λ = 1 has seeds on both sides of its own end. NaN too where one diverged.
     """
-    ends = np.array([run[ACCURACY].to_numpy(dtype=float)[[0, -1]] for run in runs(rows)[1.0]])
+    ends = np.array([run[ACCURACY].to_numpy(dtype=float)[[0, -1]] for run in runs[1.0]])
     first, last = ends.mean(axis=0)
-    diverged = any(_diverged(run) for run in runs(rows)[1.0])
+    diverged = any(_diverged(run) for run in runs[1.0])
     return np.nan if diverged or not last > first else float(first + share * (last - first))
 
 
-def crossings(rows: pd.DataFrame, share: float, unit: str = "step") -> dict[float, list[float]]:
+def crossings(runs: Runs, share: float, unit: str = "step") -> dict[float, list[float]]:
     """By ratio, for each seed, when the accuracy reaches the `target`, and stays; inf: never.
 
     A run that diverges never does, wherever it was before; one that begins above the target does at its first
     evaluation after step 0. unit: step or seconds.
     """
-    level = target(rows, share)
+    level = target(runs, share)
 
     def reached(run: pd.DataFrame) -> float:
         if _diverged(run) or np.isnan(level):
@@ -85,16 +88,16 @@ def crossings(rows: pd.DataFrame, share: float, unit: str = "step") -> dict[floa
         trained = run[run["step"] > 0]
         return crossing(trained[unit], trained[ACCURACY], level)
 
-    return {ratio: [reached(run) for run in arm] for ratio, arm in runs(rows).items()}
+    return {ratio: [reached(run) for run in arm] for ratio, arm in runs.items()}
 
 
-def sooner(rows: pd.DataFrame, ratio: float, share: float, unit: str = "step") -> Interval:
+def sooner(runs: Runs, ratio: float, share: float, unit: str = "step") -> Interval:
     """How many times sooner a ratio gets there than λ = 1, paired by seed; above 1: it is faster.
 
     A run that never got there may have done so right after its end; one that diverged, at no time.
     """
-    found, arms = crossings(rows, share, unit), runs(rows)
-    ends = [[np.inf if _diverged(run) else float(run[unit].max()) for run in arms[each]] for each in (1.0, ratio)]
+    found = crossings({each: runs[each] for each in (1.0, ratio)}, share, unit)
+    ends = [[np.inf if _diverged(run) else float(run[unit].max()) for run in runs[each]] for each in found]
     return speedup(found[1.0], found[ratio], horizon=ends)
 
 
@@ -111,8 +114,8 @@ def draw(frame: pd.DataFrame) -> "Figure":
             _curves(ax, rows, metric)
             ax.set_xlabel("step")
             ax.set_ylabel(title)
-        axes[row][0].set_title(figures.NAMES.get(task, task), loc="left")
-        _speedups(axes[row][2], rows)
+        axes[row][0].set_title(captions.NAMES.get(task, task), loc="left")
+        _speedups(axes[row][2], split_runs(rows))
     axes[0][0].legend(title="λ", ncols=2, title_fontsize=6)
     shares = axes[0][2].get_legend_handles_labels()
     title = "share of λ = 1's gain"
@@ -136,14 +139,14 @@ def _curves(ax: "Axes", rows: pd.DataFrame, metric: str) -> None:
         ax.fill_between(steps, low, high, color=colour, alpha=0.12, lw=0)
 
 
-def _speedups(ax: "Axes", rows: pd.DataFrame) -> None:
+def _speedups(ax: "Axes", runs: Runs) -> None:
     """The speed-up in steps against λ; an open mark: some seeds never got there."""
-    ratios = [float(r) for r in sorted(rows["lora.ratio"].unique()) if r != 1]
+    ratios = [ratio for ratio in runs if ratio != 1]
     ax.axhline(1, color="0.6", lw=0.6, ls=":")
     for at, share in enumerate(SHARES):
-        reached = crossings(rows, share)
+        reached = crossings(runs, share)
         for ratio in ratios:
-            found = sooner(rows, ratio, share)
+            found = sooner(runs, ratio, share)
             censored = np.isinf([*reached[ratio], *reached[1.0]]).any()
             place, colour = ratio * 2 ** (0.14 * (at - 2)), plotting.COLOURS[at]
             if not 0 < found.estimate < np.inf:  # nobody crosses, or most seeds of one arm diverge
@@ -165,12 +168,12 @@ def _speedups(ax: "Axes", rows: pd.DataFrame) -> None:
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{figures.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, each λ at the rate that `ratio` "
-        f"selected for it. Lines: mean of {figures.seeds(frame)}, fresh ones, bands: 95% (Student t). Right: steps "
+        f"{captions.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, each λ at the rate that `ratio` "
+        f"selected for it. Lines: mean of {captions.seeds(frame)}, fresh ones, bands: 95% (Student t). Right: steps "
         "until the accuracy has reached a share of the mean gain of λ = 1 over step 0, and stays there, as a ratio to "
         "λ = 1 with the same seed (95%, paired t over logarithms); open marks: some seeds never did, which counts as "
         "right after the end: a median, with the sign test's interval. "
-        f"{figures.provenance(frame)}."
+        f"{captions.provenance(frame)}."
     )
 
 
@@ -178,10 +181,12 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """A row for each task, ratio and share: the speed-up in steps and in seconds, and how many seeds never did."""
     rows = []
     for task, of in frame.groupby("task"):
-        for ratio in (r for r in sorted(of["lora.ratio"].unique()) if r != 1):
+        runs = split_runs(of)
+        reached = {share: crossings(runs, share) for share in SHARES}
+        for ratio in (ratio for ratio in runs if ratio != 1):
             for share in SHARES:
-                steps, seconds = sooner(of, ratio, share), sooner(of, ratio, share, "seconds")
-                never = int(np.isinf(crossings(of, share)[ratio]).sum())
+                steps, seconds = sooner(runs, ratio, share), sooner(runs, ratio, share, "seconds")
+                never = int(np.isinf(reached[share][ratio]).sum())
                 rows.append(
                     {
                         "task": task,
@@ -202,9 +207,10 @@ def _text(found: Interval) -> str:
 def claims(frame: pd.DataFrame) -> list[Claim]:
     found = []
     for task, rows in frame.groupby("task"):
-        name = figures.NAMES.get(str(task), str(task))
+        name = captions.NAMES.get(str(task), str(task))
         text = f"λ = {ADVICE} reaches {CLAIMED:.0%} of the gain of λ = 1 in fewer steps ({name}, init A)"
-        found.append(Claim("convergence", "LoRA+, Fig 7", text, "about 2x", sooner(rows, ADVICE, CLAIMED), 1.0, "x"))
+        speed = sooner(split_runs(rows), ADVICE, CLAIMED)
+        found.append(Claim("convergence", "LoRA+, Fig 7", text, "about 2x", speed, 1.0, "x"))
     return found
 
 

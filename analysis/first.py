@@ -9,16 +9,17 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.claims import Claim
+from loralab.studies.stats import whole_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 METRIC = "validation/loss"
-AXES = ["seed", "task", "optim.lr", "lora.ratio", *figures.SETTING]
+AXES = ["seed", "task", "optim.lr", "lora.ratio", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", METRIC, "validation/accuracy", "test/accuracy", "seconds", "commit", "diff"]
 
 
@@ -29,7 +30,7 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """A row a ratio, a column a rate: the mean over the seeds; none where one of them diverged."""
-    means = frame.groupby(["lora.ratio", "optim.lr"])[METRIC].agg(figures.whole_mean)
+    means = frame.groupby(["lora.ratio", "optim.lr"])[METRIC].agg(whole_mean)
     return means.unstack("optim.lr")
 
 
@@ -53,10 +54,8 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 
 def caption(frame: pd.DataFrame) -> str:
-    task = figures.tasks(frame)
-    return (
-        f"{task}, {figures.setting(frame)}; mean of {figures.seeds(frame)}, no interval. {figures.provenance(frame)}."
-    )
+    what = f"{captions.tasks(frame)}, {captions.setting(frame)}"
+    return f"{what}; mean of {captions.seeds(frame)}, no interval. {captions.provenance(frame)}."
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:

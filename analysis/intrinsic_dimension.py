@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.arms import confirm_runs, interior, level, record_values, select_columns, shared, split_arms
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, ratio_interval
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"]
 AXES = ["seed", "task", "method", "intrinsic.dim", "intrinsic.projection", "optim.head_lr", "optim.lr"]
-AXES += ["task.eval_rows", *figures.SETTING]
+AXES += ["task.eval_rows", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "parameters", "seconds", "commit", "diff"]
 METRIC = "test/accuracy"
 SHARE = 0.9  # of full fine-tuning's metric: d90
@@ -138,11 +138,11 @@ def caption(frame: pd.DataFrame) -> str:
     projection = " or ".join(frame["intrinsic.projection"].unique())
     return (
         f"{shared(frame)}; {projection} over all weights of the backbone; the head is trained in all. Rates selected "
-        f"for each d by validation loss ({' or '.join(map(str, trials))} runs, {figures.seeds(grid)}). Fresh seeds "
+        f"for each d by validation loss ({' or '.join(map(str, trials))} runs, {captions.seeds(grid)}). Fresh seeds "
         f"(n = {confirm['seed'].nunique()}), last step; bars and bands: 95% intervals (Student t). d90: "
         f"{_number(frame, means)} for the means; {_text(frame, own)} for each seed's own (geometric mean, Student t; "
         f"grey), and {_text(frame, gains)} for {SHARE:.0%} of full's gain over the head alone. "
-        f"{figures.provenance(frame)}."
+        f"{captions.provenance(frame)}."
     )
 
 
@@ -180,7 +180,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
     weights = float(of(frame, "full")["parameters"].iloc[0])
-    own, where = by_seed(frame), f"({figures.tasks(frame)}, lr tuned for each d)"
+    own, where = by_seed(frame), f"({captions.tasks(frame)}, lr tuned for each d)"
     paper = "200 (a RoBERTa, MRPC)"
     found = []
     for limit, words in ((weights, f"the backbone's {weights:,.0f} weights"), (FEW, f"{FEW:,} dimensions")):

@@ -10,9 +10,9 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.inspect import spectra
-from loralab.studies import figures, subspaces
+from loralab.studies import captions, figures, subspaces
 from loralab.studies.claims import Claim
-from loralab.studies.stats import Interval, paired
+from loralab.studies.stats import Interval, paired, whole_mean
 from loralab.studies.subspaces import SCORES
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from loralab.store.run_directory import RunDirectory
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 AXES = ["method", *subspaces.AXES]
 EPS = (0.3, 0.4, 0.5, 0.6, 0.7)
@@ -123,8 +123,8 @@ def caption(frame: pd.DataFrame) -> str:
         f"{subspaces.setting(frame)}, λ = 1 unless said; full: every weight trained, looked at in the same maps. "
         f"Intruders: of the first {TOP} left singular vectors of W + delta W those whose |cosine| with each of W's is "
         "below ε. Mean over layers, q and v; 95% over "
-        f"{figures.seeds(frame)} (Student t). {subspaces.accuracies(arms(frame))}. "
-        f"{figures.provenance(frame)}."
+        f"{captions.seeds(frame)} (Student t). {subspaces.accuracies(arms(frame))}. "
+        f"{captions.provenance(frame)}."
     )
 
 
@@ -133,7 +133,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, of in arms(frame).items():
         runs = of[of["kind"] == "run"]
-        texts: dict[str, Any] = {"test accuracy": round(figures.whole_mean(runs["test/accuracy"]), 4)}
+        texts: dict[str, Any] = {"test accuracy": round(whole_mean(runs["test/accuracy"]), 4)}
         for eps, column in COUNTS.items():
             texts[f"ε = {eps:g}"] = subspaces.with_interval(subspaces.interval(by_seed(of, column)))
         texts |= {column: f"{by_seed(of, column).mean():.3g}" for column in SIZES}

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures, timing
+from loralab.studies import captions, figures, timing
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, ratio_interval
 
@@ -198,7 +198,7 @@ def caption(frame: pd.DataFrame) -> str:
         f"means of {frame['repeat'].nunique()} pairs with t intervals. LoRA: r = {RANK} on q and v; bottlenecks of "
         f"{BOTTLENECK}; {TOKENS} prefix tokens. All share the frozen weights and are timed in turn, in random order; a "
         f"second plain backbone is at {noise.estimate:.3f} [{noise.low:.3f}, {noise.high:.3f}]. Shaded: less than "
-        f"{100 * (NEAR - 1):.0f}% apart. {figures.code(frame)}."
+        f"{100 * (NEAR - 1):.0f}% apart. {captions.code(frame)}."
     )
 
 

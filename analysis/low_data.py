@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.arms import (
     compared,
     confirm_runs,
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"]
 AXES = ["seed", "task", "task.train_rows", "method", "lora.init", "lora.ratio", "optim.head_lr", "optim.lr"]
-AXES += figures.SETTING
+AXES += captions.SETTING
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "examples", "seconds", "commit", "diff"]
 METHODS = {"head": "head alone", "lora": "LoRA", "lora_plus": "LoRA+", "full": "full fine-tuning"}
 BASE = "lora"
@@ -101,9 +101,9 @@ def caption(frame: pd.DataFrame) -> str:
     return (
         f"{shared(frame)} at each size; LoRA+: λ = {ratio}; the smaller sets are parts of the larger ones, the same in "
         f"all runs. Rates selected for each point by validation loss ({' or '.join(map(str, trials))} runs, "
-        f"{figures.seeds(grid)}). Fresh seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% intervals over "
+        f"{captions.seeds(grid)}). Fresh seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% intervals over "
         "seeds (Student t), right: of the difference from LoRA, paired by seed; all unadjusted for their number. "
-        f"{figures.provenance(frame)}."
+        f"{captions.provenance(frame)}."
     )
 
 
@@ -124,7 +124,7 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
     found = []
     for examples in sorted(frame["examples"].unique()):
         of = {method: arms[examples, method] for method in METHODS}
-        where = f"with {examples:g} examples ({figures.tasks(frame)}, lr tuned for each)"
+        where = f"with {examples:g} examples ({captions.tasks(frame)}, lr tuned for each)"
         more = paired_difference(of["lora"], of["full"], "test/accuracy")
         text = f"LoRA beats full fine-tuning {where}"
         found.append(Claim("low_data", "LoRA, Table 16", text, "not printed here", more, 0.0, "points"))

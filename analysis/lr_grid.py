@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.claims import Claim
-from loralab.studies.stats import paired
+from loralab.studies.stats import paired, whole_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 PANELS = {
     "validation/accuracy": "validation accuracy",
@@ -27,7 +27,7 @@ PANELS = {
     "train/loss": "training loss",
     "validation/loss": "validation loss",
 }
-AXES = ["seed", "task", "lora.init", "optim.lr", "lora.ratio", *figures.SETTING]
+AXES = ["seed", "task", "lora.init", "optim.lr", "lora.ratio", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *PANELS, "seconds", "commit", "diff"]
 PLANE = ["task", "lora.init", "lora.rank"]  # a heatmap each
 NEARLY_EQUAL = (1.0, 1.25)  # ratios that the paper counts as equal rates
@@ -43,7 +43,7 @@ def cells(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a cell: the means over its seeds, NaN where one of them diverged."""
     by = [*PLANE, "optim.lr", "lora.ratio"]
     grouped = frame.groupby(by, sort=True)
-    found = pd.DataFrame({metric: grouped[metric].agg(figures.whole_mean) for metric in PANELS})
+    found = pd.DataFrame({metric: grouped[metric].agg(whole_mean) for metric in PANELS})
     found = found.assign(error=grouped["validation/loss"].sem()).reset_index()
     found["lr_B"] = (found["optim.lr"] * found["lora.ratio"]).map(lambda lr: float(f"{lr:.6g}"))
     return found
@@ -118,10 +118,10 @@ def _heatmap(ax: "Axes", of: pd.DataFrame, metric: str) -> None:
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{figures.setting(frame)}; a cell is the mean of {figures.seeds(frame)}. Star: best cell; ring: best with "
+        f"{captions.setting(frame)}; a cell is the mean of {captions.seeds(frame)}. Star: best cell; ring: best with "
         "ratio in [1, 1.25]; black dots: within a point (accuracy) or 1% (loss) of the best; dotted: equal rates; "
         "grey: a seed diverged. Colours end 12 points below the best accuracy and at 1.5 times the lowest loss. "
-        f"{figures.provenance(frame)}."
+        f"{captions.provenance(frame)}."
     )
 
 
@@ -186,7 +186,7 @@ def _named(frame: pd.DataFrame, plane: Any) -> str:
     """`TREC, init A`, and the rank where it varies."""
     task, init, rank = plane
     varies = frame["lora.rank"].nunique() > 1
-    return f"{figures.NAMES.get(task, task)}, init {init}{f', rank {rank:g}' if varies else ''}"
+    return f"{captions.NAMES.get(task, task)}, init {init}{f', rank {rank:g}' if varies else ''}"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures, timing
+from loralab.studies import captions, figures, timing
 from loralab.studies.claims import Claim
 from loralab.studies.stats import ratio_interval
 
@@ -210,7 +210,7 @@ def caption(frame: pd.DataFrame) -> str:
     return (
         f"Peak {where} memory of {STEPS} steps of AdamW in fp32, over the loaded backbone's, a fresh process each "
         f"(means of {frame['repeat'].nunique()}). Formula: 4 bytes each for new weights, gradients and both moments; "
-        f"activations are not in it. LoRA on q and v; the head is trained in all. {figures.code(frame)}."
+        f"activations are not in it. LoRA on q and v; the head is trained in all. {captions.code(frame)}."
     )
 
 

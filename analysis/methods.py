@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.arms import (
     compared,
     confirm_runs,
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"]
 AXES = ["seed", "task", "method", "lora.init", "lora.bias", "bottleneck.size", "prompt.tokens", "intrinsic.dim"]
-AXES += ["task.eval_rows", "optim.head_lr", "optim.lr", *figures.SETTING]
+AXES += ["task.eval_rows", "optim.head_lr", "optim.lr", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "parameters", "seconds", "commit", "diff"]
 METHODS = {
     "bitfit": "BitFit",
@@ -160,11 +160,11 @@ def caption(frame: pd.DataFrame) -> str:
     trials = sorted({len(own) for own in arms_of(grid).values()})
     return (
         f"{shared(frame)}. Rates selected for each arm by validation loss ({' or '.join(map(str, trials))} runs, "
-        f"{figures.seeds(grid)}); the head's is pinned, but for the head alone. Fresh seeds "
+        f"{captions.seeds(grid)}); the head's is pinned, but for the head alone. Fresh seeds "
         f"(n = {confirm['seed'].nunique()}), last step; bars: 95% interval (Student t) of the mean, right: of the "
         "difference, paired by seed; unadjusted for their number; grey dots: the seeds. Band: the head alone. "
         "Lines join the sizes of a method; beside the names: trained parameters beside the head. "
-        f"{figures.provenance(frame)}."
+        f"{captions.provenance(frame)}."
     )
 
 
@@ -185,7 +185,7 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
     arms = arms_of(frame)
     if not {HEAD, FULL, LORA} <= arms.keys():
         return []
-    where = f"({figures.tasks(frame)}, lr tuned for each)"
+    where = f"({captions.tasks(frame)}, lr tuned for each)"
     found = []
     for method in METHODS:
         if method != "head" and of_method(arms, method):

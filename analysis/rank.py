@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.arms import (
     against,
     compared,
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"]
-AXES = ["seed", "task", "lora.init", "lora.ratio", "lora.scaling", "optim.lr", *figures.SETTING]
+AXES = ["seed", "task", "lora.init", "lora.ratio", "lora.scaling", "optim.lr", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
 RULES = {"constant": "alpha = r", "alpha/r": "alpha = 8", "alpha/sqrt_r": "alpha = sqrt(8r)"}  # by lora.scaling
 TARGETS = ("q", "q,v", "q,k,v,o", "all")
@@ -99,10 +99,10 @@ def caption(frame: pd.DataFrame) -> str:
     trials = grid.groupby(["lora.targets", "lora.scaling", "lora.rank"]).size().unique()
     return (
         f"{shared(frame)}, LoRA (λ = 1), init {'/'.join(frame['lora.init'].unique())}; rates selected for each by "
-        f"validation loss ({' or '.join(map(str, trials))} runs, {figures.seeds(grid)}). Fresh seeds "
+        f"validation loss ({' or '.join(map(str, trials))} runs, {captions.seeds(grid)}). Fresh seeds "
         f"(n = {confirm['seed'].nunique()}), last step. Top: alpha = r; bars: 95% interval of the difference from the "
         "largest rank. Bottom: rules for alpha, on q and v; bars: of the difference from alpha = r at the same rank. "
-        f"All paired by seed (Student t), unadjusted for their number. {figures.provenance(frame)}."
+        f"All paired by seed (Student t), unadjusted for their number. {captions.provenance(frame)}."
     )
 
 
@@ -125,7 +125,7 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
     found = []
     for targets, paper in PAPER.items():
         line = over_ranks(arms, targets, "constant")
-        on = f"on {targets.replace(',', ', ')} ({figures.tasks(frame)}, lr_A tuned for each)"
+        on = f"on {targets.replace(',', ', ')} ({captions.tasks(frame)}, lr_A tuned for each)"
         if {1, 64} <= line.keys():
             text = f"r = 1 loses less than half a point of accuracy to r = 64 {on}"
             loss = paired_difference(line[1], line[64], "test/accuracy", null=-POINTS)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.arms import interior
 from loralab.studies.claims import Claim
 from loralab.studies.ratios import difference, optimum
@@ -19,9 +19,9 @@ from loralab.studies.stats import Interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
-AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
+AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
 SCORES = ["validation/loss", "test/loss", "test/accuracy"]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
 METRIC = "test/loss"
@@ -78,11 +78,11 @@ def draw(frame: pd.DataFrame) -> "Figure":
 def caption(frame: pd.DataFrame) -> str:
     confirm = frame[frame["stage"] == "confirm"]
     return (
-        f"{figures.tasks(frame)}, {figures.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, five rates "
-        f"for each pair. Left: mean of {figures.seeds(confirm)}, bars: one standard error within seeds. Right: lowest "
+        f"{captions.tasks(frame)}, {captions.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, five rates "
+        f"for each pair. Left: mean of {captions.seeds(confirm)}, bars: one standard error within seeds. Right: lowest "
         "point of a parabola in log λ through the arms' means, bars: 95% (Fieller; n = "
         f"{frame['lora.ratio'].nunique()} ratios), cut at the frame; open marks lie outside the ratios tried. "
-        f"{figures.provenance(frame)}."
+        f"{captions.provenance(frame)}."
     )
 
 
@@ -108,7 +108,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
     found = []
-    task = figures.tasks(frame)
+    task = captions.tasks(frame)
     for rank, rows in ranks_of(frame):
         at = optimum(rows)
         interval = Interval(at.at, at.low, at.high, rows["lora.ratio"].nunique(), at.p)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.arms import compared, interior, select_columns
 from loralab.studies.claims import Claim
 from loralab.studies.ratios import against_ratio, arm, difference, optimum, ratios, tuned
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
-AXES = ["seed", "task", "task.train_rows", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
+AXES = ["seed", "task", "task.train_rows", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
 ADVICE = 16  # LoRA+'s fixed ratio
 PAPER = {
@@ -54,7 +54,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     wide = len(inits) + len(METRICS)
     figure, axes = plt.subplots(len(tasks), wide, figsize=(plotting.DOUBLE, 1.85 * len(tasks) + 0.3), squeeze=False)
     for row, task in enumerate(tasks):
-        name = figures.NAMES.get(task, task)
+        name = captions.NAMES.get(task, task)
         for column, init in enumerate(inits):
             rows = frame[(frame["task"] == task) & (frame["lora.init"] == init)]
             _windows(axes[row][column], rows)
@@ -98,10 +98,10 @@ def caption(frame: pd.DataFrame) -> str:
     trials = grid.groupby(["task", "lora.init", "lora.ratio"]).size().unique()
     examples = "".join(f" on {int(rows):,} training examples" for rows in frame["task.train_rows"].dropna().unique())
     return (
-        f"{figures.setting(frame)}{examples}. Left: mean validation loss of {figures.seeds(grid)} over each ratio's "
+        f"{captions.setting(frame)}{examples}. Left: mean validation loss of {captions.seeds(grid)} over each ratio's "
         f"own window of lr_A ({' or '.join(map(str, trials))} runs a ratio); dots: the selected rates. Right: "
         f"those on fresh seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the difference from "
-        f"λ = 1, paired by seed (Student t), unadjusted for their number. {figures.provenance(frame)}."
+        f"λ = 1, paired by seed (Student t), unadjusted for their number. {captions.provenance(frame)}."
     )
 
 
@@ -118,7 +118,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 def claims(frame: pd.DataFrame) -> list[Claim]:
     found = []
     for task, init, rows in settings_of(frame):
-        where = f"{figures.NAMES.get(task, task)}, init {init}"
+        where = f"{captions.NAMES.get(task, task)}, init {init}"
         advice = difference(rows, ADVICE, "test/accuracy")
         found.append(
             Claim(

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.arms import interior
 from loralab.studies.claims import Claim
 from loralab.studies.ratios import against_ratio, arm, difference, ratios
+from loralab.studies.stats import whole_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 SCORES = ["validation/loss", "test/loss", "test/accuracy"]
-AXES = ["seed", "task", "lora.init", "optim.head_lr", "lora.ratio", "optim.lr", *figures.SETTING]
+AXES = ["seed", "task", "lora.init", "optim.head_lr", "lora.ratio", "optim.lr", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
 RIDING = "${optim.lr}"  # as the study writes it
 
@@ -51,11 +52,11 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 def caption(frame: pd.DataFrame) -> str:
     confirm = frame[frame["stage"] == "confirm"]
-    task = figures.tasks(frame)
+    task = captions.tasks(frame)
     return (
-        f"{task}, {figures.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}; lr_A tuned for each point. "
-        f"Mean of {figures.seeds(confirm)}; bars: 95% interval of the difference from λ = 1 (dotted), paired by seed "
-        f"(Student t). {figures.provenance(frame)}."
+        f"{task}, {captions.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}; lr_A tuned for each point. "
+        f"Mean of {captions.seeds(confirm)}; bars: 95% interval of the difference from λ = 1 (dotted), paired by seed "
+        f"(Student t). {captions.provenance(frame)}."
     )
 
 
@@ -70,8 +71,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
                     "head": label,
                     "ratio": ratio,
                     "lr_A": runs["optim.lr"].iloc[0],
-                    "test accuracy": round(figures.whole_mean(runs["test/accuracy"]), 4),
-                    "test loss": round(figures.whole_mean(runs["test/loss"]), 4),
+                    "test accuracy": round(whole_mean(runs["test/accuracy"]), 4),
+                    "test loss": round(whole_mean(runs["test/loss"]), 4),
                     "difference, points": f"{100 * found.estimate:+.2f}",
                     "by seed": f"[{100 * found.low:.2f}, {100 * found.high:.2f}]",
                     "interior": interior(of, ratio),

@@ -10,7 +10,7 @@ import pandas as pd
 from loralab.studies import figures, study_module
 from loralab.studies.claims import Claim
 
-ratio = study_module.analysis("ratio")
+ratio = study_module.import_analysis("ratio")
 assert ratio is not None, "analysis/ratio.py stands beside this file"
 AXES, KEPT, interior = ratio.AXES, ratio.KEPT, ratio.interior
 reduce, draw, caption, summary, judged_as = ratio.reduce, ratio.draw, ratio.caption, ratio.summary, ratio.claims

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures, subspaces
+from loralab.studies import captions, figures, subspaces
 from loralab.studies.claims import Claim
 from loralab.studies.subspaces import AXES, KEPT, Line, Pair, block, by_seed, interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 __all__ = ["AXES", "KEPT"]
 
@@ -53,10 +53,10 @@ def caption(frame: pd.DataFrame) -> str:
     return (
         f"{subspaces.setting(frame)}. phi(i, j): "
         f"the share of the first i directions of {ranks[0]} that lies in the first j of {ranks[-1]} (the other way "
-        f"round where j < i), mean over layers and {figures.seeds(frame)}. Pairs have different seeds, each seed with "
+        f"round where j < i), mean over layers and {captions.seeds(frame)}. Pairs have different seeds, each seed with "
         "the next; only those of `one seed` share their initialisation. Right: 95% over the pairs (Student t); each "
         "run is in one pair of a kind, each seed in two. Chance: max(i, j) / d. "
-        f"{subspaces.accuracies(subspaces.ranks(frame))}. {figures.provenance(frame)}."
+        f"{subspaces.accuracies(subspaces.ranks(frame))}. {captions.provenance(frame)}."
     )
 
 

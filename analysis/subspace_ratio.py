@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures, subspaces
+from loralab.studies import captions, figures, subspaces
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, ratio_interval
 from loralab.studies.subspaces import AXES, KEPT, Line, Pair, by_seed, interval
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 __all__ = ["AXES", "KEPT"]
 
@@ -117,13 +117,13 @@ def caption(frame: pd.DataFrame) -> str:
     arms = {within(ratio): frame[frame["lora.ratio"] == ratio] for ratio in [1.0, *others(frame)]}
     return (
         f"{subspaces.setting(frame)}, {' and '.join(subspaces.ranks(frame))}, each λ at the rate that `ratio` selected "
-        f"for it. phi(i, i) of runs with different seeds (each of {figures.seeds(frame)} "
+        f"for it. phi(i, i) of runs with different seeds (each of {captions.seeds(frame)} "
         "with the next), both at one λ or one at each; dashed: of one seed, where the initialisation is shared and "
         "fakes overlap. Mean over layers; 95% over seeds (Student t). Chance: i / d. Right: phi between the two λ over "
         "the geometric mean of those within each, which is 1 where both learn one subspace, more or less noisily, and "
         "where no phi is above chance (95%, paired t over logarithms). Each run is in several pairs, so that they are "
         f"not independent and intervals are somewhat too narrow. {subspaces.accuracies(arms)}. "
-        f"{figures.provenance(frame)}."
+        f"{captions.provenance(frame)}."
     )
 
 

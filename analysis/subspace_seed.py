@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures, subspaces
+from loralab.studies import captions, figures, subspaces
 from loralab.studies.claims import Claim
 from loralab.studies.stats import paired
 from loralab.studies.subspaces import AXES, KEPT, Line, Pair, by_seed, interval
@@ -16,7 +16,7 @@ from loralab.studies.subspaces import AXES, KEPT, Line, Pair, by_seed, interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 __all__ = ["AXES", "KEPT"]
 
@@ -54,10 +54,10 @@ def draw(frame: pd.DataFrame) -> "Figure":
 def caption(frame: pd.DataFrame) -> str:
     return (
         f"{subspaces.setting(frame)}, {' and '.join(subspaces.ranks(frame))}. phi(i, j) of two runs with different "
-        f"seeds, each with the next: mean over layers and {figures.seeds(frame)}; random: uniformly random subspaces, "
+        f"seeds, each with the next: mean over layers and {captions.seeds(frame)}; random: uniformly random subspaces, "
         "drawn for each of them. Right: 95% over the pairs (Student t); each run is in two pairs, so that they are not "
         "independent: at six seeds the intervals are too narrow by a factor of 1.6 at worst. Chance: max(i, j) / d. "
-        f"{subspaces.accuracies(subspaces.ranks(frame))}. {figures.provenance(frame)}."
+        f"{subspaces.accuracies(subspaces.ranks(frame))}. {captions.provenance(frame)}."
     )
 
 

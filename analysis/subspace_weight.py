@@ -9,7 +9,7 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.inspect import spectra
-from loralab.studies import figures, subspaces
+from loralab.studies import captions, figures, subspaces
 from loralab.studies.claims import Claim
 from loralab.studies.stats import paired
 from loralab.studies.subspaces import AXES, KEPT, by_seed, interval
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 __all__ = ["AXES", "KEPT"]
 
@@ -90,8 +90,8 @@ def _lines(ax: "Axes", frame: pd.DataFrame, which: str, side: str) -> None:
 def caption(frame: pd.DataFrame) -> str:
     return (
         f"{subspaces.setting(frame)}. phi(i, r) of the first i singular directions of W and all r of delta W, less "
-        f"max(i, r) / d, which a random delta W would have. Mean over layers; 95% over {figures.seeds(frame)} "
-        f"(Student t). {subspaces.accuracies(subspaces.ranks(frame))}. {figures.provenance(frame)}."
+        f"max(i, r) / d, which a random delta W would have. Mean over layers; 95% over {captions.seeds(frame)} "
+        f"(Student t). {subspaces.accuracies(subspaces.ranks(frame))}. {captions.provenance(frame)}."
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures, timing
+from loralab.studies import captions, figures, timing
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, ratio_interval
 
@@ -307,7 +307,7 @@ def caption(frame: pd.DataFrame) -> str:
         f"Left: medians of {n} switches between two tasks, CPU time of one thread, fp32; files are cached. "
         f"Middle: adapters of r = {SHOWN} on q and v; a weight's largest distance from W0 + scaling B A; a switch that "
         f"keeps W0 is exact. Right: eight passes over one mixed batch, {LENGTH} tokens a text, r = {SHOWN}: geometric "
-        f"means of {n} pairs with t intervals. {figures.code(frame)}."
+        f"means of {n} pairs with t intervals. {captions.code(frame)}."
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.arms import (
     compared,
     interior,
@@ -24,10 +24,10 @@ from loralab.studies.claims import Claim
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"]
-AXES = ["seed", "task", "lora.init", "lora.ratio", "lora.scaling", "lora.rank_pattern", "optim.lr", *figures.SETTING]
+AXES = ["seed", "task", "lora.init", "lora.ratio", "lora.scaling", "lora.rank_pattern", "optim.lr", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "adapter", "seconds", "commit", "diff"]
 ORDER = ("q", "k", "v", "o", "q,k", "q,v", "q,k,v,o", "mlp", "all")
 BASE = "q,v"  # what the paper adapts in most of its experiments
@@ -81,8 +81,8 @@ def caption(frame: pd.DataFrame) -> str:
     return (
         f"{shared(frame)}, LoRA (λ = 1), init {'/'.join(frame['lora.init'].unique())}, scaling 1. Adapters of {budget} "
         f"parameters each; rates selected by validation loss ({' or '.join(map(str, trials))} runs an arm, "
-        f"{figures.seeds(grid)}). Fresh seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the "
-        f"difference, paired by seed (Student t), unadjusted for their number. {figures.provenance(frame)}."
+        f"{captions.seeds(grid)}). Fresh seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the "
+        f"difference, paired by seed (Student t), unadjusted for their number. {captions.provenance(frame)}."
     )
 
 
@@ -100,7 +100,7 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
     arms = sets(frame)
     found = []
     for targets, (words, paper) in PAPER.items():
-        text = f"a budget spread over {words} beats all of it on q ({figures.tasks(frame)}, lr_A tuned for each)"
+        text = f"a budget spread over {words} beats all of it on q ({captions.tasks(frame)}, lr_A tuned for each)"
         better = paired_difference(arms[targets], arms["q"], "test/accuracy")
         found.append(Claim("targets", "LoRA, Table 5", text, paper, better, 0.0, "points"))
     return found

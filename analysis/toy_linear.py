@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, mean_interval
 from loralab.theory import survey
@@ -204,7 +204,7 @@ def caption(frame: pd.DataFrame) -> str:
         "dashed, λ = 1. So the optimal λ is a narrow choice or a wide one, as near is asked to be; what the width "
         "fixes is where the band lies: lr_A falls as 1/n, lr_B stays. Init B's band is init A's with n lr_A and lr_B "
         "exchanged, so what λ/n is to the one, n/λ is to the other. "
-        f"{of_part(frame, 'exponent')['seed'].nunique()} batches, {figures.code(frame)}."
+        f"{of_part(frame, 'exponent')['seed'].nunique()} batches, {captions.code(frame)}."
     )
 
 

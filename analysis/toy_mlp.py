@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, mean_interval, ratio_interval
 from loralab.theory import plane
@@ -224,7 +224,7 @@ def caption(frame: pd.DataFrame) -> str:
         f"{len(size.line)} at equal rates, {len(size.line)} at λ = {ADVICE}), by training loss at the same step: dots: "
         "the best pair of the mean; bars: those within 10% of it; dashes: each seed's own best; dotted: the theory's "
         "slope (n^-1 for lr_A, n^0 for lr_B, n for λ). Right: equal rates against each seed's other pairs, geometric "
-        f"means and 95% over seeds (Student t), unadjusted. {figures.code(frame)}."
+        f"means and 95% over seeds (Student t), unadjusted. {captions.code(frame)}."
     )
 
 

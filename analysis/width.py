@@ -13,7 +13,7 @@ import pandas as pd
 from loralab import plotting
 from loralab.errors import UserError
 from loralab.store.run_directory import RunDirectory
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.arms import compared, interior, select_columns, widths
 from loralab.studies.claims import Claim
 from loralab.studies.minima import Minimum
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
 EVALUATED = ["train.eval_every", "train.eval_first"]  # which the two stages have of their own
-AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *EVALUATED, *figures.SETTING]
+AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *EVALUATED, *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", "width", "pretraining/loss", *SCORES, "curve", "seconds", "commit", "diff"]
 FIXED = (4, 16, 64)
 ADVICE = 16
@@ -246,17 +246,17 @@ def caption(frame: pd.DataFrame) -> str:
     confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
     named = frame.assign(model=f"backbones {', '.join(map(str, by_width(frame)))} wide")
     return (
-        f"{figures.tasks(frame)}, {figures.setting(named)}, init {'/'.join(frame['lora.init'].unique())}. Top left: "
-        f"mean validation loss of {figures.seeds(grid)} at λ = 1; the parabola goes through the lowest and its "
+        f"{captions.tasks(frame)}, {captions.setting(named)}, init {'/'.join(frame['lora.init'].unique())}. Top left: "
+        f"mean validation loss of {captions.seeds(grid)} at λ = 1; the parabola goes through the lowest and its "
         "neighbours. Middle: where a quadratic surface through the better half of the windows' cells is lowest (95%, "
         "Fieller's in the plane). Right: where a parabola through the arms' mean test losses on fresh seeds is lowest "
         "(95%, Fieller). Open marks lie outside what was tried and are in no slope. p: slope over the widths, "
         "unweighted (95%, Student t: four widths have two degrees of freedom, so it is wide); dotted: the theory's. "
-        f"Below, {figures.seeds(confirm)}, fresh ones, paired (95%, Student t), unadjusted: accuracy; steps to "
+        f"Below, {captions.seeds(confirm)}, fresh ones, paired (95%, Student t), unadjusted: accuracy; steps to "
         f"{SHARE:.0%} of λ = 1's gain in validation loss at the λ that the windows chose (its number; open: some seeds "
         "never got there, which counts as right after the end, and then five seeds have no interval). Wider backbones "
         "are also better pretrained (last panel): no slope here tells width from pretraining. "
-        f"{figures.provenance(frame)}."
+        f"{captions.provenance(frame)}."
     )
 
 
@@ -275,7 +275,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 def claims(frame: pd.DataFrame) -> list[Claim]:
     """Slopes over four widths have two degrees of freedom: their thresholds lie between what the theory tells apart."""
     groups = by_width(frame)
-    where = f"{figures.tasks(frame)}, init {'/'.join(frame['lora.init'].unique())}"
+    where = f"{captions.tasks(frame)}, init {'/'.join(frame['lora.init'].unique())}"
     at = {"lr": 0.0, "lr_A": -0.5, "lr_B": -0.5, "ratio": 0.0}
     words = {
         "lr": ("Proposition 1", "at λ = 1 the best rate falls with the width n"),

@@ -9,19 +9,19 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures
+from loralab.studies import captions, figures
 from loralab.studies.arms import shared, widths
 from loralab.studies.claims import Claim
-from loralab.studies.stats import Interval, mean_interval, slope
+from loralab.studies.stats import Interval, mean_interval, slope, whole_mean
 from loralab.theory.gamma import exponents
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
-AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
+AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
 QUANTITIES = {"delta1": "delta1", "delta2": "delta2", "zA": "z"}  # and what the calculus of widths calls them
 KEPT = ["hash", "stage", *AXES, "status", "width", "step", *QUANTITIES, "delta3", "seconds", "commit", "diff"]
 TITLES = {
@@ -134,7 +134,7 @@ def _against_width(ax: "Axes", frame: pd.DataFrame, rule: str, quantity: str, co
     positive = found.where(found > 0)
     for _, row in positive.iterrows():
         ax.plot(widths, row, "o", color=colour, ms=1.5, alpha=0.5)
-    ax.plot(widths, [2.0 ** figures.whole_mean(np.log2(positive[n])) for n in positive], color=colour, label=label)
+    ax.plot(widths, [2.0 ** whole_mean(np.log2(positive[n])) for n in positive], color=colour, label=label)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
     plotting.label_powers(ax.xaxis, sorted(frame["width"].unique()))
@@ -161,10 +161,10 @@ def caption(frame: pd.DataFrame) -> str:
         f"{shared(frame.assign(model=wide))} at constant rates, LoRA with r = alpha = 8 on q and v, init "
         f"{'/'.join(frame['lora.init'].unique())}; lr_A lr_B is the same for all rules at n = {SAME_AT}. One update's "
         "parts in an adapted map's output on a fixed batch of validation, and its features: root mean square over "
-        f"tokens and units, median over the maps. Above: dots: {figures.seeds(frame)}, lines: geometric means. Below: "
+        f"tokens and units, median over the maps. Above: dots: {captions.seeds(frame)}, lines: geometric means. Below: "
         "slopes of log2 against log2 n, a line a seed, mean and 95% over seeds (Student t; all seeds have the same "
         "backbones, so this is about runs, not about other backbones); dotted: the calculus of LoRA+ for "
-        f"updates like Adam's (at step 1 B is zero, so delta1 is). {figures.provenance(frame)}."
+        f"updates like Adam's (at step 1 B is zero, so delta1 is). {captions.provenance(frame)}."
     )
 
 

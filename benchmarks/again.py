@@ -19,7 +19,7 @@ SCORES = ("validation/loss", "validation/accuracy", "test/accuracy", "train/loss
 
 def again(study_name: str, runs: int, seed: int, store: Path) -> float:
     """The largest absolute difference of any score, CSV against trained anew; each run is printed."""
-    frame = results.load(study_name)
+    frame = results.load_results(study_name)
     one_each = frame[frame["stage"] == "grid"].drop_duplicates("hash", keep="last")
     wanted = one_each.sample(min(runs, len(one_each)), random_state=seed)
     largest = 0.0

@@ -28,12 +28,10 @@ ROOMS = (
 
 # Modules whose tests stand in a file of another name.
 ELSEWHERE = {
-    "__init__": "studies/test_results",
+    "__init__": "studies/test_tables",
     "errors": "config/test_explain",
     "imports": "test_startup",
-    "studies/ratios": "studies/test_arms",
-    "studies/minima": "studies/test_stats",
-    "studies/study_module": "studies/test_results",
+    "studies/completeness": "studies/test_results",
     "runs/build": "runs/test_run",
     "runs/prepare": "runs/test_run",
     "runs/load": "methods/test_registry",

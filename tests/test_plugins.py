@@ -15,6 +15,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 
 from hydra_plugins.loralab.sweeps_path import FOLDER, SweepsSource
+from loralab.errors import UserError
 from loralab.sweeps.study import open_study, studies
 from tests.small_runs import CONF, SMALL
 from tests.small_studies import MEASURED
@@ -124,6 +125,12 @@ def test_the_folder_is_the_group_sweeps_and_nothing_else(source: SweepsSource) -
 def test_a_study_is_read_with_its_header(source: SweepsSource) -> None:
     found = source.load_config("sweeps/paper/big")
     assert found.config == {"seed": 1} and found.header["package"] == "_global_"
+    bare = Path(source.path, "bare.yaml")
+    bare.write_text("seed: 1\n")
+    assert source.load_config("sweeps/bare").header["package"] == "_global_", "where the file does not say it"
+    bare.write_text("seed: [1\n")
+    with pytest.raises(UserError, match=r"^sweeps/bare\.yaml, line 2: .*, which is no YAML$"):
+        source.load_config("sweeps/bare")
 
 
 @pytest.mark.parametrize("name", studies())
@@ -132,15 +139,16 @@ def test_every_study_composes_and_says_what_it_is_for(name: str, tmp_path: Path)
     assert text[0] == "# @package _global_"
     assert re.match(r"# \w.{20,}", text[1]), "a line for people"
     with open_study(name, ("tracker=none",), store=tmp_path) as study:
-        assert study.spec.study.keys() >= {"claim", "metric", "command", "cost"}
+        header = study.header
+        assert header.keys() >= {"claim", "metric", "command", "cost"}
         if name in MEASURED:
-            assert study.spec.study["command"] == f"loralab study {name}"
+            assert header["command"] == f"loralab study {name}"
             return
-        assert study.spec.study["command"] == f"python train.py sweeps={name}"
-        assert re.fullmatch(r"(validation|test\w*)/\w+", study.spec.study["metric"])
+        assert header["command"] in (f"python train.py sweeps={name}", f"loralab study {name}")
+        assert re.fullmatch(r"(validation|test\w*)/\w+", header["metric"])
         runs = [study.composer.settings(job) for job in study.grid]  # its weights and texts may not be here
         assert len({str(run) for run in runs}) == len(runs)
-        assert study.spec.study["cost"].startswith(f"{len(runs)} runs") or study.spec.confirm is not None
+        assert header["cost"].startswith(f"{len(runs)} runs") or study.spec.confirm is not None
 
 
 @pytest.mark.parametrize("name", [name for name in studies() if not name.startswith("paper/") and name not in MEASURED])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loralab.runs.load import load_run
-    from loralab.studies.results import load_study
+    from loralab.studies.tables import load_study
 
 __all__ = ["load_run", "load_study"]
 
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
 
         return load_run
     if name == "load_study":
-        from loralab.studies.results import load_study
+        from loralab.studies.tables import load_study
 
         return load_study
     raise AttributeError(f"module 'loralab' has no attribute {name!r}")

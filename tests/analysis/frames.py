@@ -6,6 +6,7 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,7 +14,7 @@ import pandas as pd
 from loralab import plotting
 from loralab.config.overrides import settings
 from loralab.config.schema import from_hydra
-from loralab.studies import figures, results
+from loralab.studies import completeness, results, study_module
 from loralab.sweeps.study import Job, open_study
 
 if TYPE_CHECKING:
@@ -23,18 +24,27 @@ Scores = Callable[[dict[str, Any]], dict[str, Any] | list[dict[str, Any]]]
 """A run's settings (its axes and stage) -> its columns, or several rows of them; `status` is success if not given."""
 
 
+def module(name: str) -> ModuleType:
+    """The module of a study's analysis, with all that it defines."""
+    with open_study(name) as study:
+        found = study_module.import_analysis(study_module.analysis_of(study))
+    assert found is not None, f"{name} has no analysis"
+    return found
+
+
 def made(name: str, scores: Scores, *overrides: str) -> pd.DataFrame:
     """The frame of a study, its second stage chosen by the study itself from the first, as a CSV gives it back."""
-    analysis = figures.module(name)
+    analysis = module(name)
     with open_study(name, overrides) as study:
         config = from_hydra(study.composer.settings(study.grid[0]))
-        same = {key: results._setting(config, key) for key in analysis.AXES if key not in study.axes}
+        axes = list(dict.fromkeys([*getattr(analysis, "AXES", ()), *study.axes]))
+        same = {key: results._setting(config, key) for key in axes if key not in study.axes}
 
         def rows(jobs: Sequence[Job], stage: str) -> pd.DataFrame:
             found = []
             for job in jobs:
                 values = same | settings(job)
-                run = {key: results.plain(values.get(key, float("nan"))) for key in analysis.AXES} | {"stage": stage}
+                run = {key: completeness.plain(values.get(key, float("nan"))) for key in axes} | {"stage": stage}
                 code = {"hash": f"{zlib.crc32(' '.join(job).encode()):010x}", "commit": "c" * 40, "diff": None}
                 several = scores(run)
                 rows_of = several if isinstance(several, list) else [several]
@@ -44,9 +54,11 @@ def made(name: str, scores: Scores, *overrides: str) -> pd.DataFrame:
         first = rows(study.grid, "grid")
         names = ["stage", *(axis for axis in study.axes if axis in first)]
         table = first[[*names, *(column for column in first if column not in names and column not in same)]]
-        second = study.second_jobs(results.as_swept(study, table)) if study.spec.confirm is not None else []
+        second = study.second_jobs(completeness.as_swept(study, table)) if study.spec.confirm is not None else []
     whole = pd.concat([first, rows(second, "confirm")]) if second else first
-    kept = [*analysis.KEPT, *(["correct"] if "correct" in whole else [])]
+    runs = ["hash", "stage", *axes, "status"]
+    every = [*runs, *(name for name in whole if name not in runs)]  # what is saved where an analysis has no `reduce`
+    kept = [*analysis.KEPT, *(["correct"] if "correct" in whole else [])] if hasattr(analysis, "KEPT") else every
     text = whole.reindex(columns=kept).to_csv(index=False, float_format="%.10g")
     return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(results.TEXTS, str))
 
@@ -70,6 +82,6 @@ def drawn(name: str, frame: pd.DataFrame) -> Iterator["Figure"]:
     from matplotlib import pyplot
 
     with plotting.style():
-        figure = figures.module(name).draw(frame)
+        figure = module(name).draw(frame)
         yield figure
         pyplot.close(figure)

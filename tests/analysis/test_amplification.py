@@ -8,13 +8,12 @@ import pytest
 
 from loralab.inspect import spectra
 from loralab.inspect.updates import Update
-from loralab.studies import figures
 from loralab.studies.claims import judge
 from loralab.studies.stats import ratio_interval
-from tests.analysis.frames import drawn, made
+from tests.analysis.frames import drawn, made, module
 from tests.analysis.overlaps import scores
 
-STUDY = figures.module("amplification")
+STUDY = module("amplification")
 RANKS, SEEDS = (1, 4, 8, 16, 64), range(300, 306)
 PAPER = {4: (6.91, 0.32, 21.67, 0.02), 64: (3.57, 1.90, 37.71, 0.33)}  # its Table 7, in the order of NORMS
 

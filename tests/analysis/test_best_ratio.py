@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab.studies import figures
 from loralab.studies.claims import judge
-from tests.analysis.frames import distinct, drawn, made
+from tests.analysis.frames import distinct, drawn, made, module
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BEST = figures.module("best_ratio")
+BEST = module("best_ratio")
 GRID = 4.0 ** np.array([[b - a + 1 for a in range(6)] for b in range(6)]).ravel()  # lr_B starts a step above lr_A
 GROUPS = [(task, init) for task in ("rotten_tomatoes", "trec") for init in "AB"]
 

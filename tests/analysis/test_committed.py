@@ -2,23 +2,25 @@
 
 import pytest
 
-from loralab.studies import figures, results
+from loralab.studies import committed, results
 from loralab.sweeps.study import open_study
+from tests.analysis.frames import module
 from tests.small_studies import MEASURED
 
-COMMITTED = figures.names()
-CONFIRMED = [name for name in COMMITTED if name not in MEASURED and "confirm" in set(results.load(name)["stage"])]
+COMMITTED = committed.names()
+TRAINED = [name for name in COMMITTED if name not in MEASURED]
+CONFIRMED = [name for name in TRAINED if "confirm" in set(results.load_results(name)["stage"])]
 
 
-@pytest.mark.parametrize("name", [name for name in COMMITTED if hasattr(figures.module(name), "interior")])
+@pytest.mark.parametrize("name", [name for name in COMMITTED if hasattr(module(name), "interior")])
 def test_every_best_rate_is_inside_its_axes(name: str) -> None:
-    table = figures.module(name).summary(results.load(name))
+    table = module(name).summary(results.load_results(name))
     assert len(table) and table["interior"].all(), table[~table["interior"]]
 
 
 @pytest.mark.parametrize("name", CONFIRMED)
 def test_arms_had_equal_trials_and_five_or_more_seeds_that_chose_nothing(name: str) -> None:
-    frame = results.load(name)
+    frame = results.load_results(name)
     with open_study(name) as study:
         assert study.spec.confirm is not None
         arms = [key for key in study.spec.confirm.by if key in frame]

@@ -8,15 +8,14 @@ import pandas as pd
 import pytest
 
 from loralab.errors import UserError
-from loralab.studies import figures
 from loralab.studies.claims import judge
 from loralab.studies.stats import mean_interval, ratio_interval, speedup
-from tests.analysis.frames import drawn, made, unlike
+from tests.analysis.frames import drawn, made, module, unlike
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CONVERGENCE = figures.module("convergence")
+CONVERGENCE = module("convergence")
 STEPS, SEEDS = range(0, 101, 5), range(200, 205)
 TWO_TASKS = ("task=rotten_tomatoes,trec", "seed=range(200,205)")
 SHARES = (0.5, 0.8, 0.9, 0.95, 1.0)
@@ -57,8 +56,10 @@ def figure(frame: pd.DataFrame) -> Iterator["Figure"]:
         yield found
 
 
-def trec(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["task"] == "trec"]
+def trec(frame: pd.DataFrame) -> dict[float, list[pd.DataFrame]]:
+    """The runs of one task, by ratio."""
+    found: dict[float, list[pd.DataFrame]] = CONVERGENCE.split_runs(frame[frame["task"] == "trec"])
+    return found
 
 
 def test_the_lines_are_the_means_of_the_seeds_and_the_bands_their_intervals(
@@ -129,7 +130,7 @@ def test_speedups_are_drawn_at_their_ratio_and_what_never_crosses_is_marked(
                 assert (found.low, found.high) == (0, np.inf)  # five seeds are too few for the sign test
     assert next(bars, None) is None
     assert CONVERGENCE.sooner(trec(frame), 64, 1.0).estimate == 80 / 100  # as if right after the end
-    summary = CONVERGENCE.summary(trec(frame)).set_index(["ratio", "share"])["never"]
+    summary = CONVERGENCE.summary(frame[frame["task"] == "trec"]).set_index(["ratio", "share"])["never"]
     assert (summary[64, "95%"], summary[8, "95%"], summary[16, "95%"]) == ("5 of 5", "1 of 5", "0 of 5")
 
 
@@ -140,19 +141,19 @@ def test_a_run_that_never_crosses_may_have_done_so_right_after_the_last_step() -
         return curve(run, 80, 0.6 if run["lora.ratio"] == 16 else 0.8)
 
     rows = study(score, "task=trec", "seed=range(200,208)")
-    found = CONVERGENCE.sooner(rows, 16, 0.95)
+    found = CONVERGENCE.sooner(trec(rows), 16, 0.95)
     assert found == speedup([80.0] * 8, [np.inf] * 8, horizon=100)
     assert (found.estimate, found.high, found.n) == (0.8, 0.8, 8) and found.p < 0.05
-    assert CONVERGENCE.sooner(rows, 16, 0.95, "seconds").high == pytest.approx(43 / 53)
+    assert CONVERGENCE.sooner(trec(rows), 16, 0.95, "seconds").high == pytest.approx(43 / 53)
     assert [row.verdict for row in judge(CONVERGENCE.claims(rows))] == ["did not hold"]
 
 
 def test_the_target_is_a_share_of_the_mean_gain_of_equal_rates_so_some_of_their_seeds_miss_it() -> None:
     tops = dict(zip(SEEDS, (0.7, 0.75, 0.8, 0.85, 0.9), strict=True))
     rows = study(lambda run: curve(run, 80, tops[run["seed"]]), "task=trec")
-    assert CONVERGENCE.target(rows, 1.0) == pytest.approx(0.8)
-    assert np.isinf(CONVERGENCE.crossings(rows, 1.0)[1]).tolist() == [True, True, False, False, False]
-    assert CONVERGENCE.crossings(rows, 1.0)[1][2:] == [80, 70, 60]
+    assert CONVERGENCE.target(trec(rows), 1.0) == pytest.approx(0.8)
+    assert np.isinf(CONVERGENCE.crossings(trec(rows), 1.0)[1]).tolist() == [True, True, False, False, False]
+    assert CONVERGENCE.crossings(trec(rows), 1.0)[1][2:] == [80, 70, 60]
 
 
 def test_a_run_that_begins_above_the_target_is_there_at_its_first_evaluation() -> None:
@@ -160,7 +161,7 @@ def test_a_run_that_begins_above_the_target_is_there_at_its_first_evaluation() -
         return curve(run, 80) if run["seed"] != 202 else [row | {ACCURACY: 0.9} for row in curve(run, 80)]
 
     rows = study(score, "task=trec")
-    assert CONVERGENCE.crossings(rows, 0.5)[16][2] == 5
+    assert CONVERGENCE.crossings(trec(rows), 0.5)[16][2] == 5
 
 
 @pytest.mark.parametrize("how", ["falls", "diverges"])
@@ -171,8 +172,8 @@ def test_where_equal_rates_gain_nothing_or_diverge_nothing_can_be_told(how: str)
         return [{**row, "status": "diverged"} for row in rows[:9]] if gone else rows
 
     rows = study(score, "task=trec")
-    assert CONVERGENCE.crossings(rows, 0.5)[16] == [np.inf] * 5
-    found = CONVERGENCE.sooner(rows, 16, 0.5)
+    assert CONVERGENCE.crossings(trec(rows), 0.5)[16] == [np.inf] * 5
+    found = CONVERGENCE.sooner(trec(rows), 16, 0.5)
     assert np.isnan(found.estimate) and (found.low, found.high) == (0, np.inf)
 
 
@@ -183,7 +184,7 @@ def test_a_run_that_diverges_never_gets_there_and_its_line_ends_where_it_did() -
         return [{**row, "status": "diverged"} for row in rows[:12]] if gone else rows
 
     frame = study(score, "task=trec")
-    assert CONVERGENCE.crossings(frame, 0.95)[16] == [40, 40, np.inf, 40, 40]  # though it was above at step 55
+    assert CONVERGENCE.crossings(trec(frame), 0.95)[16] == [40, 40, np.inf, 40, 40]  # though it was above at step 55
     with drawn("convergence", frame) as figure:
         ends: list[Any] = [line.get_xdata() for line in figure.axes[0].lines]
         assert [max(steps) for steps in ends] == [55 if ratio == 16 else 100 for ratio in sorted(TAU)]
@@ -196,7 +197,7 @@ def test_a_run_that_diverges_before_its_first_evaluation_is_one_that_never_gets_
         return [empty] if gone else curve(run, 40)
 
     frame = study(score, "task=trec")
-    assert CONVERGENCE.crossings(frame, 0.95)[16] == [40, 40, np.inf, 40, 40]
+    assert CONVERGENCE.crossings(trec(frame), 0.95)[16] == [40, 40, np.inf, 40, 40]
     with drawn("convergence", frame) as figure:
         assert len(figure.axes[0].lines) == len(TAU)
 

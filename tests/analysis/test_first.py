@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab.studies import figures
-from loralab.studies.results import Tables
-from tests.analysis.frames import distinct, drawn, made
+from loralab.studies.tables import Tables
+from tests.analysis.frames import distinct, drawn, made, module
 
-FIRST = figures.module("first")
+FIRST = module("first")
 RATES, RATIOS, SEEDS = (2e-4, 8e-4, 3.2e-3), (1, 4, 16), (0, 1)
 
 

@@ -10,15 +10,15 @@ import pytest
 from scipy import stats
 
 from loralab.errors import UserError
-from loralab.studies import figures, results
+from loralab.studies import results
 from loralab.studies.claims import judge
 from loralab.sweeps.study import open_study
-from tests.analysis.frames import distinct, drawn, made, unlike
+from tests.analysis.frames import distinct, drawn, made, module, unlike
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INTRINSIC = figures.module("intrinsic_dimension")
+INTRINSIC = module("intrinsic_dimension")
 DIMS = (10, 100, 1000, 10_000)
 WEIGHTS, TOP, FLOOR = 22_700_000, 0.9, 0.5
 HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
@@ -158,7 +158,7 @@ def test_the_summary_says_what_share_of_full_an_arm_has(frame: pd.DataFrame) -> 
 @pytest.mark.parametrize(("method", "dim"), [("intrinsic", 1000), ("full", None)])
 def test_a_row_that_is_not_there_is_named(frame: pd.DataFrame, tmp_path: Path, method: str, dim: int | None) -> None:
     results.save(frame, tmp_path / "x.csv")
-    assert len(results.load("intrinsic_dimension", path=tmp_path / "x.csv")) == 60
+    assert len(results.load_results("intrinsic_dimension", path=tmp_path / "x.csv")) == 60
     arm = (frame["method"] == method) & (
         frame["intrinsic.dim"].isna() if dim is None else frame["intrinsic.dim"] == dim
     )
@@ -166,4 +166,4 @@ def test_a_row_that_is_not_there_is_named(frame: pd.DataFrame, tmp_path: Path, m
         one = frame[arm & (frame["stage"] == stage)].index[0]
         results.save(frame.drop(index=one), tmp_path / "x.csv")
         with pytest.raises(UserError, match=rf"no row for .*method={method} .*\(1 of {total} runs have none\)"):
-            results.load("intrinsic_dimension", path=tmp_path / "x.csv")
+            results.load_results("intrinsic_dimension", path=tmp_path / "x.csv")

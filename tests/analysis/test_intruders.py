@@ -13,14 +13,14 @@ from loralab.inspect.updates import read_updates
 from loralab.runs.plan import plan
 from loralab.runs.run import run
 from loralab.store.run_directory import RunDirectory
-from loralab.studies import figures, subspaces
+from loralab.studies import subspaces
 from loralab.studies.claims import judge
 from loralab.studies.stats import mean_interval
-from tests.analysis.frames import drawn, made
+from tests.analysis.frames import drawn, made, module
 from tests.analysis.overlaps import scores
 from tests.small_runs import config
 
-STUDY = figures.module("intruders")
+STUDY = module("intruders")
 ARMS = {"r = 1": 6, "r = 8": 4, "r = 64": 1, "r = 8, λ = 16": 5, "full": 0}  # intruders at the largest eps
 SEEDS = range(300, 306)
 

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from loralab.studies import figures, results, timing
+from loralab.studies import results, timing
 from loralab.studies.claims import judge
-from tests.analysis.frames import drawn
+from tests.analysis.frames import drawn, module
 
-LATENCY = figures.module("latency")
+LATENCY = module("latency")
 HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 FEW, MANY = (1, 16), (16, 128)
 TIMES: Mapping[str, Any] = {"merged": 1.002, "unmerged": 1.1, "houlsby": 1.3, "pfeiffer": 1.2, "prefix": 1.05}

@@ -10,15 +10,15 @@ import pytest
 from scipy import stats
 
 from loralab.errors import UserError
-from loralab.studies import figures, results
+from loralab.studies import results
 from loralab.studies.claims import judge
 from loralab.sweeps.study import open_study
-from tests.analysis.frames import distinct, drawn, made, unlike
+from tests.analysis.frames import distinct, drawn, made, module, unlike
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LOW = figures.module("low_data")
+LOW = module("low_data")
 SIZES, METHODS = (100, 300, 1000, 3200), ("head", "lora", "lora_plus", "full")
 HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
@@ -124,11 +124,11 @@ def test_a_diverged_fresh_run_leaves_a_gap(frame: pd.DataFrame) -> None:
 def test_a_row_that_is_not_there_is_named(frame: pd.DataFrame, tmp_path: Path, rows: int | None) -> None:
     """Also one of those that have all examples, whose cell of the axis is empty."""
     results.save(frame, tmp_path / "x.csv")
-    assert len(results.load("low_data", path=tmp_path / "x.csv")) == 240
+    assert len(results.load_results("low_data", path=tmp_path / "x.csv")) == 240
     has = frame["task.train_rows"].isna() if rows is None else frame["task.train_rows"] == rows
     for stage, total in (("grid", 160), ("confirm", 80)):
         one = frame[has & (frame["stage"] == stage)].index[0]
         results.save(frame.drop(index=one), tmp_path / "x.csv")
         cell = "null" if rows is None else str(rows)
         with pytest.raises(UserError, match=rf"no row for .*task\.train_rows={cell} .*\(1 of {total} runs"):
-            results.load("low_data", path=tmp_path / "x.csv")
+            results.load_results("low_data", path=tmp_path / "x.csv")

@@ -8,14 +8,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab.studies import figures
-from tests.analysis.frames import distinct, drawn, made, unlike
+from tests.analysis.frames import distinct, drawn, made, module, unlike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LR_GRID = figures.module("lr_grid")
+LR_GRID = module("lr_grid")
 PANELS = ("validation/accuracy", "test/accuracy", "train/loss", "validation/loss")
 ROWS = [(task, init) for task in ("rotten_tomatoes", "trec") for init in "AB"]
 LR_A = [5e-5, 2e-4, 8e-4, 3.2e-3, 1.28e-2, 5.12e-2]

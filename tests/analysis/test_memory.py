@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab.studies import figures, results
+from loralab.studies import results
 from loralab.studies.claims import judge
-from tests.analysis.frames import drawn
+from tests.analysis.frames import drawn, module
 
-MEMORY = figures.module("memory")
+MEMORY = module("memory")
 HELD, FELL = "held", "did not hold"
 
 

@@ -10,15 +10,15 @@ import pytest
 from scipy import stats
 
 from loralab.errors import UserError
-from loralab.studies import figures, results
+from loralab.studies import results
 from loralab.studies.claims import Claim, judge
 from loralab.sweeps.study import open_study
-from tests.analysis.frames import distinct, drawn, made, unlike
+from tests.analysis.frames import distinct, drawn, made, module, unlike
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-METHODS = figures.module("methods")
+METHODS = module("methods")
 TRIALS = 10  # five rates, two seeds
 FRESH = range(100, 105)
 HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
@@ -243,10 +243,10 @@ def test_a_diverged_fresh_run_leaves_a_gap_and_no_test(frame: pd.DataFrame) -> N
 @pytest.mark.parametrize("name", ["Pfeiffer (size 64)", "LoRA on all maps and biases (r = 384)", "head alone"])
 def test_a_row_that_is_not_there_is_named(frame: pd.DataFrame, tmp_path: Path, name: str) -> None:
     results.save(frame, tmp_path / "x.csv")
-    assert len(results.load("methods", path=tmp_path / "x.csv")) == 255
+    assert len(results.load_results("methods", path=tmp_path / "x.csv")) == 255
     for stage, runs in {"grid": len(ARMS) * TRIALS, "confirm": len(ARMS) * len(FRESH)}.items():
         one = frame[rows_of(frame, name) & (frame["stage"] == stage)].index[0]
         results.save(frame.drop(index=one), tmp_path / "x.csv")
         cell = rf"no row for .*method={ARMS[name][0]} .*\(1 of {runs} runs have none\)"
         with pytest.raises(UserError, match=cell):
-            results.load("methods", path=tmp_path / "x.csv")
+            results.load_results("methods", path=tmp_path / "x.csv")

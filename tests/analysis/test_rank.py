@@ -11,15 +11,15 @@ from scipy import stats
 
 from loralab.errors import UserError
 from loralab.methods.lora import SCALINGS
-from loralab.studies import figures, results
+from loralab.studies import results
 from loralab.studies.claims import judge
 from loralab.sweeps.study import open_study
-from tests.analysis.frames import distinct, drawn, made, unlike
+from tests.analysis.frames import distinct, drawn, made, module, unlike
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RANK = figures.module("rank")
+RANK = module("rank")
 RANKS, SETS, RULES = (1, 4, 16, 64), ("q", "q,v", "q,k,v,o", "all"), ("constant", "alpha/r", "alpha/sqrt_r")
 HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
@@ -122,8 +122,8 @@ def test_noise_as_large_as_the_margin_cannot_tell() -> None:
 def test_a_row_that_is_not_there_is_named(frame: pd.DataFrame, tmp_path: Path, at: int) -> None:
     ordered = frame.sort_values("stage", kind="stable", ascending=False)
     results.save(ordered, tmp_path / "x.csv")
-    assert len(results.load("rank", path=tmp_path / "x.csv")) == 360
+    assert len(results.load_results("rank", path=tmp_path / "x.csv")) == 360
     results.save(ordered.drop(index=ordered.index[at]), tmp_path / "x.csv")
     total = 240 if at == 0 else 120
     with pytest.raises(UserError, match=rf"no row for .*lora\.targets=.* \(1 of {total} runs have none\)"):
-        results.load("rank", path=tmp_path / "x.csv")
+        results.load_results("rank", path=tmp_path / "x.csv")

@@ -8,16 +8,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab.studies import figures
 from loralab.studies.claims import judge
 from loralab.studies.minima import quadratic_minimum
 from loralab.studies.ratios import optimum
-from tests.analysis.frames import distinct, drawn, made, unlike
+from tests.analysis.frames import distinct, drawn, made, module, unlike
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RANK = figures.module("rank_ratio")
+RANK = module("rank_ratio")
 RANKS, RATIOS, FRESH = (1, 4, 8, 16, 64), (1, 2, 4, 8, 16, 64), range(100, 105)
 
 

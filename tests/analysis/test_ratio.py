@@ -8,15 +8,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab.studies import figures
 from loralab.studies.claims import Claim, judge
 from loralab.studies.stats import bootstrap_items
-from tests.analysis.frames import distinct, drawn, made, unlike
+from tests.analysis.frames import distinct, drawn, made, module, unlike
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RATIO = figures.module("ratio")
+RATIO = module("ratio")
 RATIOS, FRESH, ITEMS = (0.25, 1, 2, 4, 8, 16, 32, 64), range(100, 105), 400
 GROUPS = [(task, init) for task in ("rotten_tomatoes", "trec") for init in "AB"]
 HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"

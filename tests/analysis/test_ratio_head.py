@@ -7,11 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab.studies import figures
 from loralab.studies.claims import judge
-from tests.analysis.frames import distinct, drawn, made, unlike
+from tests.analysis.frames import distinct, drawn, made, module, unlike
 
-HEAD = figures.module("ratio_head")
+HEAD = module("ratio_head")
 RIDING, RATIOS = "${optim.lr}", (1, 4, 16, 64)
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from loralab.cli.main import main
 from loralab.store.predictions import unpacked
-from loralab.studies import figures, results
-from loralab.sweeps.study import open_study
+from loralab.studies import captions, results
+from loralab.studies.study_module import load_module
+from loralab.sweeps.study import open_study, studies
 from tests.processes import Warm
 from tests.small_runs import CONF
 from tests.small_studies import MEASURED, train
@@ -23,11 +24,7 @@ ONE = "hydra.launcher.slots=1"  # worker, which imports torch once
 SETTINGS = ("smoke=true", "tracker=none", "train.device=cpu", "train.threads=1", "train.max_length=16", ONE, FEW)
 FEWER = {"ratio": ("lora.init=A",)}  # of cells, for the test's time
 COMMANDS = ("first", "ratio", "methods")
-OTHERS = (
-    "lr_grid", "best_ratio", "ratio_head", "ratio_imdb", "rank_ratio", "convergence", "targets", "rank", "low_data",
-    "subspace_rank", "subspace_seed", "subspace_ratio", "subspace_weight", "amplification", "intruders", "width",
-    "width_features", "intrinsic_dimension",
-)  # fmt: skip
+OTHERS = [name for name in studies() if not name.startswith("paper/") and name not in COMMANDS and name not in MEASURED]
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +62,8 @@ def check(name: str, settings: tuple[str, ...], store: Path, said: str) -> None:
     pictures = [store / "figures" / f"{path.stem}.{kind}" for kind in ("png", "pdf")]
     assert said.splitlines()[-2:] == [str(picture) for picture in pictures]
     assert all(picture.stat().st_size > 1000 for picture in pictures)
-    frame, analysis = results.load(name, *settings, path=path), figures.module(name)
-    assert set(frame["status"]) == {"success"} and set(frame["model"]) == {"tiny"}
+    frame, analysis = results.load_results(name, *settings, path=path), load_module(name)
+    assert set(frame["status"]) == {"success"} and set(frame.get("model", ["tiny"])) == {"tiny"}
     runs = frame.drop_duplicates("hash")
     with open_study(name, settings, store=store) as study:
         assert len(runs) == len(study.cells()) and (runs["stage"] == "grid").sum() == len(study.grid)
@@ -91,9 +88,9 @@ def test_one_command_measures_and_draws(name: str, tmp_path: Path, capsys: pytes
     assert main(["study", name, "smoke=true", "--store", str(tmp_path)]) == 0
     path = results.target(name, ["smoke=true"], tmp_path)
     pictures = [tmp_path / "figures" / f"{path.stem}.{kind}" for kind in ("png", "pdf")]
-    frame, analysis = results.load(name, "smoke=true", path=path), figures.module(name)
+    frame, analysis = results.load_results(name, "smoke=true", path=path), load_module(name)
     assert capsys.readouterr().out.splitlines() == [f"{len(frame)} rows in {path}", *map(str, pictures)]
     assert all(picture.stat().st_size > 1000 for picture in pictures)
-    assert len(analysis.summary(frame)) and f"{figures.code(frame)}." in analysis.caption(frame)
+    assert len(analysis.summary(frame)) and f"{captions.code(frame)}." in analysis.caption(frame)
     assert all(claim.study == name for claim in analysis.claims(frame))
     assert not (tmp_path / "runs").exists()

@@ -5,12 +5,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from loralab.studies import figures
 from loralab.studies.claims import judge
-from tests.analysis.frames import drawn
+from tests.analysis.frames import drawn, module
 from tests.analysis.overlaps import paired
 
-STUDY = figures.module("subspace_rank")
+STUDY = module("subspace_rank")
 SIDES = ("A", "A - A_0", "left")
 
 

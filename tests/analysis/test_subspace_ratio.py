@@ -5,12 +5,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from loralab.studies import figures
 from loralab.studies.claims import judge
-from tests.analysis.frames import drawn
+from tests.analysis.frames import drawn, module
 from tests.analysis.overlaps import paired
 
-STUDY = figures.module("subspace_ratio")
+STUDY = module("subspace_ratio")
 SIDES = ("A", "A - A_0", "left")
 CLEAR = {1: 0.9, 4: 0.7, 16: 0.3}  # the share of what a run learns that each run learns: |cosine| with it
 

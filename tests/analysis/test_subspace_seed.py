@@ -5,12 +5,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from loralab.studies import figures
 from loralab.studies.claims import judge
-from tests.analysis.frames import drawn
+from tests.analysis.frames import drawn, module
 from tests.analysis.overlaps import D, paired
 
-STUDY = figures.module("subspace_seed")
+STUDY = module("subspace_seed")
 SIDES = ("A", "A - A_0", "left")
 MORE = {("other", "q"): 9, ("other", "v"): 4}  # directions beyond chance, more or less by seed
 

@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab.studies import figures
 from loralab.studies.claims import judge
 from loralab.studies.stats import mean_interval
-from tests.analysis.frames import drawn
+from tests.analysis.frames import drawn, module
 from tests.analysis.overlaps import D, paired
 
-STUDY = figures.module("subspace_weight")
+STUDY = module("subspace_weight")
 RANKS, TOPS, SEEDS = (1, 4, 8, 16, 64), [1, 2, 4, 8, 16, 32, 64, 128], range(300, 306)
 
 

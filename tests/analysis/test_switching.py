@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab.studies import figures, results
+from loralab.studies import results
 from loralab.studies.claims import judge
-from tests.analysis.frames import drawn
+from tests.analysis.frames import drawn, module
 
-SWITCHING = figures.module("switching")
+SWITCHING = module("switching")
 HELD, FELL = "held", "did not hold"
 MS = {"memory": 1.0, "disk": 3.0, "copy": 10.0, "load": 20.0, "bank": 50.0, "merged": 100.0, "switched": 110.0}
 

@@ -13,15 +13,15 @@ from scipy import stats
 from loralab.config.overrides import settings
 from loralab.errors import UserError
 from loralab.runs.build import adapted_backbone, read_task
-from loralab.studies import figures, results
+from loralab.studies import results
 from loralab.studies.claims import judge
 from loralab.sweeps.study import open_study
-from tests.analysis.frames import distinct, drawn, made, unlike
+from tests.analysis.frames import distinct, drawn, made, module, unlike
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TARGETS = figures.module("targets")
+TARGETS = module("targets")
 SETS = ("q", "k", "v", "o", "q,k", "q,v", "q,k,v,o", "mlp", "all")
 BUDGET, LAYERS = 30_720, 6  # parameters a layer, and layers of MiniLM
 
@@ -122,9 +122,11 @@ def test_a_row_that_is_not_there_is_named(
     frame: pd.DataFrame, tmp_path: Path, targets: str, stage: str, total: int
 ) -> None:
     results.save(frame, tmp_path / "x.csv")
-    pd.testing.assert_frame_equal(results.load("targets", path=tmp_path / "x.csv"), frame.reset_index(drop=True))
+    pd.testing.assert_frame_equal(
+        results.load_results("targets", path=tmp_path / "x.csv"), frame.reset_index(drop=True)
+    )
     one = frame[(frame["lora.targets"] == targets) & (frame["stage"] == stage)].index[0]
     results.save(frame.drop(index=one), tmp_path / "x.csv")
     cell = rf"no row for .*lora\.targets=\[{targets}\].* \(1 of {total} runs have none\)"
     with pytest.raises(UserError, match=cell):
-        results.load("targets", path=tmp_path / "x.csv")
+        results.load_results("targets", path=tmp_path / "x.csv")

@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab.studies import figures, results
+from loralab.studies import results
 from loralab.studies.claims import judge
 from loralab.theory.gamma import RATES, exponents
 from loralab.theory.survey import FULL, SMOKE
-from tests.analysis.frames import drawn
+from tests.analysis.frames import drawn, module
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TOY = figures.module("toy_linear")
+TOY = module("toy_linear")
 HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 EQUAL = ("A", "sgd", "1/sqrt(n)", "f", 2)
 

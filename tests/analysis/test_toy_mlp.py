@@ -9,15 +9,14 @@ import pytest
 from scipy import stats
 
 from loralab import plotting
-from loralab.studies import figures
 from loralab.studies.claims import Claim, judge
 from loralab.theory.plane import ADVICE, ARMS, CURVE, EARLY, LATE
-from tests.analysis.frames import drawn
+from tests.analysis.frames import drawn, module
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TOY = figures.module("toy_mlp")
+TOY = module("toy_mlp")
 WIDTHS, FRESH = (32, 64, 128, 256, 512, 1024), range(100, 110)
 HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 

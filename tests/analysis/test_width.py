@@ -9,17 +9,17 @@ import pytest
 from scipy import stats
 
 from loralab.errors import UserError
-from loralab.studies import figures, results
 from loralab.studies.claims import judge
 from loralab.studies.stats import crossing, ratio_interval, speedup
-from tests.analysis.frames import distinct, drawn, made, unlike
+from loralab.studies.tables import Tables
+from tests.analysis.frames import distinct, drawn, made, module, unlike
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.figure import Figure
 
-WIDTH = figures.module("width")
+WIDTH = module("width")
 WIDTHS, RATIOS, FRESH, STEPS = (64, 128, 256, 512), (0.25, 1, 4, 16, 64), range(100, 105), range(0, 101, 10)
 ARMS = {(n, ratio) for n in WIDTHS for ratio in (*RATIOS, n / 16)}
 HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
@@ -225,7 +225,7 @@ def test_what_is_kept_has_width_checkpoints_held_out_loss_and_the_curves_of_fres
         for metric in ("loss", "accuracy")
         for step in (6, 0, 12)
     ]
-    kept = WIDTH.reduce(results.Tables(rows, pd.DataFrame(logged), tmp_path))
+    kept = WIDTH.reduce(Tables(rows, pd.DataFrame(logged), tmp_path))
     heldout = pretrained["metrics"]["validation"]["last"]["loss"]
     np.testing.assert_equal(kept["pretraining/loss"].tolist(), [heldout, heldout, np.nan])
     assert kept["curve"].fillna("").tolist() == ["", *["0:0.5 6:6.5 12:12.5"] * 2]

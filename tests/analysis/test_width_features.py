@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab.studies import figures, results
 from loralab.studies.claims import judge
-from tests.analysis.frames import drawn, made, unlike
+from loralab.studies.tables import Tables
+from tests.analysis.frames import drawn, made, module, unlike
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.figure import Figure
 
-FEATURES = figures.module("width_features")
+FEATURES = module("width_features")
 WIDTHS, SEEDS, STEPS = (64, 128, 256, 512), range(5), (1, 5, 10, 15, 20)
 RULES, QUANTITIES = ("constant", "root", "theory"), ("delta1", "delta2", "zA")
 HELD, FELL = "held", "did not hold"
@@ -166,7 +166,7 @@ def test_a_row_is_a_probed_step_and_the_median_over_the_maps_of_a_real_run(tmp_p
     runs = pd.DataFrame({"run": [name], "status": ["success"]}).reindex(columns=["run", "step", *FEATURES.KEPT[:-1]])
     runs["step"], runs["status"] = 12, "success"
     runs = runs.loc[:, ~runs.columns.duplicated()].drop(columns=["width", "delta1", "delta2", "delta3", "zA"])
-    found = FEATURES.reduce(results.Tables(runs, logged, tmp_path))
+    found = FEATURES.reduce(Tables(runs, logged, tmp_path))
     assert list(found) == FEATURES.KEPT and found["step"].tolist() == [1, 5, 10] and set(found["width"]) == {64}
     probed = logged[(logged["split"] == "probe") & (logged["step"] == 10)]
     for quantity in ("delta1", "delta2", "delta3", "zA"):

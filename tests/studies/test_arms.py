@@ -9,10 +9,9 @@ from scipy import stats as scipy_stats
 
 from loralab import plotting
 from loralab.store.predictions import unpacked
-from loralab.studies import arms, minima, ratios
-from loralab.studies.minima import quadratic_minimum
-from loralab.studies.results import Tables
+from loralab.studies import arms
 from loralab.studies.stats import bootstrap_items
+from loralab.studies.tables import Tables
 from tests.analysis.frames import unlike
 
 RATES, SEEDS, FRESH = (1e-3, 2e-3, 4e-3), (0, 1), (100, 101, 102)
@@ -121,70 +120,6 @@ def test_facts_are_read_of_each_runs_record(tmp_path: Any) -> None:
     tables = Tables(pd.DataFrame({"run": ["a", "b"]}), pd.DataFrame(), tmp_path)
     np.testing.assert_equal(arms.record_values(tables, "rows", "train"), [300.0, np.nan])
     assert np.isnan(arms.record_values(tables, "parameters", "head")).all()
-
-
-def windows(noise: float = 0.0, *, at: tuple[float, float] = (-9.0, -6.0)) -> pd.DataFrame:
-    """A first stage of seven ratios, six rates each: its losses are a valley in log2 of (lr_A, lr_B) and a cliff."""
-    rng, rows = np.random.default_rng(0), []
-    for log2, centre in zip((-2, 0, 2, 3, 4, 5, 6), (-6, -7, -8, -8, -9, -9, -10), strict=True):
-        for rate in range(centre - 3, centre + 3):
-            x, y = rate - at[0], rate + log2 - at[1]
-            loss = min(0.45 + 0.01 * x * x + 0.008 * y * y + 0.006 * x * y, 0.7)
-            for each in SEEDS:
-                value = loss + each / 10 + noise * rng.normal()
-                own = {"stage": "grid", "seed": each, "lora.ratio": 2.0**log2, "optim.lr": 2.0**rate}
-                rows.append({**own, "validation/loss": value})
-    return pd.DataFrame(rows).sample(frac=1, random_state=0)
-
-
-def test_the_best_pair_is_the_lowest_point_of_a_valley_and_its_curvature_the_valleys() -> None:
-    for at in ((-9.0, -6.0), (-8.3, -5.1)):
-        found = ratios.pair_optimum(windows(at=at))
-        assert [each.at for each in found] == pytest.approx(at, abs=1e-6) and found[0].interior and found[1].interior
-        assert [each.low for each in found] == pytest.approx(at, abs=1e-3)
-        assert [each.curvature for each in found] == pytest.approx([0.02, 0.016])
-    beyond = ratios.pair_optimum(windows(at=(-9.0, -1.0)))  # a ratio of 256, which nobody tried
-    assert not beyond[0].interior and not beyond[1].interior
-
-
-def test_the_best_pairs_intervals_cover_as_often_as_they_say() -> None:
-    found = [minima.surface_minimum(*surface(seed)) for seed in range(300)]
-    for axis, truth in enumerate((-9.0, -6.0)):
-        covered = np.mean([each[axis].low <= truth <= each[axis].high for each in found])
-        assert covered == pytest.approx(0.95, abs=4 * np.sqrt(0.05 * 0.95 / 300))
-        assert all(np.isfinite([each[axis].low, each[axis].high]).all() for each in found)
-
-
-def surface(seed: int, noise: float = 0.01) -> tuple[Any, Any]:
-    """The places and values of cells of such a valley, without its cliff."""
-    cells = windows().drop_duplicates(["lora.ratio", "optim.lr"])
-    x, y = np.log2(cells["optim.lr"]) + 9, np.log2(cells["optim.lr"] * cells["lora.ratio"]) + 6
-    values = 0.01 * x * x + 0.008 * y * y + 0.006 * x * y + np.random.default_rng(seed).normal(0, noise, len(x))
-    return np.column_stack([x - 9, y - 6]), values.to_numpy()
-
-
-def test_a_best_pair_that_noise_could_have_made_has_no_ends_and_what_is_no_valley_has_none() -> None:
-    found = minima.surface_minimum(*surface(0, noise=1.0))
-    assert np.isnan(found[0].at) or np.isinf([found[0].low, found[0].high]).any()
-    places, values = surface(0)
-    for none in (minima.surface_minimum(places, -values), minima.surface_minimum(places[:6], values[:6])):
-        assert np.isnan([each.at for each in none]).all() and not none[0].interior
-
-
-def test_the_best_rate_of_a_ratio_is_that_of_the_parabola_about_its_lowest() -> None:
-    rows = windows()
-    found = ratios.rate_optimum(rows)  # on the diagonal: .02 x + .016 y + .006 (x + y) = 0, with y = x - 3
-    assert found.at == pytest.approx(-9 + 3 * 0.022 / 0.048) and found.interior
-    noisy = windows(0.01)
-    best: Any = noisy[noisy["lora.ratio"] == 4].groupby("optim.lr")["validation/loss"].mean().idxmin()
-    near = noisy[(noisy["lora.ratio"] == 4) & noisy["optim.lr"].isin([best / 2, best, 2 * best])]
-    assert len(near) == 3 * len(SEEDS)
-    by_hand = quadratic_minimum(np.log2(near["optim.lr"]), near["validation/loss"], blocks=near["seed"])
-    assert ratios.rate_optimum(noisy, 4) == by_hand
-    at_the_end = rows[rows["optim.lr"] >= 2.0**-8]
-    assert np.isnan(ratios.rate_optimum(at_the_end).at) and not ratios.rate_optimum(at_the_end).interior
-    gone = rows["validation/loss"].mask(rows["seed"] == 0)
-    assert np.isnan(ratios.rate_optimum(rows.assign(**{"validation/loss": gone})).at)
 
 
 def test_the_width_is_that_of_the_adapted_maps_inputs(tmp_path: Any) -> None:

@@ -2,17 +2,15 @@
 
 import math
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loralab.errors import UserError
-from loralab.studies import claims, figures, study_module
-from loralab.studies.claims import Claim, collected, embedded, judge, markdown, p_text
+from loralab.studies import claims, committed, study_module
+from loralab.studies.claims import Claim, embedded, judge, markdown, p_text
+from loralab.studies.committed import judge_committed
 from loralab.studies.stats import Interval, holm
 from tests.small_runs import CONF
-from tests.small_studies import NAME, checkout
 
 HELD, FELL, OPEN = claims.VERDICTS
 ANALYSIS = CONF.parent / "analysis"
@@ -122,22 +120,14 @@ def test_a_page_takes_the_rows_of_the_studies_that_it_names_and_the_rest_stays()
     assert embedded("no place for it", rows) == "no place for it"
 
 
-def test_an_analysis_without_claims_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = checkout(tmp_path / "checkout", monkeypatch) / "analysis"
-    folder.mkdir()
-    (folder / f"{NAME}.py").write_text("def reduce(tables):\n    return tables.runs\n")
-    with pytest.raises(UserError, match=rf"analysis/{NAME}\.py has no claims\(frame\); one without claims gives \[\]"):
-        collected([NAME])
-
-
 def test_the_committed_table_and_the_findings_page_say_what_the_csvs_say() -> None:
     page = ANALYSIS / "claims.md"
     if not page.is_file():
         pytest.skip("analysis/claims.md was not made yet")
-    rows = claims.table()
+    rows = judge_committed()[0]
     assert page.read_text(encoding="utf-8") == markdown(rows), "`loralab claims` makes it anew"
     findings = (CONF.parent / "docs" / "findings.md").read_text(encoding="utf-8")
     assert embedded(findings, rows) == findings, "`loralab claims` makes it anew"
     shown = set(re.findall(r"\w+", " ".join(re.findall(r"<!-- claims: (.+) -->", findings))))
     assert shown == {row.claim.study for row in rows}, "each study with claims has its table on the page"
-    assert {row.claim.study for row in rows} <= set(figures.names()) and study_module.ANALYSIS == ANALYSIS
+    assert {row.claim.study for row in rows} <= set(committed.names()) and study_module.ANALYSIS == ANALYSIS

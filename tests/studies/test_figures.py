@@ -7,24 +7,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from loralab.cli.main import main
 from loralab.config.overrides import to_override
 from loralab.errors import UserError
-from loralab.studies import figures, results, study_module
-from loralab.studies.report import HEADER
+from loralab.studies import captions, committed, completeness, figures, results, study_module
+from loralab.studies.study_module import load_module
 from loralab.sweeps.study import open_study, studies
-from tests.analysis.frames import distinct, made
+from tests.analysis.frames import distinct, made, module
 from tests.small_runs import CONF
 from tests.small_studies import MEASURED
 
 ANALYSIS = CONF.parent / "analysis"
 OURS = [name for name in studies() if not name.startswith("paper/")]
 TRAINED = [name for name in OURS if name not in MEASURED]
-PARTS = ("draw", "caption", "summary", "claims")
+HEADER = ("claim", "metric", "command", "cost")
 STEPS = range(0, 11, 5)
 
 
@@ -37,41 +36,36 @@ def scores(run: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
 def smoke(name: str) -> pd.DataFrame:
     """The frame of a study's smoke size, three steps of it where it keeps curves; not to be changed."""
     if name in MEASURED:
-        whole = figures.module(name).measure(True).assign(commit="c" * 40, diff=None)
+        whole = module(name).measure(True).assign(commit="c" * 40, diff=None)
         text = whole.to_csv(index=False, float_format="%.10g")
         return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(results.TEXTS, str))
-    if "step" not in figures.module(name).KEPT:
+    if "step" not in getattr(module(name), "KEPT", ()):
         return made(name, scores, "smoke=true")
     return made(name, lambda run: [distinct(run | {"at": at}) | {"step": at} for at in STEPS], "smoke=true")
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_study_has_its_header_and_an_analysis_of_its_own_that_keeps_its_axes(name: str) -> None:
-    analysis = figures.module(name)
+    analysis, found = module(name), load_module(name)
     assert Path(str(analysis.__file__)) == ANALYSIS / f"{name}.py"
-    makers = ("wanted", "measure") if name in MEASURED else ("reduce",)
-    assert all(callable(getattr(analysis, part)) for part in (*PARTS, *makers))
     with open_study(name) as study:
-        assert all(study.spec.study.get(key) for key in HEADER)
+        assert all(study.header.get(key) for key in HEADER)
+        assert (found.measurement is not None) is (study.spec.program is not None) is (name in MEASURED)
         if name in MEASURED:
-            assert (
-                study.spec.program == f"analysis/{name}.py" and f"loralab study {name}" in study.spec.study["command"]
-            )
-            assert set(analysis.KEYS) < set(analysis.KEPT) and analysis.KEPT[-2:] == ["commit", "diff"]
-        else:
-            assert study.spec.program is None and f"sweeps={name}" in study.spec.study["command"]
-            assert set(study.axes) <= set(analysis.AXES) <= set(analysis.KEPT), "a hole in an axis not kept hides"
+            assert study.spec.program == f"analysis/{name}.py" and f"loralab study {name}" in study.header["command"]
+        elif hasattr(analysis, "reduce"):
+            assert set(study.axes) <= set(found.axes) <= set(analysis.KEPT), "a hole in an axis not kept hides"
 
 
 @pytest.mark.parametrize("name", [name for name in studies() if name not in OURS])
 def test_a_study_at_paper_scale_is_drawn_by_one_of_these_analyses(name: str) -> None:
     with open_study(name) as study:
         own, axes = study_module.analysis_of(study), study.axes
-    if own == "none":
-        with pytest.raises(UserError, match=r"has no analysis/none\.py"):
-            figures.module(name)
+    if own == study_module.NO_ANALYSIS:
+        with pytest.raises(UserError, match=r"has no figure: .* says `analysis: none`"):
+            load_module(name)
     else:
-        assert own in OURS and set(axes) <= set(figures.module(name).AXES)
+        assert own in OURS and set(axes) <= set(load_module(name).axes)
 
 
 def test_every_csv_and_every_figure_belongs_to_a_study_and_to_each_other() -> None:
@@ -80,14 +74,15 @@ def test_every_csv_and_every_figure_belongs_to_a_study_and_to_each_other() -> No
     assert {path.name for path in (ANALYSIS / "figures").iterdir()} == {
         f"{name}.{kind}" for name in tables for kind in ("png", "pdf")
     }
-    assert set(figures.names()) == tables
+    assert set(committed.names()) == tables
 
 
-@pytest.mark.parametrize("name", figures.names())
+@pytest.mark.parametrize("name", committed.names())
 def test_every_csv_that_is_there_is_whole_and_can_be_told_of(name: str) -> None:
-    frame, analysis = results.load(name), figures.module(name)
-    assert list(frame) == [*analysis.KEPT, *(["correct"] if "correct" in frame else [])]
-    end = figures.code(frame) if name in MEASURED else figures.provenance(frame)
+    frame, analysis = results.load_results(name), load_module(name)
+    kept = getattr(module(name), "KEPT", None)  # a study without `reduce` keeps what is known of its runs
+    assert kept is None or list(frame) == [*kept, *(["correct"] if "correct" in frame else [])]
+    end = captions.code(frame) if name in MEASURED else captions.provenance(frame)
     assert len(analysis.summary(frame)) and f"{end}." in analysis.caption(frame)
     assert all(claim.study == name for claim in analysis.claims(frame))
 
@@ -135,9 +130,9 @@ def test_a_figures_name_follows_its_csv_also_below_a_folder(tmp_path: Path, monk
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_no_figure_is_drawn_where_what_was_measured_has_a_hole(name: str, tmp_path: Path) -> None:
-    frame, path, keys = smoke(name), tmp_path / f"{name}.csv", figures.module(name).KEYS
+    frame, path, keys = smoke(name), tmp_path / f"{name}.csv", module(name).KEYS
     results.save(frame, path)
-    pd.testing.assert_frame_equal(results.load(name, "smoke=true", path=path), frame)
+    pd.testing.assert_frame_equal(results.load_results(name, "smoke=true", path=path), frame)
     for at in (0, len(frame) // 2, len(frame) - 1):
         values = {key: value for key, value in frame.loc[at, keys].items() if value == value}
         cell = " ".join(
@@ -145,11 +140,11 @@ def test_no_figure_is_drawn_where_what_was_measured_has_a_hole(name: str, tmp_pa
         )
         results.save(frame.drop(index=at), path)
         with pytest.raises(UserError) as error:
-            results.load(name, "smoke=true", path=path)
+            results.load_results(name, "smoke=true", path=path)
         assert f"no row for {cell} (1 of {len(frame)} " in str(error.value)
     path.unlink()
     with pytest.raises(UserError, match=f"{name}.csv is not there; `loralab study {name}` makes it"):
-        results.load(name, path=path)
+        results.load_results(name, path=path)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -159,14 +154,14 @@ def test_no_figure_is_drawn_with_a_hole_or_a_run_that_is_not_done(name: str, tmp
     def refused(spoilt: pd.DataFrame, *words: str) -> None:
         results.save(spoilt, path)
         with pytest.raises(UserError) as error:
-            results.load(name, "smoke=true", path=path)
+            results.load_results(name, "smoke=true", path=path)
         assert all(word in str(error.value) for word in words), str(error.value)
 
     results.save(frame, path)
-    loaded = results.load(name, "smoke=true", path=path)
+    loaded = results.load_results(name, "smoke=true", path=path)
     assert len(loaded) == len(frame)
     with open_study(name, ["smoke=true"]) as study:
-        axes, swept = study.axes, results.as_swept(study, loaded)
+        axes, swept = study.axes, completeness.as_swept(study, loaded)
     for stage in frame["stage"].unique():
         of = frame[frame["stage"] == stage]
         for at in (0, len(of) // 2, len(of) - 1):
@@ -179,43 +174,13 @@ def test_no_figure_is_drawn_with_a_hole_or_a_run_that_is_not_done(name: str, tmp
             refused(frame[~hole], "no row for ", *cell)
     last = frame["hash"] == frame["hash"].iloc[-1]
     refused(frame.assign(status=frame["status"].mask(last, "failed")), "not done", f"seed={frame['seed'].iloc[-1]}")
-    refused(frame.drop(columns="stage"), "has no column 'stage'; `loralab collect")
+    refused(frame.drop(columns="stage"), "has no column 'stage'", "`loralab collect")
     path.unlink()
     with pytest.raises(UserError, match=f"{name}.csv is not there; `loralab study {name}` makes it"):
-        results.load(name, path=path)
+        results.load_results(name, path=path)
 
 
 def test_a_study_that_is_not_there_is_told_with_those_that_are() -> None:
-    for ask in (results.load, figures.draw):
+    for ask in (results.load_results, figures.draw):
         with pytest.raises(UserError, match=r"no study is called 'nothing'; sweeps/ has .*lr_grid.*ratio"):
             ask("nothing")
-
-
-def test_a_captions_setting_names_what_was_run() -> None:
-    same: dict[str, Any] = {
-        "model": "minilm",
-        "lora.rank": 8,
-        "lora.alpha": 8,
-        "lora.targets": "q,v",
-        "train.steps": 100,
-    }
-    one = pd.DataFrame([same | {"train.epochs": np.nan, "train.batch_size": 32}])
-    assert figures.setting(one) == "MiniLM, LoRA with r = alpha = 8 on q and v, 100 steps of 32"
-    epochs = same | {"lora.alpha": 16, "lora.targets": "q,k,v,o", "train.steps": np.nan, "model": "roberta"}
-    other = pd.DataFrame([epochs | {"train.epochs": 3.0, "train.batch_size": 32}])
-    assert figures.setting(other) == "roberta, LoRA with r = 8, alpha = 16 on q, k, v and o, 3 epochs of 32"
-    ranks = pd.concat([one, one.assign(**{"lora.rank": 64, "lora.alpha": 64})])
-    assert "r = alpha = 8 or 64 on q and v" in figures.setting(ranks)
-
-
-def test_a_captions_end_counts_runs_once_and_names_the_code() -> None:
-    runs = pd.DataFrame({"hash": ["a", "a", "b", "c"], "status": ["success"] * 3 + ["diverged"], "seed": [1, 1, 2, 2]})
-    assert figures.provenance(runs.assign(commit="1234567890")) == "3 runs (1 diverged), code 1234567"
-    mixed = runs.assign(commit=["1234567890"] * 3 + ["abcdef0"])
-    assert figures.provenance(mixed) == "3 runs (1 diverged), code 1234567 (+1 other)"
-    assert figures.provenance(runs.assign(commit=None)) == "3 runs (1 diverged), code unknown"
-    assert [figures.seeds(runs), figures.seeds(runs[:2])] == ["2 seeds", "1 seed"]
-
-
-def test_a_mean_of_seeds_is_none_where_one_has_no_score() -> None:
-    assert figures.whole_mean(pd.Series([1.0, 2.0])) == 1.5 and np.isnan(figures.whole_mean(pd.Series([1.0, np.nan])))

@@ -1,5 +1,6 @@
 """Laws of studies that are measured, not trained: the same files and commands, no hole in a CSV, and no run."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,12 @@ import pytest
 
 from loralab.cli.main import main
 from loralab.errors import UserError
-from loralab.studies import claims, figures, results
+from loralab.studies import committed, figures, results
+from loralab.studies.committed import judge_committed
 from loralab.studies.report import report
+from loralab.studies.tables import load_study
 from loralab.sweeps.study import open_study
+from tests.analysis.frames import module
 from tests.cli.test_main import said
 from tests.small_runs import CONF
 from tests.small_studies import checkout
@@ -33,7 +37,7 @@ hydra:
 PROGRAM = """
 import numpy as np
 import pandas as pd
-from loralab.studies import figures
+from loralab.studies import captions
 
 KEYS = ["part", "n"]
 KEPT = [*KEYS, "square", "commit", "diff"]
@@ -58,7 +62,7 @@ def draw(frame):
 
 
 def caption(frame):
-    return f"Squares of {len(frame)} numbers, {figures.code(frame)}."
+    return f"Squares of {len(frame)} numbers, {captions.code(frame)}."
 
 
 def summary(frame):
@@ -96,28 +100,28 @@ def test_one_command_measures_and_draws(root: Path, tmp_path: Path, capsys: pyte
     stem = root / "analysis" / "figures" / NAME
     written = root / "analysis" / "results" / f"{NAME}.csv"
     assert (status, err, out.splitlines()) == (0, "", [f"6 rows in {written}", f"{stem}.png", f"{stem}.pdf"])
-    assert Path(f"{stem}.png").is_file() and figures.names() == [NAME]
+    assert Path(f"{stem}.png").is_file() and committed.names() == [NAME]
     assert not (tmp_path / "store" / "runs").exists()
 
     small = tmp_path / "store" / "results" / f"{NAME} smoke=true.csv"
     status, out, _ = said(capsys, "study", NAME, "smoke=true", *store)
     assert status == 0 and out.splitlines()[0] == f"4 rows in {small}"
-    assert len(results.load(NAME, "smoke=true", path=small)) == 4
-    assert written.stat().st_mtime <= small.stat().st_mtime and len(results.load(NAME)) == 6
+    assert len(results.load_results(NAME, "smoke=true", path=small)) == 4
+    assert written.stat().st_mtime <= small.stat().st_mtime and len(results.load_results(NAME)) == 6
 
 
 def test_the_rows_say_which_code_measured_them(csv: Path, tmp_path: Path) -> None:
     from loralab.store.provenance import code_version
 
-    frame, version = results.load(NAME), code_version(tmp_path / "store")
+    frame, version = results.load_results(NAME), code_version(tmp_path / "store")
     assert list(frame) == ["part", "n", "square", "commit", "diff"]
     assert set(frame["commit"].dropna()) == {version["commit"]} - {None}
-    assert figures.module(NAME).caption(frame).endswith(f", code {(version['commit'] or 'unknown')[:7]}.")
+    assert module(NAME).caption(frame).endswith(f", code {(version['commit'] or 'unknown')[:7]}.")
     assert frame["square"].isna().sum() == 2, "a number that is not there is no hole"
 
 
 def test_the_claims_and_the_report_take_it_from_its_csv(csv: Path, tmp_path: Path) -> None:
-    assert claims.table() == []
+    assert judge_committed() == ([], {})
     report(["all"], tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Squares of 6 numbers" in html and f"loralab study {NAME}" in html and "python train.py" not in html
@@ -125,14 +129,17 @@ def test_the_claims_and_the_report_take_it_from_its_csv(csv: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(("at", "cell"), [(0, "part=whole n=1"), (1, "part=whole n=2"), (5, "n=0.1")])
 def test_a_row_that_is_not_there_is_named(at: int, cell: str, csv: Path, tmp_path: Path) -> None:
-    results.save(results.load(NAME).drop(index=at), csv)
-    for ask in (lambda: results.load(NAME), claims.table, lambda: figures.draw(NAME)):
-        with pytest.raises(UserError, match=rf"no row for {cell} \(1 of 6 .*`loralab study {NAME}` measures again"):
+    results.save(results.load_results(NAME).drop(index=at), csv)
+    line = rf"no row for {cell} \(1 of 6 .*`loralab study {NAME}` measures again"
+    for ask in (lambda: results.load_results(NAME), lambda: figures.draw(NAME)):
+        with pytest.raises(UserError, match=line):
             ask()
+    rows, failures = judge_committed()
+    assert rows == [] and list(failures) == [NAME] and re.search(line, failures[NAME])
 
 
 def test_a_row_too_many_and_a_column_too_few_are_told(csv: Path) -> None:
-    whole = results.load(NAME)
+    whole = results.load_results(NAME)
     for spoilt, line in (
         (pd.concat([whole, whole[:1]]), "more than one row for part=whole n=1"),
         (pd.concat([whole, whole[:1].assign(n=3)]), "1 rows that are not wanted, the first part=whole n=3"),
@@ -140,10 +147,10 @@ def test_a_row_too_many_and_a_column_too_few_are_told(csv: Path) -> None:
     ):
         results.save(spoilt, csv)
         with pytest.raises(UserError, match=line):
-            results.load(NAME)
+            results.load_results(NAME)
     results.save(whole, csv)
     with pytest.raises(UserError, match=r"2 rows that are not wanted, .*; `loralab study squares smoke=true` measures"):
-        results.load(NAME, "smoke=true", path=csv)
+        results.load_results(NAME, "smoke=true", path=csv)
 
 
 def test_status_says_whether_the_csv_is_there_and_whole(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +158,7 @@ def test_status_says_whether_the_csv_is_there_and_whole(csv: Path, capsys: pytes
     out = capsys.readouterr().out.splitlines()
     assert out[0] == f"study {NAME}" and "  claim: The square grows." in out
     assert out[-1] == f"6 rows in {csv}, none missing"
-    results.save(results.load(NAME)[1:], csv)
+    results.save(results.load_results(NAME)[1:], csv)
     assert main(["status", NAME]) == 0 and "no row for part=whole n=1" in capsys.readouterr().out
     csv.unlink()
     assert main(["status", NAME]) == 0 and f"is not there; `loralab study {NAME}`" in capsys.readouterr().out
@@ -166,7 +173,7 @@ def test_no_other_setting_is_taken(command: str, csv: Path, capsys: pytest.Captu
 
 def test_there_are_no_runs_of_it(csv: Path) -> None:
     with pytest.raises(UserError, match=rf"{NAME} is measured, not trained; `loralab study {NAME}` does it"):
-        results.load_study(NAME)
+        load_study(NAME)
 
 
 @pytest.mark.parametrize(

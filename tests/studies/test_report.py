@@ -13,8 +13,10 @@ import pandas as pd
 import pytest
 
 from loralab.errors import UserError
-from loralab.studies import claims, figures, results
+from loralab.studies import results
+from loralab.studies.committed import judge_committed
 from loralab.studies.report import _provenance, _table, page, report, section
+from loralab.studies.study_module import load_module
 from tests.small_studies import FIRST, NAME, checkout
 
 if TYPE_CHECKING:
@@ -130,7 +132,7 @@ def test_a_report_tells_the_claim_the_figure_the_table_the_origin_and_the_comman
 def test_verdicts_are_those_of_the_claims_table(root: Path, parsed: Parsed) -> None:
     badges = [attributes["class"] for attributes in parsed.all("span") if "badge" in (attributes["class"] or "")]
     assert badges == ["badge held", "badge fell", "badge open", "badge open"]
-    for row in claims.table():
+    for row in judge_committed()[0]:
         assert f"{row.verdict} {row.claim.text} {row.claim.source} {row.claim.paper} {row.claim.ours}" in parsed.text
     assert "1 held · 1 did not hold · 2 cannot tell at this scale" in parsed.text
     assert " < .001 " in parsed.text and " .080 " in parsed.text
@@ -218,15 +220,17 @@ def test_a_mistake_is_told_and_nothing_is_written(root: Path, frame: pd.DataFram
     assert not to.exists()
 
 
-def test_a_sweep_that_does_not_say_its_cost_is_named(root: Path, tmp_path: Path) -> None:
-    sweep = root / "sweeps" / f"{NAME}.yaml"
+def test_what_a_sweep_does_not_say_of_itself_follows_from_its_grid_or_is_left_out(root: Path, tmp_path: Path) -> None:
+    sweep, to = root / "sweeps" / f"{NAME}.yaml", tmp_path / "report.html"
     text = sweep.read_text()
     try:
-        sweep.write_text(re.sub(r" +cost: .*\n", "", text))
-        with pytest.raises(UserError, match=rf"sweeps/{NAME}.yaml: hydra.sweeper.study.cost: is missing"):
-            report([NAME], tmp_path / "report.html")
+        sweep.write_text(re.sub(r"    study:\n(      .*\n)+(?=    params)", "", text))
+        assert report([NAME], to) == {}
     finally:
         sweep.write_text(text)
+    found = Parsed(to.read_text(encoding="utf-8"))
+    assert f"Primary metric validation/loss Trained by loralab study {NAME} Cost 8 runs" in found.text
+    assert not [attributes for attributes in found.all("p") if attributes.get("class") == "claim"]
 
 
 # In a browser
@@ -274,7 +278,7 @@ def browser() -> Iterator["Browser"]:
 def written(root: Path, frame: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of two studies, the second without claims."""
     header = dict.fromkeys(("claim", "metric", "command", "cost"), "text")
-    first = section(NAME, frame, figures.module(NAME), judged=claims.table(), csv="a,b", header=header)
+    first = section(NAME, frame, load_module(NAME), judged=judge_committed()[0], csv="a,b", header=header)
     to = tmp_path_factory.mktemp("two") / "report.html"
     to.write_text(page([first, replace(first, name="second", claims=())]), encoding="utf-8")
     return to

@@ -4,23 +4,23 @@ import math
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
-from loralab.studies.minima import quadratic_minimum
 from loralab.studies.stats import (
     Interval,
     bootstrap_items,
     crossing,
     expected_maximum,
-    expected_minimum,
     holm,
     mean_interval,
     paired,
     ratio_interval,
     slope,
     speedup,
+    whole_mean,
 )
 
 NAN, INF = math.nan, math.inf
@@ -142,13 +142,13 @@ def test_the_expected_maximum_is_the_mean_over_all_subsets() -> None:
     best = [np.mean([max(drawn) for drawn in combinations(values, k)]) for k in range(1, 7)]
     least = [np.mean([min(drawn) for drawn in combinations(values, k)]) for k in range(1, 7)]
     assert expected_maximum(values, range(1, 7)) == pytest.approx(best)
-    assert expected_minimum(values, [6, 2]) == pytest.approx([least[5], least[1]])
+    assert -expected_maximum(-np.array(values), [6, 2]) == pytest.approx([least[5], least[1]])
     many = np.random.default_rng(0).normal(size=2000)  # C(2000, 1000) is beyond a float
     assert expected_maximum(many, [1, 2000]) == pytest.approx([many.mean(), many.max()])
 
 
 def test_a_diverged_trial_counts_until_no_draw_can_be_it_alone() -> None:
-    assert expected_minimum([0.5, INF, 0.7], [1, 2, 3]) == pytest.approx([INF, 0.5 * 2 / 3 + 0.7 / 3, 0.5])
+    assert expected_maximum([-0.5, -INF, -0.7], [1, 2, 3]) == pytest.approx([-INF, -0.5 * 2 / 3 - 0.7 / 3, -0.5])
     assert expected_maximum([-INF, 2.0, -INF], [2, 3]).tolist() == [-INF, 2.0]
 
 
@@ -164,69 +164,6 @@ def test_holm_rejects_a_true_null_in_at_most_5_percent_of_families() -> None:
     p[:, :3] *= 1e-4  # three that do not hold
     wrong = np.mean([(holm(family)[3:] <= 0.05).any() for family in p])
     assert 0.02 < wrong <= 0.05 + WITHIN
-
-
-def test_the_interval_of_a_minimum_ends_where_the_parabola_through_it_is_rejected() -> None:
-    x, y = np.array([-3.0, -2.0, -1.0, 0.0, 3.0]), np.array([0.62, 0.50, 0.43, 0.47, 0.85])
-    found = quadratic_minimum(x, y)
-    a, b, _ = np.polyfit(x, y, 2)
-    assert (found.at, found.curvature) == pytest.approx((-b / (2 * a), 2 * a)) and found.interior
-    assert found.low < found.at < found.high
-    free = np.sum((y - np.polyval(np.polyfit(x, y, 2), x)) ** 2)
-    for end in (found.low, found.high):  # the best parabola with its minimum there is worse by t^2 s^2, s^2 = free / 2
-        square = (x - end) ** 2
-        bound = np.sum((y - np.polyval(np.polyfit(square, y, 1), square)) ** 2)
-        assert (bound - free) / (free / 2) == pytest.approx(scipy_stats.t.ppf(0.975, 2) ** 2)
-        assert quadratic_minimum(x, y, null=end).p == pytest.approx(0.05)
-
-
-def test_a_minimum_moves_with_its_units() -> None:
-    x, y = np.arange(6.0), np.array([5.0, 2.2, 0.9, 1.1, 3.0, 7.2])
-    found, moved = quadratic_minimum(x, y, null=1.9), quadratic_minimum(1000 + x / 10, 3 * y - 40, null=1000.19)
-    ends = [1000 + v / 10 for v in (found.at, found.low, found.high)]
-    assert ends == pytest.approx([moved.at, moved.low, moved.high])
-    assert (moved.curvature, moved.p) == pytest.approx((300 * found.curvature, found.p))
-
-
-def test_an_exact_parabola_has_an_exact_minimum_even_outside_the_points() -> None:
-    x = np.arange(5.0)
-    assert math.isnan(quadratic_minimum(x, (x - 1.25) ** 2, blocks=x).at)  # no two points of one block
-    inside, outside = quadratic_minimum(x, (x - 1.25) ** 2), quadratic_minimum(x, (x - 9.0) ** 2 / 7 + 3)
-    assert (inside.at, inside.low, inside.high) == pytest.approx((1.25, 1.25, 1.25)) and inside.interior
-    assert outside.at == pytest.approx(9.0) and not outside.interior and outside.p < 1e-6
-
-
-@pytest.mark.parametrize(
-    ("x", "y"),
-    [
-        ([0, 1, 2], [1, 0, 1]), ([0, 0, 1, 1, 1], [1, 2, 0, 1, 3]), ([0, 1, 2, 3], [0, 1, 1, 0]),
-        ([0, 1, 2, 3], [0.7, 0.7, 0.7, 0.7]), ([0, 1, 2, 3], [0.3, 0.6, 0.9, 1.2]),
-    ],
-    ids=["three points", "two places", "curved downward", "flat", "straight"],
-)  # fmt: skip
-def test_what_is_no_valley_has_no_minimum(x: list[float], y: list[float]) -> None:
-    found = quadratic_minimum(x, y)
-    assert np.isnan([found.at, found.p]).all() and (found.low, found.high, found.interior) == (-INF, INF, False)
-
-
-def test_a_valley_that_noise_could_have_made_rules_nothing_out() -> None:
-    found = quadratic_minimum([0, 1, 2, 3, 4], [1.0, 0.2, 0.9, 0.1, 1.1])
-    assert found.interior and (found.low, found.high) == (-INF, INF) and math.isnan(found.p)
-
-
-# A sure valley; one that is often not significant; a sure one below levels that differ.
-@pytest.mark.parametrize(("noise", "blocks"), [(0.05, None), (0.5, None), (0.05, [0, 1, 2, 0, 1, 2, 1, 0, 2])])
-def test_fiellers_interval_covers_as_often_as_it_says(noise: float, blocks: list[int] | None) -> None:
-    rng = np.random.default_rng(1)
-    x = np.array([-2, -2, -1, -1, -0.5, 0, 0, 1, 3])  # uneven: a and b are correlated
-    y = 0.2 * (x - 0.7) ** 2 + rng.normal(0, noise, (SIMULATED, 9))
-    if blocks is not None:
-        y += rng.normal(0, 9, (SIMULATED, 3))[:, blocks]
-    found = [quadratic_minimum(x, each, blocks=blocks) for each in y]
-    whole = np.mean([each.low == -INF for each in found])
-    assert whole == 0 if noise < 0.1 else 0.1 < whole < 0.9
-    covered = np.mean([each.low <= 0.7 <= each.high for each in found])
-    assert covered == pytest.approx(0.95, abs=WITHIN) if noise < 0.1 else covered > 0.95 - WITHIN
 
 
 def test_a_slope_has_students_interval_of_what_the_line_leaves_over() -> None:
@@ -348,3 +285,7 @@ def test_mistakes_are_refused_with_what_was_got() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             wrong()
+
+
+def test_a_mean_of_seeds_is_none_where_one_has_no_score() -> None:
+    assert whole_mean(pd.Series([1.0, 2.0])) == 1.5 and np.isnan(whole_mean(pd.Series([1.0, np.nan])))

@@ -14,9 +14,9 @@ from loralab.inspect.updates import initial_updates, read_updates
 from loralab.runs.plan import plan
 from loralab.runs.run import run
 from loralab.studies import subspaces
-from loralab.studies.results import Tables
 from loralab.studies.stats import mean_interval
 from loralab.studies.subspaces import SIDES, Bases, Line, Pair
+from loralab.studies.tables import Tables
 from tests.small_runs import config
 
 D, R = 64, 4  # of the tiny backbone; of the runs

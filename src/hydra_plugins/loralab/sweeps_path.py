@@ -8,6 +8,9 @@ from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
+from yaml import MarkedYAMLError
+
+from loralab.errors import UserError
 
 __all__ = ["SweepsPath", "SweepsSource"]
 
@@ -26,11 +29,18 @@ class SweepsSource(ConfigSource):
         if not self.is_config(config_path):
             raise ConfigLoadError(f"Config not found : {config_path}")
         text = self._file(config_path).read_text(encoding="utf-8")
+        try:
+            config = OmegaConf.create(text)
+        except MarkedYAMLError as error:
+            line = 1 if error.problem_mark is None else error.problem_mark.line + 1
+            raise UserError(f"{config_path}.yaml, line {line}: {error.problem}, which is no YAML") from error
+        header = self._get_header_dict(text)
+        header["package"] = header.get("package") or "_global_"  # a study's keys are those of the whole configuration
         return ConfigResult(
-            config=OmegaConf.create(text),
+            config=config,
             path=f"{self.scheme()}://{self.path}",
             provider=self.provider,
-            header=self._get_header_dict(text),
+            header=header,
         )
 
     def available(self) -> bool:

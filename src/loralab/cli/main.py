@@ -23,7 +23,10 @@ ADAPTER = f"a folder with adapter_config.json, as PEFT writes it, or a run: {RUN
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one subcommand; gives the exit status: 0 done, 2 a mistake of the user's, doctor's 1 for what is missing."""
+    """Runs one subcommand; gives the exit status: 0 done, 2 a mistake of the user's.
+
+    1: something is missing (doctor), runs failed (study), or some of all studies failed (figure all, claims, report).
+    """
     use_temporary_caches()
     try:
         try:
@@ -139,87 +142,41 @@ def _doctor(given: argparse.Namespace) -> int:
 
 
 def _status(given: argparse.Namespace) -> int:
-    from loralab.studies import results
-    from loralab.sweeps import status as forecast
-    from loralab.sweeps.study import open_study
+    from loralab.cli import studies
 
-    with open_study(given.study, given.overrides, store=given.store) as study:
-        trained = study.spec.program is None
-        lines = forecast.state(study) if trained else forecast.heading(study)
-    print("\n".join(lines if trained else [*lines, results.state(given.study, given.overrides, given.store)]))
-    return 0
+    return studies.status(given.study, given.overrides, given.store)
 
 
 def _collect(given: argparse.Namespace) -> int:
-    return _gather(given, given.to)
+    from loralab.cli import studies
 
-
-def _gather(given: argparse.Namespace, to: Path | None) -> int:
-    """Writes a study's CSV, at its own place where none is named."""
-    from loralab.studies.results import measure, reduce_study, save, tables, target
-    from loralab.sweeps.collect import mixed_versions
-    from loralab.sweeps.study import open_study
-
-    with open_study(given.study, given.overrides, store=given.store) as study:
-        if study.spec.program is not None:
-            frame = measure(study, given.overrides, given.store)
-            to = to or target(given.study, given.overrides, given.store)
-            save(frame, to)
-            print(f"{len(frame)} rows in {to}")
-            return 0
-        runs = tables(study).runs
-        to = to or target(given.study, given.overrides, study.store)
-        save(reduce_study(study), to)
-    tally = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
-    print("\n".join([f"{len(runs)} runs ({tally}) in {to}", *mixed_versions(runs)]))
-    return 0
+    return studies.collect(given.study, given.overrides, given.store, given.to)
 
 
 def _figure(given: argparse.Namespace) -> int:
-    from loralab.studies.figures import draw, names
+    from loralab.cli import studies
 
-    for name in names() if given.study == "all" else [given.study]:
-        print(*draw(name, given.overrides, store=given.store), sep="\n")
-    return 0
+    return studies.figure(given.study, given.overrides, given.store)
 
 
 def _study(given: argparse.Namespace) -> int:
-    import subprocess
+    from loralab.cli import studies
 
-    from loralab.config.compose import CONF
-    from loralab.config.overrides import to_override
-    from loralab.sweeps.study import open_study
-
-    with open_study(given.study) as study:
-        trained = study.spec.program is None
-    if not trained:
-        return _gather(given, None) or _figure(given)
-    store = f"store={to_override(str(given.store))}"
-    train = [sys.executable, str(CONF.parent / "train.py"), f"sweeps={given.study}", store, *given.overrides]
-    status = subprocess.run(train, check=False).returncode
-    return status or _gather(given, None) or _figure(given)
+    if given.study == "new":
+        return studies.new(given.overrides)
+    return studies.study(given.study, given.overrides, given.store)
 
 
 def _claims(_: argparse.Namespace) -> int:
-    from loralab.files import write_text
-    from loralab.studies.claims import embedded, markdown, table
-    from loralab.studies.study_module import ANALYSIS
+    from loralab.cli import studies
 
-    rows, page = table(), ANALYSIS.parent / "docs" / "findings.md"
-    write_text(ANALYSIS / "claims.md", markdown(rows))
-    write_text(page, embedded(page.read_text(encoding="utf-8"), rows))
-    for row in rows:
-        print(f"{row.verdict:24}  {row.claim.text}: {row.claim.ours}")
-    return 0
+    return studies.claims()
 
 
 def _report(given: argparse.Namespace) -> int:
-    from loralab.studies.report import report
+    from loralab.cli import studies
 
-    to = given.to or given.store / "report.html"
-    report(given.studies, to)
-    print(to)
-    return 0
+    return studies.report(given.studies, given.to or given.store / "report.html")
 
 
 class _OneLine(argparse.ArgumentParser):
@@ -323,6 +280,7 @@ def _parser() -> argparse.ArgumentParser:
     study = add(
         "study", _study, "do all of a study: train what is missing, or measure; collect, draw",
         "loralab study lr_grid", "loralab study lr_grid smoke=true",
+        "loralab study new mine                     sweeps/mine.yaml and analysis/mine.py, to be changed",
     )  # fmt: skip
     add(
         "claims", _claims, "write what papers claim and what studies found: analysis/claims.md and docs/findings.md",

@@ -26,7 +26,6 @@ __all__ = [
     "random_basis",
     "right_basis",
     "similarity",
-    "similarity_at",
     "stable_rank",
     "thin_svd",
 ]
@@ -96,19 +95,11 @@ def expected_similarity(i: ArrayLike, j: ArrayLike, d: int) -> Array:
 def grassmann(U: ArrayLike, V: ArrayLike) -> float:
     """d = sqrt(p - ||U^T V||_F^2), the projection distance of two subspaces, 0 to sqrt(p), with p = min(i, j).
 
-    U (n, i), V (n, j): bases. LoRA appendix G.
+    U (n, i), V (n, j): bases. phi(i, j) = 1 - d^2 / p. LoRA appendix G prints (1 / p)(1 - d^2), which does not follow
+    from its own definitions: for p equal directions (d = 0) it would be 1 / p.
     """
     overlaps = _overlaps(U, V)
     return float(np.sqrt(max(0.0, min(overlaps.shape) - _norm(overlaps) ** 2)))
-
-
-def similarity_at(distance: float, p: int) -> float:
-    """phi = 1 - d^2 / p, of the projection distance d between subspaces of which the smaller has p dimensions.
-
-    LoRA appendix G prints (1 / p)(1 - d^2), which does not follow from its own definitions: for p equal directions
-    (d = 0) it would be 1 / p.
-    """
-    return 1 - distance**2 / p
 
 
 def projected_norm(W: ArrayLike, U: ArrayLike, V: ArrayLike) -> float:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from loralab.store.predictions import unpacked
 from loralab.store.run_directory import RunDirectory, is_final
-from loralab.studies import figures
-from loralab.studies.stats import Interval, bootstrap_items, mean_interval, paired
+from loralab.studies import captions
+from loralab.studies.stats import Interval, bootstrap_items, mean_interval, paired, whole_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 
 __all__ = [
@@ -114,7 +114,7 @@ def interior(rows: pd.DataFrame, ratio: float | None = None) -> bool:
     """
     own = rows if ratio is None else rows[rows["lora.ratio"] == ratio]
     grid = own[own["stage"] == "grid"].groupby("optim.lr")["validation/loss"]
-    means, errors = grid.agg(figures.whole_mean), grid.sem().fillna(0)  # one seed has no error
+    means, errors = grid.agg(whole_mean), grid.sem().fillna(0)  # one seed has no error
     rates, best = means.index.to_numpy(dtype=float), int(means.argmin())
     ties = rates[(means <= means.iloc[best] + errors.iloc[best]).to_numpy()]
     return bool(((rates.min() < ties) & (ties < rates.max())).any())
@@ -129,8 +129,8 @@ def compared(own: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
     )
     return {
         "lr_A": runs["optim.lr"].iloc[0],
-        "test accuracy": round(figures.whole_mean(runs["test/accuracy"]), 4),
-        "test loss": round(figures.whole_mean(runs["test/loss"]), 4),
+        "test accuracy": round(whole_mean(runs["test/accuracy"]), 4),
+        "test loss": round(whole_mean(runs["test/loss"]), 4),
         "difference, points": f"{100 * by_seed.estimate:+.2f}",
         "by seed": f"[{100 * by_seed.low:.2f}, {100 * by_seed.high:.2f}]",
         "by test item": f"[{100 * by_item.low:.2f}, {100 * by_item.high:.2f}]",
@@ -149,7 +149,7 @@ def against(
 
     A bar is the interval of the difference, put on the mean of the other arm: one that misses that mean tells.
     """
-    means, levels = ([figures.whole_mean(confirm_runs(pair[at])[metric]) for pair in pairs] for at in (0, 1))
+    means, levels = ([whole_mean(confirm_runs(pair[at])[metric]) for pair in pairs] for at in (0, 1))
     ends = [paired_difference(own, base, metric) for own, base in pairs]
     low, high = (np.array(levels) + [getattr(each, end) for each in ends] for end in ("low", "high"))
     ax.errorbar(
@@ -166,9 +166,9 @@ def against(
 
 def shared(frame: pd.DataFrame) -> str:
     """`TREC, MiniLM, 100 steps of 32`: what the arms have in common, for a caption."""
-    model = ", ".join(figures.NAMES.get(name, name) for name in frame["model"].unique())
+    model = ", ".join(captions.NAMES.get(name, name) for name in frame["model"].unique())
     steps, batch = (" or ".join(f"{n:g}" for n in frame[f"train.{key}"].unique()) for key in ("steps", "batch_size"))
-    return f"{figures.tasks(frame)}, {model}, {steps} steps of {batch}"
+    return f"{captions.tasks(frame)}, {model}, {steps} steps of {batch}"
 
 
 def _unknown(n: int) -> Interval:

@@ -5,13 +5,11 @@ A study's analysis makes its claims (`claims(frame)`); the verdicts are told ove
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from loralab.errors import UserError
-from loralab.studies import figures, results
 from loralab.studies.stats import Interval, holm
 
-__all__ = ["LEVEL", "VERDICTS", "Claim", "Judged", "collected", "embedded", "judge", "markdown", "p_text", "table"]
+__all__ = ["LEVEL", "VERDICTS", "Claim", "Judged", "embedded", "judge", "markdown", "p_text"]
 
 LEVEL = 0.05
 VERDICTS = ("held", "did not hold", "cannot tell at this scale")
@@ -66,22 +64,6 @@ def _verdict(claim: Claim, p: float) -> str:
         return VERDICTS[2]
     above = claim.found.estimate > claim.threshold
     return VERDICTS[0] if above != claim.below else VERDICTS[1]
-
-
-def collected(names: Sequence[str] | None = None) -> list[Claim]:
-    """The claims of these studies, or of all that have a committed CSV."""
-    found: list[Claim] = []
-    for name in figures.names() if names is None else names:
-        make = getattr(figures.module(name), "claims", None)
-        if make is None:
-            raise UserError(f"analysis/{name}.py has no claims(frame); one without claims gives []")
-        found += [replace(claim, study=name) for claim in make(results.load(name))]  # an analysis may serve several
-    return found
-
-
-def table() -> list[Judged]:
-    """All claims of all committed studies, judged together."""
-    return judge(collected())
 
 
 def markdown(rows: Sequence[Judged]) -> str:

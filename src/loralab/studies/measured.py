@@ -1,25 +1,19 @@
-"""A study that is measured, not trained: the table of its program, and whether a CSV of it is whole.
-
-sweeps/<study>.yaml names the program (`program: analysis/<study>.py` at hydra.sweeper.study), which has, beside what
-every analysis has to draw and to tell: KEYS, the columns that tell rows apart; KEPT, all columns, commit and diff last;
-`wanted(smoke)`, the KEYS of every row that the CSV must hold; `measure(smoke)`, the rows without commit and diff.
-"""
+"""A study that is measured, not trained: the table that its program makes, and whether a CSV of it is whole."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from loralab.errors import UserError
 from loralab.store.provenance import code_version
+from loralab.studies.study_module import Measurement
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SIZES", "measured", "refuse_holes", "refuse_settings"]
+__all__ = ["SIZES", "measure_study", "refuse_holes", "refuse_settings"]
 
 SIZES = ("smoke=true", "smoke=false")
-VERSION = ("commit", "diff")
 
 
 def refuse_settings(name: str, overrides: Sequence[str]) -> None:
@@ -29,20 +23,24 @@ def refuse_settings(name: str, overrides: Sequence[str]) -> None:
             raise UserError(f"{override}: {name} is measured, not trained, so it takes no setting but smoke=true")
 
 
-def measured(program: ModuleType, *, smoke: bool, store: Path) -> "pd.DataFrame":
+def measure_study(program: Measurement, *, smoke: bool, store: Path) -> "pd.DataFrame":
     """What the program measures, with the version of the code in each row (its diff is kept in the store)."""
     frame: pd.DataFrame = program.measure(smoke).assign(**code_version(store))
-    assert list(frame) == list(program.KEPT) and tuple(frame)[-2:] == VERSION, "columns other than its KEPT"
+    if tuple(frame) != program.kept:
+        raise UserError(
+            f"{program.file}: measure(smoke) gives the columns {', '.join(map(str, frame))}; "
+            f"KEPT has {', '.join(program.kept)}"
+        )
     return frame
 
 
-def refuse_holes(name: str, program: ModuleType, frame: "pd.DataFrame", *, smoke: bool, path: Path) -> None:
+def refuse_holes(name: str, program: Measurement, frame: "pd.DataFrame", *, smoke: bool, path: Path) -> None:
     """Raises UserError where a CSV lacks a column or a row that is wanted, or has a row twice, or another one."""
     again = f"`loralab study {name}{' smoke=true' if smoke else ''}` measures again"
-    for column in program.KEPT:
+    for column in program.kept:
         if column not in frame:
             raise UserError(f"{path} has no column {column!r}; {again}")
-    keys = list(program.KEYS)
+    keys = list(program.keys)
     there, wanted = _cells(frame[keys]), _cells(program.wanted(smoke)[keys])
     assert len(set(wanted)) == len(wanted), "KEYS do not tell the wanted rows apart"
     rows = set(there)

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies import figures
-from loralab.studies.arms import against, confirm_runs, gain_over_items, paired_difference
+from loralab.studies.arms import against, confirm_runs, paired_difference
 from loralab.studies.minima import Minimum, quadratic_minimum, surface_minimum
-from loralab.studies.stats import Interval
+from loralab.studies.stats import Interval, whole_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +20,6 @@ __all__ = [
     "best_ratio",
     "difference",
     "optimum",
-    "over_items",
     "pair_optimum",
     "rate_optimum",
     "ratios",
@@ -47,15 +45,10 @@ def difference(rows: pd.DataFrame, ratio: float, metric: str, *, null: float = 0
     return paired_difference(_of(rows, ratio), _of(rows, 1), metric, null=null)
 
 
-def over_items(rows: pd.DataFrame, ratio: float) -> Interval:
-    """A ratio's `gain_over_items` over λ = 1."""
-    return gain_over_items(_of(rows, ratio), _of(rows, 1))
-
-
 def tuned(rows: pd.DataFrame) -> pd.DataFrame:
     """For each λ and lr_A of the windows the mean validation loss over the selection seeds; NaN if one diverged."""
     grid = rows[rows["stage"] == "grid"]
-    found = grid.groupby(["lora.ratio", "optim.lr"])["validation/loss"].agg(figures.whole_mean)
+    found = grid.groupby(["lora.ratio", "optim.lr"])["validation/loss"].agg(whole_mean)
     return found.reset_index()
 
 
@@ -72,7 +65,7 @@ def optimum(rows: pd.DataFrame) -> Minimum:
     The unit is the arm, whose seeds share one selected rate and its error; NaN where an arm has a diverged run.
     """
     found = [ratio for ratio in ratios(rows) if len(arm(rows, ratio))]
-    means = [figures.whole_mean(arm(rows, ratio)["test/loss"]) for ratio in found]
+    means = [whole_mean(arm(rows, ratio)["test/loss"]) for ratio in found]
     if np.isnan(means).any():
         return quadratic_minimum([], [])
     return quadratic_minimum(np.log2(found), means)
@@ -86,7 +79,7 @@ def rate_optimum(rows: pd.DataFrame, ratio: float = 1) -> Minimum:
     """
     own = _of(rows, ratio)
     grid = own[own["stage"] == "grid"]
-    means = grid.groupby("optim.lr")["validation/loss"].agg(figures.whole_mean).dropna()
+    means = grid.groupby("optim.lr")["validation/loss"].agg(whole_mean).dropna()
     if means.empty:
         return quadratic_minimum([], [])
     rates = means.index.to_numpy(dtype=float)
@@ -111,7 +104,7 @@ def against_ratio(ax: "Axes", rows: pd.DataFrame, metric: str, label: str, at: i
     """Means on fresh seeds; a bar is the interval of the difference from λ = 1, so one that misses the line tells."""
     colour, found, one = plotting.COLOURS[at], ratios(rows), _of(rows, 1)
     places = (np.array(found) * 2 ** (0.16 * (at - 0.5))).tolist()
-    ax.axhline(figures.whole_mean(confirm_runs(one)[metric]), color=colour, lw=0.6, ls=":")
+    ax.axhline(whole_mean(confirm_runs(one)[metric]), color=colour, lw=0.6, ls=":")
     against(ax, places, [(_of(rows, ratio), one) for ratio in found], metric, label, colour)
     ax.set_xscale("log", base=2)
     plotting.label_powers(ax.xaxis, found)

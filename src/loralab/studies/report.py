@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -21,8 +20,10 @@ import pandas as pd
 from loralab import plotting
 from loralab.errors import UserError
 from loralab.files import write_text
-from loralab.studies import claims, figures, results, study_module
+from loralab.studies import claims, committed, study_module
 from loralab.studies.claims import VERDICTS, Judged
+from loralab.studies.results import load_results
+from loralab.studies.study_module import StudyModule, load_module
 from loralab.sweeps.study import open_study
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Picture", "Section", "Table", "page", "report", "section"]
 
 BADGES = dict(zip(VERDICTS, ("held", "fell", "open"), strict=True))  # verdict -> its class in the style sheet
-HEADER = ("claim", "metric", "command", "cost")
 TOOLS = ("loralab", "matplotlib", "numpy", "pandas")
 NUMBER = re.compile(r"[\[<>~+-]*\s*[\d.]*\d")  # how the text of a number, or of an interval, begins
 LONGEST_FRACTION = 4  # digits: a column that needs more of them is no table of scores
@@ -61,7 +61,7 @@ class Table:
 class Section:
     """All that the page tells of one study.
 
-    header: hydra.sweeper.study of its sweep; csv: the text of its results; provenance: term -> its lines.
+    header: what its sweep says for people (Study.header); csv: the text of its results; provenance: term -> its lines.
     """
 
     name: str
@@ -90,29 +90,43 @@ def page(sections: Sequence[Section]) -> str:
     return template.render(sections=sections, badges=BADGES, every=[row for part in sections for row in part.claims])
 
 
-def report(names: Sequence[str], to: Path) -> None:
-    """Writes the page of these studies, or of `all` that have results, to a file.
+def report(names: Sequence[str], to: Path) -> dict[str, str]:
+    """Writes the page of these studies, or of `all` that have results; gives one line for each study that fails.
 
-    Raises UserError for a study without results, and for one whose CSV lacks a run.
+    Raises UserError for a study that is named and has no results, or whose CSV lacks a run. Of `all`, those that fail
+    are left out; a study that is not on the page fails where its claims cannot be judged beside the others'.
     """
     if to.is_dir():
         raise UserError(f"--to: {to} is a directory; name a file")
-    wanted = figures.names() if list(names) == ["all"] else list(dict.fromkeys(names))
+    every = list(names) == ["all"]
+    wanted = committed.names() if every else list(dict.fromkeys(names))
     if not wanted:
         raise UserError("no study has results in analysis/results; `loralab study NAME` makes them")
-    frames = {name: results.load(name) for name in wanted}  # a mistake is told before anything is drawn
-    judged = claims.table()
-    sections = []
-    for name, frame in frames.items():
-        csv = (study_module.ANALYSIS / "results" / f"{name}.csv").read_text(encoding="utf-8")
-        sections.append(section(name, frame, figures.module(name), judged=judged, csv=csv, header=_header(name)))
-    write_text(to, page(sections))
+    if not every:
+        for name in wanted:
+            load_results(name)  # a mistake is told before anything is drawn
+    judged, failures = committed.judge_committed()
+    if every:
+        sections, others = committed.attempt(wanted, lambda name: _section(name, judged))
+        failures |= others
+    else:
+        sections = {name: _section(name, judged) for name in wanted}
+    write_text(to, page(list(sections.values())))
+    return failures
+
+
+def _section(name: str, judged: Sequence[Judged]) -> Section:
+    """The section of a study that has results."""
+    csv = (study_module.ANALYSIS / "results" / f"{name}.csv").read_text(encoding="utf-8")
+    with open_study(name) as study:
+        header = study.header
+    return section(name, load_results(name), load_module(name), judged=judged, csv=csv, header=header)
 
 
 def section(
     name: str,
     frame: pd.DataFrame,
-    analysis: ModuleType,
+    analysis: StudyModule,
     *,
     judged: Iterable[Judged],
     csv: str,
@@ -130,16 +144,7 @@ def section(
     )
 
 
-def _header(name: str) -> dict[str, str]:
-    with open_study(name) as study:
-        found = study.spec.study
-    for key in HEADER:
-        if key not in found:
-            raise UserError(f"sweeps/{name}.yaml: hydra.sweeper.study.{key}: is missing; a report tells of it")
-    return found
-
-
-def _picture(name: str, frame: pd.DataFrame, analysis: ModuleType) -> Picture:
+def _picture(name: str, frame: pd.DataFrame, analysis: StudyModule) -> Picture:
     """The study's figure as SVG, without date or random ids."""
     from matplotlib import pyplot
 

@@ -3,23 +3,27 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy  # it imports scipy.stats when first used, which takes half a second
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "Interval",
     "bootstrap_items",
     "crossing",
     "expected_maximum",
-    "expected_minimum",
     "holm",
     "mean_interval",
     "paired",
     "ratio_interval",
     "slope",
     "speedup",
+    "whole_mean",
 ]
 
 Array = NDArray[np.float64]
@@ -35,6 +39,11 @@ class Interval:
     high: float
     n: int
     p: float
+
+
+def whole_mean(values: "pd.Series[float]") -> float:
+    """The mean over the seeds; NaN where one of them diverged: what is left would flatter the cell."""
+    return float(values.mean(skipna=False))
 
 
 def mean_interval(values: ArrayLike, *, null: float = 0.0, level: float = 0.95) -> Interval:
@@ -108,11 +117,6 @@ def expected_maximum(values: ArrayLike, trials: Sequence[int]) -> Array:
         likely = weights > 0  # 0 times -inf is no number
         best.append(float(weights[likely] @ array[likely]))
     return np.array(best)
-
-
-def expected_minimum(values: ArrayLike, trials: Sequence[int]) -> Array:
-    """`expected_maximum` for what is better when smaller: -E[max of -v]; a diverged trial is inf."""
-    return -expected_maximum(-np.asarray(values, dtype=float), trials)
 
 
 def holm(p: ArrayLike) -> Array:

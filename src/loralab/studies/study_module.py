@@ -1,43 +1,231 @@
-"""The module analysis/<study>.py of a study."""
+"""The protocol of analysis/<study>.py: what it may define, what is taken where it does not, and what is refused.
+
+`draw(frame)` makes the figure, and is all that it must define. The rest has defaults:
+
+    AXES                  keys that get a column in the CSV even where the sweep does not vary them; none
+    reduce(tables)        the CSV's rows, of the Tables of the runs; one row per run
+    caption(frame)        the lines beneath the figure; setting, seeds and code, by the columns that are there
+    summary(frame)        the report's table; the mean scores of each setting
+    claims(frame)         a paper's claims with the numbers that test them; none
+
+A study that is measured, not trained (`program:` in its sweep) must define KEYS, KEPT, wanted(smoke) and
+measure(smoke) in place of `reduce`.
+"""
 
 import importlib.util
+import inspect
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from loralab.config.compose import CONF
+from loralab.config.keys import no_such_key, type_of
+from loralab.config.schema import Config
 from loralab.errors import UserError
-from loralab.sweeps.study import Study
+from loralab.studies.captions import caption
+from loralab.studies.claims import Claim
+from loralab.studies.stats import whole_mean
+from loralab.studies.tables import Tables
+from loralab.sweeps.study import Study, open_study
 
-__all__ = ["ANALYSIS", "analysis", "analysis_of", "program"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "ANALYSIS",
+    "NO_ANALYSIS",
+    "Measurement",
+    "StudyModule",
+    "analysis_of",
+    "explain_failure",
+    "find_module",
+    "import_analysis",
+    "load_module",
+    "module_of",
+]
 
 ANALYSIS = CONF.parent / "analysis"
+NO_ANALYSIS = "none"  # `analysis: none` in a sweep: its CSV is all that is wanted
+ORIGIN = ("hash", "commit", "diff")
+SPLITS = ("train/", "validation/", "test/")
 
 
-def analysis(name: str) -> ModuleType | None:
-    """The module analysis/<name>.py, or None: `reduce` says what its CSV keeps, `draw` makes its figure of that."""
-    path = ANALYSIS / f"{name}.py"
-    if not path.is_file():
+@dataclass(frozen=True)
+class Measurement:
+    """What measures a study that is not trained.
+
+    keys: the columns that tell rows apart; kept: all columns, commit and diff last; wanted(smoke): the keys of every
+    row that the CSV must hold; measure(smoke): the rows without commit and diff.
+    """
+
+    file: str
+    keys: tuple[str, ...]
+    kept: tuple[str, ...]
+    wanted: Callable[[bool], pd.DataFrame]
+    measure: Callable[[bool], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class StudyModule:
+    """A study's analysis, checked, with the defaults in the places of what it leaves out."""
+
+    axes: tuple[str, ...]
+    reduce: Callable[[Tables], pd.DataFrame]
+    draw: "Callable[[pd.DataFrame], Figure]"
+    caption: Callable[[pd.DataFrame], str]
+    summary: Callable[[pd.DataFrame], pd.DataFrame]
+    claims: Callable[[pd.DataFrame], list[Claim]]
+    measurement: Measurement | None
+
+
+def load_module(name: str) -> StudyModule:
+    """The analysis of the study sweeps/<name>.yaml; UserError where it has none, or one that cannot be used."""
+    with open_study(name) as study:
+        return module_of(study)
+
+
+def module_of(study: Study) -> StudyModule:
+    """The analysis of a study that is open; UserError where it has none, or one that cannot be used."""
+    found, name = find_module(study), analysis_of(study)
+    if found is not None:
+        return found
+    if name == NO_ANALYSIS:
+        raise UserError(f"study {study.name!r} has no figure: sweeps/{study.name}.yaml says `analysis: {NO_ANALYSIS}`")
+    if study.spec.program is not None:
+        raise UserError(
+            f"hydra.sweeper.study.program: {study.spec.program} is not there; it is analysis/{study.name}.py"
+        )
+    raise UserError(f"study {study.name!r} has no analysis/{name}.py, which draws its figure; it defines draw(frame)")
+
+
+def find_module(study: Study) -> StudyModule | None:
+    """The analysis of a study that is open, or None; UserError for one that cannot be used."""
+    name = analysis_of(study)
+    module = import_analysis(name)
+    if module is None:
         return None
-    spec = importlib.util.spec_from_file_location(f"analysis_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    file = f"analysis/{name}.py"
+    draw = _function(module, file, "draw", "frame")
+    if draw is None:
+        raise UserError(f"{file}: defines no draw(frame), which returns the figure")
+    return StudyModule(
+        axes=_axes(module, file),
+        reduce=_function(module, file, "reduce", "tables") or _runs,
+        draw=draw,
+        caption=_function(module, file, "caption", "frame") or caption,
+        summary=_function(module, file, "summary", "frame") or _summary,
+        claims=_function(module, file, "claims", "frame") or _no_claims,
+        measurement=None if study.spec.program is None else _measurement(module, file),
+    )
 
 
 def analysis_of(study: Study) -> str:
     """The name of its analysis: its own, or that of its file's `analysis: X` or `program: analysis/X.py`."""
     if study.spec.program is not None:
         return Path(study.spec.program).stem
-    if "analysis" in study.spec.study:
-        return study.spec.study["analysis"]
-    return study.name or ""  # a sweep of the command line alone has none
+    return study.spec.study.get("analysis", study.name or "")  # a sweep of the command line alone has none
 
 
-def program(study: Study) -> ModuleType:
-    found = analysis(analysis_of(study))
+def import_analysis(name: str) -> ModuleType | None:
+    """The module analysis/<name>.py as it stands there, or None; UserError where Python cannot import it."""
+    path = ANALYSIS / f"{name}.py"
+    if not path.is_file():
+        return None
+    spec = importlib.util.spec_from_file_location(f"analysis_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserError(f"analysis/{name}.py, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        raise UserError(f"analysis/{name}.py cannot be imported: {explain_failure(error)}") from error
+    return module
+
+
+def explain_failure(error: Exception) -> str:
+    """One line for an exception: a UserError's own, else the type, the text and the line of the analysis it is from."""
+    if isinstance(error, UserError):
+        return str(error)
+    text = " ".join(str(error).split())
+    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [each for each in frames if Path(each.filename).is_relative_to(ANALYSIS)]
+    return f"{said} (analysis/{Path(inside[-1].filename).name}, line {inside[-1].lineno})" if inside else said
+
+
+def _function(module: ModuleType, file: str, name: str, argument: str) -> Callable[[Any], Any] | None:
+    """A function of the module that takes one argument; None where it has none of this name."""
+    found: Any = getattr(module, name, None)
     if found is None:
+        return None
+    if not callable(found):
+        raise UserError(f"{file}: {name} is {found!r}; it must be a function {name}({argument})")
+    try:
+        inspect.signature(found).bind(None)
+    except TypeError:
         raise UserError(
-            f"hydra.sweeper.study.program: {study.spec.program} is not there; it is analysis/{study.name}.py"
-        )
-    return found
+            f"{file}: {name}{inspect.signature(found)} must take one argument: {name}({argument})"
+        ) from None
+    function: Callable[[Any], Any] = found
+    return function
+
+
+def _axes(module: ModuleType, file: str) -> tuple[str, ...]:
+    found = _names(module, file, "AXES", "keys of the configuration, as lora.rank")
+    for key in found or ():
+        if type_of(key, Config) is None:
+            raise UserError(f"{file}: AXES: {no_such_key(key, Config)}")
+    return found or ()
+
+
+def _measurement(module: ModuleType, file: str) -> Measurement:
+    keys, kept = (_names(module, file, name, "columns of its CSV") for name in ("KEYS", "KEPT"))
+    wanted, measure = (_function(module, file, name, "smoke") for name in ("wanted", "measure"))
+    if keys is None or kept is None or wanted is None or measure is None:
+        parts = {"KEYS": keys, "KEPT": kept, "wanted(smoke)": wanted, "measure(smoke)": measure}
+        missing = ", ".join(name for name, part in parts.items() if part is None)
+        raise UserError(f"{file}: lacks {missing}; a study that is measured defines {', '.join(parts)} and draw(frame)")
+    if kept[-2:] != ("commit", "diff") or not set(keys) <= set(kept):
+        raise UserError(f"{file}: KEPT: got {', '.join(kept)}; it has all of KEYS, and ends with commit, diff")
+    return Measurement(file, keys, kept, wanted, measure)
+
+
+def _names(module: ModuleType, file: str, name: str, of: str) -> tuple[str, ...] | None:
+    found: Any = getattr(module, name, None)
+    if found is None:
+        return None
+    if not isinstance(found, (list, tuple)) or not all(isinstance(each, str) for each in found):
+        raise UserError(f"{file}: {name} is {found!r}; it must be a list of {of}")
+    return tuple(found)
+
+
+def _runs(tables: Tables) -> pd.DataFrame:
+    """One row per run, with all that is known of it."""
+    return tables.runs
+
+
+def _no_claims(_: pd.DataFrame) -> list[Claim]:
+    return []
+
+
+def _summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """For each setting that varies (not the seed) its number of runs and mean scores, none where a run has none.
+
+    A frame that has no scores, or not the columns of runs, is its own summary, without hash, commit and diff.
+    """
+    columns = [str(name) for name in frame]
+    scores = [name for name in columns if name.startswith(SPLITS)]
+    if not scores or "stage" not in columns or "status" not in columns:
+        return frame.drop(columns=[name for name in ORIGIN if name in columns])
+    axes = columns[columns.index("stage") : columns.index("status")]
+    varying = [name for name in axes if not name.endswith("seed") and frame[name].nunique(dropna=False) > 1]
+    groups = frame.groupby(varying or ["stage"], sort=False, dropna=False)
+    means = groups[scores].agg(whole_mean)
+    means.insert(0, "runs", groups.size())
+    return means.round(4)

@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from loralab import plotting
 from loralab.inspect import spectra
 from loralab.store.run_directory import RunDirectory
-from loralab.studies import figures
+from loralab.studies import captions
 from loralab.studies.arms import shared
-from loralab.studies.stats import Interval, mean_interval
+from loralab.studies.stats import Interval, mean_interval, whole_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
     from loralab.inspect.updates import Update
-    from loralab.studies.results import Tables
+    from loralab.studies.tables import Tables
 
 __all__ = [
     "AXES",
@@ -63,7 +63,7 @@ Array = NDArray[np.float64]
 Bases = dict[str, dict[str, Array]]
 """By layer and side a basis, its columns the most important first."""
 
-AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *figures.SETTING]
+AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
 SCORES = ["test/accuracy", "test/loss"]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES]
 KEPT += ["kind", "with", "map", "layer", "side", "i", "j", "phi", "chance", "seconds", "commit", "diff"]
@@ -232,7 +232,7 @@ def setting(frame: pd.DataFrame) -> str:
 
 def accuracies(arms: Mapping[str, pd.DataFrame]) -> str:
     """`Mean test accuracy .912 (r = 8), .905 (r = 64)`: that the arms were trained well, for a caption."""
-    means = {name: figures.whole_mean(rows.loc[rows["kind"] == "run", "test/accuracy"]) for name, rows in arms.items()}
+    means = {name: whole_mean(rows.loc[rows["kind"] == "run", "test/accuracy"]) for name, rows in arms.items()}
     return "Mean test accuracy " + ", ".join(f"{f'{mean:.3f}'.lstrip('0')} ({name})" for name, mean in means.items())
 
 

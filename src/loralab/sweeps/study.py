@@ -32,9 +32,12 @@ if TYPE_CHECKING:
 
     from loralab.runs.plan import Plan
 
-__all__ = ["Study", "Unfinished", "open_study", "studies"]
+__all__ = ["Study", "Unfinished", "folder", "open_study", "studies"]
 
 Job = tuple[str, ...]
+
+# The smoke size of a study whose file has none.
+SMOKE = {"model": "tiny", "task.train_rows": 64, "task.eval_rows": 64, "train.steps": 4, "train.precision": "fp32"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Study:
             arguments = [*arguments, f"tracker.group={name}"]
         if sweeper["size"] not in ("full", "smoke"):
             raise UserError(f"hydra.sweeper.size: got {sweeper['size']!r}; allowed: full, smoke")
+        if name is not None and "program" not in sweeper["study"] and not sweeper["smoke"]:
+            sweeper["smoke"] = SMOKE
         spec = grid.Spec.from_mapping(sweeper)
         return cls(name, spec, tuple(arguments), sweeper["size"] == "smoke", Composer(loader, master))
 
@@ -71,6 +76,20 @@ class Study:
         if self.spec.program is not None:
             raise UserError(f"sweeps: {self.name} is measured, not trained; `loralab study {self.name}` does it")
         return grid.jobs(self.spec, self.arguments, smoke=self.smoke)
+
+    @property
+    def header(self) -> dict[str, str]:
+        """What its file says for people: claim, metric, command and cost.
+
+        Where the file leaves them out, metric is what the second stage is selected by, command is what does all of the
+        study, and cost is the number of runs of the grid; without a second stage there is no metric, and no claim.
+        """
+        found = {"command": f"loralab study {self.name}"}
+        if self.spec.program is None:
+            found["cost"] = f"{len(self.grid)} runs"
+        if self.spec.confirm is not None:
+            found["metric"] = self.spec.confirm.select
+        return found | self.spec.study
 
     @cached_property
     def axes(self) -> list[str]:
@@ -159,10 +178,14 @@ class Unfinished(Exception):  # noqa: N818  # a state of a study
     """The second stage is not known: runs of the first are missing, or all runs of an arm diverged."""
 
 
+def folder() -> Path:
+    """Where the studies' files are."""
+    return CONF.parent / "sweeps"
+
+
 def studies() -> list[str]:
     """The names that open_study takes."""
-    folder = CONF.parent / "sweeps"
-    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+    return sorted(str(path.relative_to(folder()).with_suffix("")) for path in folder().rglob("*.yaml"))
 
 
 @contextlib.contextmanager

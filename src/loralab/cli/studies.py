@@ -1,0 +1,109 @@
+"""The `loralab` commands about studies: new, study, status, collect, figure, claims, report. Each gives a status."""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from loralab.config.compose import CONF
+from loralab.config.overrides import to_override
+from loralab.errors import UserError
+from loralab.files import write_text
+from loralab.studies import committed, figures, new_study, results, study_module
+from loralab.studies.claims import embedded, markdown
+from loralab.studies.report import report as write_report
+from loralab.studies.tables import study_tables
+from loralab.sweeps import status as forecast
+from loralab.sweeps.collect import mixed_versions
+from loralab.sweeps.study import open_study
+
+__all__ = ["claims", "collect", "figure", "new", "report", "status", "study"]
+
+
+def new(arguments: Sequence[str]) -> int:
+    """Writes sweeps/NAME.yaml and analysis/NAME.py."""
+    if len(arguments) != 1:
+        got = " ".join(arguments) or "no name"
+        raise UserError(f"study new: got {got}; it takes one name, as loralab study new mine")
+    (name,) = arguments
+    written = new_study.write_study(name)
+    print("\n".join([*map(str, written), *new_study.next_steps(name)]))
+    return 0
+
+
+def study(name: str, overrides: Sequence[str], store: Path) -> int:
+    """Trains what is missing, or measures; collects; draws. A mistake in the analysis is one line before it trains."""
+    with open_study(name) as opened:
+        trained = opened.spec.program is None
+        drawn = study_module.analysis_of(opened) != study_module.NO_ANALYSIS
+        if drawn:
+            study_module.module_of(opened)
+    if trained:
+        command = [sys.executable, str(CONF.parent / "train.py"), f"sweeps={name}", f"store={to_override(str(store))}"]
+        failed = subprocess.run([*command, *overrides], check=False).returncode
+        if failed:
+            return failed
+    return collect(name, overrides, store, None) or (figure(name, overrides, store) if drawn else 0)
+
+
+def status(name: str, overrides: Sequence[str], store: Path) -> int:
+    """Prints how the study stands."""
+    with open_study(name, overrides, store=store) as opened:
+        trained = opened.spec.program is None
+        lines = forecast.state(opened) if trained else forecast.heading(opened)
+    print("\n".join(lines if trained else [*lines, results.state(name, overrides, store)]))
+    return 0
+
+
+def collect(name: str, overrides: Sequence[str], store: Path, to: Path | None) -> int:
+    """Writes a study's CSV, at its own place where none is named."""
+    with open_study(name, overrides, store=store) as opened:
+        if opened.spec.program is not None:
+            frame = results.measure(opened, overrides, store)
+            to = to or results.target(name, overrides, store)
+            results.save(frame, to)
+            print(f"{len(frame)} rows in {to}")
+            return 0
+        runs = study_tables(opened).runs
+        to = to or results.target(name, overrides, opened.store)
+        results.save(results.reduce_study(opened), to)
+    tally = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
+    print("\n".join([f"{len(runs)} runs ({tally}) in {to}", *mixed_versions(runs)]))
+    return 0
+
+
+def figure(name: str, overrides: Sequence[str], store: Path) -> int:
+    """Draws a study's figure, or `all`; of all, those that fail are named and the others are drawn."""
+
+    def draw(each: str) -> None:
+        print(*figures.draw(each, overrides, store=store), sep="\n", flush=True)
+
+    if name != "all":
+        draw(name)
+        return 0
+    return _print_failures(committed.attempt(committed.names(), draw)[1])
+
+
+def claims() -> int:
+    """Writes analysis/claims.md and the tables of docs/findings.md, for every study whose claims can be computed."""
+    rows, failures = committed.judge_committed()
+    page = study_module.ANALYSIS.parent / "docs" / "findings.md"
+    write_text(study_module.ANALYSIS / "claims.md", markdown(rows))
+    write_text(page, embedded(page.read_text(encoding="utf-8"), rows))
+    for row in rows:
+        print(f"{row.verdict:24}  {row.claim.text}: {row.claim.ours}")
+    return _print_failures(failures)
+
+
+def report(names: Sequence[str], to: Path) -> int:
+    """Writes studies as one page."""
+    failures = write_report(names, to)
+    print(to)
+    return _print_failures(failures)
+
+
+def _print_failures(failures: Mapping[str, str]) -> int:
+    """One line on stderr for each study that failed; 1 where there is one, else 0."""
+    for name, line in failures.items():
+        print(f"error: {name}: {line}", file=sys.stderr)
+    return int(bool(failures))

@@ -1,0 +1,87 @@
+"""Whether the CSV of a study that is trained has a row for every run that its sweep wants."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from loralab.config.overrides import settings, to_override
+from loralab.errors import UserError
+from loralab.store.run_directory import FINAL
+from loralab.sweeps.study import Study, Unfinished
+
+__all__ = ["as_swept", "plain", "refuse_holes"]
+
+
+def refuse_holes(study: Study, frame: pd.DataFrame, path: Path) -> None:
+    """Raises UserError where a run that the study wants has no row, or is not done."""
+    for column in ("stage", "status", "hash"):
+        if column not in frame:
+            raise UserError(
+                f"{path} has no column {column!r}, which every CSV needs; `loralab collect {study.name}` makes it anew"
+            )
+    undone = frame[~frame["status"].isin(FINAL)]
+    if len(undone):
+        names = [name for name in frame if name in study.axes]
+        row = " ".join(f"{name}={to_override(undone[name].iloc[0])}" for name in names)
+        raise UserError(f"{path}: {len(undone)} rows of runs that are not done, the first {row}")
+    frame = as_swept(study, frame)
+    first = frame[frame["stage"] == "grid"]
+    _refuse_absent(study, study.grid, first, path)
+    if study.spec.confirm is not None:
+        shared = [name for name in first.columns if name not in study.axes and _between(first, name)]
+        try:
+            wanted = study.second_jobs(first.drop_duplicates("hash").drop(columns=shared))
+        except Unfinished as why:
+            raise UserError(f"{path}: which runs its second stage wants is unknown: {why}") from why
+        _refuse_absent(study, wanted, frame[frame["stage"] == "confirm"], path)
+
+
+def as_swept(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame of a CSV with the values that the sweep has: lists and mappings for their texts, null for an empty cell.
+
+    Where some runs do not have the axis at all, an empty cell stays NaN, which says so.
+    """
+    found, jobs = frame.copy(), [settings(job) for job in study.grid]
+    for name in (name for name in study.axes if name in frame):
+        values = [job[name] for job in jobs if name in job]
+        known = {plain(value): value for value in values if isinstance(value, (list, Mapping))}
+        null = None in values and len(values) == len(jobs)
+        if known or null:
+            swept = [None if null and value != value else known.get(value, value) for value in frame[name]]
+            found[name] = pd.Series(swept, index=frame.index, dtype=object)
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A value as a CSV has it: of a list its items with commas, of a mapping `key:value` with commas, else itself."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}:{plain(of)}" for key, of in value.items())
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return getattr(value, "name", value)
+
+
+def _between(frame: pd.DataFrame, name: str) -> bool:
+    """Whether a column stands where a table has its axes; one of those that all runs share has no say in a choice."""
+    names = list(frame)
+    return names.index("stage") < names.index(name) < names.index("status")
+
+
+def _refuse_absent(study: Study, jobs: Sequence[tuple[str, ...]], frame: pd.DataFrame, path: Path) -> None:
+    names = [name for name in frame if name in study.axes]
+    rows = set(frame[names].map(_text).itertuples(index=False, name=None))
+    wanted = [settings(job) for job in jobs]
+    absent = [each for each in wanted if tuple(_text(each.get(name)) for name in names) not in rows]
+    if absent:
+        cell = " ".join(f"{name}={to_override(absent[0][name])}" for name in names if name in absent[0])
+        raise UserError(
+            f"{path}: no row for {cell} ({len(absent)} of {len(wanted)} runs have none); "
+            f"`loralab study {study.name}` trains what is missing and collects again"
+        )
+
+
+def _text(value: Any) -> str:
+    """A value of an axis; a CSV has one empty cell for null and for no such axis."""
+    return "" if value is None or value != value else to_override(value)

@@ -1,0 +1,41 @@
+"""A study's runs as tables, read from the store: one row per run, and one row per logged value."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from loralab.store.predictions import packed_correct
+from loralab.sweeps.collect import curves, table
+from loralab.sweeps.study import Study, open_study
+
+__all__ = ["Tables", "load_study", "study_tables"]
+
+
+class Tables(NamedTuple):
+    """runs: one row a run (sweeps.collect.table); curves: one row a logged value (sweeps.collect.curves)."""
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    store: Path
+
+    def correct(self, run: str) -> str:
+        """Which test examples a run got right at its last step, packed (loralab.store.predictions); "" for none."""
+        path = self.store / "runs" / run / "predictions.parquet"
+        return packed_correct(path) if path.is_file() else ""
+
+
+def load_study(name: str, *overrides: str, store: str | Path | None = None) -> Tables:
+    """The runs of sweeps/<name>.yaml: those that are done, and rows for those that are not.
+
+    overrides: as on the command line, e.g. "seed=0" or "smoke=true"; store: None for $LORALAB_STORE, else outputs.
+    Raises UserError for a study that is not there.
+    """
+    with open_study(name, overrides, store=None if store is None else Path(store)) as study:
+        return study_tables(study)
+
+
+def study_tables(study: Study) -> Tables:
+    """Both tables of a study that is open."""
+    cells = study.cells()
+    return Tables(table(study.store, cells), curves(study.store, cells), study.store)

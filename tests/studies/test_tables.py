@@ -1,0 +1,61 @@
+"""Laws of a study's tables: a row for each run that is wanted, done or not, and a row for each logged value."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import loralab
+from loralab.errors import UserError
+from loralab.store.predictions import unpacked
+from loralab.studies.tables import load_study
+from loralab.sweeps.collect import curves, table
+from loralab.sweeps.study import open_study
+from tests.small_studies import FIRST, NAME, SETTINGS, checkout, first_stage
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The study of two stages is the one there is; its checkout."""
+    return checkout(tmp_path / "checkout", monkeypatch)
+
+
+@pytest.fixture
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return first_stage(tmp_path_factory)
+
+
+def test_a_study_loads_as_tables_of_its_runs_and_its_curves(done: Path) -> None:
+    found = loralab.load_study(NAME, *SETTINGS, store=done)
+    with open_study(NAME, SETTINGS, store=done) as study:
+        pd.testing.assert_frame_equal(found.runs, table(done, study.cells()))
+        pd.testing.assert_frame_equal(found.curves, curves(done, study.cells()))
+    runs = found.runs
+    assert len(runs) == 12 and runs["status"].value_counts().to_dict() == {"success": 8, "missing": 4}
+    grid = runs[runs["stage"] == "grid"]
+    assert list(grid[["seed", "lora.ratio", "optim.lr"]].itertuples(index=False, name=None)) == FIRST
+    trained = found.curves[found.curves["split"] == "train"]
+    assert trained.groupby("run").size().tolist() == [3] * 8
+
+
+def test_overrides_pin_what_is_loaded(done: Path) -> None:
+    runs = load_study(NAME, *SETTINGS, "seed=1", store=str(done)).runs
+    assert len(runs[runs["stage"] == "grid"]) == 4 and "seed" not in runs.columns[3:5]
+
+
+def test_the_store_is_the_environments_where_none_is_named(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORALAB_STORE", str(done))
+    assert set(load_study(NAME, *SETTINGS).runs["status"]) == {"success", "missing"}
+
+
+def test_a_study_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no study is called 'nope'; sweeps/ has two_stages"):
+        load_study("nope", store=tmp_path)
+
+
+def test_what_a_run_got_right_is_read_of_its_last_step(done: Path) -> None:
+    found = load_study(NAME, *SETTINGS, store=done)
+    for run, accuracy in zip(found.runs["run"], found.runs["test/accuracy"], strict=True):
+        text = found.correct(run)
+        assert text == "" if pd.isna(accuracy) else unpacked(text).mean() == pytest.approx(accuracy)
+    assert found.runs["test/accuracy"].notna().sum() == 8
