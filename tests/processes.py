@@ -82,7 +82,7 @@ class Warm(Process):
     """The same for `python SCRIPT ...` or `python -m MODULE ...`, forked from a process that has imported IMPORTED.
 
     It is a real process with its own signals and exit status, but not a child of this one. What libraries read from
-    the environment as they are imported is this process's, not that of `env`.
+    the environment as they are imported is this process's, not that of `env`. errors: a file for standard error.
     """
 
     def __init__(
@@ -90,17 +90,20 @@ class Warm(Process):
         command: Sequence[str],
         output: Path,
         *,
+        errors: Path | None = None,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         start_new_session: bool = False,
     ) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_bytes(b"")
+        if errors is not None:
+            errors.write_bytes(b"")
         self.output, self.args, self.returncode = output, command, None
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(IMPORTED))
         settings = (dict(os.environ if env is None else env), cwd or Path.cwd(), start_new_session)
-        self.forked = context.Process(target=_as_command, args=(command[1:], output, *settings))
+        self.forked = context.Process(target=_as_command, args=(command[1:], output, errors or output, *settings))
         self.forked.start()
         assert self.forked.pid is not None
         self.pid = self.forked.pid
@@ -118,13 +121,15 @@ class Warm(Process):
         return status
 
 
-def _as_command(arguments: Sequence[str], output: Path, env: dict[str, str], cwd: Path, session: bool) -> None:
+def _as_command(
+    arguments: Sequence[str], output: Path, errors: Path, env: dict[str, str], cwd: Path, session: bool
+) -> None:
     """Makes this forked process what the command would be, and runs its script or module."""
     if session:
         os.setsid()
-    with output.open("wb") as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
+    for number, path in ((1, output), (2, errors)):
+        with path.open("ab") as stream:
+            os.dup2(stream.fileno(), number)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

@@ -177,16 +177,33 @@ TABLE_9 = {  # task: batch, epochs, rate
 }  # fmt: skip
 
 
+# What a grid lists one value of in one override: put into a job's settings without composing them again.
+LISTED = ("optim.lr", "lora.ratio", "seed")
+
+
 @functools.cache
 def jobs(name: str) -> tuple[dict[str, Any], ...]:
-    """The configuration of every job by dotted key, composed and nothing more: no hub is asked."""
+    """The configuration of every job by dotted key; no hub is asked. The first and the last job are composed whole."""
     keys = {*itertools.chain(*SETTINGS.values()), "model.hub", "optim.lr", "lora.ratio"}
     with open_study(name) as study:
-        from_hydra(study.composer.settings(study.grid[0]))  # in range; all jobs have these types
-        composed = [study.composer.settings(job) for job in study.grid]
-    assert study.name == name
-    found = [{key: OmegaConf.select(each, key) for key in keys} for each in composed]
-    return tuple({k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in job.items()} for job in found)
+        assert study.name == name
+
+        @functools.cache
+        def composed(job: tuple[str, ...]) -> dict[str, Any]:
+            settings = study.composer.settings(job)
+            found = {key: OmegaConf.select(settings, key) for key in keys}
+            return {k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in found.items()}
+
+        def quickly(job: tuple[str, ...]) -> dict[str, Any]:
+            listed = {key: value for key, value in (text.split("=") for text in job) if key in LISTED}
+            found = composed(tuple(text for text in job if text.partition("=")[0] not in listed))
+            return found | {key: type(found[key])(float(value)) for key, value in listed.items()}
+
+        first, last = study.grid[0], study.grid[-1]
+        from_hydra(study.composer.settings(first))  # in range; all jobs have these types
+        found = tuple(quickly(job) for job in study.grid)
+        assert (found[0], found[-1]) == (composed(first), composed(last))
+    return found
 
 
 def text(name: str) -> str:

@@ -1,5 +1,6 @@
 """Sweeps of real processes, really killed: what was done stays done, and the rest ends as if nothing had happened."""
 
+import itertools
 import json
 import os
 import random
@@ -7,6 +8,7 @@ import signal
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +16,21 @@ import psutil
 import pytest
 import torch
 
+from loralab.runs.run import run
 from tests.processes import LONGEST, Process, Warm
-from tests.small_runs import SMALL
+from tests.small_runs import SMALL, config
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 150
 GRID = ("lora.ratio=1,4,16", "seed=0,1,2,3,4,5", f"train.steps={STEPS}", "train.eval_every=75")
 PART = ("lora.ratio=1,4,16", "seed=0,1", *GRID[2:])  # a third of these runs
-CHECKPOINT_SECONDS = 0.2
+SETTINGS = ("task=trec", "train.checkpoint_seconds=0.2")
 
 
 def start(store: Path, *arguments: str, program: str = "train.py", output: str = "output") -> Process:
     """A sweep of its own, in a session of its own; what it prints goes to a file in the store."""
     environment = {**os.environ, "LORALAB_STORE": str(store), "OMP_NUM_THREADS": "1"}
-    command = [
-        sys.executable,
-        str(ROOT / program),
-        "-m",
-        *SMALL,
-        "task=trec",
-        f"train.checkpoint_seconds={CHECKPOINT_SECONDS}",
-    ]
+    command = [sys.executable, str(ROOT / program), "-m", *SMALL, *SETTINGS]
     return Warm([*command, *arguments], store / output, env=environment, start_new_session=True)
 
 
@@ -85,12 +81,16 @@ def saved_step(run: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the sweep, trained in peace."""
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Number of seeds -> a store with (at least) the runs of so many, trained here, one after the other."""
     store = tmp_path_factory.mktemp("undisturbed")
-    text = finish(store, *GRID)
-    assert "18 runs: 18 success" in text
-    return store
+
+    def of(seeds: int) -> Path:
+        for seed, ratio in itertools.product(range(seeds), (1, 4, 16)):
+            run(config(store, *SETTINGS, f"lora.ratio={ratio}", f"seed={seed}", *GRID[2:]))
+        return store
+
+    return of
 
 
 def kill_one_worker(sweep: Process, store: Path, lost: dict[str, int]) -> None:
@@ -113,16 +113,20 @@ def kill_one_worker(sweep: Process, store: Path, lost: dict[str, int]) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_killed_three_times_ends_as_if_it_never_was(undisturbed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kills", "grid", "runs"), [(1, PART, 6), (3, GRID, 18)], ids=["once", "three times"])
+def test_a_killed_sweep_ends_as_if_it_never_was(
+    kills: int, grid: tuple[str, ...], runs: int, undisturbed: Callable[[int], Path], tmp_path: Path
+) -> None:
+    whole = undisturbed(runs // 3)
     seed = random.randrange(10**6)
     chance = random.Random(seed)
     print(f"moments from seed {seed}")
     # at most 5 runs end in a round, on any machine: the first, its neighbour, and one for each half of a run's time
-    a_run = statistics.median(record["ended"] - record["started"] for record in records(undisturbed).values())
+    a_run = statistics.median(record["ended"] - record["started"] for record in records(whole).values())
     lost: dict[str, int] = {}
     done = 0
-    for _ in range(3):
-        sweep = start(tmp_path, *GRID, output=f"killed-{done}")
+    for _ in range(kills):
+        sweep = start(tmp_path, *grid, output=f"killed-{done}")
         sweep.until(lambda done=done: len(records(tmp_path)) > done)  # type: ignore[misc]  # mypy knows no such default
         time.sleep(chance.uniform(0, a_run / 2))
         kill_one_worker(sweep, tmp_path, lost)
@@ -133,14 +137,14 @@ def test_a_sweep_killed_three_times_ends_as_if_it_never_was(undisturbed: Path, t
         psutil.wait_procs(left, timeout=LONGEST)
         assert not any(worker.is_running() for worker in left)
         done = len(records(tmp_path))
-    assert done < 18, "nothing was left to be disturbed"
+    assert done < runs, "nothing was left to be disturbed"
 
-    text = finish(tmp_path, *GRID)
-    assert "18 runs: 18 success" in text
-    assert contents(tmp_path) == contents(undisturbed)
+    text = finish(tmp_path, *grid)
+    assert f"{runs} runs: {runs} success" in text
+    assert contents(tmp_path) == contents(whole, seeds=runs // 3)
     executed_steps = sum(record["timing"]["steps_executed"] for record in records(tmp_path).values())
     print(f"steps trained again: {lost}")
-    assert executed_steps == 18 * STEPS + sum(lost.values())
+    assert executed_steps == runs * STEPS + sum(lost.values())
 
 
 @pytest.mark.slow
@@ -186,7 +190,7 @@ def test_on_error_stop_leaves_the_others_for_later(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_checkpoints_what_runs_and_the_same_command_goes_on(
-    number: signal.Signals, status: int, undisturbed: Path, tmp_path: Path
+    number: signal.Signals, status: int, undisturbed: Callable[[int], Path], tmp_path: Path
 ) -> None:
     sweep = start(tmp_path, *PART)
     sweep.until(lambda: len(records(tmp_path)) >= 2)
@@ -196,24 +200,25 @@ def test_a_signal_checkpoints_what_runs_and_the_same_command_goes_on(
     assert not any(worker.is_running() for worker in running)
 
     finish(tmp_path, *PART)
-    assert contents(tmp_path) == contents(undisturbed, seeds=2)
+    assert contents(tmp_path) == contents(undisturbed(2), seeds=2)
     executed_steps = sum(record["timing"]["steps_executed"] for record in records(tmp_path).values())
     assert executed_steps == 6 * STEPS, "a run that was asked to stop repeats no step"
 
 
 @pytest.mark.slow
-def test_two_sweeps_at_once_share_the_work(undisturbed: Path, tmp_path: Path) -> None:
+def test_two_sweeps_at_once_share_the_work(undisturbed: Callable[[int], Path], tmp_path: Path) -> None:
     both = [start(tmp_path, *PART, output=name) for name in ("first", "second")]
     for sweep in both:
         assert "6 runs: 6 success" in sweep.ends()
-    assert contents(tmp_path) == contents(undisturbed, seeds=2)
+    assert contents(tmp_path) == contents(undisturbed(2), seeds=2)
     executed_steps = sum(record["timing"]["steps_executed"] for record in records(tmp_path).values())
     assert executed_steps == 6 * STEPS, "no run was trained by both"
 
 
 @pytest.mark.slow
-def test_a_finished_sweep_trains_nothing_again(undisturbed: Path) -> None:
-    before = {name: record["ended"] for name, record in records(undisturbed).items()}
-    text = finish(undisturbed, *GRID)
-    assert "18 runs, done before: 18 success" in text
-    assert {name: record["ended"] for name, record in records(undisturbed).items()} == before
+def test_a_finished_sweep_trains_nothing_again(undisturbed: Callable[[int], Path]) -> None:
+    store = undisturbed(2)
+    before = {name: record["ended"] for name, record in records(store).items()}
+    text = finish(store, *PART)
+    assert "6 runs, done before: 6 success" in text
+    assert {name: record["ended"] for name, record in records(store).items()} == before

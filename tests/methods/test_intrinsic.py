@@ -103,18 +103,18 @@ def test_the_gradient_of_z_is_R_transposed_times_that_of_theta(family: str, proj
     torch.testing.assert_close(model.intrinsic.z.grad, R.T @ g, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["bert", "t5"])
-def test_the_columns_of_R_have_length_one_and_it_keeps_lengths(family: str) -> None:  # noqa: N802
-    """`sparse` exactly; `fastfood` but for the blocks that a tensor cuts, so over 20 draws within a few percent."""
+@pytest.mark.parametrize(("family", "draws"), [("bert", 20), ("t5", 5)])
+def test_the_columns_of_R_have_length_one_and_it_keeps_lengths(family: str, draws: int) -> None:  # noqa: N802
+    """`sparse` exactly; `fastfood` but for the blocks that a tensor cuts, so over some draws within a few percent."""
     R = explicit(attached(family, "sparse")).double()
     torch.testing.assert_close(R.T @ R, torch.eye(DIM, dtype=torch.float64), rtol=0, atol=1e-4)
     z = torch.randn(DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     ratios = []
-    for seed in range(20):
+    for seed in range(draws):
         R = explicit(attached(family, "fastfood", seed=seed)).double()
         torch.testing.assert_close(R.norm(dim=0), torch.ones(DIM, dtype=torch.float64), rtol=0, atol=0.03)
         ratios.append(((R @ z).norm() / z.norm()).item() ** 2)
-    assert sum(ratios) / 20 == pytest.approx(1.0, abs=0.02)
+    assert sum(ratios) / draws == pytest.approx(1.0, abs=0.02 * (20 / draws) ** 0.5)
 
 
 @projections

@@ -8,7 +8,7 @@ import torch
 from scipy.linalg import hadamard
 from torch import nn
 
-from loralab.methods.subspace_projections import Fastfood, Sparse
+from loralab.methods.subspace_projections import Fastfood, Sparse, _hadamard
 
 
 @pytest.mark.parametrize("dim", [1, 20, 32, 100])
@@ -57,3 +57,13 @@ def test_some_tiles_are_their_rows(kind: Any) -> None:
     torch.testing.assert_close(part.times(z, tiles), part.times(z)[rows])
     spread = torch.zeros(150).index_copy(0, rows, g)
     torch.testing.assert_close(part.transposed(g, tiles), part.transposed(spread))
+
+
+def test_a_projection_first_used_while_evaluating_is_trained_through_afterwards() -> None:
+    part = Fastfood(40, 7, 40, torch.Generator().manual_seed(0))
+    _hadamard.cache_clear()
+    with torch.inference_mode():
+        part.times(torch.randn(7))
+    z = torch.randn(7, requires_grad=True)
+    part.times(z).sum().backward()
+    assert z.grad is not None and z.grad.abs().sum() > 0

@@ -260,8 +260,7 @@ def test_a_run_is_the_same_to_the_byte_with_and_without_probes(tmp_path: Path, t
     assert {value for name, value in seen[0]["values"].items() if "/delta" in name} == {0}, "the warm-up's first step"
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("at", [5, 8])
+@pytest.mark.parametrize(("threads", "at"), [(1, 5), (1, 8), (2, 5)])
 def test_a_run_with_probes_goes_on_to_the_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, at: int
 ) -> None:

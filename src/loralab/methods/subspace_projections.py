@@ -97,6 +97,7 @@ PROJECTIONS: dict[str, type[Fastfood] | type[Sparse]] = {"fastfood": Fastfood, "
 
 
 @functools.cache
+@torch.inference_mode(False)  # it is kept: one made while evaluating could not be used in a training step
 def _hadamard(size: int, device: torch.device) -> Tensor:
     """The matrix of signs H (size, size), for a power of two; H H = size."""
     H = torch.ones(1, 1)
