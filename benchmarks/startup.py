@@ -32,9 +32,14 @@ def report(*_):
 kind, *sys.argv = sys.argv[1:]
 sys.path[0] = os.getcwd()
 atexit.register(report)
+class Watch:
+    def find_spec(self, name, *_):
+        if name == "transformers":  # by now the command has imported torch
+            sys.meta_path.remove(self)
+            from torch.optim.optimizer import register_optimizer_step_post_hook
+            register_optimizer_step_post_hook(report)
 if kind == "first step":
-    from torch.optim.optimizer import register_optimizer_step_post_hook
-    register_optimizer_step_post_hook(report)
+    sys.meta_path.insert(0, Watch())
 if kind == "worker":
     import loralab.sweeps.worker
     from loralab.sweeps.run_worker import Shared, prepare
@@ -65,9 +70,8 @@ def measure(checkout: Path, command: tuple[str, ...], store: Path) -> tuple[floa
     scratch = store / f"scratch-{time.time_ns()}" if command[0] == "first step" else store  # not trained twice
     environment = {**os.environ, **own, "LORALAB_STORE": str(scratch)}
     began = time.time()
-    subprocess.run(
-        [sys.executable, "-c", PROBE, *command], cwd=checkout, env=environment, check=True, stdout=subprocess.DEVNULL
-    )
+    process = [sys.executable, "-c", PROBE, *command]
+    subprocess.run(process, cwd=checkout, env=environment, check=True, capture_output=True)
     ended, used, modules = report.read_text().split()
     return float(ended) - began, float(used), int(modules)
 

@@ -74,7 +74,7 @@ def test_the_collector_is_off_while_something_is_imported_and_is_as_before_after
         with without_collection():
             pass
         assert not gc.isenabled()
-    assert gc.isenabled()
+    assert gc.isenabled() and gc.get_freeze_count() == 0
     with with_rare_collection():
         assert gc.isenabled() and gc.get_threshold()[0] > threshold[0]
     assert gc.get_threshold() == threshold
