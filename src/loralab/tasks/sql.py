@@ -39,9 +39,7 @@ def read(settings: TaskSettings) -> RawTask[Pairs]:
     """The task generated from `settings.split_seed`."""
     seed = settings.split_seed
     if seed is None:
-        raise UserError(
-            "task.split_seed: got null; task=sql is made from it, so it must be a whole number, e.g. 0"
-        )
+        raise UserError("task.split_seed: got null; task=sql is made from it, so it must be a whole number, e.g. 0")
     splits, seen, first = {}, set[frozenset[str]](), 0
     for part, (split, size) in enumerate(SIZES.items()):
         draws = _Draws(seed, part)
