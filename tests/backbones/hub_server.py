@@ -1,4 +1,4 @@
-"""A small real hub: an HTTP server with the endpoints that huggingface_hub asks."""
+"""A small real hub: an HTTP server with the endpoints that huggingface_hub calls."""
 
 import hashlib
 import http.server
@@ -12,7 +12,7 @@ MODEL = "someone/tiny-roberta"
 
 
 class Hub:
-    """The endpoints of a hub that serves one directory as `MODEL`; counts what it is asked."""
+    """The endpoints of a hub that serves one directory as `MODEL`; counts the requests."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

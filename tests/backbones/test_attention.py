@@ -1,4 +1,4 @@
-"""Our attention against the families' own: as near to fp32, the same bits where the softmax stays in bf16."""
+"""`attend` against the families' own attention: as close to fp32, and equal bits where the softmax stays in bf16."""
 
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""Laws of the pieces: every text comes back, a word is spelled alike anywhere, the merges know training texts alone."""
+"""Word pieces: texts round-trip, a word is tokenised alike anywhere, the merges come from training texts only."""
 
 import json
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The last layer for the first token alone gives what the whole of it gives, and does a part of the work."""
+"""The last layer for the first token only has the outputs and gradients of the full layer, with less work."""
 
 from copy import deepcopy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Loading what generates: frozen, tied as saved, with its pretraining's head; what does not generate is refused."""
+"""Loading generators: frozen, tied as saved, with the pretrained output embeddings; other families are refused."""
 
 from pathlib import Path
 from typing import Any

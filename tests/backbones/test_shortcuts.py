@@ -1,4 +1,4 @@
-"""A shortcut stays where the model gives the same numbers; a library that has changed gets its own forward back."""
+"""A shortcut is kept if the model's outputs stay the same; otherwise the library's own forward is restored."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ def test_where_nothing_has_changed_both_shortcuts_stay(tmp_path: Any) -> None:
 def test_a_layer_that_is_called_otherwise_has_its_own_forward(
     change: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The planted change of a signature: the encoder calls its layers by other names, or in another order."""
+    """A simulated change of a signature: the encoder passes its arguments by other names, or in another order."""
     wanted = logits(loaded(tmp_path).model)
 
     def forward(self: Any, hidden_states: Tensor, attention_mask: Any = None, *_: Any, **__: Any) -> Any:
@@ -69,7 +69,7 @@ def test_a_layer_that_is_called_otherwise_has_its_own_forward(
     backbone = loaded(tmp_path)
     assert not narrowed(backbone.model)
     (note,) = backbone.notes
-    assert note.startswith("the last layer for one position alone does not work with transformers ")
+    assert note.startswith("the last layer for position 0 only does not work with transformers ")
     assert note.endswith("; its own, slower forward is used") and "\n" not in note
     torch.testing.assert_close(logits(backbone.model), wanted, rtol=0, atol=1e-6)
 
@@ -77,7 +77,7 @@ def test_a_layer_that_is_called_otherwise_has_its_own_forward(
 def test_an_attention_that_computes_something_else_has_its_own_forward(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No error and other numbers: the planted scaling is half of what the shortcut takes."""
+    """No error but other outputs: the simulated scaling is half of the shortcut's."""
     stock = BertSelfAttention.forward
 
     def forward(self: Any, *arguments: Any, **named: Any) -> Any:
@@ -97,13 +97,13 @@ def test_an_attention_that_computes_something_else_has_its_own_forward(
 def test_an_attention_called_with_another_signature_is_eager_again(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As transformers 5.0 called GPT-2's, without a scaling."""
+    """Transformers 5.0 called GPT-2's attention without a scaling."""
     from loralab.backbones import attention
 
     stock = attention.attend
 
     def without_scaling(*arguments: Any, scaling: float = 0.0, **named: Any) -> Any:
-        return stock(*arguments, **named)  # which is the planted change
+        return stock(*arguments, **named)  # the simulated change
 
     monkeypatch.setattr(attention, "attend", without_scaling)
     model = FAMILIES[family]().to(torch.bfloat16)

@@ -191,11 +191,11 @@ def test_cached_snapshot_loads(cache: Path, checkpoint: Path, monkeypatch: pytes
 @pytest.mark.parametrize("gone", ["model.safetensors", "config.json", "tokenizer.json"])
 def test_half_a_snapshot_does_not_count(cache: Path, checkpoint: Path, gone: str) -> None:
     (fill(cache, checkpoint) / gone).unlink()
-    assert "does not hold it whole" in refusal()
+    assert "has no complete copy" in refusal()
 
 
 def without_hub(message: str, cache: Path) -> None:
-    assert message.startswith(f"model=mine: {MODEL} at revision 'main' cannot be had: ")
+    assert message.startswith(f"model=mine: {MODEL} at revision 'main' is not available: ")
     assert str(cache) in message
     assert all(offer in message for offer in ("model=minilm", "model=tiny", "model.path=DIR"))
 
@@ -236,7 +236,9 @@ except UserError as error:
     assert time.monotonic() - started < 10
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 1
-    assert done.stdout.startswith("model=roberta: FacebookAI/roberta-base at revision 'main' cannot be had: the hub (")
+    assert done.stdout.startswith(
+        "model=roberta: FacebookAI/roberta-base at revision 'main' is not available: the hub ("
+    )
 
 
 def test_gated_model_names_the_page_and_the_login(hub: Hub) -> None:
@@ -258,7 +260,7 @@ def test_unknown_model_is_named() -> None:
 
 def test_no_hub_id_is_told_by_its_look() -> None:
     for name in ("a/b/c", "a b", ""):
-        assert refusal(hub=name).startswith(f"model.hub: {name!r} is no hub id")
+        assert refusal(hub=name).startswith(f"model.hub: {name!r} is not a hub id")
 
 
 def test_download_that_breaks_off_is_one_line_and_the_next_goes_on(

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer: how it pads, how much it takes, and one line for what is damaged or lacks a package."""
+"""A checkpoint's tokenizer: padding, longest input, and a one-line error for damaged files or missing packages."""
 
 import sys
 from collections.abc import Callable

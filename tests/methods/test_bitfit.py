@@ -1,4 +1,4 @@
-"""BitFit: every bias of the backbone is trained, and a trained update is a bias."""
+"""BitFit trains every bias of the backbone, and a trained update acts as a bias."""
 
 from typing import Any
 

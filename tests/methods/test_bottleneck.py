@@ -79,7 +79,7 @@ def test_an_untrained_adapter_leaves_the_output(family: str, placement: str) -> 
 @families
 @placements
 def test_in_bf16_too_where_no_norm_rounds_twice(family: str, placement: str) -> None:
-    """Norms of T5's and Llama's kin round before their gain in bf16, and once in fp32: as good, and other bits."""
+    """Norms of T5 and Llama-like families round before the gain in bf16, but once in fp32: equal accuracy only."""
     before, after = logits(backbone(family, torch.bfloat16)), logits(adapted(family, placement, dtype=torch.bfloat16))
     if placement == "houlsby" and family in ("t5", "llama", "qwen2"):
         assert (after - before).norm() <= 5e-2 * before.norm()
@@ -138,7 +138,7 @@ def test_trained_are_2_size_d_and_size_and_d_a_place_the_head_and_houlsbys_norms
 @families
 @placements
 def test_all_that_is_trained_learns(family: str, placement: str) -> None:
-    """A tensor without a gradient would be one that the model does not call."""
+    """A tensor without a gradient would not be used by the model."""
     model = adapted(family, placement)
     shake(model)
     model(**example_batch(model)).loss.backward()

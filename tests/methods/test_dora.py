@@ -1,4 +1,4 @@
-"""DoRA starts at the backbone, is PEFT's use_dora in forward, gradient and file, and merges."""
+"""DoRA: initially the backbone; equal to PEFT's use_dora in forward, gradient and file; merging."""
 
 from pathlib import Path
 from typing import Any
@@ -226,7 +226,7 @@ def test_the_magnitudes_have_lr_and_no_decay() -> None:
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_reference_groups_step_as_pefts_loraplus_optimizer(family: str, tmp_path: Path) -> None:
-    """PEFT has the magnitudes among the vectors with decay, at lr_B."""
+    """PEFT trains the magnitudes like other vectors with weight decay, at lr_B."""
     from peft.optimizers import create_loraplus_optimizer
 
     adam: dict[str, Any] = {"betas": (0.9, 0.99), "eps": 1e-8}

@@ -1,4 +1,4 @@
-"""theta_0 + R z: it starts at the backbone, R is a fixed projection that keeps lengths, and z gets R^T g."""
+"""theta_0 + R z: initially the backbone; R is a fixed projection that keeps lengths; the gradient of z is R^T g."""
 
 import copy
 import math
@@ -267,7 +267,7 @@ def test_a_tensor_of_several_parts_is_their_rows_in_order() -> None:
 
 @projections
 def test_a_step_computes_of_a_table_the_rows_that_it_reads(projection: str) -> None:
-    """In parts with several tiles or none, cut by the parts' ends; what is read twice, and the padding, counts once."""
+    """Parts have several tiles or none, also cut at their ends; repeated tokens and padding are computed once."""
     table: Any = nn.ModuleDict({"rows": nn.Embedding(20_000, 30, padding_idx=7)})
     intrinsic.attach(table, head=(), dim=DIM, projection=projection, seed=0)  # type: ignore[arg-type]
     put(table, torch.randn(DIM))

@@ -1,4 +1,4 @@
-"""LoRA on twelve families: it starts at nothing, touches what it should, merges, and swaps."""
+"""LoRA on twelve families: zero initial update, adapted maps, merging and swapping."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def test_an_untrained_adapter_leaves_the_output(family: str, init: str, init_dis
 
 @families
 def test_every_factor_of_every_map_learns(family: str) -> None:
-    """A factor without a gradient would be an adapter that the model does not call."""
+    """A factor without a gradient would not be used by the model."""
     model = adapt(family, targets=["all"])
     shake(model)
     model(**example_batch(model)).loss.backward()

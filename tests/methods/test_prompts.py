@@ -1,4 +1,4 @@
-"""Virtual tokens give what PEFT's give, on our names and heads, whatever a text is padded to."""
+"""Virtual tokens have the outputs of PEFT's, with loralab's names and heads, for any padding."""
 
 import subprocess
 import sys
@@ -67,7 +67,7 @@ def in_peft(model: nn.Module, ours: Any, task_type: str) -> Any:
 
 @working
 def test_it_gives_the_logits_of_peft(kind: prompts.Kind, family: str) -> None:
-    """Text by text with prompts before a decoder, whose padding PEFT's classifier reads: it is given embeddings."""
+    """Prompts before a decoder are compared text by text: PEFT's classifier reads the padding."""
     ours = prompted(family, kind)
     shake(ours.prompt)
     backbone = EVERY[family]()

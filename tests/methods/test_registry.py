@@ -1,4 +1,4 @@
-"""Laws of every method: it trains what it says, resumes to the byte, and comes back from disk as it was."""
+"""Laws of every method: trained parameters, byte-identical resumption, and a lossless round trip through disk."""
 
 from pathlib import Path
 from typing import Any

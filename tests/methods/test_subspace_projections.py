@@ -1,4 +1,4 @@
-"""R z and R^T g of the random projections are products with matrices, and those of some tiles are their rows."""
+"""R z and R^T g of the random projections equal matrix products, for all rows and for some tiles."""
 
 import math
 from typing import Any

@@ -160,5 +160,5 @@ def test_a_cache_that_is_filled_by_another_call_is_one_line(monkeypatch: pytest.
 
 def test_a_backbone_that_takes_no_cache_has_no_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prompts, "cache_name", lambda _model: None)
-    with pytest.raises(UserError, match=r"^method.name: 'prefix': this 'bert' backbone takes no keys and values$"):
+    with pytest.raises(UserError, match=r"^method.name: 'prefix': this 'bert' backbone does not accept cached keys$"):
         prompted("bert", "prefix")

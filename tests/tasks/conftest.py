@@ -1,4 +1,4 @@
-"""Fixtures of the task tests: a real tokenizer, and `read` and `identity` with nothing set but what a test sets."""
+"""Fixtures of the task tests: a real tokenizer, and `read` and `identity` with only the settings of a test."""
 
 import importlib.util
 from collections.abc import Callable, Sequence

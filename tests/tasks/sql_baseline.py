@@ -1,7 +1,7 @@
-"""What task=sql gives to those who do not read the question: the best of some hundreds of fixed SQL templates.
+"""Baseline of task=sql that ignores the question: the best of several hundred fixed SQL templates.
 
-A template's columns are fixed places ("the first column of numbers") and its value is the question's own last one, so
-these are generous: a model that scores no more than the best of them has learned nothing of the questions.
+A template's columns are fixed positions ("the first column of numbers") and its value is the last one in the question,
+so the baseline is generous: a model that scores no higher has not learned to use the questions.
 """
 
 import itertools
@@ -29,7 +29,7 @@ class _Example(NamedTuple):
 
 
 def best_constant_template(pairs: Pairs) -> tuple[str, float]:
-    """The template that is right most often over the pairs, and its execution accuracy (0 to 1)."""
+    """The template with the highest execution accuracy (0 to 1) over the pairs, and that accuracy."""
     assert pairs.databases is not None
     right: Counter[str] = Counter()
     numbers: Counter[str] = Counter()
@@ -82,7 +82,7 @@ def _example(context: str) -> _Example:
 
 
 def _filled(template: str, example: _Example) -> str:
-    """The template as SQL; one whose columns the table lacks is no SQL, and is never right."""
+    """The template as SQL; if the table lacks its columns, the result is not SQL and never correct."""
     try:
         return template.format_map({"table": example.table, "value": example.value, **example.columns})
     except KeyError:

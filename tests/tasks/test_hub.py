@@ -1,4 +1,4 @@
-"""The hub is asked once, its cache is enough without it, and without either there is one line, soon."""
+"""The hub is queried once; its cache suffices without it; without both there is a one-line error within seconds."""
 
 import socket
 import subprocess
@@ -34,7 +34,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def _use(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sets the hub's address in both places where huggingface_hub keeps what HF_ENDPOINT said at import."""
+    """Sets the hub's address in both places where huggingface_hub stores HF_ENDPOINT at import."""
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
 
@@ -87,7 +87,7 @@ def test_a_hub_that_fails_leaves_the_cache(cache: Path, tmp_path: Path, monkeypa
 
 LINE = (
     r"^task=rte: the data set nyu-mll/glue \(revision main\) is neither at the hub \({}\) "
-    r"nor whole in its cache \(\S+\); "
+    r"nor complete in its cache \(\S+\); "
 )
 OFFLINE = r"without a hub: task=rotten_tomatoes, imdb, .*snippets or local$"
 
@@ -123,7 +123,7 @@ def test_a_cache_that_lacks_a_file_says_which(cache: Path) -> None:
 
 
 def test_a_silent_network_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listener that never accepts: its backlog full, connections to it neither open nor fail."""
+    """The listener never accepts and its backlog is full, so that connections neither open nor fail."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(0)

@@ -1,4 +1,4 @@
-"""GSM8K, SAMSum and E2E read from a genuine hub cache; where files lack, the line names task=pairs."""
+"""GSM8K, SAMSum and E2E read from a genuine hub cache; if files are missing, the error names task=pairs."""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -95,7 +95,7 @@ def test_a_repository_with_a_script_alone_names_task_pairs(
         template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         assert identity("e2e", revision=CONVERTED) == {"data": COMMIT}
-        with pytest.raises(UserError, match=r"tuetschek/e2e_nlg has no default/train/0000\.parquet .*: task=pairs$"):
+        with pytest.raises(UserError, match=r"tuetschek/e2e_nlg has no default/train/0000\.parquet .* for task=pairs$"):
             read("e2e", revision="main")
         _e2e(tmp_path / "script")
         assert len(read("e2e", revision=CONVERTED).splits["test"]) == 4

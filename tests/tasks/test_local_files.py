@@ -1,4 +1,4 @@
-"""What task=local and task=pairs share: one line a mistake, cells as they are, and shares that lose no row."""
+"""What task=local and task=pairs share: one-line errors, unchanged cells, and shares that lose no row."""
 
 import re
 from dataclasses import replace
@@ -72,7 +72,7 @@ def test_numbers_are_text_where_they_are_asked_for() -> None:
     [
         (True, "bool True, not text"),
         (["a"], "list ['a'], not text"),
-        ("\ud800", "half a surrogate pair, which is no text"),
+        ("\ud800", "half a surrogate pair, which is not text"),
     ],
 )
 def test_what_is_no_text_is_named_by_its_line(numbers: bool, cell: Any, holds: str) -> None:

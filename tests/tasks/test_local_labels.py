@@ -139,7 +139,7 @@ SCORES = [("a", 0.5), ("b", 1), ("c", 2.5)]
         ([[*GOOD, (7, "x")], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'text' holds int 7, not text"),
         ([[*GOOD, ("e", None)], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'label' is empty"),
         ([[*GOOD, ("e", ["x"])], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'label' holds list \['x'\], not a label"),
-        ([[("a", "x"), ("b", "x")], GOOD, GOOD], {}, r"task\.label: every row of \S*train\.jsonl has the label 'x'; two classes"),
+        ([[("a", "x"), ("b", "x")], GOOD, GOOD], {}, r"task\.label: every row of \S*train\.jsonl has the label 'x'; at least two"),
         ([[*SCORES, ("d", "high")], SCORES, SCORES], {}, r"train\.jsonl, line 4: label 'high' in column 'label' is not a finite number"),
         ([SCORES, SCORES, [("d", "inf")]], {}, r"test\.jsonl, line 1: label 'inf' in column 'label' is not a finite number"),
         ([GOOD, GOOD, GOOD], {"kind": "regression"}, r"train\.jsonl, line 1: label 'x' in column 'label' is not a finite number"),

@@ -1,4 +1,4 @@
-"""Every task has its source and its file in conf/task, and the file says what is true of it."""
+"""Every task has a source and a file in conf/task, and the file agrees with the task."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Settings name a task's data and no more: they compare by value, and each is a key of the config's `task` node."""
+"""Task settings compare by value, and each is a key of the config's `task` node."""
 
 from dataclasses import fields
 

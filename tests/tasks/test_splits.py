@@ -52,7 +52,7 @@ def test_eval_rows_keeps_a_part_of_every_split_that_is_evaluated_and_all_of_trai
     kept = subset(task, None, 3).splits
     assert {split: len(rows) for split, rows in kept.items()} == {"train": 50, "validation": 3, "test": 3}
     assert kept["validation"].texts == subset(task, None, 5).splits["validation"].texts[:3]
-    with pytest.raises(UserError, match=r"task\.eval_rows: got 6; t has 5 test rows, null takes all"):
+    with pytest.raises(UserError, match=r"task\.eval_rows: got 6; t has 5 test rows, null keeps all"):
         subset(task, None, 6)
 
 

@@ -1,4 +1,4 @@
-"""task=sql: the same bytes for a seed, tables that training never saw, and questions that all their parts decide."""
+"""task=sql: a seed determines every byte, held-out tables are new, and every part of a question matters."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Not reading the question does not pay: the best fixed template stays under a tenth on held-out tables."""
+"""The best fixed template, which ignores the question, scores below 0.1 on held-out tables."""
 
 import numpy as np
 import pytest

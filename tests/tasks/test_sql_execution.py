@@ -1,4 +1,4 @@
-"""Queries are compared by what they give, and whatever a model writes can only read, and not for long."""
+"""Queries are compared by their results; a predicted query is read-only and limited in time and size."""
 
 import pytest
 

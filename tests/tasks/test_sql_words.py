@@ -1,4 +1,4 @@
-"""The words of task=sql: SQLite takes each as a name, and one that is held out is known nowhere."""
+"""The words of task=sql: each is a valid name in SQLite, and no held-out word is a known one."""
 
 import re
 import sqlite3

@@ -1,4 +1,4 @@
-"""Data files are read exactly, and every defect is one line with file and line."""
+"""Data files are read exactly, and every defect is a one-line error with file and line."""
 
 # ruff: noqa: E501, a case of a table is one line
 import json

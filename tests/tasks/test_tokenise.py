@@ -1,4 +1,4 @@
-"""Token ids are the tokenizer's own, the cache is by content and survives damage, batches are padded exactly."""
+"""Token ids equal the tokenizer's, the cache is keyed by content and survives damage, batches are padded exactly."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pairs as tokens: the loss is on the target alone, contexts are cut and targets never, batches are padded exactly."""
+"""Pairs as tokens: the loss is on the target only, contexts are cut but targets never, batches are padded exactly."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ TARGETS = ["x y", "z", "w x y z", "a"]
 
 
 def _tokenizer(template: str = "$A", *, eos: bool = True) -> Any:
-    """One token a word; `template` says what the tokenizer puts around a text of its own accord."""
+    """One token per word; `template` gives the special tokens that the tokenizer adds by default."""
     model = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="|"))
     model.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     model.post_processor = processors.TemplateProcessing(
@@ -84,7 +84,7 @@ def test_an_encoder_reads_what_its_tokenizer_makes_of_the_context(tmp_path: Path
 
 
 def test_contexts_lose_their_end_and_keep_separator_and_target(tmp_path: Path) -> None:
-    """All to one length, that of the longest target's: no context tells how long its own answer is."""
+    """All are cut to the room beside the longest target: a context's length does not reveal its target's."""
     split = _split(tmp_path, _tokenizer("<s> $A"), max_length=8)
     for i, (context, target) in enumerate(zip(CONTEXTS, TARGETS, strict=True)):
         assert _of(split, i) == ([START, *_ids(context)[:1], SEPARATOR], [*_ids(target), EOS])

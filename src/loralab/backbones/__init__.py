@@ -1,1 +1,1 @@
-"""Name, hub id or directory -> frozen model, tokenizer, head, and the roles of its linear maps. Knows no LoRA."""
+"""Backbones: name, hub id or directory -> frozen model, tokenizer, head, roles of its linear maps; without LoRA."""

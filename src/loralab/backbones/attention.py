@@ -1,8 +1,9 @@
-"""Eager attention, and eager attention with its softmax in fp32 at some lengths: `eager` of a bf16 backbone on a CPU.
+"""Eager attention whose softmax is in fp32 at some lengths: attention=eager of a half-precision backbone on a CPU.
 
-A vector of 512 bits holds 32 numbers in bf16 and 16 in fp32, and torch takes what is left of a row one by one: with
-MiniLM, 32 sentences of 27 tokens and one thread, attention and its gradient take 5.1 ms a layer, and so 2.6 ms. At
-the other lengths it is the families' own eager attention, bit for bit. Between loading a backbone and training.
+A vector of 512 bits holds 32 numbers in bf16 and 16 in fp32, and torch processes the remainder of a row one by one.
+With MiniLM in bf16, 32 sentences of 27 tokens and one thread, attention and its gradient take 5.1 ms per layer, and
+2.6 ms with the softmax in fp32. At other lengths it equals the families' own eager attention, bit for bit. Applied when
+a backbone is loaded.
 """
 
 from collections.abc import Container
@@ -18,15 +19,15 @@ from loralab.compat.transformers import register_attention
 __all__ = ["attend", "eager", "use_eager", "use_fp32_softmax"]
 
 _NAME = "eager_with_fp32_softmax"
-# Keys for which fp32 gains (AVX512, 8 to 128 tokens tried: 2.2x at 31; a tie at 38, 48 and 52; a loss of 7% at 32 and
-# of 30% at 64). Nothing but the shape decides, so that runs repeat.
+# Numbers of keys for which fp32 is faster (AVX512, 8 to 128 tokens measured: 2.2x at 31; equal at 38, 48 and 52; a loss
+# of 7% at 32 and of 30% at 64). The choice depends on the shape only, so that runs are reproducible.
 _LENGTHS = frozenset((*range(16, 32), *range(38, 64)))
 
 
 def use_fp32_softmax(model: Any) -> bool:
-    """Has `model`, loaded with eager attention, use `attend` where its family's is that; whether it does."""
+    """Makes `model`, loaded with eager attention, use `attend`; returns False if its family has other attention."""
     config = model.config
-    in_fp32_already = getattr(config, "reorder_and_upcast_attn", False)  # a setting that GPT-2 alone has
+    in_fp32_already = getattr(config, "reorder_and_upcast_attn", False)  # a setting of GPT-2 only
     if not family_of(config.model_type).plain_attention or in_fp32_already:
         return False
     register_attention(_NAME, attend)
@@ -35,7 +36,7 @@ def use_fp32_softmax(model: Any) -> bool:
 
 
 def use_eager(model: Any) -> None:
-    """Gives `model` its family's own eager attention again."""
+    """Restores the family's own eager attention."""
     model.set_attn_implementation("eager")
 
 
@@ -51,9 +52,9 @@ def attend(
     wide: Container[int] = _LENGTHS,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """softmax(scaling q k^T + mask) v, (b, t, h, d), with what is between the two products in fp32 for s in `wide`.
+    """softmax(scaling q k^T + mask) v, (b, t, h, d); the scores and their softmax are in fp32 for s in `wide`.
 
-    mask: (b, 1, t, s), 0 or the least number, or None. The weights themselves are not given back (SDPA's neither).
+    mask: (b, 1, t, s) of 0 or the dtype's lowest number, or None. The attention weights are not returned, as in SDPA.
     """
     q, k, v = q_bhtd.contiguous(), k_bhsd.contiguous(), v_bhsd.contiguous()
     scores = torch.matmul(q, k.transpose(2, 3))
@@ -68,4 +69,4 @@ def attend(
 
 
 eager = partial(attend, wide=())
-"""The same in the model's precision at every length: the families' own eager attention."""
+"""`attend` in the model's precision at every length: equal to the families' own eager attention."""

@@ -1,7 +1,7 @@
-"""Tokenizers made without a file: one token a byte, or pieces of words that byte-pair merges make of the bytes.
+"""Tokenizers built without files: one token per byte, or word pieces that byte-pair merges build from bytes.
 
-The merges of `sql_decoder` were found in the training texts of task=sql (split_seed 0). A word that is not among these,
-as those of held-out tables, is spelled in smaller pieces, down to bytes.
+The merges of `sql_decoder` come from the training texts of task=sql (split_seed 0). A word that does not occur in these
+texts, such as one of a held-out table, is split into smaller pieces, down to bytes.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ def byte_level(specials: Sequence[str], *, unknown: str) -> "Tokenizer":
 
 
 def word_pieces(specials: Sequence[str], merges: Merges, *, unknown: str) -> "Tokenizer":
-    """A tokenizer whose ids are `specials`, the 256 bytes, and the pieces that `merges` make, in this order.
+    """A tokenizer whose ids are `specials`, the 256 bytes, and the pieces that `merges` produce, in this order.
 
-    A text is read as if a space stood before it, so that its first word is spelled as anywhere else.
+    A space is prepended to every text, so that its first word is tokenised like any other word.
     """
     from tokenizers import decoders, normalizers
 
@@ -40,7 +40,7 @@ def _tokenizer(specials: Sequence[str], merges: Merges, unknown: str, words: "Pr
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces = dict.fromkeys(left + right for left, right in merges)  # two pairs may make one piece
+    pieces = dict.fromkeys(left + right for left, right in merges)  # two pairs may produce the same piece
     vocabulary = {token: i for i, token in enumerate((*specials, *alphabet, *pieces))}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=list(merges), unk_token=unknown))
     tokenizer.pre_tokenizer, tokenizer.decoder = words, decoders.ByteLevel()
@@ -48,7 +48,7 @@ def _tokenizer(specials: Sequence[str], merges: Merges, unknown: str, words: "Pr
 
 
 def _words() -> "PreTokenizer":
-    """Words with the space before them; each digit alone, so that a number is copied and not known."""
+    """Splits a text into words with the preceding space, and numbers into digits, so that numbers can be copied."""
     from tokenizers import pre_tokenizers
 
     return pre_tokenizers.Sequence(
@@ -81,4 +81,4 @@ _JOINED = (
 )
 
 MERGES = tuple((left, right) for left, _, right in (pair.partition("+") for pair in _JOINED.split()))
-"""Of `sql_decoder`: 381 pairs, the most frequent first; with the bytes and three tokens of its own, 640 ids."""
+"""Merges of `sql_decoder`: 381 pairs, the most frequent first; with 256 bytes and three special tokens, 640 ids."""

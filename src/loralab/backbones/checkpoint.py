@@ -1,7 +1,7 @@
-"""What a checkpoint directory must hold, checked without torch: config, weights, tokenizer.
+"""Checks that a checkpoint directory has a config, weights and a tokenizer, without torch.
 
-Each defect ends in one line that begins with the config key the directory came from. The hub module
-uses the same rules to choose what to download.
+Each defect raises a one-line UserError that begins with the config key of the directory. The hub module
+uses the same rules to choose the files to download.
 """
 
 import json
@@ -31,7 +31,7 @@ _TOKENIZER_EXTRAS = ("merges.txt", "tokenizer_config.json", "special_tokens_map.
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A directory that passed: its parsed config.json and the files that determine the backbone."""
+    """A directory that passed the checks: its parsed config.json and the files that determine the backbone."""
 
     directory: Path
     config: dict[str, Any]
@@ -73,19 +73,19 @@ def inspect(directory: Path, key: str) -> Checkpoint:
 
 
 def needed_files(present: Collection[str]) -> tuple[str, ...]:
-    """Of the file names `present`: config, tokenizer and one set of weights, safetensors first (without shards)."""
+    """The files to use among `present`: config, tokenizer, one set of weights (safetensors preferred; no shards)."""
     weights = next((name for name in _WEIGHTS if name in present), None)
     wanted = ["config.json", *_VOCABULARIES, *_TOKENIZER_EXTRAS, *([weights] if weights else [])]
     return tuple(name for name in wanted if name in present)
 
 
 def index_of(names: Collection[str]) -> str | None:
-    """The name of the index among `names`, if the weights are in shards."""
+    """The name of the index among `names`, if the weights are sharded."""
     return next((name for name in names if name.endswith(".index.json")), None)
 
 
 def width_of(config: dict[str, Any], key: str, directory: Path) -> int:
-    """The model's width: hidden_size, or what the family calls it."""
+    """The model's width: hidden_size, or the family's key for it."""
     width = next((config[name] for name in WIDTHS if name in config), None)
     if not isinstance(width, int):
         raise UserError(
@@ -96,7 +96,7 @@ def width_of(config: dict[str, Any], key: str, directory: Path) -> int:
 
 
 def read_json(path: Path, key: str) -> dict[str, Any]:
-    """The JSON object in `path`, or a UserError in one line."""
+    """The JSON object in `path`; raises a one-line UserError if there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -127,7 +127,7 @@ def _shards(index: Path, present: Collection[str], key: str) -> tuple[str, ...]:
 
 
 def _check_safetensors(path: Path, key: str) -> None:
-    """Raises unless the file is exactly as long as its header says (a cut-off copy is the usual defect)."""
+    """Raises unless the file is exactly as long as its header says (the usual defect is a truncated copy)."""
     size = path.stat().st_size
     try:
         with path.open("rb") as stream:

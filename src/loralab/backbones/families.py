@@ -1,8 +1,8 @@
-"""What is known of each family of backbones: one table, keyed by the config's `model_type`.
+"""Table of the backbone families, keyed by the config's `model_type`.
 
-A row says which linear map of a block plays which role, and what loading, attention and virtual tokens must know. No
+A row gives the role of each linear map of a block, and the facts that loading, attention and virtual tokens need. No
 other module is keyed by the model type. To add a family, add a row here and a tiny model to tests/families.py; tests
-check the row. Knows no LoRA, and imports no torch.
+check the row. This module does not depend on LoRA and does not import torch.
 """
 
 import re
@@ -38,8 +38,8 @@ Layout = Callable[[Any], dict[str, Rows]]  # config -> the output rows of each r
 class LinearMap:
     """One role of one linear map: the whole map, or some output rows of a fused one.
 
-    `rows` are output features whatever the storage (Conv1D keeps its weight transposed). They keep the
-    order of the heads, so row i of q is feature i of what an unfused q projection would give.
+    `rows` are output features, whatever the storage layout (Conv1D stores its weight transposed). They are in
+    the order of the heads: row i of q is output feature i of an unfused q projection.
     """
 
     name: str
@@ -72,26 +72,27 @@ def _grouped(config: Any) -> dict[str, Rows]:
 
 @dataclass(frozen=True)
 class Family:
-    """The facts of one `model_type`. The defaults are those of most families, and of one without a row."""
+    """Facts about one `model_type`. The defaults hold for most families and for families without a row."""
 
     block: str
     """Regular expression of a block's path, anywhere in the model."""
     maps: Mapping[str, str | Layout]
     """Path of a linear map inside the block -> its role, or the layout of a fused projection."""
     kind: Kind = "encoder"
-    """Whether it only reads a text, continues one (decoder), or reads one and writes another."""
+    """encoder: reads a text; decoder: continues a text; encoder_decoder: reads a text and generates another."""
     width: str = "hidden_size"
-    """The key of config.json that holds the model's width, where it is not hidden_size."""
+    """The key of config.json that holds the model's width."""
     unused_positions: int | None = 0
     """Rows of the position table that no token uses; None: there is no table, and a text may have any length."""
     sdpa: bool = True
-    """Whether its classes have scaled-dot-product attention in every supported release of transformers; where not,
+    """Whether its classes have scaled-dot-product attention in every supported release of transformers. If not,
     attention=auto is eager everywhere, so that a run's identity does not depend on the release."""
     plain_attention: bool = False
-    """Whether its eager attention is `attention.attend`, with the softmax in the model's precision. OPT, GPT-NeoX and
-    those like Llama have the softmax in fp32; T5, DeBERTa, MPNet, BLOOM, GPT-J and ModernBERT attend in other ways."""
+    """Whether its eager attention equals `attention.attend`, with the softmax in the model's precision. OPT, GPT-NeoX
+    and Llama-like families compute the softmax in fp32; T5, DeBERTa, MPNet, BLOOM, GPT-J and ModernBERT have other
+    attention formulas."""
     first_token: bool = False
-    """Whether its classifier reads position 0 alone, and its layer is BERT's under another name (first_token.py)."""
+    """Whether its classifier reads only position 0 and its layers have the structure of BERT's (first_token.py)."""
     takes_cache: bool = False
     """Whether its attention reads keys and values from a cache, as prefix tuning needs."""
 
@@ -234,21 +235,21 @@ FAMILIES: Mapping[str, Family] = {
 KNOWN_FAMILIES = tuple(sorted(FAMILIES))
 GENERATORS = tuple(name for name in KNOWN_FAMILIES if FAMILIES[name].kind != "encoder")
 WIDTHS = tuple(dict.fromkeys(family.width for family in FAMILIES.values()))
-"""Every key by which a family's config.json names the width."""
+"""The config.json keys that hold the width, over all families."""
 
 _WITHOUT_A_ROW = Family(block="", maps={})
 
 
 def family_of(model_type: str) -> Family:
-    """The row of a model type; where there is none, what holds for most families, with no map."""
+    """The row of a model type; without a row, the defaults and no linear maps."""
     return FAMILIES.get(model_type, _WITHOUT_A_ROW)
 
 
 def linear_maps(model: "nn.Module") -> tuple[LinearMap, ...]:
-    """The attention and MLP maps of the model's blocks, in the model's order; never head, embeddings or pooler.
+    """The attention and MLP maps of the model's blocks, in module order; not the head, embeddings or pooler.
 
-    A fused projection gives one entry for each of q, k and v, with their rows. T5 gives its encoder's,
-    its decoder's and the cross attention's maps. Raises UserError for a family without a row in the table.
+    A fused projection has one entry for each of q, k and v, with their rows. T5 has the maps of its encoder,
+    its decoder and its cross-attention. Raises UserError for a family without a row in the table.
     """
     config: Any = model.config
     family = config.model_type

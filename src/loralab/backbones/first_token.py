@@ -1,7 +1,7 @@
-"""The last layer for the first token alone, where the head reads nothing else: BERT and its like.
+"""Computes the last layer for the first token only, where the head reads no other token: BERT-like classifiers.
 
-Keys and values need every position; the query, the attention's output and the feed-forward that follow are computed
-for one. Exact, and of MiniLM's last layer it saves three quarters. Between loading a backbone and training.
+Keys and values are computed for every position; the query, the attention output and the feed-forward for the first.
+The result is exact, and saves three quarters of MiniLM's last layer. Applied when a backbone is loaded.
 """
 
 from functools import partial
@@ -17,10 +17,10 @@ __all__ = ["narrow_last_layer", "widen_last_layer"]
 
 
 def narrow_last_layer(model: Any) -> bool:
-    """Has the last layer of this classifier compute position 0 alone, where its family allows it; whether it does.
+    """Makes the last layer of a classifier compute position 0 only; returns False if its family does not allow it.
 
-    The model's last hidden state has one position from then on. No module is replaced: names, weights and whatever
-    wraps a linear map stay as they are.
+    Afterwards the model's last hidden state has one position. No module is replaced: names, weights and wrappers of
+    linear maps do not change.
     """
     if not family_of(model.config.model_type).first_token or model.config.is_decoder:
         return False
@@ -30,7 +30,7 @@ def narrow_last_layer(model: Any) -> bool:
 
 
 def widen_last_layer(model: Any) -> None:
-    """Takes back what `narrow_last_layer` did: the last layer computes every position by the family's own forward."""
+    """Undoes `narrow_last_layer`: the last layer computes every position with the family's own forward."""
     for module in model.modules():
         forward = vars(module).get("forward")
         if isinstance(forward, partial) and forward.func is _first_position:
@@ -40,13 +40,15 @@ def widen_last_layer(model: Any) -> None:
 def _first_position(
     layer: Any, hidden_btd: Tensor, attention_mask: Tensor | None = None, *_: Any, **named: Any
 ) -> Tensor:
-    """The layer's output (b, 1, d): attention from position 0 to all, by the layer's own maps.
+    """The layer's output (b, 1, d): attention from position 0 to all positions, with the layer's own maps.
 
-    attention_mask: (b, 1, t, s). A cache among `named` holds keys and values that stand before the text's.
+    attention_mask: (b, 1, t, s). A cache in `named` holds keys and values that precede those of the text.
     """
     attention = layer.attention.self
     shape = (len(hidden_btd), -1, attention.num_attention_heads, attention.attention_head_size)
-    first = hidden_btd[:, :1].contiguous()  # a strided slice would make every linear map a batched product: slower
+    first = hidden_btd[
+        :, :1
+    ].contiguous()  # with a strided slice every linear map is a batched product, which is slower
     q_bhtd = attention.query(first).view(shape).transpose(1, 2)
     k_bhsd = attention.key(hidden_btd).view(shape).transpose(1, 2)
     v_bhsd = attention.value(hidden_btd).view(shape).transpose(1, 2)

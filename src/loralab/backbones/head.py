@@ -1,4 +1,4 @@
-"""The head: every module that the checkpoint does not bring. Which they are, and how they start."""
+"""The trainable head of a classifier: which modules belong to it, and their initialisation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ __all__ = ["head_of", "prepare_head"]
 
 
 def head_of(model: Any, absent: frozenset[str], source: Source) -> tuple[str, ...]:
-    """What is trained beside an adapter: the modules outside the base model, and a pooler that the checkpoint lacks."""
+    """Paths of the head's modules: those outside the base model, and a pooler that the checkpoint lacks."""
     prefix = model.base_model_prefix
     head = [
         _narrow(name, child)
@@ -35,7 +35,7 @@ def head_of(model: Any, absent: frozenset[str], source: Source) -> tuple[str, ..
 
 
 def _narrow(name: str, module: nn.Module) -> str:
-    """Goes down while all parameters are in one child: DeBERTa's pooler -> pooler.dense."""
+    """Descends while one child holds all parameters: DeBERTa's pooler -> pooler.dense."""
     while not list(module.parameters(recurse=False)):
         holders = [(inner, child) for inner, child in module.named_children() if list(child.parameters())]
         if len(holders) != 1:
@@ -45,7 +45,7 @@ def _narrow(name: str, module: nn.Module) -> str:
 
 
 def prepare_head(model: Any, head: Sequence[str], absent: frozenset[str], seed: int) -> None:
-    """Makes the head fp32 and trainable, and draws anew from `seed` the tensors that the checkpoint did not bring."""
+    """Makes the head fp32 and trainable, and draws from `seed` the tensors that the checkpoint lacks."""
     torch.manual_seed(seed)
     for path in head:
         module = model.get_submodule(path).float().requires_grad_(True)
@@ -60,6 +60,6 @@ def prepare_head(model: Any, head: Sequence[str], absent: frozenset[str], seed: 
 
 
 def _to_own_dtype(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The head is fp32 and the backbone may not be: cast what comes in (autocast decides after it)."""
+    """Casts the inputs to the module's dtype: the head is fp32, the backbone may not be; autocast applies later."""
     dtype = next(module.parameters(recurse=False)).dtype
     return tuple(a.to(dtype) if isinstance(a, Tensor) and a.is_floating_point() else a for a in arguments)

@@ -1,6 +1,6 @@
-"""Hub id and revision -> local snapshot directory and commit: from the hub where it answers, else from its cache.
+"""Hub id and revision -> local snapshot directory and commit: from the hub if it answers, else from its cache.
 
-Only what is needed is downloaded: config, tokenizer, and one set of weights. Every way of failing is one line.
+Only the needed files are downloaded: config, tokenizer and one set of weights. Every failure is a one-line UserError.
 """
 
 import re
@@ -14,13 +14,13 @@ __all__ = ["snapshot"]
 
 
 def snapshot(name: str, hub: str, revision: str) -> tuple[Path, str]:
-    """The directory that holds `hub` at `revision`, and the commit that it resolved to.
+    """The directory that holds `hub` at `revision`, and the commit that it resolves to.
 
-    A commit that is in the cache needs no network. A branch or tag is asked of the hub; where that
-    cannot be reached (or HF_HUB_OFFLINE is set), what the cache last knew it as is used.
+    A commit that is in the cache needs no network. The hub resolves a branch or tag; if the hub cannot
+    be reached (or HF_HUB_OFFLINE is set), the commit that the cache last recorded is used.
     """
     if not re.fullmatch(r"(?:[\w.-]+/)?[\w.-]+", hub):
-        raise UserError(f"model.hub: {hub!r} is no hub id; it looks like 'owner/model', e.g. 'FacebookAI/roberta-base'")
+        raise UserError(f"model.hub: {hub!r} is not a hub id; write 'owner/model', e.g. 'FacebookAI/roberta-base'")
     repository = Repository("model", hub)
     if is_commit(revision) and _is_whole(repository.snapshot(revision)):
         return repository.snapshot(revision), revision
@@ -45,7 +45,7 @@ def snapshot(name: str, hub: str, revision: str) -> tuple[Path, str]:
 
 
 def _download(repository: Repository, answer: Answer) -> None:
-    """Fetches what is missing of the snapshot; the names of shards are known from their index alone."""
+    """Downloads the missing files of a snapshot; the index file lists the shards."""
     names = needed_files(answer.files)
     repository.download(answer.commit, names)
     directory = repository.snapshot(answer.commit)
@@ -53,7 +53,7 @@ def _download(repository: Repository, answer: Answer) -> None:
     if index is not None:
         shards = read_json(directory / index, "model.hub")["weight_map"].values()
         repository.download(answer.commit, sorted(set(shards)))
-    inspect(directory, "model.hub")  # says in one line what the repository lacks
+    inspect(directory, "model.hub")  # raises a one-line UserError for an incomplete repository
 
 
 def _is_whole(directory: Path) -> bool:
@@ -69,8 +69,8 @@ def _nowhere(name: str, repository: Repository, revision: str, error: NoAnswerEr
 
     why = str(error) if isinstance(error, OfflineError) else f"the hub ({constants.ENDPOINT}) does not answer"
     return UserError(
-        f"model={name}: {repository.id} at revision {revision!r} cannot be had: {why} and the cache "
-        f"({constants.HF_HUB_CACHE}) does not hold it whole; without a hub these work: model=minilm, model=tiny, "
+        f"model={name}: {repository.id} at revision {revision!r} is not available: {why} and the cache "
+        f"({constants.HF_HUB_CACHE}) has no complete copy; these work without the hub: model=minilm, model=tiny, "
         "model.path=DIR"
     )
 

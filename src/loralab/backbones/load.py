@@ -1,6 +1,6 @@
-"""Source -> frozen backbone and its tokenizer: a classifier with a trainable head, or a model that generates.
+"""Loads a source as a frozen backbone with its tokenizer: a classifier with a trainable head, or a generator.
 
-The slow half: imports torch and transformers.
+Imports torch and transformers, which `source.py` does not.
 """
 
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ __all__ = ["Backbone", "load", "load_generator"]
 class Backbone:
     """A loaded backbone.
 
-    `head` are the paths of the trained modules. `maps` is empty for a family whose roles are not known
-    (linear_maps says so in its error); globs over module names still work there. `seq2seq`: whether it is an encoder
-    with a decoder that generates. notes: a line for each thing that the installed libraries make slower.
+    `head`: paths of the trained modules. `maps`: empty for a family whose roles are not known (`linear_maps` raises for
+    it); globs over module names still work there. `seq2seq`: whether it is an encoder-decoder that generates. `notes`:
+    one line for each shortcut that does not work with the installed libraries.
     """
 
     model: "PreTrainedModel"
@@ -57,13 +57,14 @@ def load(
     seed: int,
     class_names: Sequence[str] = (),
 ) -> Backbone:
-    """The classifier with `labels` outputs, frozen in `dtype` but for the head, which is trainable and always fp32.
+    """A classifier with `labels` outputs: the backbone is frozen in `dtype`, the head is trainable and always fp32.
 
-    The new part of the head depends on `seed` alone: equal bytes whatever `dtype`, `device` and the state
-    of the global RNG, which is left as it was. `dropout` replaces every dropout probability of the config.
+    The new tensors of the head depend on `seed` only: they have the same bytes for every `dtype`, `device` and state
+    of the global RNG, which does not change. `dropout` replaces every dropout probability of the config.
     `attention`: auto, eager or sdpa. auto is eager on a CPU (where SDPA's backward is slow) and SDPA elsewhere, if the
-    family has it; eager on a CPU has its softmax in fp32. Where the head reads the first position alone, the last layer
-    computes that one alone. `class_names` become id2label. In fp16, T5 keeps the maps that overflow in fp32.
+    family has it. Eager attention in half precision on a CPU computes its softmax in fp32 (attention.py). Where the
+    head reads only the first position, the last layer computes only that position. `class_names` become id2label. In
+    fp16, T5 keeps the maps that overflow in fp32.
     Raises UserError for weights that are incomplete, damaged or unsafe.
     """
     device = torch.device(device)
@@ -77,7 +78,7 @@ def load(
         head = head_of(model, absent, source)
         model.requires_grad_(False)
         prepare_head(model, head, absent, seed)
-        notes = [use_shortcut(model, narrow_last_layer, widen_last_layer, name="the last layer for one position alone")]
+        notes = [use_shortcut(model, narrow_last_layer, widen_last_layer, name="the last layer for position 0 only")]
         notes.append(_fp32_softmax(model, implementation, device))
     model.eval().to(device)
     maps = linear_maps(model) if source.family in FAMILIES else ()
@@ -92,11 +93,11 @@ def load_generator(
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> Backbone:
-    """The model as it was pretrained, output embeddings and all, frozen in `dtype`; tied as in the checkpoint.
+    """The pretrained model with its output embeddings, frozen in `dtype`; weights are tied as in the checkpoint.
 
-    `dropout` and `attention` as in `load`; the caller's random state is left as it was. What the checkpoint says about
-    how to generate (samples, penalties) is dropped: who decodes says it. In fp16, T5 keeps the maps that overflow in
-    fp32. Raises UserError for a family that does not generate, and for weights that are incomplete.
+    `dropout` and `attention` are as in `load`; the global random state does not change. The checkpoint's generation
+    settings (sampling, penalties) are dropped: the caller of `generate` sets them. In fp16, T5 keeps the maps that
+    overflow in fp32. Raises UserError for a family that does not generate, and for weights that are incomplete.
     """
     _check_generates(source)
     seq2seq = family_of(source.family).kind == "encoder_decoder"
@@ -118,7 +119,7 @@ def load_generator(
 
 
 def _fp32_softmax(model: Any, implementation: str, device: torch.device) -> str | None:
-    """Has a half-precision model on a CPU compute eager attention's softmax in fp32; a line where that is not to be."""
+    """Sets the softmax of eager attention to fp32 for half precision on a CPU; returns a line if that does not work."""
     if implementation != "eager" or device.type != "cpu" or model.dtype == torch.float32:
         return None
     return use_shortcut(model, use_fp32_softmax, use_eager, name="eager attention with its softmax in fp32")
@@ -126,7 +127,7 @@ def _fp32_softmax(model: Any, implementation: str, device: torch.device) -> str 
 
 def _set_labels(config: "PretrainedConfig", labels: int, regression: bool, class_names: Sequence[str]) -> None:
     assert labels == 1 or not regression, "a regression has one output"
-    assert len(class_names) in (0, labels), "one name a class"
+    assert len(class_names) in (0, labels), "one name per class"
     config.num_labels = labels
     if class_names:
         config.id2label = dict(enumerate(class_names))
@@ -156,7 +157,7 @@ def _check_generates(source: Source) -> None:
 
 
 def _check_complete(source: Source, absent: frozenset[str]) -> None:
-    """Raises UserError where a checkpoint lacks tensors; random weights lack none."""
+    """Raises UserError if a checkpoint lacks tensors; random weights are always complete."""
     if source.directory is not None and absent:
         more = ", ..." if len(absent) > 1 else ""
         raise UserError(
@@ -166,7 +167,7 @@ def _check_complete(source: Source, absent: frozenset[str]) -> None:
 
 
 def _generation_config(config: Any, eos_id: int) -> Any:
-    """Nothing but the special tokens: greedy, without what the checkpoint says about sampling."""
+    """Greedy decoding with the model's special tokens, without the checkpoint's sampling settings."""
     from transformers import GenerationConfig
 
     start = getattr(config, "decoder_start_token_id", None)

@@ -1,7 +1,7 @@
-"""A shortcut takes the place of a library's own forward, and stays only where the model gives the same numbers.
+"""Shortcuts: faster replacements of a library's forward, kept only if the model's outputs stay the same.
 
-It is tried at load, on two short texts, one of them padded: a release of transformers that calls its layers in another
-way gets its own forward back, which is slower and gives the same numbers.
+A shortcut is checked when the model is loaded, on two short texts, one of them padded. If the installed transformers
+calls its layers differently, its own forward is restored, which is slower and has the same outputs.
 """
 
 from collections.abc import Callable
@@ -12,23 +12,23 @@ from torch import Tensor
 
 __all__ = ["short_texts", "use_shortcut"]
 
-TOKENS = 18  # a length at which bf16's softmax is in fp32
-# Of the norm of the hidden states. A shortcut sums in the order of the forward that it replaces, so that rounding is
-# all that could set them apart: fp32 has 6e-8, bf16 4e-3 for each of a model's operations.
+TOKENS = 18  # a length for which attention.py computes a bf16 softmax in fp32
+# Allowed difference, relative to the norm of the hidden states. A shortcut sums in the order of the forward that it
+# replaces, so that they differ by rounding at most: 6e-8 per operation of the model in fp32, 4e-3 in bf16.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 HALF_TOLERANCE = 3e-2
 
 
 def use_shortcut(model: Any, apply: Callable[[Any], bool], undo: Callable[[Any], None], *, name: str) -> str | None:
-    """Applies a shortcut that keeps the model's numbers; else undoes it, and gives the line that says so.
+    """Applies a shortcut if it keeps the model's outputs; otherwise undoes it and returns a line with the reason.
 
-    apply: False where the shortcut is not for this model, which it then leaves as it was.
+    apply: returns False, and changes nothing, if the shortcut is not meant for this model.
     """
     try:
         if not apply(model):
             return None
         found = _hidden_states(model)
-    except Exception as error:  # whatever another release of transformers does with an argument
+    except Exception as error:  # another release of transformers may raise any error
         undo(model)
         return _line(name, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
     undo(model)
@@ -52,8 +52,8 @@ def _line(name: str, why: str) -> str:
 def short_texts(model: Any, *, beside: int = 0) -> dict[str, Tensor]:
     """input_ids and attention_mask of two texts, the second padded on the right, on the model's device.
 
-    Each ends in one eos token, as T5's classifier wants it; no other token is special. beside: positions that virtual
-    tokens take. A model with few positions gets texts of two tokens at least.
+    Each ends with one eos token, which T5's classifier requires; no other token is special. beside: number of positions
+    that virtual tokens occupy. The texts are shorter for a model with few positions, but have at least two tokens.
     """
     config, vocabulary = model.config, len(model.get_input_embeddings().weight)
     positions = getattr(config, "max_position_embeddings", None)  # T5 and BLOOM have none
@@ -70,7 +70,7 @@ def short_texts(model: Any, *, beside: int = 0) -> dict[str, Tensor]:
 
 
 def _hidden_states(model: Any) -> Tensor:
-    """The last hidden states (texts, positions, d) of the texts, without dropout; padding's are 0."""
+    """The last hidden states (texts, positions, d) of the short texts, without dropout; 0 at padding."""
     was_training, texts = model.training, short_texts(model)
     model.eval()
     with torch.no_grad():

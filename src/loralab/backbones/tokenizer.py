@@ -1,4 +1,4 @@
-"""A source's tokenizer: it pads on the right, and knows the longest input."""
+"""Loads the tokenizer of a source; it pads on the right and limits inputs to the model's positions."""
 
 import importlib.util
 from pathlib import Path
@@ -22,7 +22,10 @@ _SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf
 
 @without_collection()
 def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
-    """The source's tokenizer: pads on the right (with eos where it has no pad token), knows the longest input."""
+    """The source's tokenizer: pads on the right, with eos if it has no pad token.
+
+    Its model_max_length is at most the model's number of positions.
+    """
     from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
     if source.directory is None:
@@ -49,7 +52,10 @@ def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
 
 
 def _check_sentencepiece(directory: Path, key: str) -> None:
-    """A SentencePiece file alone (DeBERTa-v3) needs two packages; transformers' error would name neither."""
+    """Raises UserError where a SentencePiece file without tokenizer.json (DeBERTa-v3) needs a missing package.
+
+    The error of transformers does not name the packages.
+    """
     if (directory / "tokenizer.json").is_file() or not any(directory.glob("*.model")):
         return
     lacking = [pip for pip, module in _SENTENCEPIECE.items() if not _is_installed(module)]
@@ -62,12 +68,12 @@ def _check_sentencepiece(directory: Path, key: str) -> None:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # its parent is missing, or was blocked
+    except (ImportError, ValueError):  # the parent package is missing or blocked
         return False
 
 
 def _is_generic(directory: Path, key: str) -> bool:
-    """Whether tokenizer.json is the whole truth; for some families (Qwen2) AutoTokenizer would not believe it."""
+    """Whether tokenizer.json alone defines the tokenizer; for some families (Qwen2) AutoTokenizer overrides it."""
     settings = directory / "tokenizer_config.json"
     if not settings.is_file() or not (directory / "tokenizer.json").is_file():
         return False
@@ -75,7 +81,7 @@ def _is_generic(directory: Path, key: str) -> bool:
 
 
 def _longest(config: "PretrainedConfig") -> int | None:
-    """Tokens that fit the position table; None where positions are relative without a table (T5, BLOOM)."""
+    """Number of tokens that fit the position table; None for relative positions without a table (T5, BLOOM)."""
     unused = family_of(config.model_type).unused_positions
     if unused is None:
         return None

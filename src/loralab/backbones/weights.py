@@ -1,4 +1,4 @@
-"""A source's config and weights, read by transformers in silence; every defect is one line. For both kinds of model."""
+"""Reads a source's config and weights with transformers; every defect raises a one-line UserError."""
 
 import contextlib
 import pickle
@@ -21,21 +21,21 @@ __all__ = ["attention_of", "one_line", "quiet", "read_config", "read_weights"]
 
 
 def read_config(source: Source, *, dropout: float, pad_id: int | None) -> "PretrainedConfig":
-    """The config of the source, with `dropout` for every dropout probability, and no cache of keys and values."""
+    """The config of the source, with `dropout` for every dropout probability and the cache of keys and values off."""
     from transformers import AutoConfig
 
     if source.directory is None:
         config = AutoConfig.for_model(**tiny.architecture(source.name))
     else:
         config = AutoConfig.from_pretrained(source.directory, local_files_only=True, trust_remote_code=False)
-    config.use_cache = False  # a text is read once; who generates asks for the cache
+    config.use_cache = False  # a text is read once; generation turns the cache on
     config.pad_token_id = pad_id
     _set_dropout(config, dropout)
     return config
 
 
 def _set_dropout(config: "PretrainedConfig", dropout: float) -> None:
-    """Every number in the config whose key speaks of dropout; LayerDrop (skipped layers) is always off."""
+    """Sets every dropout probability of the config; LayerDrop (skipped layers) is always off."""
     for key, value in config.to_dict().items():
         if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, int | float) and type(value) is not bool:
             setattr(config, key, dropout)
@@ -49,7 +49,7 @@ def attention_of(model_class: Any, wanted: str, device: torch.device, source: So
         return "sdpa" if has_sdpa and device.type != "cpu" else "eager"
     if wanted == "sdpa" and not has_sdpa:
         raise UserError(
-            f"model.attention: 'sdpa' is not there for {source.family!r} models; allowed: eager, or auto (eager here)"
+            f"model.attention: 'sdpa' is not available for {source.family!r} models; allowed: eager, auto (eager here)"
         )
     return wanted
 
@@ -61,7 +61,7 @@ def read_weights(
     implementation: str,
     dtype: torch.dtype,
 ) -> tuple[Any, frozenset[str]]:
-    """The model and the names of the tensors that the checkpoint did not bring."""
+    """The model, and the names of the tensors that the checkpoint lacks or has in another shape."""
     if source.directory is None:
         torch.manual_seed(tiny.WEIGHT_SEED)
         model = compat.random_model(model_class, config, implementation).to(dtype)
@@ -97,7 +97,7 @@ def one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No load report, progress bar or warning of transformers; its settings are put back afterwards."""
+    """Turns off load reports, progress bars and warnings of transformers, and restores its settings afterwards."""
     with without_collection():
         from transformers.utils import logging
 

@@ -1,1 +1,1 @@
-"""Ways to train a backbone, one a file: each puts its modules in place and says what is trained."""
+"""Training methods, one per file: each attaches its modules to a backbone and marks the trained parameters."""

@@ -1,4 +1,4 @@
-"""BitFit (Ben Zaken et al. 2022): every bias of the backbone is trained, those of its norms too, and nothing else."""
+"""BitFit (Ben Zaken et al. 2022): trains every bias of the backbone, including those of its norms, and nothing else."""
 
 from collections.abc import Sequence
 
@@ -22,8 +22,8 @@ def attach(model: nn.Module, *, head: Sequence[str]) -> None:
     ]
     if not hosts:
         raise UserError(
-            "method.name: bitfit trains the biases of the backbone, and this one has none (Llama's kin and T5 have "
-            "none); method=lora adapts its maps"
+            "method.name: bitfit trains the biases of the backbone, and this one has none (Llama-like models and T5 "
+            "have none); method=lora adapts its maps"
         )
     for host in hosts:
         train_bias(host)

@@ -1,8 +1,9 @@
 """Bottleneck adapters: h + up(act(down(h))) after the maps that end a block's sublayers.
 
 Houlsby et al. 2019, section 2.1: after every sublayer's projection, before the residual sum; the norms are trained too.
-Pfeiffer et al. 2021: after the MLP alone (LoRA's Adapter-P; Adapter-L with a norm of its own is Lin et al. 2020). The
-nonlinearity between down and up is why they cannot be merged into the frozen maps, as LoRA can (LoRA, Table 1).
+Pfeiffer et al. 2021: after the MLP only (Adapter-P in the LoRA paper, whose Adapter-L, with an additional norm, is Lin
+et al. 2020). Because of the nonlinearity between down and up they cannot be merged into the frozen maps, unlike LoRA
+(LoRA, Table 1).
 """
 
 import functools
@@ -24,14 +25,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": nn.functional.relu,
     "tanh": torch.tanh,
 }
-# Houlsby et al., section 3.1: a normal of this deviation, cut off at two of them.
+# Houlsby et al., section 3.1: standard deviation of a normal that is truncated at two standard deviations.
 DEVIATION = 1e-2
 
 
 class Bottleneck(nn.Module):
     """h + up(act(down(h))): down (size, d), up (d, size), both with biases; 2 size d + size + d parameters.
 
-    They are in fp32 whatever the precision of h, in which the products run. up = 0 at the start, so that h is left.
+    The parameters are in fp32; the products run in the precision of h. up = 0 at the start, so that h does not change.
     """
 
     parameter_roles: ClassVar[dict[str, str]] = {
@@ -52,7 +53,7 @@ class Bottleneck(nn.Module):
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, _host: nn.Module, _inputs: Sequence[object], h: Tensor) -> Tensor:
-        """The signature of a forward hook: called with the host module, its inputs and its output h (..., d)."""
+        """h + up(act(down(h))); a forward hook, called with the host module, its inputs and its output h (..., d)."""
         narrow = self.activation(nn.functional.linear(h, self.down.to(h.dtype), self.down_bias.to(h.dtype)))
         return h + nn.functional.linear(narrow, self.up.to(h.dtype), self.up_bias.to(h.dtype))
 
@@ -67,11 +68,11 @@ def attach(
     activation: Literal["gelu", "relu", "tanh"],
     seed: int,
 ) -> None:
-    """Puts an adapter after the last map of each sublayer (houlsby) or of each MLP (pfeiffer) of a frozen `model`.
+    """Adds an adapter after the last map of each sublayer (houlsby) or of each MLP (pfeiffer) of a frozen `model`.
 
-    Pfeiffer's adapter, too, reads the MLP's output here; in AdapterHub it reads the block's norm of the residual sum,
-    which is there only in blocks whose norms come last. Houlsby's also trains every norm outside `head`, as the paper
-    and its code do ("new layer normalization parameters per task"): in place and in fp32.
+    Pfeiffer's adapter reads the MLP's output here too; in AdapterHub it reads the norm of the residual sum, which
+    exists only in post-norm blocks. houlsby also trains every norm outside `head`, in place and in fp32, as the paper
+    and its code do ("new layer normalization parameters per task").
     The adapters are drawn on the CPU from `seed` in the order of `maps`. No module is replaced: an adapter is its
     host's `bottleneck`, called by a forward hook, before the host's dropout.
     Raises UserError for a model whose maps have no known roles.
@@ -94,7 +95,7 @@ def attach(
 
 
 def bottlenecks(model: nn.Module) -> dict[str, Bottleneck]:
-    """Every adapter of `model`, by the name of the map that it comes after."""
+    """Every adapter of `model`, by the name of the map before it."""
     return {
         name.removesuffix(".bottleneck"): module
         for name, module in model.named_modules()
@@ -103,13 +104,13 @@ def bottlenecks(model: nn.Module) -> dict[str, Bottleneck]:
 
 
 def _places(model: nn.Module, maps: Sequence[RoleMap], placement: str) -> list[str]:
-    """The map that ends each sublayer: `o`, and of an MLP's maps the last whose outputs have the block's width.
+    """The map that ends each sublayer: `o`, and the last map of an MLP whose output has the block's width.
 
-    In the order of a model's modules an MLP's maps stand side by side, with attention's before them. The others are as
-    wide as the inner layer (the gate of a gated MLP, or both halves in one); widths may be equal, hence the last.
+    In module order, the maps of an MLP are consecutive and follow those of attention. The MLP's other maps have the
+    width of the inner layer (the gate of a gated MLP, or both halves in one). It may equal the block's, hence the last.
     """
     places = []
-    width = 0  # of the block: what its attention gives
+    width = 0  # of the block: the output width of its attention
     for is_mlp, run in itertools.groupby(maps, key=lambda m: m.role == "mlp"):
         if is_mlp:
             ends = [m.name for m in run if _width(model.get_submodule(m.name)) == width]
@@ -128,16 +129,16 @@ def _width(host: nn.Module) -> int:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    """Families bring norms of classes of their own (T5, Llama): their weight alone is a vector."""
+    """Whether the weight is a vector, as only in norms; some families define their own norm classes (T5, Llama)."""
     weight = module._parameters.get("weight")
     return weight is not None and weight.ndim == 1
 
 
 def _train_norm(norm: nn.Module) -> None:
-    """Gain and bias become fp32 and trainable; a norm of another precision computes in fp32 and gives back its own.
+    """Makes gain and bias fp32 and trainable; a norm of another dtype computes in fp32 and returns its own dtype.
 
-    A gain near 1 has steps of 1/128 in bf16: training would not move it. The norm starts at the same bits; that of T5's
-    and Llama's kin, which would round before its gain in bf16, within a rounding.
+    In bf16, a gain near 1 has steps of 1/128, so training would not change it. The norm's initial outputs are the same
+    bits; those of T5 and Llama-like families, which in bf16 round before the gain, are the same up to rounding.
     """
     dtype = cast(Tensor, norm.weight).dtype
     norm.float().requires_grad_(True)

@@ -1,8 +1,8 @@
-"""DoRA: W' = m (W0 + scaling B A) / ||W0 + scaling B A||, LoRA on the direction of each row, and its length m trained.
+"""DoRA: W' = m (W0 + scaling B A) / ||W0 + scaling B A||: LoRA on the direction of each row, with a trained length m.
 
-Liu et al. 2024 (2402.09353), equation 5. A row is what makes one output. m starts at ||W0||, so that W' = W0; the norm
-in the denominator is a constant in the gradient (their section 4.3), as in PEFT. `loralab.methods.lora` puts these
-modules in the place of LoRALinear and LoRAConv1D, on whole maps alone.
+Liu et al. 2024 (2402.09353), equation 5. A row belongs to one output. m starts at ||W0||, so that W' = W0; the norm
+in the denominator is a constant in the gradient (their section 4.3), as in PEFT. `loralab.methods.lora` uses these
+modules instead of LoRALinear and LoRAConv1D, on whole maps only.
 """
 
 from typing import ClassVar, cast
@@ -49,14 +49,14 @@ class DoRALinear(LoRALinear):
         return self._by_output(gain[:, None] * direction - frozen).contiguous()
 
     def merge(self) -> None:
-        """W = W', in place; the norm is kept, for W' no longer has it. A second merge does nothing."""
+        """W = W', in place; the norm is stored, since W' does not determine it. A second merge does nothing."""
         if not self.merged:
             norm = self._norm()
             super().merge()
             self.norm_at_merge = norm
 
     def unmerge(self) -> None:
-        """W0 = W' ||W0 + scaling B A|| / m - scaling B A, exact up to rounding where no m is 0."""
+        """W0 = W' ||W0 + scaling B A|| / m - scaling B A, exact up to rounding if no m is 0."""
         if self.merged:
             frozen = self._by_output(self._frozen())
             with torch.no_grad():
@@ -64,7 +64,7 @@ class DoRALinear(LoRALinear):
             self.merged = False
 
     def _frozen(self) -> Tensor:
-        """W0 (d_out, d_in) in fp32, also where it is merged."""
+        """W0 (d_out, d_in) in fp32, also if it is merged."""
         weight = self._by_output(self.weight).detach().float()
         if not self.merged:
             return weight
@@ -77,7 +77,7 @@ class DoRALinear(LoRALinear):
         return cast(Tensor, torch.linalg.vector_norm(direction, dim=1))
 
     def _bias(self) -> Tensor | None:
-        """The whole bias of the base, with what is trained of it."""
+        """The bias of the base plus its trained update."""
         frozen = cast("Tensor | None", self.base.bias)
         if frozen is None or "bias_update" not in self.base._modules:
             return frozen
@@ -85,4 +85,4 @@ class DoRALinear(LoRALinear):
 
 
 class DoRAConv1D(DoRALinear, LoRAConv1D):
-    """The same of transformers' Conv1D, which keeps its weight as (d_in, d_out)."""
+    """DoRA of transformers' Conv1D, which stores its weight as (d_in, d_out)."""

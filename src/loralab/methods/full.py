@@ -1,8 +1,8 @@
-"""Full fine-tuning: every weight of the backbone is trained, from the checkpoint's values. There is no A and no B.
+"""Full fine-tuning: trains every weight of the backbone, starting at the checkpoint's values; without A and B.
 
-The weights, their gradients and the optimizer's state are in fp32 whatever the precision: a bf16 weight keeps 8 bits,
-so that an update below 1/256 of it would be lost. bf16 and fp16 are the precision of the maps' products alone, by
-autocast in the forward pass, and so in the backward pass that it records.
+The weights, their gradients and the optimizer's state are in fp32 for every precision: a bf16 weight has 8
+significant bits, so that an update below 1/256 of it would be lost. bf16 and fp16 apply only to matrix products, by
+autocast in the forward pass and hence in its backward pass.
 """
 
 import functools
@@ -16,10 +16,10 @@ __all__ = ["attach"]
 
 
 def attach(model: nn.Module, *, head: Sequence[str], device: torch.device, dtype: torch.dtype) -> None:
-    """Makes every parameter of an fp32 `model` trainable, in place, and has it compute in `dtype` on `device`.
+    """Makes every parameter of an fp32 `model` trainable, in place, and makes it compute in `dtype` on `device`.
 
-    Roles: `weight` (matrices and embeddings), `bias`, and `norm` (gains and biases of norms). head: the modules that
-    have a role of their own; they compute in fp32, as they do beside an adapter, on inputs that loading casts for them.
+    Roles: `weight` (matrices and embeddings), `bias`, and `norm` (gains and biases of norms). head: the modules whose
+    role is `head`; they compute in fp32, as with an adapter, on inputs that loading casts for them.
     """
     model.requires_grad_(True)
     for module in model.modules():
@@ -34,7 +34,10 @@ def attach(model: nn.Module, *, head: Sequence[str], device: torch.device, dtype
 
 
 def _role(module: nn.Module, name: str, parameter: nn.Parameter) -> str:
-    """Families bring norms of classes of their own (T5, Llama): a vector that is no map's bias is a norm's."""
+    """The role of a parameter: `weight`, `bias` or `norm`.
+
+    Some families define their own norm classes (T5, Llama), so every vector that is not the bias of a map is a norm's.
+    """
     if parameter.ndim > 1:
         return "weight"
     is_norm = isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm))
@@ -42,14 +45,14 @@ def _role(module: nn.Module, name: str, parameter: nn.Parameter) -> str:
 
 
 def _compute_in(module: nn.Module, device: torch.device, dtype: torch.dtype, *, enabled: bool) -> None:
-    """Puts `module.forward` under autocast, or out of it, in whichever thread calls it: autocast is each thread's own.
+    """Turns autocast on or off inside `module.forward`, in every thread that calls it (autocast is thread-local).
 
-    Nothing is cached: the cache is shared by threads, and the first to finish would empty it while another sums the
-    gradients of a weight that is used twice: then equal runs would differ in their last bits.
+    The cache of cast weights is off: threads share it, and the first to finish would empty it while another sums the
+    gradients of a weight that is used twice, so that equal runs would differ in their last bits.
     """
     forward = module.forward
 
-    @functools.wraps(forward)  # transformers' generate reads its signature, to learn whether positions are told
+    @functools.wraps(forward)  # transformers' generate inspects the signature for position ids
     def inside(*arguments: Any, **named: Any) -> Any:
         with torch.autocast(device.type, dtype=dtype, enabled=enabled, cache_enabled=False):
             return forward(*arguments, **named)

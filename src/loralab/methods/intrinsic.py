@@ -1,14 +1,15 @@
 """Intrinsic dimension: theta = theta_0 + R z, where z (d,) is trained and R (N, d) is random and fixed.
 
 Li et al. 2018 (1804.08838), equation 2; Aghajanyan et al. 2020 (2012.13255), equations 1 and 2. theta is every weight
-of the backbone (embeddings, biases and norms too), theta_0 stays as it is, and the columns of R have length 1, so that
+of the backbone (including embeddings, biases and norms), theta_0 is frozen, and the columns of R have length 1, so that
 ||R z|| is about ||z|| and each tensor's share of it is its share of the weights. A step of Adam moves theta by about
-lr sqrt(d) in length, and by lr sqrt(N) in full fine-tuning: z wants a rate about sqrt(N / d) times larger.
+lr sqrt(d), compared with lr sqrt(N) in full fine-tuning, so z needs a learning rate about sqrt(N / d) times larger.
 
-R is never stored. Where a module reads its weight, it gets theta_0 + R z, summed in fp32 and rounded once to theta_0's
-precision; nothing is kept between passes, so that threads may share the model. Of an embedding table a step of training
-computes the rows that it reads alone. Of MiniLM's 22.7M weights in fp32, d = 1000, 32 sentences of 27 tokens, it takes
-1.64 times a step of full fine-tuning with `fastfood` and 1.13 times with `sparse` (benchmarks/subspaces.py).
+R is never stored. Reading a module's weight computes theta_0 + R z, summed in fp32 and rounded once to theta_0's
+precision; nothing is kept between passes, so that threads may share the model. For an embedding table, a training step
+computes only the rows that it reads. With MiniLM's 22.7M weights in fp32, d = 1000 and 32 sentences of 27 tokens, a
+step takes 1.64 times as long as in full fine-tuning with `fastfood`, and 1.13 times with `sparse`
+(benchmarks/subspaces.py).
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,13 +24,13 @@ from loralab.methods.subspace_projections import PROJECTIONS, Fastfood, Sparse
 
 __all__ = ["Coordinates", "Shift", "attach", "merge"]
 
-# Weights that are projected at once, so that what is between the steps stays in a core's cache: with 2 MiB of it, R^T g
+# Number of weights projected at once, so that intermediate results fit into a core's cache: with 2 MiB of cache, R^T g
 # of 589,824 weights takes 14.7 ms at once and 2.2 ms in four parts (d = 1000, one thread).
 AT_ONCE = 2**17
 
 
 class Coordinates(nn.Module):
-    """z (d,), 0 at the start; called, it gives what the projections multiply: z, or for `sparse` z / sqrt(uses)."""
+    """z (d,), 0 at the start; forward returns the vector to project: z, or z / sqrt(uses) for `sparse`."""
 
     parameter_roles: ClassVar[dict[str, str]] = {"z": "weight"}
     scale: Tensor
@@ -52,18 +53,18 @@ class Shift(nn.Module):
         self.parts = nn.ModuleList(parts)
 
     def forward(self, theta: Tensor) -> Tensor:
-        moved = _Sum.apply(theta, self.coordinates[0](), self.parts)  # type: ignore[no-untyped-call]  # torch gives no types
+        moved = _Sum.apply(theta, self.coordinates[0](), self.parts)  # type: ignore[no-untyped-call]  # untyped in torch
         return cast(Tensor, moved)
 
     def rows(self, theta: Tensor, index: Tensor) -> Tensor:
-        """The rows of a matrix (n, m) that a sorted `index` names: what `forward` has there, without the others."""
+        """The rows of `forward(theta)` at the sorted `index`, for theta (n, m), without computing the other rows."""
         entries = (index.unsqueeze(1) * theta.shape[1] + torch.arange(theta.shape[1], device=index.device)).flatten()
         moved = _Some.apply(theta, self.coordinates[0](), self.parts, entries)  # type: ignore[no-untyped-call]  # as above
         return cast(Tensor, moved).view(len(index), -1)
 
 
 class _Sum(torch.autograd.Function):
-    """theta_0 + R z, whose gradient in z is R^T g, part by part; autograd would keep every step of every weight."""
+    """theta_0 + R z, with the gradient R^T g in z, part by part; autograd would store every intermediate result."""
 
     @staticmethod
     def forward(ctx: Any, theta: Tensor, z: Tensor, parts: nn.ModuleList) -> Tensor:
@@ -82,7 +83,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _Some(torch.autograd.Function):
-    """The same for some entries of theta, by sorted flat index: only the tiles of R with one of them are computed."""
+    """`_Sum` for some entries of theta, by sorted flat index: computes only the tiles of R that contain entries."""
 
     @staticmethod
     def forward(ctx: Any, theta: Tensor, z: Tensor, parts: nn.ModuleList, entries: Tensor) -> Tensor:
@@ -104,7 +105,7 @@ class _Some(torch.autograd.Function):
 
 
 def _touched(parts: nn.ModuleList, entries: Tensor) -> Iterator[tuple[Fastfood | Sparse, Tensor, Tensor]]:
-    """For each part that has some of the entries: it, the numbers of its tiles, and the entries' places in these."""
+    """Yields each part that contains entries, the numbers of their tiles, and the entries' positions in these tiles."""
     numbers, counts = torch.unique_consecutive(entries // AT_ONCE, return_counts=True)
     for number, own in zip(numbers.tolist(), torch.split(entries, counts.tolist()), strict=True):
         part = cast(Fastfood | Sparse, parts[number])
@@ -113,16 +114,16 @@ def _touched(parts: nn.ModuleList, entries: Tensor) -> Iterator[tuple[Fastfood |
 
 
 def _look_up(table: Any, tokens: Tensor) -> Tensor:
-    """An embedding's forward: of its table, a step of training computes the rows that it reads alone.
+    """Forward of an embedding: a training step computes only the rows of the table that it reads.
 
-    Where there is no gradient the table is whole, since evaluation computes it once for all batches.
+    Without a gradient the whole table is used, since evaluation computes it once for all batches.
     """
     if not torch.is_grad_enabled():
         return nn.Embedding.forward(table, tokens)
     (shift,) = table.parametrizations.weight
     index, places = torch.unique(tokens, return_inverse=True)
     rows = shift.rows(table.parametrizations.weight.original, index)
-    if table.padding_idx is not None:  # whose row gives no gradient, as in nn.Embedding
+    if table.padding_idx is not None:  # its row has no gradient, as in nn.Embedding
         rows = torch.where((index == table.padding_idx).unsqueeze(1), rows.detach(), rows)
     return nn.functional.embedding(places, rows)
 
@@ -130,11 +131,11 @@ def _look_up(table: Any, tokens: Tensor) -> Tensor:
 def attach(
     model: nn.Module, *, head: Sequence[str], dim: int, projection: Literal["fastfood", "sparse"], seed: int
 ) -> None:
-    """Has every weight of `model` outside the head be theta_0 + R z, in place; z is `model.intrinsic.z`, all zeros.
+    """Makes every weight of `model` outside the head theta_0 + R z, in place; z is `model.intrinsic.z`, all zeros.
 
-    head: module names that are trained whole. R is drawn on the CPU from `seed`, tensor by tensor in the order of the
-    modules, so that it is the same on every device; a tensor that several modules share has one R z.
-    Raises UserError where dim exceeds the number of weights.
+    head: names of modules that are fully trained. R is drawn on the CPU from `seed`, tensor by tensor in module
+    order, so that it is the same on every device; a tensor that several modules share has one R z.
+    Raises UserError if dim exceeds the number of weights.
     """
     owners = [
         (module, leaf, parameter)
@@ -164,14 +165,16 @@ def attach(
     for module, leaf, parameter in owners:
         looks_up = type(module).forward is nn.Embedding.forward
         plain = looks_up and module.max_norm is None and not module.scale_grad_by_freq
-        parametrize.register_parametrization(module, leaf, shifts[id(parameter)], unsafe=True)  # unsafe: is not run
-        if plain:  # the class that it has now is its own, until the parametrization goes
+        parametrize.register_parametrization(
+            module, leaf, shifts[id(parameter)], unsafe=True
+        )  # unsafe: skips a test run
+        if plain:  # parametrize has given the module a class of its own
             type(module).forward = _look_up
     model.add_module("intrinsic", coordinates.to(next(iter(tensors.values())).device))
 
 
 def merge(model: nn.Module) -> None:
-    """Writes theta_0 + R z into the weights and takes z out: the model has the backbone's own names again."""
+    """Writes theta_0 + R z into the weights and removes z; the model has the backbone's parameter names again."""
     found: dict[int, tuple[Tensor, Shift]] = {}
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
@@ -180,6 +183,6 @@ def merge(model: nn.Module) -> None:
                 found[id(original)] = original, cast(Shift, cast(nn.ModuleList, chain)[0])
                 parametrize.remove_parametrizations(module, leaf, leave_parametrized=False)
     with torch.no_grad():
-        for theta, shift in found.values():  # each once, also where modules share it
+        for theta, shift in found.values():  # once per tensor, also if modules share it
             theta.copy_(shift(theta))
     del model.intrinsic

@@ -1,6 +1,6 @@
-"""LoRA: puts factors on the targeted maps of a frozen backbone, merges them, and swaps them.
+"""LoRA: attaches factors to the targeted maps of a frozen backbone, merges them, and swaps them.
 
-LoRA+ is the same adapter: it differs in the learning rates alone (`loralab.training.optim`).
+LoRA+ uses the same adapter and differs only in the learning rates (`loralab.training.optim`).
 """
 
 import math
@@ -61,12 +61,12 @@ def attach(
     seed: int,
     dora: bool = False,
 ) -> None:
-    """Replaces each targeted map of `model` by itself plus scaling * B A, in place; delta W = 0 until trained.
+    """Adds scaling * B A to each targeted map of `model`, in place; delta W = 0 until trained.
 
-    maps: the linear maps by role; head: module names that are trained whole and never adapted; targets and the keys of
+    maps: the linear maps by role; head: names of modules that are fully trained, never adapted; targets and the keys of
     rank_pattern: roles or globs (the last matching key of rank_pattern wins). The factors are drawn on the CPU from
-    `seed` in the order of the modules, so that they are the same on every device. dora: gives each map a magnitude too.
-    Raises UserError for a target or pattern that matches nothing, and with dora for one that is no whole linear map.
+    `seed` in the order of the modules, so that they are the same on every device. dora: adds a magnitude to each map.
+    Raises UserError for a target or pattern that matches nothing, and with dora for one that is not a whole linear map.
     """
     modules = adaptable(model, head)
     chosen = select(targets, maps, modules)
@@ -98,9 +98,9 @@ def attach(
 
 
 def _wrap(model: nn.Module, name: str, adapted: LoRAModule) -> None:
-    """Puts `adapted` in the place of its base, on the base's device and in its mode.
+    """Replaces the module `name` by `adapted`, on the same device and in the same mode.
 
-    A base that shares its weight (T5's embeddings) gets one of its own: merging must change this map alone.
+    A weight that is shared (T5's embeddings) is copied first, since merging must change only this map.
     """
     weight = adapted.weight
     users = [module for module in model.modules() if any(p is weight for p in module._parameters.values())]
@@ -120,12 +120,12 @@ def train_bias(module: nn.Module) -> None:
 
 
 def lora_modules(model: nn.Module) -> dict[str, LoRAModule]:
-    """Every adapted map, by the name that it has in the backbone."""
+    """Every adapted map, by its name in the backbone."""
     return {name: module for name, module in model.named_modules() if isinstance(module, LoRAModule)}
 
 
 def linear_factors(model: nn.Module) -> dict[str, tuple[LoRALinear, Factors]]:
-    """Every adapted linear map and its factors, by its name; a block of a fused one as `<name>.<block>`."""
+    """Every adapted linear map and its factors, by name; a block of a fused map is `<name>.<block>`."""
     return {
         name if block == WHOLE else f"{name}.{block}": (module, factors)
         for name, module in lora_modules(model).items()
@@ -150,16 +150,16 @@ def merge(model: nn.Module) -> None:
 
 
 def unmerge(model: nn.Module) -> None:
-    """Takes every merged adapter out again, exact up to rounding in the weights' precision."""
+    """Removes every merged adapter, exact up to rounding in the weights' precision."""
     for module in lora_modules(model).values():
         module.unmerge()
 
 
 def swap(model: nn.Module, factors: Mapping[str, Tensor]) -> None:
-    """Puts another adapter of the same shape in place: W0 + B' A' for W0 + B A, merged if it was merged.
+    """Replaces the adapter by another of the same shape: W0 + B' A' for W0 + B A; a merged adapter stays merged.
 
-    factors: what `{n: p for n, p in model.named_parameters() if p.requires_grad}` gave for the other adapter.
-    Raises UserError where names or shapes differ; the model is then as before.
+    factors: `{n: p for n, p in model.named_parameters() if p.requires_grad}` of the other adapter.
+    Raises UserError if names or shapes differ; the model is then unchanged.
     """
     own = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if wrong := sorted(own.keys() ^ factors.keys()) or [n for n in own if own[n].shape != factors[n].shape]:
@@ -224,7 +224,7 @@ def _rows(rows: range | tuple[int, ...] | None, d_out: int) -> Rows:
 
 
 def _train_biases(model: nn.Module, head: Sequence[str], bias: str) -> None:
-    """bias `lora`: those of the adapted maps; `all`: every bias outside the head (PEFT's lora_only and all)."""
+    """Trains the biases of the adapted maps (`lora`), or all outside the head (`all`): PEFT's lora_only and all."""
     if bias == "none":
         return
     hosts = {f"{name}.base": m.base for name, m in lora_modules(model).items()}

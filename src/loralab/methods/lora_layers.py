@@ -14,7 +14,7 @@ from torch import Tensor, nn
 __all__ = ["BiasUpdate", "Factors", "LoRAConv1D", "LoRAEmbedding", "LoRALinear", "LoRAModule", "Rows"]
 
 Rows = slice | tuple[int, ...]
-"""Which outputs of a fused projection an update touches: a contiguous block, or their indices."""
+"""The outputs of a fused projection that an update changes: a contiguous block, or their indices."""
 
 ALL_ROWS = slice(None)
 
@@ -110,7 +110,7 @@ class EmbeddingFactors(Factors):
 
 
 class LoRAModule(nn.Module):
-    """A frozen map with its updates; `base` keeps its weight, and `blocks` holds one `Factors` a block of rows."""
+    """A frozen map with its updates; `base` is the frozen map, and `blocks` holds one `Factors` per block of rows."""
 
     def __init__(self, base: nn.Module, blocks: dict[str, Factors]) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class LoRAModule(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The frozen weight: some models look at its precision (T5's `wo`)."""
+        """The frozen weight; some models read its dtype (T5's `wo`)."""
         return cast(Tensor, self.base.weight)
 
     @property
@@ -146,7 +146,7 @@ class LoRAModule(nn.Module):
             self.merged = True
 
     def unmerge(self) -> None:
-        """Takes the update out again, exact up to rounding in the weight's precision."""
+        """Removes the merged update, exact up to rounding in the weight's precision."""
         if self.merged:
             self._shift(-self.delta())
             self.merged = False
@@ -174,7 +174,7 @@ class LoRALinear(LoRAModule):
 
 
 class LoRAConv1D(LoRALinear):
-    """transformers' Conv1D (GPT-2), a linear map that keeps its weight as (d_in, d_out)."""
+    """transformers' Conv1D (GPT-2), a linear map that stores its weight as (d_in, d_out)."""
 
     @staticmethod
     def _by_output(weight: Tensor) -> Tensor:
@@ -199,7 +199,7 @@ class LoRAEmbedding(LoRAModule):
 class BiasUpdate(nn.Module):
     """A trained addition to a frozen bias, kept in fp32: y + b, with b = 0 at the start.
 
-    Training b beside a frozen bias b0 is training the bias b0 + b, and works in any precision of the backbone.
+    Training b with b0 frozen is equivalent to training the bias b0 + b, and works in any precision of the backbone.
     """
 
     def __init__(self, d_out: int, *, role: Literal["bias", "norm"]) -> None:
@@ -208,5 +208,5 @@ class BiasUpdate(nn.Module):
         self.parameter_roles = {"b": role}
 
     def forward(self, _host: nn.Module, _inputs: Sequence[object], y: Tensor) -> Tensor:
-        """The signature of a forward hook: called with the host module, its inputs and its output."""
+        """y + b; a forward hook, called with the host module, its inputs and its output."""
         return y + self.b.to(y.dtype)

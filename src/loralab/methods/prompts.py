@@ -1,13 +1,14 @@
-"""Prefix tuning, prompt tuning and P-tuning: virtual tokens before the text are trained; the backbone stays as it is.
+"""Prefix tuning, prompt tuning and P-tuning: trained virtual tokens before the text; the backbone is frozen.
 
-prompt: their embeddings (Lester et al. 2021). p_tuning: embeddings that an MLP makes of trained vectors ("GPT
-understands, too", Liu et al. 2021). prefix: their keys and values in every layer (Li and Liang 2021). PEFT's encoders
-make them, and the model gives what PEFT's gives; but names, the head and `model(**batch)` are as in any other method.
+prompt trains their embeddings (Lester et al. 2021). p_tuning computes the embeddings from trained vectors by an MLP
+("GPT understands, too", Liu et al. 2021). prefix trains their keys and values in every layer (Li and Liang 2021). They
+are computed by PEFT's encoders, and the outputs equal those of PEFT's models; parameter names, the head and
+`model(**batch)` are as in every other method.
 
-There is no start at zero: virtual tokens change the logits before the first step, also by their positions, which come
-before the text's. A head that reads the first position (BERT) reads the first virtual token's with prompt and p_tuning,
-as in PEFT, and the text's with prefix. A decoder's head reads the last token of the text, and generation counts
-positions without padding, where PEFT with prompt and p_tuning reads the padding and counts it.
+The logits change before the first step, also because the virtual tokens' positions come before the text's. A head that
+reads the first position (BERT) reads that of the first virtual token with prompt and p_tuning, as in PEFT, and that of
+the text with prefix. A decoder's head reads the last token of the text, and generation counts positions without
+padding; in PEFT, prompt and p_tuning read the padding and count it.
 """
 
 from collections.abc import Sequence
@@ -30,10 +31,10 @@ Named = dict[str, Any]
 
 
 class VirtualTokens(nn.Module):
-    """What all three have in common: PEFT's encoder, which makes (tokens, width) in fp32, and the place of the tokens.
+    """Base of the three kinds: PEFT's encoder, which returns (tokens, width) in fp32, and the insertion of the tokens.
 
-    Nothing is written in a forward pass, so threads may share the model. A call with a cache of keys and values is one
-    that `generate` below makes: its input has the virtual tokens in front already.
+    A forward pass writes nothing, so threads may share the model. A call with a cache of keys and values comes from
+    `generate` below: its input already has the virtual tokens in front.
     """
 
     indices: Tensor
@@ -44,34 +45,34 @@ class VirtualTokens(nn.Module):
         self.register_buffer("indices", torch.arange(tokens), persistent=False)
 
     def vectors(self) -> Tensor:
-        """(tokens, width), in fp32: all that remains of the encoder once it is trained."""
+        """The encoder's output (tokens, width), in fp32; after training the encoder itself is not needed."""
         return cast(Tensor, self.encoder(self.indices))
 
     def settle(self, vectors: Tensor) -> None:
-        """Puts frozen vectors (tokens, width) in the place of what made them."""
+        """Replaces the encoder by frozen vectors (tokens, width)."""
         self.encoder = _table(vectors.to(self.indices.device))
 
     def front(self, rows: int) -> Tensor:
-        """The ids (rows, tokens) that stand before the text's."""
-        raise NotImplementedError  # Prompt and Prefix have their own, and nobody makes another kind
+        """The ids (rows, tokens) that precede the text's."""
+        raise NotImplementedError  # implemented by Prompt and Prefix
 
     def seen(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """The attention mask (b, tokens + t): every text sees the virtual tokens."""
+        """The attention mask (b, tokens + t): every text attends to the virtual tokens."""
         mask = torch.ones_like(ids) if mask is None else mask
         return torch.cat([mask.new_ones(len(mask), self.tokens), mask], dim=1)
 
     def memory(self, _model: Any, _rows: int) -> Named:
-        """What a call of the model is given besides its inputs."""
+        """Arguments of a call of the model besides its inputs."""
         return {}
 
     @torch.no_grad()
     def generate(self, model: Any, *, input_ids: Tensor, attention_mask: Tensor | None = None, **named: Any) -> Any:
-        """What transformers' `generate` gives for texts, padded on the left, with the virtual tokens before each.
+        """transformers' `generate` for texts padded on the left, with the virtual tokens before each text.
 
-        They are not in the answer. It always works with a cache.
+        The result does not contain them. A cache is always used.
         """
         rows, settings = len(input_ids), named.get("generation_config") or model.generation_config
-        assert settings.use_cache is not False, "without a cache, every step would bring the virtual tokens again"
+        assert settings.use_cache is not False, "without a cache, every step would insert the virtual tokens again"
         copies = max(named.get(key) or getattr(settings, key) or 1 for key in ("num_beams", "num_return_sequences"))
         found = type(model).generate(
             model,
@@ -87,9 +88,9 @@ class VirtualTokens(nn.Module):
 
 
 class Prompt(VirtualTokens):
-    """Embeddings of virtual tokens (prompt, p_tuning). To the model they are tokens beyond its vocabulary.
+    """Embeddings of virtual tokens (prompt, p_tuning), whose ids follow the model's vocabulary.
 
-    So positions, masks, and a head that looks for the last token see what they would of a longer text.
+    Positions, masks and a head that looks for the last token work as for a longer text.
     """
 
     def __init__(self, kind: Kind, encoder: nn.Module, tokens: int, vocabulary: int) -> None:
@@ -100,7 +101,7 @@ class Prompt(VirtualTokens):
         return (self.indices + self.vocabulary).expand(rows, -1)
 
     def embed(self, embedding: nn.Module, ids: Tensor) -> Tensor:
-        """The embeddings (b, t, d) of `ids`, of which the first may be virtual: they can stand nowhere else."""
+        """The embeddings (b, t, d) of `ids`; only the first `tokens` ids may be virtual."""
         real = cast(Tensor, type(embedding).forward(embedding, ids.clamp(max=self.vocabulary - 1)))
         n = min(self.tokens, ids.shape[1])
         is_virtual = (ids[:, :n] >= self.vocabulary).unsqueeze(-1)
@@ -108,7 +109,7 @@ class Prompt(VirtualTokens):
         return torch.cat([first, real[:, n:]], dim=1)
 
     def before(self, _model: nn.Module, arguments: tuple[Any, ...], named: Named) -> tuple[tuple[Any, ...], Named]:
-        """The model's inputs with the virtual tokens in front; the signature of a forward pre-hook."""
+        """The model's inputs with the virtual tokens in front; a forward pre-hook."""
         if cache_in(named) is not None:
             return arguments, named
         ids = _ids(arguments, named)
@@ -122,21 +123,21 @@ class Prompt(VirtualTokens):
         return (), named | longer
 
     def after(self, _model: nn.Module, _arguments: tuple[Any, ...], named: Named, output: Any) -> Any:
-        """A language model's logits for the text alone; the signature of a forward hook."""
+        """A language model's logits for the text only; a forward hook."""
         if cache_in(named) is None:
             output.logits = output.logits[:, self.tokens :]
         return output
 
 
 class Prefix(VirtualTokens):
-    """Keys and values of virtual tokens in every layer, handed to the model as a cache that is filled already."""
+    """Keys and values of virtual tokens in every layer, passed to the model as a filled cache."""
 
     def __init__(
         self, encoder: nn.Module, tokens: int, *, heads: int, layers: int, pad: int | None, cache_name: str
     ) -> None:
         super().__init__("prefix", encoder, tokens)
         self.heads, self.layers, self.cache_name = heads, layers, cache_name
-        self.placeholder = 1 if pad == 0 else 0  # generation wants an id where the cache has a token; nobody reads it
+        self.placeholder = 1 if pad == 0 else 0  # generation needs an id for each cached token; it is not used
 
     def front(self, rows: int) -> Tensor:
         return torch.full_like(self.indices, self.placeholder).expand(rows, -1)
@@ -148,7 +149,7 @@ class Prefix(VirtualTokens):
         return {self.cache_name: filled_cache((k, v) for k, v in keys_values)}
 
     def before(self, model: nn.Module, arguments: tuple[Any, ...], named: Named) -> tuple[tuple[Any, ...], Named]:
-        """The model's inputs with a cache that holds the virtual tokens; the signature of a forward pre-hook."""
+        """The model's inputs with a cache that holds the virtual tokens; a forward pre-hook."""
         if cache_in(named) is not None:
             return arguments, named
         ids = _ids(arguments, named)
@@ -157,15 +158,15 @@ class Prefix(VirtualTokens):
 
 
 def attach(model: Any, *, head: Sequence[str], kind: Kind, tokens: int, hidden: int | None, seed: int) -> None:
-    """Puts `tokens` trained virtual tokens before every text that the frozen `model` reads, in place.
+    """Adds `tokens` trained virtual tokens before every text that the frozen `model` reads, in place.
 
-    They are `model.prompt`, drawn on the CPU from `seed` alone; no other name changes. hidden: the width of the MLP
-    that makes them (p_tuning: None is the embeddings' width; prefix: None is no MLP; prompt has none). A prompt starts
-    at the embeddings of tokens drawn from the vocabulary; the others at N(0, 1) (PEFT's). Where LoRA is attached too,
-    it comes first. A decoder that generates gets a `generate` with the virtual tokens in place.
-    Raises UserError without peft, for a family that `kind` does not work with, and for no or too many tokens.
+    They are `model.prompt`, drawn on the CPU from `seed` only; no other name changes. hidden: width of the MLP that
+    computes them (p_tuning: None means the embeddings' width; prefix: None means no MLP; prompt has no MLP). A prompt
+    is initialised with the embeddings of tokens drawn from the vocabulary, the other kinds from N(0, 1), as in PEFT.
+    LoRA, if used too, must be attached first. The `generate` of a generator then inserts the virtual tokens.
+    Raises UserError without peft, for a family that `kind` does not work with, and for zero or too many tokens.
     """
-    del head  # it is trained as it is
+    del head  # its training does not change
     _check(model, kind, tokens, hidden)
     embedding = model.get_input_embeddings()
     with torch.random.fork_rng(devices=[]):
@@ -187,7 +188,7 @@ def attach(model: Any, *, head: Sequence[str], kind: Kind, tokens: int, hidden: 
 
 
 def works_with(kind: Kind) -> tuple[str, ...]:
-    """The model types that `kind` works with: of one stack, and for a prefix those that read keys from a cache."""
+    """The model types that `kind` works with: no encoder-decoders, and for prefix only those that read a cache."""
     return tuple(
         name
         for name, family in FAMILIES.items()
@@ -196,7 +197,7 @@ def works_with(kind: Kind) -> tuple[str, ...]:
 
 
 def virtual_tokens(model: nn.Module) -> VirtualTokens | None:
-    """Those of `model`, if it has any."""
+    """The virtual tokens of `model`, or None."""
     found = getattr(model, "prompt", None)
     return found if isinstance(found, VirtualTokens) else None
 
@@ -211,14 +212,14 @@ def _check(model: Any, kind: Kind, tokens: int, hidden: int | None) -> None:
         raise UserError(f"method.name: {kind!r}: the model has virtual tokens already")
     if kind == "prompt" and hidden is not None:
         raise UserError(f"prompt.hidden: got {hidden}; method=prompt trains its embeddings directly: set it to null")
-    longest = getattr(model.config, "max_position_embeddings", None)  # BLOOM's positions have no end
+    longest = getattr(model.config, "max_position_embeddings", None)  # BLOOM's positions are unlimited
     if tokens < 1 or (longest is not None and tokens >= longest):
         most = "" if longest is None else f" and at most {longest - 1}, so that a text fits beside them"
         raise UserError(f"prompt.tokens: got {tokens}; at least 1{most}")
 
 
 def _make(model: Any, embedding: nn.Module, kind: Kind, tokens: int, hidden: int | None) -> VirtualTokens:
-    """PEFT's encoder, drawn from torch's default generator, in the module that uses it."""
+    """Creates PEFT's encoder, drawn from torch's default generator, and the module that uses it."""
     weight, config = cast(Tensor, embedding.weight), model.config
     rows, width = weight.shape
     try:
@@ -226,13 +227,15 @@ def _make(model: Any, embedding: nn.Module, kind: Kind, tokens: int, hidden: int
             heads, head_width = _key_heads(config)
             layers, name = config.num_hidden_layers, cache_name(model)
             if name is None:
-                raise UserError(f"method.name: 'prefix': this {config.model_type!r} backbone takes no keys and values")
+                raise UserError(
+                    f"method.name: 'prefix': this {config.model_type!r} backbone does not accept cached keys"
+                )
             encoder = prefix_encoder(tokens=tokens, layers=layers, heads=heads, width=head_width, hidden=hidden)
             return Prefix(encoder, tokens, heads=heads, layers=layers, pad=config.pad_token_id, cache_name=name)
         if kind == "p_tuning":
             encoder = prompt_encoder(tokens=tokens, width=width, hidden=hidden or width)
         else:
-            encoder = prompt_embedding(tokens=tokens, table=_table(weight.detach()))  # the model's own may be adapted
+            encoder = prompt_embedding(tokens=tokens, table=_table(weight.detach()))  # the module itself may be adapted
     except ImportError as error:
         raise UserError(
             f"method.name: {kind!r} needs peft, which is not installed; pip install -e '.[peft]'"
@@ -241,7 +244,7 @@ def _make(model: Any, embedding: nn.Module, kind: Kind, tokens: int, hidden: int
 
 
 def _key_heads(config: Any) -> tuple[int, int]:
-    """The heads that keys have, which queries may share (Llama), and their width."""
+    """The number of key heads, which may be less than that of query heads (Llama), and their width."""
     heads = config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return getattr(config, "num_key_value_heads", None) or heads, width
@@ -253,6 +256,6 @@ def _table(rows: Tensor) -> nn.Embedding:
 
 def _ids(arguments: tuple[Any, ...], named: Named) -> Tensor:
     assert not arguments and named.get("input_ids") is not None, (
-        "a model with virtual tokens is given input_ids, by name"
+        "a model with virtual tokens needs input_ids as a named argument"
     )
     return cast(Tensor, named["input_ids"])

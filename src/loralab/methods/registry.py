@@ -1,4 +1,4 @@
-"""The methods by name: how each adapts a backbone, and how what it trained is written, read again, and merged."""
+"""Table of the methods by name: how each adapts a backbone, and saves, loads and merges the trained tensors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Load = Callable[[Backbone, Path], None]
 
 
 def _nothing(_backbone: Backbone, _config: Config) -> None:
-    """There is nothing to put in; or what is there is plain, or made so by `loralab.methods.formats.plain`."""
+    """Does nothing: no modules to attach, or none to merge before `loralab.methods.formats.plain` writes the model."""
 
 
 def _save_peft(backbone: Backbone, _config: Config, directory: Path, base_model: str) -> None:
@@ -33,11 +33,12 @@ def _load_peft(backbone: Backbone, directory: Path) -> None:
 
 @dataclass(frozen=True)
 class Method:
-    """attach: its modules into a backbone, as before training. save, load: what was trained, in a folder of the run.
+    """One method: how it is attached, saved, loaded and merged.
 
-    merge: makes of an attached backbone one that `loralab.methods.formats.plain` writes as a plain checkpoint; None
-    where an adapter cannot be merged. whole: the folder holds a whole model (`model/`), not an adapter (`adapter/`).
-    peft: PEFT reads all that is in the folder. Save takes the name or path that others load the backbone by.
+    attach: adds its modules to a backbone, in their state before training. save, load: write and read the trained
+    tensors in a folder of the run; the last argument of save is the name or path of the base model. merge: prepares an
+    attached backbone for `loralab.methods.formats.plain`, which writes a plain checkpoint; None if it cannot be merged.
+    whole: the folder holds a whole model (`model/`), not an adapter (`adapter/`). peft: PEFT can read the whole folder.
     """
 
     attach: Attach
@@ -49,12 +50,12 @@ class Method:
 
     @property
     def folder(self) -> str:
-        """Where in a run's directory it is kept."""
+        """The name of the folder in a run's directory."""
         return "model" if self.whole else "adapter"
 
 
 def _lora(backbone: Backbone, config: Config) -> None:
-    """A and B; lora.ratio acts on their learning rates alone (`loralab.training.optim`)."""
+    """Attaches A and B; lora.ratio affects only their learning rates (`loralab.training.optim`)."""
     lora.attach(
         backbone.model, backbone.maps, head=backbone.head, seed=config.init_seed,
         targets=config.lora.targets, rank=config.lora.rank, rank_pattern=config.lora.rank_pattern,
@@ -111,7 +112,7 @@ def _merge_intrinsic(backbone: Backbone, _config: Config) -> None:
 
 
 def _save_own(settings: Callable[[Config], dict[str, Any]]) -> Save:
-    """In our own format; `settings` are the method's, as adapter.json holds them."""
+    """Saves in loralab's own format; `settings` returns the method's settings for adapter.json."""
 
     def save(backbone: Backbone, config: Config, directory: Path, base_model: str) -> None:
         native.save(
@@ -143,7 +144,7 @@ def _prompt(kind: prompts.Kind) -> Method:
 
 
 def _lora_and_prefix() -> Method:
-    """LoRA's adapter, with the head, and the prefix in a folder of its own within: PEFT reads either."""
+    """LoRA with a prefix: the folder holds LoRA and the head, its subfolder `prefix` the prefix; PEFT can read each."""
     prefix = _prompt("prefix")
 
     def attach(backbone: Backbone, config: Config) -> None:

@@ -1,6 +1,6 @@
-"""Random projections R of intrinsic dimension, tile by tile: R z and R^T g without R.
+"""Random projections R for intrinsic dimension: R z and R^T g, tile by tile, without storing R.
 
-A tile is what a projection computes together: `tile` consecutive rows of R. `tiles` picks some by number, in order.
+A tile is `tile` consecutive rows of R, which are computed together. `tiles` selects some by number, in order.
 """
 
 import functools
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 __all__ = ["PROJECTIONS", "Fastfood", "Sparse"]
 
-# A Hadamard matrix is the Kronecker product of small ones of at most this size.
+# Hadamard matrices are computed as Kronecker products of small ones of at most this size.
 LARGEST = 32
 
 
 class Fastfood(nn.Module):
     """Rows of R: the first `entries` of blocks H G P H B, scaled (Le et al. 2013; without its S, as in both papers).
 
-    H: Hadamard, (D, D) with D the power of two from d on (z is padded with zeros); B: signs; P: a permutation, the same
-    for all blocks here; G: Gaussian. All rows and all columns of a block have length sqrt(D) ||G||, exactly, and get
-    sqrt(D / N). Takes O(n log d) time and 5 bytes a weight for B and G (8 bytes more for P where D is above 65,536).
+    H: Hadamard (D, D) with D the least power of two >= d (z is padded with zeros); B: signs; P: a permutation, the same
+    for all blocks here; G: Gaussian. All rows and columns of a block have length sqrt(D) ||G|| exactly, scaled to
+    sqrt(D / N). Takes O(n log d) time and 5 bytes per weight for B and G (8 bytes more for P if D is above 65,536).
     """
 
     signs: Tensor
@@ -46,14 +46,14 @@ class Fastfood(nn.Module):
         return self.signs.shape[1]
 
     def times(self, z: Tensor, tiles: Tensor | None = None) -> Tensor:
-        """R z for these rows, (n,), or for those of some tiles, whole."""
+        """R z for these rows, (n,), or for all rows of some tiles."""
         signs, gauss = self._of(tiles)
         x = _blocks_last(signs * nn.functional.pad(z, (0, self.tile - self.dim)))
         x = x.index_select(0, self.order).mul_(gauss)
         return _blocks_first(x).reshape(-1)[: self.entries if tiles is None else None]
 
     def transposed(self, g: Tensor, tiles: Tensor | None = None) -> Tensor:
-        """R^T g for these rows, (d,), or for those of some tiles: the same factors in reverse, H being symmetric."""
+        """R^T g for these rows, (d,), or for some tiles: the same factors in reverse order, since H is symmetric."""
         signs, gauss = self._of(tiles)
         x = nn.functional.pad(g, (0, signs.numel() - len(g))).view(signs.shape)
         x = _blocks_last(x).mul_(gauss).index_select(0, self.inverse)
@@ -66,9 +66,9 @@ class Fastfood(nn.Module):
 class Sparse(nn.Module):
     """Rows of R with one entry each, a random sign in a random column (the count sketch, Charikar et al. 2002).
 
-    With each column divided by the root of its uses, R^T R = 1: ||R z|| = ||z|| exactly. Li et al.'s own sparse R has
-    d / sqrt(N) entries a row on average: at d = 1000, most weights of a large backbone would not move.
-    Takes O(n) time and 4 bytes a weight: the column, d further on for a negative sign.
+    With each column divided by the square root of its number of entries, R^T R = 1, so that ||R z|| = ||z|| exactly.
+    The sparse R of Li et al. has d / sqrt(N) entries per row on average: with d = 1000, most weights of a large
+    backbone would not change. Takes O(n) time and 4 bytes per weight: the column, plus d for a negative sign.
     """
 
     column: Tensor
@@ -81,11 +81,11 @@ class Sparse(nn.Module):
         self.register_buffer("column", column, persistent=False)
 
     def times(self, z: Tensor, tiles: Tensor | None = None) -> Tensor:
-        """R z for these rows, (n,), or for some."""
+        """R z for these rows, (n,), or for some of them."""
         return torch.cat([z, -z]).index_select(0, self._of(tiles))
 
     def transposed(self, g: Tensor, tiles: Tensor | None = None) -> Tensor:
-        """R^T g for these rows, (d,), or for some."""
+        """R^T g for these rows, (d,), or for some of them."""
         found = g.new_zeros(2 * self.dim).index_add_(0, self._of(tiles), g)
         return found[: self.dim] - found[self.dim :]
 
@@ -99,7 +99,7 @@ PROJECTIONS: dict[str, type[Fastfood] | type[Sparse]] = {"fastfood": Fastfood, "
 @functools.cache
 @torch.inference_mode(False)  # it is kept: one made while evaluating could not be used in a training step
 def _hadamard(size: int, device: torch.device) -> Tensor:
-    """The matrix of signs H (size, size), for a power of two; H H = size."""
+    """The Hadamard matrix H (size, size) of signs, for a power of two; H H = size I."""
     H = torch.ones(1, 1)
     while len(H) < size:
         H = torch.cat([torch.cat([H, H], 1), torch.cat([H, -H], 1)])
@@ -116,7 +116,7 @@ def _small_sizes(size: int) -> list[int]:
 
 
 def _blocks_last(x_kd: Tensor) -> Tensor:
-    """H x of each row, (k, D) -> (D, k): each small H takes the last axis and leaves it first, without a copy."""
+    """H x of each row, (k, D) -> (D, k): each small H maps the last axis to the first, without a copy."""
     blocks, size = x_kd.shape
     x = x_kd
     for small in _small_sizes(size):
@@ -125,7 +125,7 @@ def _blocks_last(x_kd: Tensor) -> Tensor:
 
 
 def _blocks_first(x_dk: Tensor) -> Tensor:
-    """H x of each column, (D, k) -> (k, D): each small H takes the first axis and leaves it last."""
+    """H x of each column, (D, k) -> (k, D): each small H maps the first axis to the last."""
     size, blocks = x_dk.shape
     x = x_dk
     for small in _small_sizes(size)[::-1]:

@@ -1,4 +1,4 @@
-"""Target strings -> the maps that get an adapter: by role (q, k, v, o, mlp, all) or by a glob over module names."""
+"""Target strings -> the maps to adapt: by role (q, k, v, o, mlp, all) or by a glob over module names."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ WHOLE = "whole"
 
 
 class RoleMap(Protocol):
-    """One linear map of the backbone and its role, as `loralab.backbones.families.linear_maps` gives it."""
+    """One linear map of the backbone and its role, as `loralab.backbones.families.linear_maps` returns it."""
 
     @property
     def name(self) -> str: ...
@@ -40,7 +40,7 @@ class Target:
 def adaptable(model: nn.Module, head: Sequence[str]) -> dict[str, nn.Module]:
     """Every Linear, Embedding and Conv1D outside the head, by module name.
 
-    A subclass with a forward of its own is another map (OPT's position table counts from the attention mask).
+    Subclasses that override forward are excluded (OPT's position table counts from the attention mask).
     """
     forwards = [kind.forward for kind in (nn.Linear, nn.Embedding, conv1d())]
     return {
@@ -58,9 +58,9 @@ def matches(pattern: str, name: str) -> bool:
 def select(
     patterns: Sequence[str], maps: Sequence[RoleMap], modules: Iterable[str], *, key: str = "lora.targets"
 ) -> tuple[Target, ...]:
-    """The targets of `patterns`, each once, in the order of the modules; every pattern matches something or raises.
+    """The targets of `patterns`, each once, in module order; raises UserError for a pattern without matches.
 
-    A glob adapts the whole of a fused projection, and takes the place of roles that name parts of it.
+    A glob adapts a whole fused projection, and overrides roles that name parts of it.
     """
     modules = list(modules)
     found: dict[str, dict[str, Target]] = {}

@@ -1,7 +1,7 @@
 """Tasks: settings -> texts and labels, or pairs of texts -> fixed splits -> token ids -> padded batches, and metrics.
 
-`identity` says what the data is without reading it into memory, `read` reads it, `tokenise` and `collate` make batches
-(of pairs: `tokenise_pairs`, `collate_training` and `collate_contexts`).
+`identity` identifies the data without reading it into memory, `read` reads it, `tokenise` and `collate` make batches
+(for pairs: `tokenise_pairs`, `collate_training` and `collate_contexts`).
 """
 
 from loralab.tasks.metrics import METRICS, better, choose, score

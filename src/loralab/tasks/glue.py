@@ -1,7 +1,7 @@
-"""Eight GLUE tasks, from the hub's data set `nyu-mll/glue` (parquet) or the hub's local cache of it.
+"""Eight GLUE tasks, from the hub's data set `nyu-mll/glue` (parquet) or from its local cache.
 
-The labels of GLUE's own test sets are hidden. So `test` is the official development set (MNLI: the matched one, and the
-mismatched one as `test_mismatched`), and `validation` is a fixed random part of the training set: a tenth, at most
+The labels of GLUE's test sets are hidden. Therefore `test` is the official development set (MNLI: the matched one, and
+the mismatched one as `test_mismatched`), and `validation` is a fixed random part of the training set: a tenth, at most
 2,000 rows.
 """
 
@@ -18,18 +18,18 @@ from loralab.tasks.splits import Labels, RawTask, Texts, hold_out
 __all__ = ["GLUE", "identity", "read"]
 
 _REPOSITORY = "nyu-mll/glue"
-_SPLIT_SEED = 0  # of the permutation that validation is cut from; not a run's seed
+_SPLIT_SEED = 0  # seed of the permutation for validation; not the run's seed
 _VALIDATION_ROWS = 2_000  # standard error of an accuracy near .9: .7%
 
 
 @dataclass(frozen=True)
 class _Glue:
-    """One task: its text columns, class names in id order (None: a score), its metrics, the primary one first."""
+    """One task: text columns, class names in id order (None: a score), and metrics, the primary one first."""
 
     columns: tuple[str, ...]
     labels: tuple[str, ...] | None
     metrics: tuple[str, ...]
-    tests: tuple[tuple[str, str], ...] = (("test", "validation"),)  # our split, the file it is in
+    tests: tuple[tuple[str, str], ...] = (("test", "validation"),)  # split, name of its file
 
 
 GLUE: dict[str, _Glue] = {
@@ -50,13 +50,13 @@ GLUE: dict[str, _Glue] = {
 
 
 def identity(settings: TaskSettings, _cache: Path | None) -> dict[str, str]:
-    """The commit of the data set that `revision` names: the hub's where it answers, else the local cache's."""
+    """The commit of the data set that `revision` names: from the hub if it answers, else from the local cache."""
     assert settings.revision is not None
     return {"data": hub.commit(_REPOSITORY, settings.revision, asked_by=f"task={settings.name}")}
 
 
 def read(settings: TaskSettings) -> RawTask:
-    """The task at `revision`; raises UserError where neither the hub nor its cache has it."""
+    """The task at `revision`; raises UserError if neither the hub nor its cache has it."""
     name = settings.name
     task = GLUE[name]
     files = {part: f"{name}/{file}-00000-of-00001.parquet" for part, file in (("train", "train"), *task.tests)}
@@ -84,7 +84,7 @@ def _texts(task: _Glue, path: Path) -> Texts:
     if not bars:
         datasets.enable_progress_bars()
     columns: dict[str, list[Any]] = table.to_dict()
-    # QQP has a handful of empty questions, null in some conversions; GLUE counts those pairs too
+    # QQP has a few empty questions, null in some conversions; GLUE includes these pairs
     texts = [tuple(text or "" for text in row) for row in zip(*(columns[name] for name in task.columns), strict=True)]
     labels: Labels = (
         np.array(columns["label"], dtype=np.float32)

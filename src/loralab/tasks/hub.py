@@ -12,9 +12,9 @@ __all__ = ["commit", "fetch"]
 
 @functools.cache
 def commit(repository: str, revision: str, *, asked_by: str) -> str:
-    """The commit (40 hex digits) that `revision` of a data set names; asked once a process, so it cannot move in one.
+    """The commit (40 hex digits) of a data set's `revision`, resolved once per process so that it cannot change in one.
 
-    The hub's answer where it can be had, else the one its cache remembers; raises UserError where there is neither.
+    It comes from the hub if it answers, else from its local cache; raises UserError if neither has it.
     """
     if is_commit(revision):
         return revision
@@ -30,7 +30,7 @@ def commit(repository: str, revision: str, *, asked_by: str) -> str:
 
 
 def fetch(repository: str, revision: str, files: tuple[str, ...], *, asked_by: str) -> dict[str, Path]:
-    """Local paths of a data set's files at `revision`, in the hub's cache; what it lacks is downloaded into it."""
+    """Local paths of a data set's files at `revision`, in the hub's cache; missing files are downloaded into it."""
     sha = commit(repository, revision, asked_by=asked_by)
     data_set = Repository("dataset", repository)
     paths = {file: data_set.snapshot(sha) / file for file in files}
@@ -38,7 +38,7 @@ def fetch(repository: str, revision: str, files: tuple[str, ...], *, asked_by: s
     if not missing:
         return paths
     try:
-        data_set.ask(sha)  # a download asks too, but retries for half a minute where nobody answers
+        data_set.ask(sha)  # fails at once without a network; a download would retry for half a minute
         data_set.download(sha, missing)
     except HubError as error:
         _refuse_unknown(repository, sha, error)
@@ -49,7 +49,7 @@ def fetch(repository: str, revision: str, files: tuple[str, ...], *, asked_by: s
 
 
 def _refuse_unknown(repository: str, revision: str, error: HubError) -> None:
-    """Raises UserError where the hub answered that it has no such revision, or no such file at that commit."""
+    """Raises UserError if the hub answered that it has no such revision, or no such file at that commit."""
     from huggingface_hub import constants
 
     if isinstance(error, RefusedError) and error.what == "revision":
@@ -62,6 +62,6 @@ def _neither(repository: str, revision: str, trouble: object, asked_by: str) -> 
     from huggingface_hub import constants
 
     return UserError(
-        f"{asked_by}: the data set {repository} (revision {revision}) is neither at the hub ({trouble}) nor whole in "
-        f"its cache ({constants.HF_HUB_CACHE}); without a hub: task={', '.join(PACKAGED)} or local"
+        f"{asked_by}: the data set {repository} (revision {revision}) is neither at the hub ({trouble}) nor complete "
+        f"in its cache ({constants.HF_HUB_CACHE}); without a hub: task={', '.join(PACKAGED)} or local"
     )

@@ -1,7 +1,7 @@
 """Generation tasks from the Hugging Face hub, or from its local cache: GSM8K, SAMSum and E2E.
 
-datasets 5 runs no scripts, so a task names the data files themselves. E2E's repository holds a script alone; the hub
-keeps a copy of its rows as parquet on the branch refs/convert/parquet.
+datasets 5 does not run loading scripts, so a task lists the data files. E2E's repository has only a script; the hub has
+its rows as parquet on the branch refs/convert/parquet.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from loralab.tasks.table_files import read_table
 
 __all__ = ["HUB_PAIRS", "identity", "read"]
 
-_SPLIT_SEED = 0  # of the permutation that validation is cut from, where a data set has none; not a run's seed
+_SPLIT_SEED = 0  # seed of the permutation for validation, if a data set has none; not the run's seed
 _VALIDATION_ROWS = 1_000
 
 
 @dataclass(frozen=True)
 class _HubPairs:
-    """One task: its repository, the file of each split, its columns and its metrics, the primary one first."""
+    """One task: repository, file of each split, columns, and metrics, the primary one first."""
 
     repository: str
     files: dict[str, str]
@@ -58,16 +58,16 @@ HUB_PAIRS: dict[str, _HubPairs] = {
 
 
 def identity(settings: TaskSettings, _cache: Path | None) -> dict[str, str]:
-    """The commit of the data set that `revision` names: the hub's where it answers, else the local cache's."""
+    """The commit of the data set that `revision` names: from the hub if it answers, else from the local cache."""
     assert settings.revision is not None
     repository = HUB_PAIRS[settings.name].repository
     return {"data": hub.commit(repository, settings.revision, asked_by=f"task={settings.name}")}
 
 
 def read(settings: TaskSettings) -> RawTask[Pairs]:
-    """The task at `revision`; raises UserError where neither the hub nor its cache has its files.
+    """The task at `revision`; raises UserError if neither the hub nor its cache has its files.
 
-    Where several training rows share a context each is a row; in the other splits they are one row's references.
+    Training rows with the same context stay separate; in the other splits they become one row with several references.
     """
     name = settings.name
     task = HUB_PAIRS[name]
@@ -75,7 +75,7 @@ def read(settings: TaskSettings) -> RawTask[Pairs]:
     try:
         paths = hub.fetch(task.repository, settings.revision, tuple(task.files.values()), asked_by=f"task={name}")
     except UserError as error:
-        raise UserError(f"{error}; or put its pairs into files of your own (csv, jsonl, parquet): task=pairs") from None
+        raise UserError(f"{error}; or put its pairs into your own files (csv, jsonl, parquet) for task=pairs") from None
     splits = {part: _pairs(task, paths[file]) for part, file in task.files.items()}
     if "validation" not in splits:
         train = splits["train"]
@@ -90,7 +90,7 @@ _PARTS = ("train", "validation", "test")
 
 
 def _pairs(task: _HubPairs, path: Path) -> Pairs:
-    """The rows of a file that have both texts (SAMSum has a dialogue without any)."""
+    """The rows of a file whose context and target are not empty (SAMSum has an empty dialogue)."""
     table = read_table(path, {task.context: "task.name", task.target: "task.name"})
     cells = zip(table.columns[task.context], table.columns[task.target], strict=True)
     rows = [(i, context.strip(), target.strip()) for i, (context, target) in enumerate(cells) if context and target]
@@ -103,7 +103,7 @@ def _pairs(task: _HubPairs, path: Path) -> Pairs:
 
 
 def _grouped(pairs: Pairs) -> Pairs:
-    """One row a context, the first of its rows, with the references of all."""
+    """One row per context: the first of its rows, with the references of all of them."""
     rows_of: dict[str, list[int]] = {}
     for row, context in enumerate(pairs.contexts):
         rows_of.setdefault(context, []).append(row)

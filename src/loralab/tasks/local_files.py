@@ -1,4 +1,4 @@
-"""The user's own files, for task=local and task=pairs: paths, columns, cells of text, and splits without a file."""
+"""The user's own files for task=local and task=pairs: paths, columns, text cells, and splits without a file."""
 
 import math
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ _PARTS = ("train", "validation", "test")
 
 
 def identity(settings: TaskSettings, cache: Path | None) -> dict[str, str]:
-    """The fingerprint of each file given."""
+    """The fingerprint of each given file, by its split."""
     return {part: fingerprint([path], cache=cache) for part, path in paths(settings).items()}
 
 
 def paths(settings: TaskSettings) -> dict[str, Path]:
-    """The files given, by their split; one for training is the least."""
+    """The given files, by their split; a training file is required."""
     if settings.files.train is None:
         raise UserError(
             f"task.files.train: task={settings.name} needs a training file, e.g. task.files.train=reviews.csv"
@@ -31,7 +31,7 @@ def paths(settings: TaskSettings) -> dict[str, Path]:
 
 
 def columns(settings: TaskSettings) -> tuple[tuple[str, ...], str]:
-    """The one or two columns of task.text, and task.label's."""
+    """The one or two columns of task.text, and the column of task.label."""
     text, label = settings.text, settings.label
     if len(text) not in (1, 2) or len(set(text)) != len(text):
         raise UserError(
@@ -45,7 +45,7 @@ def columns(settings: TaskSettings) -> tuple[tuple[str, ...], str]:
 
 
 def tables(settings: TaskSettings) -> dict[str, Table]:
-    """Each file's columns of text and labels, by its split."""
+    """The text and label columns of each file, by its split."""
     text, label = columns(settings)
     wanted = dict.fromkeys(text, "task.text") | {label: "task.label"}
     return {part: read_table(path, wanted) for part, path in paths(settings).items()}
@@ -58,9 +58,9 @@ def is_empty(cell: Any) -> bool:
 
 
 def texts(table: Table, column: str, *, numbers: bool = False) -> list[str]:
-    """A column's cells as they are; with `numbers` those count as text, as they are written.
+    """The cells of a column as text, unchanged; with `numbers`, numbers are converted to text.
 
-    Raises UserError, with file and line, for a cell that is empty, is no text, or cannot be written as UTF-8.
+    Raises UserError, with file and line, for a cell that is empty, is not text, or cannot be encoded as UTF-8.
     """
     kinds: tuple[type, ...] = (str, int, float) if numbers else (str,)
     found = []
@@ -73,7 +73,7 @@ def texts(table: Table, column: str, *, numbers: bool = False) -> list[str]:
         try:
             text.encode()
         except UnicodeEncodeError:
-            half = f"{table.path}, {where}: column '{column}' holds half a surrogate pair, which is no text"
+            half = f"{table.path}, {where}: column '{column}' holds half a surrogate pair, which is not text"
             raise UserError(half) from None
         found.append(text)
     return found
@@ -82,9 +82,9 @@ def texts(table: Table, column: str, *, numbers: bool = False) -> list[str]:
 def with_shares(
     splits: dict[str, Rows], together: Sequence[tuple[str, ...]], settings: TaskSettings
 ) -> dict[str, Rows]:
-    """train, validation and test: each that `splits` lacks is its share of the training rows, cut by `split_seed`.
+    """train, validation and test: one that `splits` lacks is its share of the training rows, cut by `split_seed`.
 
-    together: of every training row its texts; rows with the same ones stay in one split.
+    together: the texts of every training row; rows with the same texts stay in one split.
     """
     shares = {"validation": settings.validation_share, "test": settings.test_share}
     missing: dict[str, float | None] = {part: share for part, share in shares.items() if part not in splits}

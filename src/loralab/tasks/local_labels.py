@@ -1,7 +1,7 @@
 """task=local: the user's own csv, tsv, json lines or parquet files, checked row by row.
 
-Classes are the distinct labels of the training file, numbers in numeric order, other labels in alphabetical order. With
-`kind` null, the task is regression if the training file has a label that is a number but not a whole one, else
+Classes are the distinct labels of the training file, in numeric order if all are numbers, else in alphabetical order.
+With `kind` null, the task is regression if the training file has a label that is a number but not a whole number, else
 classification.
 """
 
@@ -23,13 +23,13 @@ __all__ = ["read"]
 
 _WHOLE_FLOAT = re.compile(r"^(-?\d+)\.0*$")
 _LARGEST = float(np.finfo(np.float32).max)  # scores are float32
-_MOST_CLASSES = 1_000  # more distinct labels than this are a mistaken column, not classes
+_MOST_CLASSES = 1_000  # with more distinct labels the column is probably a mistake
 
 
 def read(settings: TaskSettings) -> RawTask:
     """The task in the user's files; a split without a file is its share of the training file, cut by `split_seed`.
 
-    Rows with the same texts stay in one split. Raises UserError for anything wrong, with file and line.
+    Rows with the same texts stay in one split. Raises UserError, with file and line, for any invalid row.
     """
     text, label = local_files.columns(settings)
     tables = local_files.tables(settings)
@@ -56,7 +56,7 @@ def _metrics(classes: tuple[str, ...] | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Labels:
-    """A file's label column as text, and as numbers where a label is one."""
+    """A file's label column as text, and as numbers (None for a label that is not a number)."""
 
     table: Table
     column: str
@@ -87,7 +87,7 @@ class _Labels:
             names.sort(key=float)
         if len(names) == 1:
             raise UserError(
-                f"task.label: every row of {self.table.path} has the label '{names[0]}'; two classes are the least"
+                f"task.label: every row of {self.table.path} has the label '{names[0]}'; at least two are needed"
             )
         if len(names) > _MOST_CLASSES:
             raise UserError(
@@ -97,7 +97,7 @@ class _Labels:
         return tuple(names)
 
     def ids(self, classes: tuple[str, ...], known_from: Path) -> Any:
-        """Class ids, int64; a label that the training file does not have raises UserError."""
+        """Class ids, int64; a label that is not in the training file raises UserError."""
         id_of = {name: i for i, name in enumerate(classes)}
         names = self._class_names()
         for where, name in zip(self.table.where, names, strict=True):
@@ -117,12 +117,12 @@ class _Labels:
             if number is None:
                 raise UserError(
                     f"{self.table.path}, {where}: label '{name}' in column '{self.column}' is not a finite number, and "
-                    f"the task is regression; mend the row, or set task.kind=classification"
+                    f"the task is regression; fix the row, or set task.kind=classification"
                 )
         return np.array(self.numbers, dtype=np.float32)
 
     def _class_names(self) -> list[str]:
-        """The labels as text, 1.0 as 1: a column of whole numbers is often stored as floats."""
+        """The labels as text, with 1.0 as 1, since whole numbers are often stored as floats."""
         return [_WHOLE_FLOAT.sub(r"\1", name) for name in self.names]
 
 

@@ -1,6 +1,7 @@
 """task=pairs: contexts and targets from the user's own csv, tsv, json lines or parquet files, checked row by row.
 
-A row's context is its column of task.text, or two joined by a line break; task.label names the target's column.
+A row's context is its cell in the column of task.text, or two cells joined by a line break; task.label names the
+target's column.
 """
 
 import numpy as np
@@ -17,7 +18,7 @@ __all__ = ["read"]
 def read(settings: TaskSettings) -> RawTask[Pairs]:
     """The task in the user's files; a split without a file is its share of the training file, cut by `split_seed`.
 
-    Rows with the same context stay in one split. Raises UserError for anything wrong, with file and line.
+    Rows with the same context stay in one split. Raises UserError, with file and line, for any invalid row.
     """
     if settings.kind is not None:
         raise UserError(
@@ -38,5 +39,5 @@ def read(settings: TaskSettings) -> RawTask[Pairs]:
 
 
 def _texts(table: Table, column: str) -> list[str]:
-    """A column's texts without the blanks around them, numbers as they are written."""
+    """A column's texts without surrounding whitespace, with numbers converted to text."""
     return [text.strip() for text in local_files.texts(table, column, numbers=True)]

@@ -1,9 +1,9 @@
-"""What a task is scored by: numpy arrays of predictions and labels in, one number a metric out.
+"""Metrics: numpy arrays of predictions and labels -> one number per metric.
 
-Texts have text_metrics.py; which metrics a task allows, and which of two scores is better, is told here for all.
+Metrics of texts are in text_metrics.py. Here are also the metrics that each task allows, and the comparison of scores.
 
-Definitions are the GLUE benchmark's, which are scikit-learn's and scipy's. Those libraries are imported by the metrics
-that need them alone, since importing them costs a run two seconds.
+The definitions are those of the GLUE benchmark (scikit-learn's and scipy's). Only the metrics that need these libraries
+import them, since the import takes two seconds.
 """
 
 import difflib
@@ -28,17 +28,17 @@ def _accuracy(classes: _Array, labels: _Array) -> float:
 
 
 def _f1(classes: _Array, labels: _Array) -> float:
-    """F1 of class 1, as GLUE has it; NaN where it is neither predicted nor there."""
+    """F1 of class 1, as in GLUE; NaN if the class occurs in neither predictions nor labels."""
     return float(_f1_of(np.array([1]), classes, labels)[0])
 
 
 def _macro_f1(classes: _Array, labels: _Array) -> float:
-    """The mean F1 of the classes that are predicted or there."""
+    """The mean F1 over the classes that occur in predictions or labels."""
     return float(np.mean(_f1_of(np.union1d(labels, classes), classes, labels)))
 
 
 def _f1_of(each: _Array, classes: _Array, labels: _Array) -> _Array:
-    """2 TP / (2 TP + FP + FN) of each class, scikit-learn's to the bit; to import that takes half a second of a run."""
+    """2 TP / (2 TP + FP + FN) of each class, bit for bit scikit-learn's, without its import of half a second."""
     there, predicted = labels[:, None] == each, classes[:, None] == each
     with np.errstate(invalid="ignore"):  # 0 / 0
         scores: _Array = 2 * (there & predicted).sum(axis=0) / (there.sum(axis=0) + predicted.sum(axis=0))
@@ -56,14 +56,14 @@ def _mse(scores: _Array, labels: _Array) -> float:
 
 
 def _pearson(scores: _Array, labels: _Array) -> float:
-    """Linear correlation, NaN where either side is constant."""
+    """Linear correlation, NaN if either side is constant."""
     from scipy.stats import pearsonr
 
     return _correlation(pearsonr, scores, labels)
 
 
 def _spearman(scores: _Array, labels: _Array) -> float:
-    """Correlation of the ranks, NaN where either side is constant."""
+    """Correlation of the ranks, NaN if either side is constant."""
     from scipy.stats import spearmanr
 
     return _correlation(spearmanr, scores, labels)
@@ -84,7 +84,7 @@ METRICS: dict[Kind, Mapping[str, Callable[..., float]]] = {
 def score(metrics: tuple[str, ...], predictions: _Array, labels: _Array) -> dict[str, float | None]:
     """Each metric of `predictions`: (n, classes) logits against class ids, or (n,) scores against scores.
 
-    A metric that is undefined, for constant scores or a non-finite prediction, is None.
+    A metric that is undefined (constant scores, a non-finite prediction) is None.
     """
     assert len(predictions) == len(labels) > 0
     kind: Kind = "classification" if predictions.ndim == 2 else "regression"
@@ -97,14 +97,14 @@ def score(metrics: tuple[str, ...], predictions: _Array, labels: _Array) -> dict
 
 
 def better(metric: str, score: float | None, than: float | None) -> bool:
-    """Whether a score beats another (lower is better for mse alone); an undefined one is beaten by any other."""
+    """Whether `score` is better than `than` (lower only for mse); any score is better than an undefined one."""
     if score is None or than is None:
         return score is not None
     return score < than if metric == "mse" else score > than
 
 
 def choose(raw: RawTask[Rows], metric: str | None) -> RawTask[Rows]:
-    """The task with `metric` as its primary one, the task's own kept after it; None changes nothing."""
+    """The task with `metric` as its primary metric, followed by the task's other metrics; None changes nothing."""
     if metric is None:
         return raw
     allowed = [name for name in METRICS[raw.kind] if _applies(name, raw)]

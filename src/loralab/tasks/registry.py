@@ -1,4 +1,4 @@
-"""Where tasks come from: one row per source, with the names it has, how they are identified and how they are read."""
+"""Table of task sources: for each, the names of its tasks and the functions that identify and read them."""
 
 import difflib
 from collections.abc import Callable
@@ -18,9 +18,9 @@ __all__ = ["GENERATION", "NAMES", "SOURCES", "TaskSource", "identity", "read"]
 class TaskSource:
     """A source of tasks.
 
-    `identity` says what a task's data is: fingerprints of its files, or a hub commit. Its second argument is a
-    directory for file digests. It imports nothing heavy. `uses` names the settings that the source uses beside the
-    task's name and row counts; any other is refused. The splits of a source that `generates` are Pairs.
+    `identity` returns the identity of a task's data: fingerprints of its files, or a hub commit. Its second argument is
+    a directory for file digests. It imports nothing heavy. `uses` names the settings that the source uses besides the
+    task's name and row counts; any other setting raises UserError. The splits of a source that `generates` are Pairs.
     """
 
     names: tuple[str, ...]
@@ -49,9 +49,9 @@ GENERATION: tuple[str, ...] = tuple(name for name, source in _SOURCE_OF.items() 
 
 
 def identity(settings: TaskSettings, *, cache: Path | None) -> dict[str, str]:
-    """What determines the task's data: fingerprints of its files, or the hub commit. Imports nothing heavy.
+    """The identity of the task's data: fingerprints of its files, or the hub commit. Imports nothing heavy.
 
-    With the settings this is all that `read` depends on. `cache` is a directory for file digests.
+    `read` depends on this and on the settings only. `cache` is a directory for file digests.
     """
     return _source(settings).identity(settings, cache)
 
@@ -85,7 +85,7 @@ def _source(settings: TaskSettings) -> TaskSource:
 
 
 def _given(settings: TaskSettings) -> dict[str, object]:
-    """{key of the config's `task` node: value} of the settings for own files that are set."""
+    """{key of the config's `task` node: value} of the settings for the user's files that are set."""
     values = {
         "text": list(settings.text) or None,
         "label": settings.label,

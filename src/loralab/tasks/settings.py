@@ -1,4 +1,4 @@
-"""What names a task's data and its splits: the values of the config's `task` node, without its metric."""
+"""Settings of a task's data and splits: the values of the config's `task` node, without the metric."""
 
 from dataclasses import dataclass, field
 
@@ -23,10 +23,10 @@ class TaskFiles:
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """All that `read` and `identity` depend on. Which settings a task uses is in its row of `registry.SOURCES`.
+    """The inputs of `read` and `identity`. The settings that a task uses are in its row of `registry.SOURCES`.
 
-    `text` names one or two columns. `train_rows` keeps a fixed random part of the training split, `eval_rows` of each
-    of the others; None keeps all. A split without a file is its share of the training file, cut by `split_seed`.
+    `text` names one or two columns. `train_rows` keeps a fixed random part of the training split, `eval_rows` one of
+    each other split; None keeps all. A split without a file is its share of the training file, cut by `split_seed`.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A task before tokenising, which is what every reader returns, and the rules by which rows are split."""
+"""A task before tokenisation (the result of every reader), and the rules for splitting rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +15,14 @@ __all__ = ["Kind", "Labels", "Pairs", "RawTask", "Texts", "hold_out", "order", "
 Kind: TypeAlias = Literal["classification", "regression", "generation"]
 Labels: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.float32]  # class ids | scores
 
-_SUBSET_SEED = 1  # of the permutation that train_rows and eval_rows take their first rows from; not a run's seed
+_SUBSET_SEED = 1  # seed of the permutation for train_rows and eval_rows; not the run's seed
 
 
 @dataclass(frozen=True)
 class Texts:
-    """One split: n examples of one or two texts, their labels, and where in the source they stand.
+    """One split: n examples of one or two texts, their labels, and their row numbers in the source.
 
-    `labels` is int64 class ids, or float32 scores; `rows` (int64) counts the source's rows of this task from 0,
+    `labels` are class ids (int64) or scores (float32); `rows` (int64) numbers the source's rows of this task from 0,
     before duplicates are removed.
     """
 
@@ -43,10 +43,10 @@ class Texts:
 
 @dataclass(frozen=True)
 class Pairs:
-    """One split of a generation task: n contexts, and for each the texts that may follow it.
+    """One split of a generation task: n contexts, each with its reference texts.
 
-    The first of a row's `references` is trained on, all of them score. `databases` has an SQL script for each row where
-    answers are scored by running them; rows of one table share one str. `rows` is as in `Texts`.
+    Training uses the first of a row's `references`, scoring uses all. `databases` has an SQL script for each row if
+    answers are scored by execution; rows of the same table share one str. `rows` is as in `Texts`.
     """
 
     contexts: list[str]
@@ -78,8 +78,8 @@ Rows = TypeVar("Rows", Texts, Pairs, default=Texts)
 class RawTask(Generic[Rows]):
     """A task's splits ("train", "validation", "test"; MNLI also "test_mismatched") and how it is scored.
 
-    Splits are Texts, or Pairs where `kind` is generation. `labels` names the classes in the order of their ids, None
-    for other kinds; the first of `metrics` is primary.
+    Splits are Texts, or Pairs if `kind` is generation. `labels` are the class names in the order of their ids, None for
+    other kinds; the first of `metrics` is the primary one.
     """
 
     name: str
@@ -92,15 +92,15 @@ class RawTask(Generic[Rows]):
 def order(count: int, seed: int) -> npt.NDArray[np.int64]:
     """A fixed permutation of range(count): the stable argsort of PCG64's raw stream.
 
-    numpy guarantees the bit generator's stream for ever, and `Generator.permutation` only within a version.
+    numpy guarantees the bit generator's stream across versions, but not the results of `Generator.permutation`.
     """
     return np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable")
 
 
 def hold_out(texts: Sequence[tuple[str, ...]], sizes: Sequence[int], seed: int) -> list[npt.NDArray[np.int64]]:
-    """Indices of len(sizes) held-out parts of about sizes[k] rows each, and last the rest; no text is in two parts.
+    """Row indices of len(sizes) held-out parts of about sizes[k] rows each, then of the rest; no text is in two parts.
 
-    Rows that share their texts move together, so a part may pass its size by the repeats of its last text.
+    Rows with equal texts stay together, so a part may exceed its size by the duplicates of its last text.
     """
     group_of: dict[tuple[str, ...], list[int]] = {}
     for row, text in enumerate(texts):
@@ -118,7 +118,7 @@ def hold_out(texts: Sequence[tuple[str, ...]], sizes: Sequence[int], seed: int) 
 def subset(raw: RawTask[Rows], train_rows: int | None, eval_rows: int | None = None) -> RawTask[Rows]:
     """The task with the first `train_rows` of a fixed permutation of its training examples; None keeps them all.
 
-    `eval_rows` does the same with validation and each test split. A smaller set is part of every larger one.
+    `eval_rows` does the same for validation and each test split. A smaller subset is contained in every larger one.
     """
     sizes = {split: train_rows if split == "train" else eval_rows for split in raw.splits}
     return replace(raw, splits={split: _first(raw, split, rows) for split, rows in sizes.items()})
@@ -131,5 +131,5 @@ def _first(raw: RawTask[Rows], split: str, rows: int | None) -> Rows:
     key = "train_rows" if split == "train" else "eval_rows"
     if not 1 <= rows <= len(whole):
         name = "training" if split == "train" else split
-        raise UserError(f"task.{key}: got {rows}; {raw.name} has {len(whole)} {name} rows, null takes all")
+        raise UserError(f"task.{key}: got {rows}; {raw.name} has {len(whole)} {name} rows, null keeps all")
     return whole.take(order(len(whole), _SUBSET_SEED)[:rows])

@@ -1,10 +1,11 @@
-"""task=sql: questions over small tables -> SQL, made from a seed; an answer is scored by running it.
+"""task=sql: questions about small tables -> SQL, generated from a seed; an answer is scored by executing it.
 
-A context is `films ( title text , year number ) which title has the highest year`, its target `select title from films
-order by year desc limit 1`. As WikiSQL (Zhong et al. 2017), with sorting, distinct values and executed scores.
+Example: the context `films ( title text , year number ) which title has the highest year` has the target
+`select title from films order by year desc limit 1`. Like WikiSQL (Zhong et al. 2017), plus sorting, distinct values
+and scores by execution.
 
-No two splits have a table with the same set of columns, so no context is in two of them; and 9 names of tables, 15
-columns and two values of most kinds (behind the bars of sql_words.py) occur in validation and test alone.
+No two splits have a table with the same set of columns, so no context is in two splits. 9 table names, 15 columns and
+two values of most kinds (after the bars in sql_words.py) occur in validation and test only.
 """
 
 import sqlite3
@@ -22,7 +23,7 @@ from loralab.tasks.sql_words import DOMAINS, KINDS, RANGES, Domain
 
 __all__ = ["SIZES", "identity", "read"]
 
-_VERSION = "1"  # of the words, the questions and their order: the same seed gives the same bytes under one version
+_VERSION = "1"  # of the words, the questions and their order: within one version a seed determines every byte
 SIZES = {"train": 20_000, "validation": 1_000, "test": 1_000}
 _QUESTIONS_A_TABLE = {"train": 10, "validation": 5, "test": 5}
 
@@ -30,12 +31,12 @@ _T = TypeVar("_T")
 
 
 def identity(_settings: TaskSettings, _cache: Path | None) -> dict[str, str]:
-    """The version of the generator; with task.split_seed it determines every byte."""
+    """The version of the generator, which determines every byte together with task.split_seed."""
     return {"data": f"sql {_VERSION}"}
 
 
 def read(settings: TaskSettings) -> RawTask[Pairs]:
-    """The task of `settings.split_seed`."""
+    """The task generated from `settings.split_seed`."""
     seed = settings.split_seed
     if seed is None:
         raise UserError("task.split_seed: got null; task=sql is made from it, so it must be a whole number, e.g. 0")
@@ -49,7 +50,7 @@ def read(settings: TaskSettings) -> RawTask[Pairs]:
             columns = frozenset(table.columns)
             if columns not in seen:
                 tables.add(columns)
-                script = table.script  # one str for all its rows
+                script = table.script  # one str shared by all rows of the table
                 for question, query in _questions(draws, table, min(_QUESTIONS_A_TABLE[split], size - len(contexts))):
                     contexts.setdefault(f"{table.heading} {question}", (query, script))
         splits[split] = Pairs(
@@ -64,7 +65,7 @@ def read(settings: TaskSettings) -> RawTask[Pairs]:
 
 
 class _Draws:
-    """Choices from PCG64's raw stream, which numpy keeps for ever (other generators only within a version)."""
+    """Random choices from PCG64's raw stream, which is the same in every version of numpy (`Generator` is not)."""
 
     def __init__(self, *seed: int) -> None:
         self._stream = np.random.PCG64(list(seed))
@@ -91,13 +92,13 @@ class _Table:
 
     @property
     def heading(self) -> str:
-        """What a context says of the table."""
+        """The description of the table in a context."""
         columns = " , ".join(f"{name} {'text' if text else 'number'}" for name, text in self.columns.items())
         return f"{self.name} ( {columns} )"
 
     @property
     def script(self) -> str:
-        """The SQL that makes the table."""
+        """The SQL that creates the table."""
         columns = ", ".join(f"{name} {'text' if text else 'integer'}" for name, text in self.columns.items())
         rows = ", ".join(f"({', '.join(map(_literal, row))})" for row in self.rows)
         return f"create table {self.name} ({columns}); insert into {self.name} values {rows};"
@@ -124,7 +125,7 @@ def _table(draws: _Draws, *, held_out: bool) -> _Table:
 
 
 def _cells(draws: _Draws, domain: Domain, column: str, height: int, *, held_out: bool) -> list[str | int]:
-    """A column's values: texts repeat, so that counts are not all 1."""
+    """A column's values; texts repeat, so that counts exceed 1."""
     if column in domain.kinds:
         words = KINDS[domain.kinds[column]].all(held_out=held_out)
         pool = draws.some(words, min(len(words), 3 + draws.below(height - 2)))
@@ -135,16 +136,19 @@ def _cells(draws: _Draws, domain: Domain, column: str, height: int, *, held_out:
 
 @dataclass(frozen=True)
 class _Query:
-    """A question, its SQL, what must give another result for the question to be worth asking, and the fewest rows."""
+    """A question and its SQL, with the conditions for keeping it.
+
+    Every query of `others` must have another result; the query `counted`, if any, must count at least two rows.
+    """
 
     question: str
     sql: str
     others: tuple[str, ...] = ()
-    counted: str | None = None  # a query that must count two rows or more
+    counted: str | None = None
 
 
 def _questions(draws: _Draws, table: _Table, count: int) -> Iterator[tuple[str, str]]:
-    """Up to `count` questions of the table with their SQL; none has an empty result, a count of 0 or an idle part."""
+    """Yields up to `count` questions with their SQL; without empty results, counts of 0 and parts without effect."""
     connection = sqlite3.connect(":memory:")
     connection.executescript(table.script)
 
@@ -153,7 +157,7 @@ def _questions(draws: _Draws, table: _Table, count: int) -> Iterator[tuple[str, 
         return found if "order by" in sql else sorted(found)
 
     asked: set[str] = set()
-    for _ in range(20 * count):  # a table may have fewer questions than are wanted
+    for _ in range(20 * count):  # a table may have fewer than `count` questions
         if len(asked) == count:
             break
         query = _QUERIES[draws.one(_MIX)](draws, table)
@@ -205,7 +209,7 @@ def _condition(draws: _Draws, table: _Table, column: str) -> _Condition:
 
 
 def _where(draws: _Draws, conditions: Sequence[_Condition]) -> tuple[str, str, tuple[str, ...]]:
-    """Words and SQL of the conditions, and the SQL of each shorter list: what is asked must depend on all of them."""
+    """Words and SQL of the conditions, and the SQL without each one: the result must depend on every condition."""
     connective = draws.one(("where", "whose", "with", "for which", "having"))
     verb = connective not in ("with", "having")
     words = " and ".join(condition.words(draws, verb=verb) for condition in conditions)
@@ -260,7 +264,7 @@ def _aggregate(draws: _Draws, table: _Table) -> _Query | None:
 
 
 def _sorted(draws: _Draws, table: _Table) -> _Query | None:
-    """The first 1 to 4 rows by a column of numbers, in which these and the next one differ."""
+    """The first 1 to 4 rows sorted by a column of numbers, in which these and the next row have different values."""
     number = draws.one(table.named(text=False))
     column = draws.one([name for name in table.columns if name != number])
     limit = draws.one((1, 1, 1, 1, 2, 3, 4))
@@ -293,7 +297,7 @@ _QUERIES: dict[str, Callable[[_Draws, _Table], _Query | None]] = {
     "select": _select(1), "and": _select(2), "count": _count, "aggregate": _aggregate, "sorted": _sorted,
     "distinct": _distinct,
 }  # fmt: skip
-# How often each kind is tried; the best constant template (tests/tasks/sql_baseline.py) has to stay under a tenth.
+# Relative frequency of each kind; the best constant template (tests/tasks/sql_baseline.py) must score below 0.1.
 _MIX = ("select",) * 6 + ("and",) * 7 + ("count",) * 3 + ("aggregate",) * 4 + ("sorted",) * 6 + ("distinct",)
 
 

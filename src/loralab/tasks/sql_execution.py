@@ -1,6 +1,6 @@
-"""SQL answers, run: an answer is right where it gives the rows that the reference gives, on the row's own database.
+"""Execution of SQL answers: an answer is correct if it returns the rows of the reference query on the row's database.
 
-A predicted query is anything a model may write. It runs on an in-memory copy that it can only read, with a limit on its
+A predicted query may be any text that a model generates. It runs on a read-only in-memory database, with limits on its
 steps, its rows and the size of its values.
 """
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 __all__ = ["Database", "by_script", "same_results"]
 
-_STEPS_A_CALL = 1_000  # of SQLite's virtual machine, between two calls of the progress handler
+_STEPS_A_CALL = 1_000  # steps of SQLite's virtual machine between two calls of the progress handler
 _MOST_CALLS = 1_000  # a million steps; a query over a dozen rows takes some hundreds
 _MOST_ROWS = 10_000
 _LONGEST_VALUE = 100_000  # bytes
@@ -30,7 +30,7 @@ _Row = tuple[Any, ...]
 
 
 class Database:
-    """An in-memory SQLite database made by a script; from then on it can only be read."""
+    """An in-memory SQLite database built by a script, and read-only afterwards."""
 
     def __init__(self, script: str) -> None:
         self._calls = 0
@@ -51,13 +51,13 @@ class Database:
         self._connection.close()
 
     def rows(self, query: str) -> list[_Row] | None:
-        """What one query gives, numbers as floats to nine decimals; None where it fails or goes past a limit."""
+        """The rows of a query, numbers rounded to nine decimals as floats; None if it fails or exceeds a limit."""
         if query not in self._known:
             self._known[query] = self._run(query)
         return self._known[query]
 
     def same(self, prediction: str, reference: str) -> bool:
-        """Whether two queries give the same rows: in any order, but where the reference says `order by`."""
+        """Whether two queries return the same rows, in any order unless the reference has `order by`."""
         got, wanted = self.rows(prediction), self.rows(reference)
         if got is None or wanted is None or len(got) != len(wanted):
             return False
@@ -70,7 +70,7 @@ class Database:
             found = cursor.fetchmany(_MOST_ROWS + 1)
         except (sqlite3.Error, sqlite3.Warning, ValueError):  # two statements are a Warning, a NUL is a ValueError
             return None
-        if cursor.description is None or len(found) > _MOST_ROWS:  # no query, as an empty text; or too much
+        if cursor.description is None or len(found) > _MOST_ROWS:  # not a query (an empty text), or too many rows
             return None
         return [tuple(map(_plain, row)) for row in found]
 
@@ -82,7 +82,7 @@ class Database:
 def same_results(
     predictions: Sequence[str], references: Sequence[str], scripts: Sequence[str]
 ) -> npt.NDArray[np.bool_]:
-    """Whether each prediction gives its reference's rows on its script's database; bool of n."""
+    """Whether each prediction returns its reference's rows on its script's database, (n,) bool."""
     same = np.zeros(len(predictions), dtype=np.bool_)
     for script, rows in by_script(scripts).items():
         with Database(script) as database:
@@ -92,7 +92,7 @@ def same_results(
 
 
 def by_script(scripts: Sequence[str]) -> dict[str, list[int]]:
-    """The rows of each different script."""
+    """Distinct script -> the indices of its rows."""
     rows_of: dict[str, list[int]] = {}
     for row, script in enumerate(scripts):
         rows_of.setdefault(script, []).append(row)
@@ -104,7 +104,7 @@ def _plain(value: Any) -> Any:
 
 
 def _may(action: int, table: str | None, name: str | None, *_: str | None) -> int:
-    """Reads of the tables and harmless functions, nothing else: no write, pragma, attach, transaction or schema."""
+    """Allows reads of the tables and harmless functions; denies writes, pragma, attach, transactions and the schema."""
     if action == sqlite3.SQLITE_FUNCTION:
         allowed = name in _FUNCTIONS
     elif action == sqlite3.SQLITE_READ:

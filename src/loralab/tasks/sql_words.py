@@ -1,7 +1,7 @@
-"""The words of task=sql: what tables are called, which columns they have, and what stands in these.
+"""The words of task=sql: names of tables, their columns, and the values of these.
 
-All are single lower-case words. What stands behind a bar occurs in held-out tables alone, in no training table: 9 names
-of tables, 15 columns and two values of most kinds.
+All are single lower-case words. Those after a bar occur only in held-out tables, never in a training table: 9 table
+names, 15 columns and two values of most kinds.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ __all__ = ["DOMAINS", "KINDS", "RANGES", "Domain", "Words"]
 
 @dataclass(frozen=True)
 class Words:
-    """Words of one sort: `known` ones stand in every split, `held_out` ones in validation and test alone."""
+    """Words of one sort: `known` ones occur in every split, `held_out` ones only in validation and test."""
 
     known: tuple[str, ...]
     held_out: tuple[str, ...]
 
     @classmethod
     def of(cls, text: str) -> "Words":
-        """Words separated by spaces; the held-out ones stand behind a bar."""
+        """Parses words separated by spaces; the held-out ones come after a bar."""
         known, _, held_out = text.partition("|")
         return cls(tuple(known.split()), tuple(held_out.split()))
 
@@ -28,7 +28,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Domain:
-    """What tables of one subject are called, and the columns they may have; `kinds` says what text columns hold."""
+    """The table names of one subject and its possible columns; `kinds` maps a text column to its kind of values."""
 
     tables: Words
     texts: Words
@@ -37,7 +37,7 @@ class Domain:
 
 
 def _domain(tables: str, texts: str, numbers: str) -> Domain:
-    """`texts` has column:kind, or the column alone where the kind is called so."""
+    """Parses a domain; `texts` lists column:kind, or only the column if the kind has the same name."""
     columns = [(entry.partition(":")[0], entry.rpartition(":")[2]) for entry in texts.split()]
     kinds = {name.lstrip("|"): kind.lstrip("|") for name, kind in columns}
     return Domain(Words.of(tables), Words.of(" ".join(name for name, _ in columns)), Words.of(numbers), kinds)

@@ -1,4 +1,4 @@
-"""The user's data files as columns: csv, tsv, json lines and parquet; every complaint names file and line."""
+"""Reads columns of the user's data files (csv, tsv, json lines, parquet); every error names file and line."""
 
 import csv
 import difflib
@@ -17,9 +17,9 @@ __all__ = ["SUFFIXES", "Table", "existing", "read_table"]
 
 @dataclass(frozen=True)
 class Table:
-    """Some columns of a file; `where[i]` names row i for people: its line, or in parquet its row from 1.
+    """Some columns of a file; `where[i]` is the position of row i for messages: its line, or in parquet its row from 1.
 
-    csv cells are str; json and parquet cells are whatever the file holds, None where it holds nothing.
+    csv cells are str; json and parquet cells have the types of the file, None for null.
     """
 
     path: Path
@@ -31,7 +31,7 @@ class Table:
 
 
 def existing(key: str, path: str) -> Path:
-    """`path` as a file of a known kind; `key` is the setting it came from."""
+    """The existing file at `path`, of a known suffix; `key` is its setting, for messages."""
     file = Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser raises for an unknown ~user
     if file.suffix.lower() not in SUFFIXES:
         raise UserError(f"{key}: '{path}' must end in one of {', '.join(SUFFIXES)}")
@@ -45,7 +45,7 @@ def existing(key: str, path: str) -> Path:
 
 
 def read_table(path: Path, columns: dict[str, str]) -> Table:
-    """The named columns of a file, {column: the setting that asks for it}; a file without rows raises UserError."""
+    """The named columns of a file, {column: the setting that names it}; a file without rows raises UserError."""
     try:
         table = SUFFIXES[path.suffix.lower()](path, columns)
     except UnicodeDecodeError as error:
@@ -79,8 +79,8 @@ def _csv(delimiter: str) -> Callable[[Path, dict[str, str]], Table]:
 
 
 def _records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """(the line it starts on, its fields) of every record that is not blank."""
-    csv.field_size_limit(2**31 - 1)  # the default of 131,072 characters cuts long documents
+    """Yields (first line, fields) of every record that is not blank."""
+    csv.field_size_limit(2**31 - 1)  # the default of 131,072 characters is too small for long documents
     reader = csv.reader(io.StringIO(_text(path), newline=""), delimiter=delimiter, strict=True)
     start = 1
     while True:
@@ -105,7 +105,7 @@ def _json_lines(path: Path, columns: dict[str, str]) -> Table:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {number}: malformed JSON ({error.msg}, column {error.colno})") from None
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets in brackets in ...
+        except (ValueError, RecursionError) as error:  # a number with thousands of digits, or very deep nesting
             raise UserError(f"{path}, line {number}: JSON that cannot be read ({error})") from None
         if not isinstance(record, dict):
             raise UserError(f"{path}, line {number}: holds a JSON {type(record).__name__}; each line must be an object")
@@ -138,7 +138,7 @@ SUFFIXES: dict[str, Callable[[Path, dict[str, str]], Table]] = {
 
 
 def _text(path: Path) -> str:
-    """The file's UTF-8 text, without a byte-order mark, its line ends as they are."""
+    """The file's UTF-8 text, without a byte-order mark, with unchanged line ends."""
     return path.read_bytes().decode("utf-8-sig")
 
 

@@ -1,8 +1,8 @@
-"""What generated texts are scored by: predictions and their pairs in, one number a metric out.
+"""Metrics of generated texts: predictions and their pairs -> one number per metric.
 
-exact_match, number_match and execution_accuracy are shares (0 to 1) of rows that are right; bleu, chrf and the rouges
-run from 0 to 100, as their papers print them. sacrebleu and rouge-score are imported by the metrics that need them
-alone; they are the extra `generation`.
+exact_match, number_match and execution_accuracy are shares (0 to 1) of correct rows; bleu, chrf and the rouge metrics
+range from 0 to 100, as in their papers. sacrebleu and rouge-score (the extra `generation`) are imported only by the
+metrics that need them.
 """
 
 import re
@@ -26,31 +26,31 @@ _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
 
 
 def score_texts(metrics: Sequence[str], predictions: Sequence[str], pairs: Pairs) -> dict[str, float | None]:
-    """Each metric of one prediction a row."""
+    """Each metric, for one prediction per row; None where it is undefined."""
     assert len(predictions) == len(pairs) > 0
     values = {name: TEXT_METRICS[name](predictions, pairs) for name in metrics}
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
 def correct(metric: str, predictions: Sequence[str], pairs: Pairs) -> _Right | None:
-    """Which rows are right, bool of n; None for a metric that is not a share of right rows."""
+    """Whether each row is correct, (n,) bool; None for a metric that is not a share of correct rows."""
     return _RIGHT[metric](predictions, pairs) if metric in _RIGHT else None
 
 
 def _exact(predictions: Sequence[str], pairs: Pairs) -> _Right:
-    """Whether a prediction is one of its references, whitespace aside."""
+    """Whether a prediction equals one of its references, up to whitespace."""
     rows = zip(predictions, pairs.references, strict=True)
     return np.array([_spaced(text) in map(_spaced, references) for text, references in rows], dtype=np.bool_)
 
 
 def _number(predictions: Sequence[str], pairs: Pairs) -> _Right:
-    """Whether a prediction's number is its first reference's: the one behind ####, else the last one."""
+    """Whether a prediction's number equals its first reference's: the number after ####, else the last one."""
     rows = zip(predictions, pairs.references, strict=True)
     return np.array([_final(text) == _final(own[0]) is not None for text, own in rows], dtype=np.bool_)
 
 
 def _executed(predictions: Sequence[str], pairs: Pairs) -> _Right:
-    """Whether a query gives the rows of the first reference on the row's database."""
+    """Whether a query returns the rows of the first reference on the row's database."""
     assert pairs.databases is not None
     return same_results(predictions, [own[0] for own in pairs.references], pairs.databases)
 
@@ -76,14 +76,14 @@ def _chrf(predictions: Sequence[str], pairs: Pairs) -> float:
 
 
 def _streams(pairs: Pairs) -> list[list[str | None]]:
-    """References as sacrebleu takes them: the k-th of every row; None where a row has fewer."""
+    """References in sacrebleu's layout: list k has the k-th reference of every row, None if a row has fewer."""
     most = max(map(len, pairs.references))
     return [[own[k] if k < len(own) else None for own in pairs.references] for k in range(most)]
 
 
 def _rouge(kind: str) -> Callable[[Sequence[str], Pairs], float]:
     def mean(predictions: Sequence[str], pairs: Pairs) -> float:
-        """rouge-score's F1 with stemming against a row's best reference, the mean over rows."""
+        """Mean over rows of rouge-score's F1, with stemming, against a row's best reference."""
         scorer = _extra("rouge_score.rouge_scorer").RougeScorer([kind], use_stemmer=True)
         rows = zip(predictions, pairs.references, strict=True)
         return 100 * float(np.mean([scorer.score_multi(own, text)[kind].fmeasure for text, own in rows]))

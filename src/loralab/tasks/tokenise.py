@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Split", "collate", "tokenise"]
 
-_FORMAT = "1"  # of the cache files; part of their key
-_ROWS_A_CALL = 8_192  # texts handed to the tokenizer at once: bounds the Python lists it returns
+_FORMAT = "1"  # version of the cache files; part of their key
+_ROWS_A_CALL = 8_192  # texts per call of the tokenizer: bounds the Python lists that it returns
 
 
 @dataclass(frozen=True)
 class Split:
     """n tokenised examples: example i is `input_ids[offsets[i]:offsets[i + 1]]`.
 
-    `input_ids` (int32) is flat, `offsets` int64 of n + 1; `token_type_ids` (int8, flat) is None where all are 0, which
-    is what models assume; `labels` and `rows` are those of `Texts`.
+    `input_ids` is flat (int32), `offsets` is (n + 1,) int64; `token_type_ids` (flat, int8) is None if all are 0, the
+    default of models; `labels` and `rows` are as in `Texts`.
     """
 
     input_ids: npt.NDArray[np.int32]
@@ -44,18 +44,18 @@ class Split:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each example, int64 of n."""
+        """Number of tokens of each example, (n,) int64."""
         return np.diff(self.offsets)
 
 
 def tokenise(
     raw: RawTask, tokenizer: Any, *, tokenizer_identity: str, max_length: int, cache: Path
 ) -> dict[str, Split]:
-    """Every split of `raw` as token ids, from `cache`/tokens where the same texts were tokenised before.
+    """Every split of `raw` as token ids, read from `cache`/tokens if the same texts were tokenised before.
 
-    A split's file is keyed by its texts, `tokenizer_identity` (what determines the tokenizer: a fingerprint or commit),
-    the installed tokenizer libraries and `max_length`; one that cannot be read whole is built again. Pairs are cut from
-    the longer text.
+    The key of a split's file is made of its texts, `tokenizer_identity` (the tokenizer's fingerprint or commit), the
+    versions of the tokenizer libraries and `max_length`; a damaged file is rebuilt. Of two texts, the longer one is
+    truncated.
     """
     splits = {}
     for part, texts in raw.splits.items():
@@ -86,7 +86,7 @@ def tokenise(
 def collate(split: Split, indices: npt.NDArray[np.int64] | Sequence[int], *, pad_id: int) -> dict[str, "torch.Tensor"]:
     """A batch padded on the right to its longest example.
 
-    input_ids, attention_mask (1 on tokens) and, where the split has them, token_type_ids: int64 (batch, width);
+    input_ids, attention_mask (1 on tokens) and, if the split has them, token_type_ids: int64 (batch, width);
     labels: int64 or float32 (batch,).
     """
     import torch
@@ -128,7 +128,7 @@ def _flat(rows: Sequence[Sequence[int]], dtype: type[np.integer[Any]]) -> npt.ND
 
 
 def _key(texts: Texts, tokenizer_identity: str, max_length: int) -> str:
-    """SHA-256 (32 hex digits); texts go in with their lengths, so that none can pass for two."""
+    """SHA-256 (first 32 hex digits) of the texts with their lengths (so that boundaries count) and the settings."""
     versions = [f"{name}=={importlib.metadata.version(name)}" for name in ("tokenizers", "transformers")]
     digest = hashlib.sha256("\0".join([_FORMAT, tokenizer_identity, str(max_length), *versions]).encode())
     columns = len(texts.texts[0])
@@ -139,7 +139,7 @@ def _key(texts: Texts, tokenizer_identity: str, max_length: int) -> str:
 
 
 def _load(path: Path, count: int) -> dict[str, npt.NDArray[Any]] | None:
-    """The cached arrays, or None where there is no file or it is not whole (the zip's checksums are read)."""
+    """The cached arrays; None if the file is missing or damaged (the zip's checksums are verified)."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("input_ids", "offsets", "token_type_ids")}

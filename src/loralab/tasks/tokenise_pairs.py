@@ -1,7 +1,7 @@
 """Tokenised pairs as ragged arrays, cached on disk by content, and their collation for training and for decoding.
 
-A decoder reads the context, the separator and the target in one row; an encoder-decoder reads the context, and writes
-the target. Either way the target ends with the tokenizer's end-of-sequence token, and the loss is on the target alone.
+A decoder reads context, separator and target as one sequence; an encoder-decoder reads the context and generates the
+target. In both, the target ends with the tokenizer's end-of-sequence token, and the loss is on the target only.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["IGNORED", "PairSplit", "collate_contexts", "collate_training", "tokenise_pairs"]
 
-IGNORED = -100  # a label without a loss, as torch's cross entropy has it
+IGNORED = -100  # label that torch's cross entropy ignores
 
-_FORMAT = "2"  # of the cache files; part of their key
-_ROWS_A_CALL = 8_192  # texts handed to the tokenizer at once: bounds the Python lists it returns
+_FORMAT = "2"  # version of the cache files; part of their key
+_ROWS_A_CALL = 8_192  # texts per call of the tokenizer: bounds the Python lists that it returns
 
 _Ids = npt.NDArray[np.int32]
 _Offsets = npt.NDArray[np.int64]
@@ -39,7 +39,7 @@ _Indices = npt.NDArray[np.int64] | Sequence[int]
 class PairSplit:
     """n tokenised pairs: of example i, the context is `context_ids[context_offsets[i]:context_offsets[i + 1]]`.
 
-    Ids (int32) are flat, offsets int64 of n + 1, the target's likewise; `rows` is that of `Pairs`.
+    Ids are flat (int32), offsets are (n + 1,) int64; the same holds for targets. `rows` is as in `Pairs`.
     """
 
     context_ids: _Ids
@@ -53,12 +53,12 @@ class PairSplit:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each example, context and target, int64 of n."""
+        """Number of tokens of each example, context and target together, (n,) int64."""
         return self.context_lengths + np.diff(self.target_offsets)
 
     @property
     def context_lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each context, int64 of n."""
+        """Number of tokens of each context, (n,) int64."""
         return np.diff(self.context_offsets)
 
 
@@ -72,16 +72,16 @@ def tokenise_pairs(
     separator: str,
     cache: Path,
 ) -> dict[str, PairSplit]:
-    """Every split of `raw` as token ids, from `cache`/tokens where the same pairs were tokenised before.
+    """Every split of `raw` as token ids, read from `cache`/tokens if the same pairs were tokenised before.
 
-    Causal: beginning-of-sequence token where the tokenizer adds one, context, separator; contexts are cut at their end
-    so that each fits into `max_length` tokens with the split's longest target. seq2seq: the tokenizer's own encoding of
-    the context, without the separator; context and target have at most `max_length` each. A target is never cut: one
-    that is too long raises UserError. Keys as in `tokenise`.
+    Causal: beginning-of-sequence token if the tokenizer adds one, context, separator; contexts are cut at their end
+    so that each fits into `max_length` tokens with the split's longest target. seq2seq: the tokenizer's default
+    encoding of the context, without the separator; context and target have at most `max_length` tokens each. Targets
+    are never cut: one that is too long raises UserError. Cache keys are as in `tokenise`.
     """
     if tokenizer.eos_token_id is None:
         raise UserError(
-            f"model.name: its tokenizer has no end-of-sequence token, so no answer would end; "
+            f"model.name: its tokenizer has no end-of-sequence token, so generated text would not end; "
             f"{raw.name} needs a model that generates, e.g. model=gpt2"
         )
     splits = {}
@@ -109,8 +109,8 @@ def collate_training(
 ) -> dict[str, "torch.Tensor"]:
     """A batch for the loss, padded on the right to its longest example; all int64 (batch, width).
 
-    labels[i, t] is the token that the logits at t have to give, IGNORED where it is padding or of the context. Causal:
-    input_ids, attention_mask and labels, of context and target without its last token. seq2seq: input_ids and
+    labels[i, t] is the token that the logits at t predict, IGNORED for padding and for tokens of the context. Causal:
+    input_ids, attention_mask and labels of the context and the target without its last token. seq2seq: input_ids and
     attention_mask of the context; decoder_input_ids (`start_id`, then the target without its last token) and labels.
     """
     at = np.asarray(indices, dtype=np.int64)
@@ -128,9 +128,9 @@ def collate_training(
 
 
 def collate_contexts(split: PairSplit, indices: _Indices, *, pad_id: int, left: bool) -> dict[str, "torch.Tensor"]:
-    """A batch to decode from: input_ids and attention_mask of the contexts, int64 (batch, width).
+    """A batch for decoding: input_ids and attention_mask of the contexts, int64 (batch, width).
 
-    `left` pads on the left, so that what a decoder writes follows on its context.
+    `left` pads on the left, so that a decoder's output directly follows the context.
     """
     contexts = _rows(split.context_ids, split.context_offsets, np.asarray(indices, dtype=np.int64))
     return _tensors(**_padded(contexts, pad_id, left=left))
@@ -139,7 +139,7 @@ def collate_contexts(split: PairSplit, indices: _Indices, *, pad_id: int, left: 
 def _encode(
     pairs: Pairs, tokenizer: Any, max_length: int, *, seq2seq: bool, separator: str, name: str
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids of contexts and targets; `name` calls a row in errors."""
+    """Token ids of contexts and targets; `name` precedes the row number in errors."""
 
     def ids(texts: list[str]) -> list[list[int]]:
         return _call(tokenizer, texts, add_special_tokens=False, verbose=False)
@@ -151,12 +151,12 @@ def _encode(
     if needed > max_length:
         raise UserError(
             f"train.max_length: got {max_length}; the target of {name} {pairs.rows[longest]} takes {needed} tokens "
-            f"by itself, and no target is cut; set it to {needed} at least, and to more for the contexts"
+            f"by itself, and targets are never cut; set it to {needed} at least, and to more for the contexts"
         )
     if seq2seq:
         contexts = _call(tokenizer, pairs.contexts, truncation=True, max_length=max_length)
     else:
-        room = max_length - needed  # the same for every row: one cut by its own target would tell how long that is
+        room = max_length - needed  # the same for every row, so that a context's length does not reveal its target's
         contexts = [before + context[:room] + after for context in ids(pairs.contexts)]
     for row, context in zip(pairs.rows, contexts, strict=True):
         if not context:
@@ -173,7 +173,7 @@ def _call(tokenizer: Any, texts: list[str], **settings: Any) -> list[list[int]]:
 
 
 def _start(tokenizer: Any) -> list[int]:
-    """The beginning-of-sequence token, of a tokenizer that puts one before a text of its own accord."""
+    """The beginning-of-sequence token if the tokenizer adds one to a text by default, else nothing."""
     first: int = tokenizer("a")["input_ids"][0]
     return [first] if first == tokenizer.bos_token_id else []
 
@@ -211,7 +211,7 @@ def _tensors(**arrays: npt.NDArray[np.int64]) -> dict[str, "torch.Tensor"]:
 
 
 def _key(pairs: Pairs, tokenizer_identity: str, max_length: int, seq2seq: bool, separator: str) -> str:
-    """SHA-256 (32 hex digits); texts go in with their lengths, so that none can pass for two."""
+    """SHA-256 (first 32 hex digits) of the texts with their lengths (so that boundaries count) and the settings."""
     versions = [f"{name}=={importlib.metadata.version(name)}" for name in ("tokenizers", "transformers")]
     settings = [tokenizer_identity, str(max_length), "seq2seq" if seq2seq else "causal", separator]
     digest = hashlib.sha256("\0".join(["pairs", _FORMAT, *settings, *versions]).encode())
@@ -222,7 +222,7 @@ def _key(pairs: Pairs, tokenizer_identity: str, max_length: int, seq2seq: bool, 
 
 
 def _load(path: Path, count: int) -> dict[str, npt.NDArray[Any]] | None:
-    """The cached arrays, or None where there is no file or it is not whole (the zip's checksums are read)."""
+    """The cached arrays; None if the file is missing or damaged (the zip's checksums are verified)."""
     names = [f"{side}_{what}" for side in ("context", "target") for what in ("ids", "offsets")]
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:

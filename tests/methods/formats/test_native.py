@@ -1,4 +1,4 @@
-"""Adapters without a format of PEFT's: what was saved comes back bit for bit, and what does not fit is refused."""
+"""The native adapter format: a bit-for-bit round trip, and a UserError for adapters that do not fit."""
 
 import json
 from pathlib import Path

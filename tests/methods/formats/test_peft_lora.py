@@ -1,4 +1,4 @@
-"""PEFT reads what we write, and we read what PEFT writes, to the same logits."""
+"""PEFT loads adapters of loralab, and loralab those of PEFT, with the same logits."""
 
 import json
 import subprocess
@@ -233,7 +233,7 @@ def test_an_adapter_made_by_peft_loads_into_the_same_targets(
 
 @pytest.mark.parametrize(("family", "target"), [("bert", "query"), ("gpt2", "c_attn")])
 def test_the_rule_alpha_over_root_r_is_pefts_rslora(family: str, target: str, tmp_path: Path) -> None:
-    """The factors pass both ways as they are: no scaling hides in B."""
+    """The factors are unchanged in both directions: B includes no scaling."""
     from peft import LoraConfig, get_peft_model
     from safetensors.torch import load_file
 

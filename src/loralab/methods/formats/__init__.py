@@ -1,1 +1,1 @@
-"""How what a method trained is written to disk and read again."""
+"""File formats of trained adapters and models."""

@@ -1,6 +1,6 @@
-"""What is trained, on disk, for the methods that PEFT has no format for: adapter.json and adapter.safetensors.
+"""Adapter format of the methods that PEFT has no format for: adapter.json and adapter.safetensors.
 
-At the end of a run and when one is loaded. LoRA has PEFT's format instead (`loralab.methods.formats.peft_lora`).
+Used at the end of a run and when a run is loaded. LoRA uses PEFT's format (`loralab.methods.formats.peft_lora`).
 """
 
 import json
@@ -31,9 +31,9 @@ def save(
     head: Sequence[str],
     base_model: str,
 ) -> None:
-    """Writes every trained tensor of `model`, in fp32 and by its name there, and what is needed to build its place.
+    """Writes every trained tensor of `model`, in fp32 under its name, and the settings needed to rebuild its modules.
 
-    settings: the method's own (what JSON can hold); base_model: the name or path of the backbone. Equal weights give
+    settings: those of the method (JSON values); base_model: the name or path of the backbone. Equal weights give
     equal bytes. Each file is written atomically, the weights last; an older adapter in `directory` is replaced.
     """
     from safetensors.torch import save as to_bytes
@@ -51,9 +51,9 @@ def save(
 
 
 def describe(directory: Path) -> dict[str, Any]:
-    """What adapter.json says: format, method, settings, base_model, head.
+    """The content of adapter.json: format, method, settings, base_model, head.
 
-    Raises UserError where there is none, or one of another format.
+    Raises UserError if it is missing or has another format.
     """
     for file in (directory / CONFIG, directory / WEIGHTS):
         if not file.is_file():
@@ -72,9 +72,9 @@ def describe(directory: Path) -> dict[str, Any]:
 
 
 def load(model: nn.Module, directory: Path) -> None:
-    """Puts the tensors of `directory` back, bit for bit, into a `model` whose modules are in place already.
+    """Loads the tensors of `directory`, bit for bit, into a `model` that already has the method's modules.
 
-    Raises UserError, naming what differs, where names, shapes or precision differ; the model is then as before.
+    Raises UserError, naming the difference, if names, shapes or precision differ; the model is then unchanged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file

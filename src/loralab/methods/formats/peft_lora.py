@@ -1,10 +1,11 @@
-"""Adapters in PEFT's format on disk.
+"""LoRA adapters in PEFT's file format.
 
-At the end of a run, and behind `loralab export`. PEFT's files are written and read here without importing peft (its
-import takes 3.5 s); that PEFT itself reads and writes the same is what the tests show.
+Used at the end of a run and by `loralab export`. The files are written and read without importing peft (its import
+takes 3.5 s); tests check that PEFT reads and writes the same files.
 
-PEFT has one adapter a module: one A (r, d_in), one B (d_out, r) and alpha, with delta W = alpha / r * B A. So a rule of
-scaling goes into alpha, and the blocks of a fused projection become one adapter: their A's stacked, each B in its rows.
+PEFT has one adapter per module: one A (r, d_in), one B (d_out, r) and alpha, with delta W = alpha / r * B A. Therefore
+alpha includes the scaling rule, and the blocks of a fused projection become one adapter: their A's are stacked, and
+each B is placed in its rows.
 """
 
 import json
@@ -38,9 +39,9 @@ Delta = tuple[Tensor, Tensor, float]
 PREFIX = "base_model.model."
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-# What PEFT takes for the keys that files of its older versions lack.
+# PEFT's defaults for the keys that files of its older versions lack.
 OLDER = {"bias": "none", "lora_dropout": 0.0, "alpha_pattern": {}, "use_rslora": False}
-# What PEFT writes besides: the frozen table of an adapted embedding; with bias=all, the head's biases thrice.
+# Other tensors in PEFT's files: the frozen table of an adapted embedding; with bias=all, the head's biases thrice.
 SPARE = r"\.base_layer\.weight$|\.modules_to_save\.|\.original_module\."
 NO_TARGETS = "dummy-target-modules"  # PEFT's own constant for an adapter without LoRA layers
 
@@ -52,7 +53,7 @@ def save_peft(model: nn.Module, directory: Path, *, head: Sequence[str], base_mo
     and the whole head (`modules_to_save`), all in their own precision (fp32). Equal weights give equal bytes. Without
     an adapted map (method=head) it is PEFT's adapter without targets. base_model: the name or path that PEFT loads the
     backbone by.
-    Each file is written atomically, the weights last; `directory` may hold an older adapter, which is replaced.
+    Each file is written atomically, the weights last; an older adapter in `directory` is replaced.
     """
     from safetensors.torch import save
 
@@ -63,11 +64,11 @@ def save_peft(model: nn.Module, directory: Path, *, head: Sequence[str], base_mo
 
 
 def load_adapter(model: nn.Module, directory: Path) -> None:
-    """Puts the adapter of `directory` (PEFT format) into `model`, whose modules are in place already (`lora.attach`).
+    """Loads the adapter of `directory` (PEFT format) into a `model` that already has its modules (`lora.attach`).
 
-    Every trainable parameter gets its value. Where alpha differs the update is kept, by way of B. A bias is kept as
-    frozen + update in the file, so its update comes back within a rounding.
-    Raises UserError where the names or shapes of the tensors differ from the model's; the model is then as before.
+    Every trainable parameter is set. If alpha differs, B is rescaled so that the update is the same. The file stores a
+    bias as frozen + update, so its update is restored up to rounding.
+    Raises UserError if the names or shapes of the tensors differ from the model's; the model is then unchanged.
     """
     config, file = _read(directory)
     modules, biases = lora_modules(model), bias_updates(model)
@@ -91,10 +92,10 @@ def load_adapter(model: nn.Module, directory: Path) -> None:
 
 
 def read_factors(directory: Path) -> dict[str, Delta]:
-    """A, B and scaling of every map that the adapter of `directory` covers, by the name that it has in the backbone.
+    """A, B and scaling of every map that the adapter of `directory` adapts, by its name in the backbone.
 
-    Whoever wrote it, with unequal ranks and alphas. An embedding is a map of one-hot vectors: A (r, tokens).
-    Raises UserError where there is no plain LoRA: no adapter, none of its factors, or more than A and B (DoRA).
+    PEFT or loralab may have written it; ranks and alphas may differ. An embedding is a map of one-hot vectors:
+    A (r, tokens). Raises UserError if it is not plain LoRA: no adapter, no factors, or more than A and B (DoRA).
     """
     config, file = _read(directory)
     found = {}
@@ -111,7 +112,7 @@ def read_factors(directory: Path) -> dict[str, Delta]:
 
 
 def factors_of(model: nn.Module) -> dict[str, Delta]:
-    """The same of a model in memory, as `save_peft` would write them. Raises UserError for DoRA."""
+    """A, B and scaling of every adapted map of `model`, as `save_peft` writes them. Raises UserError for DoRA."""
     for name, module in lora_modules(model).items():
         if isinstance(module, DoRALinear):
             raise UserError(f"the update of {name!r} is not scaling B A of two matrices: DoRA")
@@ -145,7 +146,7 @@ def _config(model: nn.Module, head: Sequence[str], base_model: str) -> dict[str,
 
 
 def _task_type(model: Any) -> str:
-    """PEFT's name for what the model does; whatever does not generate is a classifier."""
+    """PEFT's task type of the model; a model that does not generate is a classifier."""
     generates = getattr(model, "can_generate", None)
     if generates is None or not generates():
         return "SEQ_CLS"
@@ -153,7 +154,7 @@ def _task_type(model: Any) -> str:
 
 
 def _tensors(model: nn.Module, whole: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every trained tensor under the name that PEFT's file gives it; `whole` are those trained in place (the head)."""
+    """Every trained tensor under its name in PEFT's file; `whole` are those trained in place (the head)."""
     tensors = {PREFIX + name: value for name, value in whole.items()}
     modules = lora_modules(model)
     for name, module in modules.items():
@@ -179,7 +180,7 @@ def _one_adapter(module: LoRAModule) -> tuple[Tensor, Tensor]:
 
 
 def _scaling(module: LoRAModule) -> float:
-    """The adapter's scaling: the first block's (blocks of other scalings, by rank_pattern, carry the quotient in B)."""
+    """The adapter's scaling: the first block's. B of a block with another scaling (rank_pattern) has the quotient."""
     return next(iter(module.factors().values())).scaling
 
 
@@ -210,7 +211,7 @@ def _factor_keys(file: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def _bias_name(host: str, adapted: dict[str, LoRAModule]) -> str:
-    """PEFT's name of a bias; that of an adapted map stays with the map, in `base_layer`."""
+    """PEFT's name of a bias; the bias of an adapted map is in `base_layer`."""
     inner = host.removesuffix(".base")
     return f"{PREFIX}{inner}.base_layer.bias" if inner != host and inner in adapted else f"{PREFIX}{host}.bias"
 
@@ -224,18 +225,18 @@ def _bias_mode(model: nn.Module) -> str:
 
 
 def _exactly(name: str) -> str:
-    """The regular expression that PEFT matches with this one module name alone."""
+    """A regular expression that PEFT matches with this module name only."""
     return f"^{re.escape(name)}"
 
 
 def _commonest(values: Iterable[float]) -> float:
-    """The value for most modules; the others are exceptions (`rank_pattern`). Without modules, any valid one."""
+    """The value of most modules; other values become exceptions (`rank_pattern`). Without modules, 1."""
     counts = Counter(values).most_common(1)
     return counts[0][0] if counts else 1
 
 
 def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """PEFT's config and tensors; UserError where they are missing, or are not plain LoRA."""
+    """PEFT's config and tensors; raises UserError if they are missing, damaged or not LoRA."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -254,7 +255,7 @@ def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _scaling_in(config: Mapping[str, Any], name: str, rank: int) -> float:
-    """alpha / r or alpha / sqrt(r) of one module; of alpha_pattern the first key that matches wins, as in PEFT."""
+    """alpha / r or alpha / sqrt(r) of one module; the first matching key of alpha_pattern applies, as in PEFT."""
     patterns = config["alpha_pattern"]
     key = next((k for k in patterns if re.match(rf"(.*\.)?({k})$", name)), None)
     alpha: float = config["lora_alpha"] if key is None else patterns[key]

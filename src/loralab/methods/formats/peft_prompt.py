@@ -1,6 +1,6 @@
 """Virtual tokens in PEFT's format on disk: `prompt_embeddings` and the head. Written and read without importing peft.
 
-What is kept is what the encoder makes (an MLP is folded into its vectors), as PEFT keeps it.
+The file holds the encoder's output (an MLP is folded into its vectors), as in PEFT.
 """
 
 import json
@@ -41,10 +41,10 @@ def save(model: Any, directory: Path, *, head: Sequence[str], base_model: str) -
 
 
 def load(model: Any, directory: Path) -> None:
-    """Puts the virtual tokens and the head of `directory` into `model`, whose own are in place (`prompts.attach`).
+    """Loads the virtual tokens and the head of `directory` into a `model` with virtual tokens (`prompts.attach`).
 
-    The vectors take the place of the encoder that made them, and are frozen: this is for using them.
-    Raises UserError where the directory holds none, or others than the model's; the model is then as before.
+    The vectors replace the encoder and are frozen: the model is for inference.
+    Raises UserError if the directory has no virtual tokens or does not fit the model; the model is then unchanged.
     """
     virtual = _virtual(model)
     config, file = _read(directory)

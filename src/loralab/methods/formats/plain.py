@@ -1,6 +1,6 @@
-"""A trained model as a plain transformers checkpoint: the adapter merged into the weights, no trace of ours left.
+"""A trained model as a plain transformers checkpoint: the adapter is merged, and no loralab module is left.
 
-Behind `loralab export --merged`, and at the end of a run of full fine-tuning.
+Used by `loralab export --merged`, and at the end of a run of full fine-tuning.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ __all__ = ["export_merged", "load_model", "save_model", "without_bars"]
 def export_merged(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", directory: Path, *, dtype: torch.dtype
 ) -> None:
-    """A plain transformers checkpoint in `dtype`: W0 + scaling B A, trained biases, head.
+    """Writes a plain transformers checkpoint in `dtype`: W0 + scaling B A, trained biases, head.
 
-    `AutoModelForSequenceClassification` and `AutoTokenizer` load it. The model stays as it is, and its frozen tensors
-    are not copied where they are in `dtype` already. `directory` appears whole or not at all.
-    Raises UserError where `directory` is there already and is not empty.
+    `AutoModelForSequenceClassification` and `AutoTokenizer` load it. The model does not change, and frozen tensors
+    that are already in `dtype` are not copied. `directory` is written completely or not at all.
+    Raises UserError if `directory` exists and is not empty.
     """
     config = copy.deepcopy(model.config)
     with torch.device("meta"):
@@ -41,9 +41,9 @@ def export_merged(
 
 
 def save_model(model: "PreTrainedModel", directory: Path) -> None:
-    """config.json and model.safetensors of a model without adapters, in its own precision and without its tokenizer.
+    """Writes config.json and model.safetensors of a model without adapters, in its precision.
 
-    `directory` appears whole; what is there already is replaced.
+    The tokenizer is not saved. `directory` is written completely or not at all; an existing one is replaced.
     """
     shutil.rmtree(directory, ignore_errors=True)
     with without_bars(), atomic_directory(directory) as temporary:
@@ -51,7 +51,7 @@ def save_model(model: "PreTrainedModel", directory: Path) -> None:
 
 
 def load_model(directory: Path, kind: Any) -> "PreTrainedModel":
-    """What `save_model` wrote, in fp32 on the CPU; kind: the model's class, or one of transformers' Auto classes."""
+    """Loads a model saved by `save_model`, in fp32 on the CPU; kind: its class, or one of transformers' Auto classes."""
     with without_bars():
         model: PreTrainedModel = kind.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
     return model
@@ -59,7 +59,7 @@ def load_model(directory: Path, kind: Any) -> "PreTrainedModel":
 
 @contextlib.contextmanager
 def without_bars() -> Iterator[None]:
-    """No progress bars of transformers; their setting is put back afterwards."""
+    """Turns off transformers' progress bars, and restores the setting afterwards."""
     from transformers.utils import logging
 
     bars = logging.is_progress_bar_enabled()
@@ -72,7 +72,7 @@ def without_bars() -> Iterator[None]:
 
 
 def _plain_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The state dict that the backbone would have, had it been trained itself; tied tensors stay tied."""
+    """The state dict of the plain backbone, with the updates added to its weights; tied tensors stay tied."""
     tensors, updates = model.state_dict(), _updates(model)
     state: dict[str, Tensor] = {}
     cast_once: dict[tuple[int, torch.Size], Tensor] = {}
@@ -102,9 +102,9 @@ def _plain_names(model: nn.Module) -> dict[str, str]:
 
 
 def _updates(model: nn.Module) -> dict[str, Callable[[], Tensor]]:
-    """What is added to frozen tensors, by their keys: delta W of each map that is not merged, and trained biases.
+    """Functions that compute the updates of frozen tensors, by key: delta W of each unmerged map, and trained biases.
 
-    Each is computed when it is called: delta W takes as much memory as the weight.
+    They are not computed at once, since delta W takes as much memory as the weight.
     """
     updates: dict[str, Callable[[], Tensor]] = {
         f"{name}.base.weight": module.delta for name, module in lora_modules(model).items() if not module.merged
