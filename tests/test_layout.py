@@ -4,8 +4,6 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import GATE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,9 +76,9 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", [*CODE, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_module_is_longer_than_the_cap(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= LONGEST
+def test_no_module_is_longer_than_the_cap() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in (*CODE, *TESTS)}
+    assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
 
 
 def test_entries_at_the_top_are_thin() -> None:
@@ -95,14 +93,17 @@ def test_no_file_has_a_name_that_says_nothing() -> None:
         assert directory.name not in FORBIDDEN, directory
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_room_imports_only_rooms_before_it(path: Path) -> None:
-    name = name_of(path)
-    room = name.split("/")[0]
-    assert room in ROOMS, f"a new room: add it to ROOMS, where its imports allow it ({room})"
-    for imported in imports(path) - {"__init__"}:
-        other = imported.split("/")[0]
-        assert ROOMS.index(other) <= ROOMS.index(room), f"{name} imports {imported}"
+def test_a_room_imports_only_rooms_before_it() -> None:
+    rooms = {path: name_of(path).split("/")[0] for path in MODULES}
+    new = set(rooms.values()) - set(ROOMS)
+    assert new == set(), "add them to ROOMS, where their imports allow it"
+    upward = [
+        f"{name_of(path)} imports {imported}"
+        for path, room in rooms.items()
+        for imported in imports(path) - {"__init__"}
+        if ROOMS.index(imported.split("/")[0]) > ROOMS.index(room)
+    ]
+    assert upward == []
 
 
 def test_errors_and_files_stand_on_nothing_of_ours() -> None:
@@ -138,15 +139,17 @@ def test_the_config_object_stops_at_runs() -> None:
     assert {name for name in holders if name.split("/")[0] in below} == {"methods/registry"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_every_module_has_its_test_file(path: Path) -> None:
-    name = name_of(path)
-    if path.name == "__init__.py" and len(path.read_text().splitlines()) <= 5:
-        return  # a docstring, or nothing
-    room, _, stem = name.rpartition("/")
-    mirror = f"{room}/test_{stem}" if room else f"test_{stem}"
-    test = ELSEWHERE.get(name, mirror)
-    assert (ROOT / "tests" / f"{test}.py").is_file(), f"{name} has no tests/{mirror}.py"
+def test_every_module_has_its_test_file() -> None:
+    without = []
+    for path in MODULES:
+        if path.name == "__init__.py" and len(path.read_text().splitlines()) <= 5:
+            continue  # a docstring, or nothing
+        name = name_of(path)
+        room, _, stem = name.rpartition("/")
+        mirror = f"{room}/test_{stem}" if room else f"test_{stem}"
+        if not (ROOT / "tests" / f"{ELSEWHERE.get(name, mirror)}.py").is_file():
+            without.append(f"{name} has no tests/{mirror}.py")
+    assert without == []
 
 
 def test_no_exception_outlives_its_reason() -> None:

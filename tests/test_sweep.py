@@ -1,13 +1,12 @@
 """Sweeps of real processes, really killed: what was done stays done, and the rest ends as if nothing had happened."""
 
+import contextlib
 import itertools
 import json
 import os
 import random
 import signal
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +74,15 @@ def executed(run: Path) -> int:
     return int((run / "executed").read_text() or "0")
 
 
+def trained(store: Path) -> int:
+    """Steps that all its runs have done, those that are over and those that are not."""
+    under_way = 0
+    for path in store.glob("runs/*/executed"):
+        with contextlib.suppress(FileNotFoundError):  # it was over a moment ago
+            under_way += executed(path.parent)
+    return under_way + STEPS * len(list(store.glob("runs/*/record.json")))
+
+
 def saved_step(run: Path) -> int:
     path = run / "checkpoint" / "state.pt"
     return int(torch.load(path, weights_only=True)["progress"]["step"]) if path.exists() else 0
@@ -112,6 +120,12 @@ def kill_one_worker(sweep: Process, store: Path, lost: dict[str, int]) -> None:
     worker.kill()
 
 
+def wait_for_steps(sweep: Process, store: Path, count: int) -> None:
+    """Until its runs have done so many more steps."""
+    enough = trained(store) + count
+    sweep.until(lambda: trained(store) >= enough)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("kills", "grid", "runs"), [(1, PART, 6), (3, GRID, 18)], ids=["once", "three times"])
 def test_a_killed_sweep_ends_as_if_it_never_was(
@@ -121,16 +135,15 @@ def test_a_killed_sweep_ends_as_if_it_never_was(
     seed = random.randrange(10**6)
     chance = random.Random(seed)
     print(f"moments from seed {seed}")
-    # at most 5 runs end in a round, on any machine: the first, its neighbour, and one for each half of a run's time
-    a_run = statistics.median(record["ended"] - record["started"] for record in records(whole).values())
     lost: dict[str, int] = {}
     done = 0
     for _ in range(kills):
         sweep = start(tmp_path, *grid, output=f"killed-{done}")
         sweep.until(lambda done=done: len(records(tmp_path)) > done)  # type: ignore[misc]  # mypy knows no such default
-        time.sleep(chance.uniform(0, a_run / 2))
+        # in steps, not in seconds: at most four runs end in a round, on any machine
+        wait_for_steps(sweep, tmp_path, chance.randrange(STEPS // 2))
         kill_one_worker(sweep, tmp_path, lost)
-        time.sleep(chance.uniform(0, a_run / 2))
+        wait_for_steps(sweep, tmp_path, chance.randrange(STEPS // 2))
         left = workers(sweep)
         sweep.kill()
         sweep.wait()
