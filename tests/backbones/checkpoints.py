@@ -1,4 +1,4 @@
-"""How the tests of loading find a checkpoint and load it."""
+"""Finds and loads checkpoints, for the tests of loading."""
 
 from pathlib import Path
 from typing import Any

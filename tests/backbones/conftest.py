@@ -1,4 +1,4 @@
-"""Checkpoints of every family, saved once a session, and one to break."""
+"""Checkpoints of every family, saved once per session, and a copy to damage."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Source
 
 @pytest.fixture
 def bert(checkpoint: Callable[..., Source], tmp_path: Path) -> Path:
-    """A copy of the BERT checkpoint, to break."""
+    """A copy of the BERT checkpoint, to damage."""
     source = checkpoint("bert")
     assert source.directory is not None
     directory = tmp_path / "bert"

@@ -1,4 +1,4 @@
-"""What q, k, v, o and mlp mean is observed in the attention probabilities, not read off module names."""
+"""The roles q, k, v, o and mlp are verified by their effect on attention probabilities, not by module names."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

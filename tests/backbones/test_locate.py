@@ -1,4 +1,4 @@
-"""Finding a backbone: its identity, and one line for each way in which a directory or package is not one."""
+"""Locating a backbone: its identity, and a one-line error for each defect of a directory or package."""
 
 import importlib.metadata
 import shutil

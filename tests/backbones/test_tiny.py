@@ -1,4 +1,4 @@
-"""The backbone without a download: fixed weights, one token a byte."""
+"""The backbone without a download: fixed weights, one token per byte."""
 
 from pathlib import Path
 from typing import Any

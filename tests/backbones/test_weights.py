@@ -1,4 +1,4 @@
-"""Weights on disk: every format of a checkpoint loads to the same, and what is damaged, unsafe or unfit is refused."""
+"""Weights on disk: every format loads the same weights; damaged, unsafe or unsuitable files raise UserError."""
 
 import pickle
 from pathlib import Path

@@ -76,7 +76,7 @@ PEFT_GENERATES = cache_name(decoder("gpt2")) == "past_key_values"
 
 
 def of_peft(theirs: Any) -> Any:
-    """PEFT's model with a forward that gives its prefix to the backbone by the name that the backbone has for it."""
+    """PEFT's model with a forward that passes its prefix under the backbone's argument name."""
     from peft import PeftType
 
     backbone, config = theirs.get_base_model(), theirs.active_peft_config

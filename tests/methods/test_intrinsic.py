@@ -146,7 +146,7 @@ def test_as_many_dimensions_as_weights_and_no_more() -> None:
 
 
 class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch gives it no types
-    """The number of entries of the largest tensor that any operation gives."""
+    """The number of entries of the largest tensor that any operation returns."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -168,7 +168,7 @@ def attach(
         parametrize.register_parametrization(
             module, leaf, shifts[id(parameter)], unsafe=True
         )  # unsafe: skips a test run
-        if plain:  # parametrize has given the module a class of its own
+        if plain:  # parametrize has created a class for this module
             type(module).forward = _look_up
     model.add_module("intrinsic", coordinates.to(next(iter(tensors.values())).device))
 

@@ -21,7 +21,7 @@ __all__ = ["TEXT_METRICS", "correct", "score_texts"]
 
 _Right = npt.NDArray[np.bool_]
 
-_ANSWER = "####"  # stands before the answer in GSM8K
+_ANSWER = "####"  # precedes the answer in GSM8K
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
 
 

@@ -33,7 +33,7 @@ def save(
 ) -> None:
     """Writes every trained tensor of `model`, in fp32 under its name, and the settings needed to rebuild its modules.
 
-    settings: those of the method (JSON values); base_model: the name or path of the backbone. Equal weights give
+    settings: those of the method (JSON values); base_model: the name or path of the backbone. Equal weights have
     equal bytes. Each file is written atomically, the weights last; an older adapter in `directory` is replaced.
     """
     from safetensors.torch import save as to_bytes

@@ -50,7 +50,7 @@ def save_peft(model: nn.Module, directory: Path, *, head: Sequence[str], base_mo
     """Writes adapter_config.json and adapter_model.safetensors, which `peft.PeftModel.from_pretrained` loads.
 
     The file holds A and B of every adapted map (with DoRA its magnitude too), the trained biases (frozen bias + update)
-    and the whole head (`modules_to_save`), all in their own precision (fp32). Equal weights give equal bytes. Without
+    and the whole head (`modules_to_save`), all in their own precision (fp32). Equal weights have equal bytes. Without
     an adapted map (method=head) it is PEFT's adapter without targets. base_model: the name or path that PEFT loads the
     backbone by.
     Each file is written atomically, the weights last; an older adapter in `directory` is replaced.

@@ -51,7 +51,7 @@ def save_model(model: "PreTrainedModel", directory: Path) -> None:
 
 
 def load_model(directory: Path, kind: Any) -> "PreTrainedModel":
-    """Loads a model saved by `save_model`, in fp32 on the CPU; kind: its class, or one of transformers' Auto classes."""
+    """Loads a model saved by `save_model`, in fp32 on the CPU; kind: its class or one of transformers' Auto classes."""
     with without_bars():
         model: PreTrainedModel = kind.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
     return model
