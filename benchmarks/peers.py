@@ -1,6 +1,6 @@
 """One run of HF Trainer + PEFT + create_loraplus_optimizer, timed step by step; prints one JSON object.
 
-The peer of benchmarks/step_time.py, in a separate process. It has the weights, texts, adapter and optimizer that are the
+The peer of benchmarks/step_time.py, in a separate process. It has the weights, texts, adapter and optimizer of the
 defaults of `python train.py`. It uses the stock `Trainer.train()`, tuned as by a competent user: tokenised beforehand,
 fused AdamW, and no logging, saving or evaluation in the timed part.
 """

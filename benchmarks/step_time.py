@@ -3,9 +3,9 @@
     python benchmarks/step_time.py            everything, about 35 minutes on two cores of an idle machine
     python benchmarks/step_time.py --quick    one repeat of short windows, about 8 minutes: a check, not a measurement
 
-Both sides train MiniLM on rotten_tomatoes with LoRA+ (r = alpha = 8 on q and v, ratio 16, AdamW), with batches of 32 and
-equal numbers of threads. Each arm runs in a fresh process, the arms alternate, and results are medians over the repeats.
-A step's time is the wall time between the ends of two steps; it includes data loading and the optimizer, not set-up and
+Both sides train MiniLM on rotten_tomatoes with LoRA+ (r = alpha = 8 on q and v, ratio 16, AdamW), batches of 32, and
+equal numbers of threads. Each arm runs in a fresh process; the arms alternate; results are medians over the repeats. A
+step's time is the wall time between the ends of two steps; it includes data loading and the optimizer, not set-up and
 evaluation. Ours is `python train.py` with its defaults. The peer has four settings, each with its fastest attention and
 precision on this machine.
 """

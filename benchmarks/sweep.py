@@ -7,9 +7,9 @@ The sweep: optim.lr x lora.ratio x seed = 3 x 3 x 2; MiniLM on rotten_tomatoes (
 100 steps of 32. The time is the wall time from the first command to the end of the last process, including every
 start-up and one tokenisation (both sides start with empty caches).
 
-ours: `python train.py -m ...` with the defaults and no tracker; the pool chooses its number of one-thread workers. A run
-validates once, at the last step (1,700 rows), then tests (1,728), and writes metrics, predictions, a checkpoint every
-10 seconds, its adapter and its record.
+ours: `python train.py -m ...` with the defaults and no tracker; the pool chooses its number of one-thread workers. A
+run validates once, at the last step (1,700 rows), then tests (1,728), and writes metrics, predictions, a checkpoint
+every 10 seconds, its adapter and its record.
 
 side by side, one by one: benchmarks/peer_run.py, one process per run, as from a shell loop: one process per core, with
 one thread each; or one process at a time, with all threads. A run takes the same number of steps on the same rows, then
