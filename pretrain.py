@@ -1,4 +1,4 @@
-"""Pretrains a masked language model of a given width; with -m, several. `python pretrain.py --help` tells more."""
+"""Pretrains a masked language model of a given width; with -m, several. `--help` lists the settings."""
 
 import os
 
@@ -13,7 +13,7 @@ from loralab.config.pretrain import PretrainConfig
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="pretrain")
 def main(composed: DictConfig) -> float | None:
-    """One model."""
+    """Pretrains one model."""
     return hydra_main.pretrain(composed)
 
 

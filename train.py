@@ -1,4 +1,4 @@
-"""Trains one run of LoRA or LoRA+; with -m, many. `python train.py --help` shows what can be set."""
+"""Trains one run of LoRA or LoRA+; with -m, several. `python train.py --help` lists the settings."""
 
 import os
 
@@ -12,7 +12,7 @@ from loralab.cli import hydra_main
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(composed: DictConfig) -> float | None:
-    """One run."""
+    """Trains one run."""
     return hydra_main.train(composed)
 
 

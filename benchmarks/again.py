@@ -1,8 +1,9 @@
-"""Whether a committed result comes out again: some runs of a study's CSV, drawn at random, trained anew and compared.
+"""Reproduces a committed result: trains randomly drawn runs of a study's CSV again and compares the scores.
 
-`python benchmarks/again.py ratio --runs 10`: in a store of its own, by the study's own configuration, one thread as in
-the pool. The same code on the same kind of CPU gives the same numbers; another CPU may differ in the last bits of a
-step, and then by seed noise.
+    python benchmarks/again.py ratio --runs 10
+
+Uses a temporary store, the study's configuration, and one thread, as in the pool. The same code on the same kind of CPU
+gives the same numbers. Another CPU may differ in the last bits of a step, and then by seed noise.
 """
 
 import argparse
@@ -18,7 +19,7 @@ SCORES = ("validation/loss", "validation/accuracy", "test/accuracy", "train/loss
 
 
 def again(study_name: str, runs: int, seed: int, store: Path) -> float:
-    """The largest absolute difference of any score, CSV against trained anew; each run is printed."""
+    """The largest absolute difference of any score between the CSV and the new runs; prints each run."""
     frame = results.load_results(study_name)
     one_each = frame[frame["stage"] == "grid"].drop_duplicates("hash", keep="last")
     wanted = one_each.sample(min(runs, len(one_each)), random_state=seed)

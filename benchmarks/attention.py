@@ -1,9 +1,9 @@
-"""What we change in a backbone's forward on a CPU, against the stock model: a step's gradient, and evaluation.
+"""Speed of loralab's changes to a backbone's forward pass on a CPU: a step's gradient, and evaluation.
 
     python benchmarks/attention.py         MiniLM with LoRA on q and v, every fifth batch of an epoch; a minute
 
-One thread; overrides of the config may follow (task=trec). The ways take turns on every batch; each figure is the mean
-over the batches of the least CPU time of three.
+One thread; overrides of the config may follow (task=trec). The variants alternate on every batch. Each figure is the
+minimum CPU time of three repeats, averaged over the batches.
 """
 
 import sys
@@ -31,7 +31,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
 def stock(model: Any) -> None:
-    """The model as transformers makes it, with eager attention."""
+    """Restores the model of transformers, with eager attention."""
     vars(model.base_model.encoder.layer[-1]).pop("forward", None)
     model.set_attn_implementation("eager")
 
@@ -45,7 +45,7 @@ WAYS: dict[str, tuple[Callable[[Any], object], ...]] = {
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the times."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as store, configs():
         planned = plan(from_hydra(compose("config", [f"store={store}", "train.device=cpu", *sys.argv[1:]])))
@@ -69,7 +69,7 @@ def main() -> None:
                     with torch.inference_mode(split != "train"):
                         loss = cross_entropy(forward(model, batch), batch["labels"])
                         if split == "train":
-                            loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
+                            loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
                     least[way] = min(least[way], time.process_time() - start)
             spent = {way: spent[way] + 1e3 * least[way] / len(batches) for way in WAYS}
         for way, figure in spent.items():

@@ -3,9 +3,9 @@
     python benchmarks/collect.py              about a minute, most of which makes the directories
     python benchmarks/collect.py --runs 500
 
-One real run of the tiny backbone is copied with another hash, seed, ratio and learning rate in each record; of every
-hundred runs two have failed, one was cut off and one was never begun, and all have a lock's file. Cold is the first
-call, after the kernel was asked to drop the files' pages; warm is the second. The goal is a cold table in 10 seconds.
+A run of the tiny backbone is copied, with another hash, seed, ratio and learning rate in each record. Of every hundred
+runs two have failed, one was cut off and one was never started; all have a lock file. Cold is the first call, after the
+kernel was asked to drop the files' pages; warm is the second. The goal is a cold table in 10 seconds.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def copied(original: Path, store: Path, number: int) -> Cell:
-    """Run `number`: small files are copied, the others linked; the record has its own settings and scores."""
+    """Creates run `number`: copies small files, links the others, and writes a record with new settings and scores."""
     digest = f"{number:010x}"
     axes = {"seed": number // 50, "lora.ratio": 4 ** (number // 10 % 5), "optim.lr": RATES[number % 10]}
     cell = Cell((), axes, "grid", f"{original.name.rpartition('-')[0]}-{digest}")
@@ -103,7 +103,7 @@ def record(original: Path, axes: dict[str, Any], number: int) -> dict[str, Any]:
 
 
 def forget(store: Path) -> int:
-    """Writes every file to disk and asks the kernel to drop its pages; gives the bytes of all."""
+    """Writes every file to disk and asks the kernel to drop its pages; returns the total bytes."""
     total = 0
     os.sync()
     for path in store.rglob("*"):
@@ -116,7 +116,7 @@ def forget(store: Path) -> int:
 
 
 def timed(what: str, work: Callable[[], Any], *, goal: float | None = None) -> Any:
-    """The result of `work`, with its seconds printed."""
+    """Calls `work`, prints its seconds and returns its result."""
     start = time.perf_counter()
     result = work()
     seconds = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""`train.py` without its run: Hydra composes every job of a multirun and calls a function that does nothing.
+"""`train.py` without training: Hydra composes every job of a multirun and calls a function that does nothing.
 
 python benchmarks/composing.py -m hydra/launcher=basic hydra/sweeper=basic seed=0,1,2
 """
@@ -11,7 +11,7 @@ from loralab.cli import hydra_main
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
 def main(_: DictConfig) -> None:
-    """Nothing."""
+    """Does nothing."""
 
 
 if __name__ == "__main__":

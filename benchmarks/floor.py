@@ -1,8 +1,8 @@
-"""The matmul floor of one training step: the time of its unavoidable matrix products at this machine's measured rate.
+"""The matmul floor of one training step: the measured time of its necessary matrix products on this machine.
 
-Unavoidable for LoRA on q and v: the forward products of every frozen map and of attention, and the products that carry
-gradients back to the activations; no gradient of a frozen weight, none below the first adapter, and no padding. Each
-product is timed in the shape that it has in an average batch. Prints one JSON object {bf16: ms, fp32: ms}.
+Necessary for LoRA on q and v: the forward products of every frozen map and of attention, and the backward products for
+the gradients of activations. Not counted: gradients of frozen weights, gradients below the first adapter, and padding.
+Each product is timed in its shape in an average batch. Prints one JSON object {bf16: ms, fp32: ms}.
 """
 
 import argparse
@@ -18,7 +18,7 @@ REPEATS = 40
 
 
 def fastest_ms(work: Callable[[], Tensor]) -> float:
-    """The least of many times, in ms: the machine's rate, not its noise."""
+    """The minimum of many times, in ms, which excludes noise."""
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()
@@ -36,7 +36,7 @@ def floor_ms(dtype: torch.dtype, *, tokens: int, batch: int) -> float:
 
     square, up, down = linear(WIDTH, WIDTH), linear(WIDTH, INNER), linear(INNER, WIDTH)
     forward = LAYERS * (4 * square + up + down)
-    # The first layer's q, k and v pass nothing back: the embeddings below them are frozen.
+    # The first layer's q, k and v need no gradient of their inputs: the embeddings are frozen.
     backward = LAYERS * (4 * square + up + down) - 3 * square
     length, d_head = tokens // batch, WIDTH // HEADS
     q, k = (torch.randn(batch * HEADS, length, d_head, dtype=dtype) for _ in range(2))

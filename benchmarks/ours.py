@@ -1,4 +1,4 @@
-"""`python train.py` as a process: timed from the metrics.jsonl that every run writes, its memory read from outside."""
+"""`python train.py` as a process: its times from metrics.jsonl, its memory measured from outside."""
 
 import json
 import os
@@ -15,11 +15,11 @@ import psutil
 __all__ = ["environment", "finish", "first_step", "growth", "start", "window_seconds"]
 
 ROOT = Path(__file__).resolve().parents[1]
-POLL = 0.005  # seconds between two looks at metrics.jsonl
+POLL = 0.005  # seconds between two reads of metrics.jsonl
 
 
 def start(environment: dict[str, str], store: Path, *overrides: str) -> subprocess.Popen[str]:
-    """The default run (MiniLM, rotten_tomatoes, LoRA+, r = alpha = 8 on q and v) without a tracker."""
+    """Starts the default run (MiniLM, rotten_tomatoes, LoRA+, r = alpha = 8 on q and v) without a tracker."""
     command = [sys.executable, str(ROOT / "train.py"), "tracker=none", f"store={store}", *overrides]
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT
@@ -27,7 +27,7 @@ def start(environment: dict[str, str], store: Path, *overrides: str) -> subproce
 
 
 def finish(process: subprocess.Popen[str], *, status: int = 0) -> None:
-    """Waits for the process; RuntimeError with what it said, unless it exits with `status`."""
+    """Waits for the process; raises RuntimeError with its standard error unless it exits with `status`."""
     _, said = process.communicate()
     if process.returncode != status:
         raise RuntimeError(f"exit status {process.returncode} of {process.args!r}\n{said}")
@@ -77,7 +77,7 @@ def growth(environment: dict[str, str], store: Path, seed: int, *, early: int, l
 
 
 def _until(process: subprocess.Popen[str], store: Path, seed: int, *, step: int) -> Iterator[None]:
-    """Yields until metrics.jsonl has the training line of `step`."""
+    """Yields repeatedly until metrics.jsonl has the training line of `step`."""
     while process.poll() is None:
         for path in (store / "runs").glob(f"*-s{seed}-*/metrics.jsonl"):
             if any(line["step"] >= step and line["split"] == "train" for line in _lines(path)):
@@ -89,7 +89,7 @@ def _until(process: subprocess.Popen[str], store: Path, seed: int, *, step: int)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    whole, _, _ = path.read_text().rpartition("\n")  # a line that is being written is left for later
+    whole, _, _ = path.read_text().rpartition("\n")  # without an incomplete last line
     return [json.loads(line) for line in whole.splitlines()]
 
 
@@ -98,7 +98,7 @@ def environment(threads: int) -> dict[str, str]:
     settings = {
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",  # what train.py sets; the peer gets it too
+        "OMP_WAIT_POLICY": "PASSIVE",  # as train.py sets it; for the peer too
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }

@@ -1,10 +1,10 @@
-"""One whole run of HF Trainer + PEFT + create_loraplus_optimizer, as a user's script would be; prints one JSON object.
+"""One whole run of HF Trainer + PEFT + create_loraplus_optimizer, like a user's script; prints one JSON object.
 
-The peer of benchmarks/sweep.py, a process a run: trains, evaluates on validation and predicts test once at the end,
-and saves its adapter. The weights, rows, adapter and schedule of `python train.py`. Tuned as far as its libraries let:
-dynamic padding, batches grouped by length, bf16 frozen weights, eager attention and fused AdamW (the fastest of
-benchmarks/step_time.py), token ids kept on disk for the runs after the first, evaluation in batches of like lengths,
-and no logging, tracking or checkpoints. Its classifier is in bf16 too, since PEFT makes A and B alone fp32.
+The peer of benchmarks/sweep.py, one process per run: trains, evaluates on validation and predicts test once at the end,
+and saves its adapter. It uses the weights, rows, adapter and schedule of `python train.py`. It is tuned as far as its
+libraries allow: dynamic padding, batches grouped by length, bf16 frozen weights, eager attention and fused AdamW (the
+fastest of benchmarks/step_time.py), token ids cached on disk after the first run, evaluation in batches of similar
+lengths, and no logging, tracking or checkpoints. Its classifier is in bf16 too, since PEFT casts only A and B to fp32.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from peers import MAX_LENGTH, backbone, build_model, optimisation
 
-EVALUATION_BATCH = 64  # as run.py's
+EVALUATION_BATCH = 64  # as in loralab
 
 
 def tokenised(tokenizer: Any, cache: Path) -> Any:
-    """The three splits as a DatasetDict, memory-mapped from `cache`; tokenised by the processes that find none there.
+    """The three splits as a DatasetDict, memory-mapped from `cache`; tokenises them first if `cache` does not exist.
 
-    Validation and test are in order of length, longest first.
+    Validation and test are sorted by length, longest first.
     """
     import datasets
 
@@ -44,7 +44,7 @@ def tokenised(tokenizer: Any, cache: Path) -> Any:
         made.save_to_disk(temporary)
         try:
             temporary.rename(cache)
-        except OSError:  # another process was sooner
+        except OSError:  # another process was faster
             shutil.rmtree(temporary)
     return datasets.load_from_disk(cache)
 
@@ -72,14 +72,14 @@ def run(
     cache: Path,
     to: Path,
 ) -> dict[str, Any]:
-    """{validation, test: accuracy at the last step, rows: of each split}; the adapter is in `to`."""
+    """Returns {validation, test: accuracy at the last step, rows: of each split}; saves the adapter to `to`."""
     torch.set_num_threads(threads)
     import datasets
     from torch.utils.data import SequentialSampler
     from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer
 
     class InOrder(Trainer):  # type: ignore[misc]  # transformers is untyped here
-        """Evaluates in the order of the rows, which is by length; Trainer's grouping would shuffle them first."""
+        """Evaluates the rows in their order, by length; Trainer's grouping would shuffle them first."""
 
         def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
             return SequentialSampler(eval_dataset)

@@ -1,8 +1,8 @@
 """One run of HF Trainer + PEFT + create_loraplus_optimizer, timed step by step; prints one JSON object.
 
-The peer of benchmarks/step_time.py, in a process of its own. The same weights, texts, adapter and optimizer as
-`python train.py` has by default, through the stock `Trainer.train()`, tuned as a competent user would: tokenised
-beforehand, fused AdamW, and no logging, saving or evaluation in the timed part.
+The peer of benchmarks/step_time.py, in a separate process. It has the weights, texts, adapter and optimizer of the
+defaults of `python train.py`. It uses the stock `Trainer.train()`, tuned as by a competent user: tokenised beforehand,
+fused AdamW, and no logging, saving or evaluation in the timed part.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SETTINGS = {
     "dynamic_bf16": (False, False),
     "grouped_bf16": (False, True),
 }
-# autocast: fp32 weights under bf16 autocast; weights: bf16 frozen weights, PEFT's fp32 factors; both: one on the other.
+# autocast: fp32 weights under bf16 autocast; weights: bf16 frozen weights, PEFT's fp32 factors; both: both at once.
 PRECISIONS = ("fp32", "autocast", "weights", "both")
 MAX_LENGTH = 128
 
@@ -109,7 +109,7 @@ def optimisation(
 def train(
     *, setting: str, attention: str, precision: str, rows: int, steps: int, batch: int, threads: int, seed: int
 ) -> dict[str, Any]:
-    """{marks, tokens}: seconds (time.monotonic) at the end of every step, and the mean of an example's real tokens."""
+    """{marks, tokens}: seconds (time.monotonic) at the end of every step, and the mean number of real tokens."""
     import datasets
     from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainerCallback
 
@@ -122,7 +122,7 @@ def train(
     encoded = tokenizer(texts, truncation=True, max_length=MAX_LENGTH, padding="max_length" if full_length else False)
     columns = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"], "labels": labels}
     if grouped:
-        columns["length"] = [len(ids) for ids in encoded["input_ids"]]  # Trainer need not measure them
+        columns["length"] = [len(ids) for ids in encoded["input_ids"]]  # saves Trainer from computing them
     data = datasets.Dataset.from_dict(columns)
     model = build_model(directory, attention=attention, precision=precision, seed=seed)
     marks: list[float] = []

@@ -1,16 +1,16 @@
-"""What a sweep costs beyond training: its runs already done, and the pool's time and memory from run to run.
+"""Overhead of a sweep beyond training: time per run of the pool, its worker's memory, and rerunning a finished sweep.
 
-    python benchmarks/pool.py            200 runs, about 10 minutes; leave the machine alone meanwhile
-    python benchmarks/pool.py --quick    12 runs: to see that it works, not for a claim
+    python benchmarks/pool.py            200 runs, about 10 minutes, on an otherwise idle machine
+    python benchmarks/pool.py --quick    12 runs: a check that it works, not a measurement
 
 Every run is `model=tiny`, 2 steps, no tracker. Three parts:
 overhead: `python train.py -m` with one slot, then with two, each in a fresh store. A run's overhead is the time from
-    its predecessor's end in the same slot to its own end, without the training and evaluation that its record has. It
-    is the sum of what lies between the two runs (the record's writing, the pool, composing, planning), the run's set-up
-    (texts, backbone, adapter, optimizer) and the rest inside it (its files). A slot's first two runs do not count.
-memory: resident memory of the one slot's worker after run 5 and run 50.
-rerun: the same command over the finished sweep, as it comes, against Hydra's own: an empty multirun (basic launcher and
-    sweeper, a function that does nothing) and composing alone. Whole processes, start-up and all, but for composing.
+    its predecessor's end in the same slot to its own end, minus the training and evaluation time in its record. It is
+    the sum of the time between the two runs (writing the record, the pool, composing, planning), the run's set-up
+    (texts, backbone, adapter, optimizer) and the rest of the run (its files). A slot's first two runs do not count.
+memory: resident memory of the single slot's worker after run 5 and run 50.
+rerun: the same command after the sweep is finished, against an empty multirun of Hydra (basic launcher and sweeper, a
+    function that does nothing) and against composing alone. Times of whole processes, except for composing.
 """
 
 import argparse
@@ -37,13 +37,13 @@ from loralab.config.compose import configs
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "pool.csv"
 RUN = ("model=tiny", "task=trec", "train.steps=2", "train.device=cpu", "tracker=none")
-WARM = 2  # runs of a slot that are left out
-WATCH_SECONDS = 0.02  # between two looks at the worker's memory
-GOAL_MS = 50.0  # a run: of the overhead, and of a finished run beyond Hydra's composing
+WARM = 2  # first runs of a slot, which are not counted
+WATCH_SECONDS = 0.02  # between two measurements of the worker's memory
+GOAL_MS = 50.0  # per run: of the overhead, and of a finished run beyond Hydra's composing
 
 
 class Bench:
-    """The measurements, each of which adds rows (part, arm, repeat, name, value) to `rows`."""
+    """The measurements. Each adds rows (part, arm, repeat, name, value) to `rows`."""
 
     def __init__(self, folder: Path, *, runs: int, launcher: str, say: Callable[[str], None]) -> None:
         self.folder, self.runs, self.say = folder, runs, say
@@ -53,11 +53,11 @@ class Bench:
         self.rows: list[dict[str, Any]] = []
 
     def add(self, part: str, arm: str, repeat: int, values: dict[str, float]) -> None:
-        """One row a value."""
+        """Adds one row per value."""
         self.rows += [{"part": part, "arm": arm, "repeat": repeat, "name": n, "value": v} for n, v in values.items()]
 
     def train(self, slots: int) -> None:
-        """Trains the sweep in a store of its own; adds the overhead, and with one slot the worker's memory."""
+        """Trains the sweep in a fresh store; adds the overhead, and with one slot the worker's memory."""
         store = self._store(slots)
         settings = [] if self.launcher else [f"hydra.launcher.slots={slots}"]
         began = time.monotonic()
@@ -75,7 +75,7 @@ class Bench:
             self.add("memory", "worker", 0, memory)
 
     def rerun(self, repeat: int) -> None:
-        """The finished sweep again, and Hydra alone; one repeat of each."""
+        """Measures the finished sweep and Hydra alone, once each."""
         done = self._seconds("train.py", self._store(1), *self.launcher)
         basic = ("hydra/launcher=basic", "hydra/sweeper=basic")
         empty = self._seconds("benchmarks/composing.py", self.folder / "empty", *basic)
@@ -88,9 +88,9 @@ class Bench:
         return self.folder / f"slots{slots}"
 
     def _start(self, program: str, store: Path, *settings: str) -> tuple[subprocess.Popen[bytes], Path]:
-        """The sweep's command, and the file that gets what it says: hundreds of runs would fill a pipe."""
+        """Starts the sweep's command; its output goes to a file, since hundreds of runs would fill a pipe."""
         command = [sys.executable, str(HERE.parent / program), "-m", *self.sweep, f"store={store}", *settings]
-        # The pool settles the threads of its workers: none are set for it.
+        # The pool sets the threads of its workers.
         free = {k: v for k, v in ours.environment(1).items() if k not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         log = self.folder / "log"
         with log.open("wb") as stream:
@@ -103,7 +103,7 @@ class Bench:
         return time.monotonic() - began
 
     def _watch(self, process: subprocess.Popen[bytes], store: Path) -> dict[str, float]:
-        """Megabytes of the worker when as many runs as `marks` says are done, until the process ends."""
+        """The worker's memory in MB after each number of runs in `marks`, and the number of worker processes."""
         parent, found, pids = psutil.Process(process.pid), {}, set()
         marks = list(self.marks)
         while process.poll() is None and marks:
@@ -125,7 +125,7 @@ class Bench:
 
 
 def _worker(parent: psutil.Process) -> psutil.Process:
-    """The child with the most memory (multiprocessing has small ones too); the parent where the runs are its own."""
+    """The child with the most memory (multiprocessing also has small ones); without children, the parent."""
     children = parent.children(recursive=True)
     return max(children, key=lambda child: child.memory_info().rss) if children else parent
 
@@ -136,12 +136,12 @@ def _check(process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def overheads(records: list[dict[str, Any]], slots: int) -> dict[str, float]:
-    """Milliseconds of a warm run, medians: the whole overhead and its three parts; and the mean of the whole."""
+    """Overhead of a warm run in ms: median and mean of the total, medians of its three parts."""
     ends: list[list[float]] = [[] for _ in range(slots)]  # of each slot's runs
     parts: list[tuple[float, float, float]] = []
     for record in sorted(records, key=lambda r: r["started"]):
-        # Records do not name their slot: it is taken to be the one that became free last. The sum over the runs is
-        # the same whichever free one it is.
+        # Records do not name their slot: take the one that became free last. The sum over the runs does not depend
+        # on the choice among free slots.
         free = [past for past in ends if not past or past[-1] <= record["started"]]
         slot = max(free, key=lambda past: past[-1] if past else 0.0)
         if len(slot) >= WARM:
@@ -182,7 +182,7 @@ def report(rows: pd.DataFrame, screen: Console) -> None:
 
 
 def main() -> None:
-    """Measures, prints and, with --save, writes the CSV."""
+    """Measures, prints the tables and, with --save, writes the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=None, help="default: 200, or 12 with --quick; 8 at least")
     parser.add_argument("--repeats", type=int, default=3, help="of the rerun, in turns (default: 3, 1 with --quick)")

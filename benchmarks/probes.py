@@ -1,10 +1,9 @@
-"""What probes cost: CPU seconds of a probe against those of a training step, both taken in one run, on one thread.
+"""Cost of probes: CPU seconds of a probe and of a training step, both measured in one run, on one thread.
 
     python benchmarks/probes.py            MiniLM, rotten_tomatoes, LoRA on q and v, batches of 32; a minute
 
-The run looks at every 4th update, so that there are many probes to time; what `probe.every=50` costs is told from
-them: seconds of a probe / (50 * seconds of a step). Times are the process's CPU time, which other processes disturb
-less than the clock on the wall.
+The run probes every 4th update, for many probes to time. The cost of `probe.every=50` is computed from them: seconds of
+a probe / (50 * seconds of a step). Times are the process's CPU time, which other processes disturb less than wall time.
 """
 
 import argparse
@@ -34,11 +33,11 @@ from loralab.training.threads import Workers
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EVERY = 4
-INTERVAL = 50  # what the configuration advises
+INTERVAL = 50  # the interval advised in conf/config.yaml
 
 
 def timed(look: Probing, spent: list[float]) -> Probing:
-    """`look`, with the CPU seconds of each probe appended to `spent`; the update inside it is not among them."""
+    """`look`, with the CPU seconds of each probe, excluding the update inside it, appended to `spent`."""
 
     @contextlib.contextmanager
     def probe(progress: Progress) -> Iterator[None]:
@@ -47,14 +46,14 @@ def timed(look: Probing, spent: list[float]) -> Probing:
             before = time.process_time() - start
             yield
             start = time.process_time()
-        if progress.step % EVERY == 0:  # and so not the first, which warms up
+        if progress.step % EVERY == 0:  # excludes the first probe, a warm-up
             spent.append(before + time.process_time() - start)
 
     return probe
 
 
 def measure(steps: int, overrides: Sequence[str]) -> tuple[list[float], float]:
-    """CPU seconds of each probe, and of all that the steps after the first probed one took."""
+    """CPU seconds of each probe, and of all steps after the first probed one together."""
     with tempfile.TemporaryDirectory() as store, configs():
         fixed = (f"store={store}", "train.device=cpu", "tracker=none")
         config = from_hydra(compose("config", [*fixed, *overrides]))
@@ -105,7 +104,7 @@ def measure(steps: int, overrides: Sequence[str]) -> tuple[list[float], float]:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the costs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=60, help=f"a multiple of {EVERY} (default: 60)")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as on the command line of train.py")

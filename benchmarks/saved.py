@@ -1,4 +1,4 @@
-"""Where a benchmark's rows are kept: benchmarks/results/, committed with what is claimed from them."""
+"""Saves a benchmark's rows to benchmarks/results/, which is committed with the claims made from them."""
 
 from pathlib import Path
 
@@ -8,6 +8,6 @@ __all__ = ["save"]
 
 
 def save(rows: pd.DataFrame, path: Path) -> None:
-    """Writes the CSV, numbers in six digits."""
+    """Writes the CSV, with numbers of six significant digits."""
     path.parent.mkdir(exist_ok=True)
     rows.to_csv(path, index=False, float_format="%.6g")

@@ -1,8 +1,8 @@
-"""A step's gradient on the CPU three ways: one thread, torch's threads inside every operation, one thread a shard.
+"""A step's gradient on the CPU in three ways: one thread, torch's threads in every operation, one thread per shard.
 
-    python benchmarks/shards.py            MiniLM with LoRA on q and v, batches of 32, a minute; leave the machine alone
+    python benchmarks/shards.py            MiniLM with LoRA on q and v, batches of 32, a minute; on an idle machine
 
-The ways take turns on the same batches, of five lengths; each figure is the mean over the lengths of the least time.
+The ways alternate on the same batches of five lengths. Each figure is the minimum time, averaged over the lengths.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def batch(length: int) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=14)
@@ -53,7 +53,7 @@ def main() -> None:
         for way, (threads, count) in ways.items():
             torch.set_num_threads(threads)
             with Workers(count) as workers:
-                for timed, length in enumerate((LENGTHS[-1], *LENGTHS)):  # the first wakes the workers
+                for timed, length in enumerate((LENGTHS[-1], *LENGTHS)):  # the first batch warms up the workers
                     start = time.perf_counter()
                     backward(
                         model,

@@ -1,8 +1,8 @@
 """Seconds to analyse one layer's update: all of `loralab.inspect.spectra`, for two adapters of rank 64 and W.
 
 python benchmarks/spectra.py --width 4096 --rank 64 --threads 2. The SVDs of W and W + delta W, which alone grow with
-the cube of the width, are timed with --svd (minutes at 4096). Prints one JSON object: wall seconds, and CPU seconds of
-all threads, which other work on the machine does not lengthen; two threads that wait for each other do.
+the cube of the width, are timed with --svd (minutes at 4096). Prints one JSON object: wall seconds, and CPU seconds
+of all threads. Other load on the machine does not increase the CPU seconds, but threads that wait for each other do.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 
 def main() -> None:
-    """Prints the seconds of each part, the least of three."""
+    """Prints the seconds of each part, the minimum of three repeats."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("width", 4096), ("rank", 64), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def seconds(width: int, rank: int, clock: Callable[[], float], *, svd: bool) -> dict[str, float]:
-    """Part -> seconds, and `all` of them together but for the SVD."""
+    """Part -> seconds, with their sum, without the SVD, as `all`."""
     import numpy as np
 
     from loralab.inspect import spectra
@@ -35,7 +35,7 @@ def seconds(width: int, rank: int, clock: Callable[[], float], *, svd: bool) -> 
     A, other_A = (rng.standard_normal((rank, width), dtype=np.float32) for _ in range(2))
     B, other_B = (rng.standard_normal((width, rank), dtype=np.float32) for _ in range(2))
     W = rng.standard_normal((width, width), dtype=np.float32)
-    left = np.eye(width)  # stands for W's singular vectors: what they cost is not timed here
+    left = np.eye(width)  # in place of W's singular vectors, whose cost is not timed here
     first, second = spectra.thin_svd(A, B, 1.0), spectra.thin_svd(other_A, other_B, 1.0)
     control = spectra.random_basis(width, rank, rng)
     parts: dict[str, Callable[[], object]] = {

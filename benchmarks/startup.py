@@ -1,11 +1,11 @@
-"""What each command costs before it does its work: seconds, CPU seconds and the number of modules it imports.
+"""Start-up cost of each command: seconds, CPU seconds and the number of imported modules.
 
     python benchmarks/startup.py                      this checkout, five times each
     python benchmarks/startup.py --against ../other   alternates with another checkout
 
-Every command runs in a fresh process, and is measured from that process's start to its end; a training up to the end
-of its first optimizer step, a worker until it is ready for a job. Where a table has two checkouts, `against` is first.
-Who imports what: python -X importtime -m loralab.cli.main runs
+Every command runs in a fresh process and is measured from the process's start to its end; a training to the end of its
+first optimizer step, a worker until it is ready for a job. In a table of two checkouts, `against` comes first. To list
+the imports of a command: python -X importtime -m loralab.cli.main runs
 """
 
 import argparse

@@ -1,12 +1,13 @@
 """Speed of training against HF Trainer + PEFT + create_loraplus_optimizer, in one run on one machine.
 
-    python benchmarks/step_time.py            everything, about 35 minutes on two cores, which it needs to itself
-    python benchmarks/step_time.py --quick    one repeat of short windows, about 8 minutes: for a look, not for a claim
+    python benchmarks/step_time.py            everything, about 35 minutes on two cores of an idle machine
+    python benchmarks/step_time.py --quick    one repeat of short windows, about 8 minutes: a check, not a measurement
 
-Both sides train MiniLM on rotten_tomatoes with LoRA+ (r = alpha = 8 on q and v, ratio 16, AdamW), batches of 32, as
-many threads, each arm in a fresh process, the arms taking turns; medians over the repeats. A step's time is the wall
-time between the ends of two steps, loading and optimizer included, set-up and evaluation not. Ours is `python train.py`
-with its defaults. The peer has four settings, each with the attention and the precision that are fastest for it here.
+Both sides train MiniLM on rotten_tomatoes with LoRA+ (r = alpha = 8 on q and v, ratio 16, AdamW), batches of 32, and
+equal numbers of threads. Each arm runs in a fresh process; the arms alternate; results are medians over the repeats. A
+step's time is the wall time between the ends of two steps; it includes data loading and the optimizer, not set-up and
+evaluation. Ours is `python train.py` with its defaults. The peer has four settings, each with its fastest attention and
+precision on this machine.
 """
 
 import argparse
@@ -33,11 +34,11 @@ BATCH = 32
 ROWS = 159 * BATCH  # of the 5,100 training rows: every batch is full
 EPOCH = ROWS // BATCH
 WARM_UP = 10  # steps before the window, a multiple of train.log_every
-# Batches of like lengths differ in time by a factor of three, so their window is an epoch; random ones differ by 10%.
+# Batches grouped by length differ in time by a factor of 3, so their window is an epoch; random ones differ by 10%.
 WINDOW = {"padded": 30, "dynamic": 40, "dynamic_bf16": 40, "grouped_bf16": EPOCH, "ours": 10 * (EPOCH // 10)}
 ARMS = tuple(WINDOW)
 PARTS = ("throughput", "pairs", "floor", "start", "growth")
-# Least ratio peer / ours, per sample: against the best of the four settings, and against the first (padded to 128).
+# Minimum ratio peer / ours, per sample: to the best of the four settings, and to the first (padded to 128).
 GOALS = {"throughput": (1.6, 12.0), "pairs": (2.5, 25.0)}
 
 
@@ -50,7 +51,7 @@ class Timed:
 
 
 class Bench:
-    """The measurements, each of which adds rows (part, arm, variant, repeat, name, value) to `rows`."""
+    """The measurements. Each adds rows (part, arm, variant, repeat, name, value) to `rows`."""
 
     def __init__(self, store: Path, *, quick: bool, say: Callable[[str], None]) -> None:
         self.store, self.quick, self.say = store, quick, say
@@ -59,17 +60,17 @@ class Bench:
         self.seeds = 0
 
     def add(self, part: str, arm: str, repeat: int, values: dict[str, float], *, variant: str = "") -> None:
-        """One row a value."""
+        """Adds one row per value."""
         head = {"part": part, "arm": arm, "variant": variant, "repeat": repeat}
         self.rows += [{**head, "name": name, "value": value} for name, value in values.items()]
 
     def seed(self) -> int:
-        """A new one for each run: a finished run of ours is never trained again."""
+        """A new seed for each run, since a finished run is never trained again."""
         self.seeds += 1
         return self.seeds
 
     def window(self, arm: str) -> int:
-        """Timed steps."""
+        """The number of timed steps."""
         return min(WINDOW[arm], 20 if arm in ("padded", "dynamic") else 60) if self.quick else WINDOW[arm]
 
     def time_arm(self, arm: str, *, processes: int, threads: int) -> list[Timed]:
@@ -121,7 +122,7 @@ class Bench:
         self.say(f"{setting}: " + "  ".join(f"{'+'.join(v)} {ms:.0f} ms" for v, ms in found.items()))
 
     def compare(self, part: str, arms: list[str], repeat: int, threads: int) -> None:
-        """Every arm once: one process on all threads, or (pairs) a process of one thread on each."""
+        """Measures every arm once: one process on all threads, or (pairs) one single-threaded process per thread."""
         for arm in arms:
             processes = 1 if part == "throughput" else threads
             timed = self.time_arm(arm, processes=processes, threads=threads // processes)
@@ -135,12 +136,12 @@ class Bench:
             self.say(f"{part} {repeat}: {arm} {ms:.1f} ms a step")
 
     def floor(self, repeat: int, threads: int) -> None:
-        """The matmul floor, on all threads and on one."""
+        """Measures the matmul floor on all threads and on one."""
         tokens = round(BATCH * self._mean_tokens())
         for part, n in (("throughput", threads), ("pairs", 1)):
             command = [sys.executable, str(HERE / "floor.py"), f"--tokens={tokens}", f"--batch={BATCH}"]
             (floors,) = _outputs([[*command, f"--threads={n}"]], n)
-            # Pairs: a floor on one thread is shared by the processes side by side.
+            # Pairs: the floor of one thread, divided by the number of parallel processes.
             self.add("floor", part, repeat, {f"{name}_ms": ms * n / threads for name, ms in floors.items()})
 
     def _mean_tokens(self) -> float:
@@ -150,20 +151,20 @@ class Bench:
         return float(rates["tokens_per_s"] * rates["ms_per_sample"] / 1e3)
 
     def start(self, repeat: int, threads: int) -> None:
-        """Command to first step, with the tokens cached."""
+        """Measures the time from command to first step, with cached tokens."""
         seconds = ours.first_step(ours.environment(threads), self.store, self.seed())
         self.add("start", "ours", repeat, {"first_step_s": seconds})
         self.say(f"start {repeat}: {seconds:.1f} s")
 
     def growth(self, threads: int) -> None:
-        """Step time and resident memory, early and late in one run."""
+        """Measures step time and resident memory, early and late in one run."""
         found = ours.growth(ours.environment(threads), self.store, self.seed(), early=100, late=1000, epoch=50)
         for step, values in found.items():
             self.add("growth", "ours", 0, values, variant=f"step {step}")
 
 
 def _outputs(commands: list[list[str]], threads: int) -> list[Any]:
-    """The JSON on the last line of each command; they run at the same time."""
+    """The JSON on the last line of each command's output; the commands run in parallel."""
     environment = ours.environment(threads)
     processes = [
         subprocess.Popen(c, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -207,7 +208,7 @@ def report(rows: pd.DataFrame, screen: Console) -> None:
 
 
 def main() -> None:
-    """Measures, prints and, with --save, writes the CSV."""
+    """Measures, prints the tables and, with --save, writes the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))

@@ -1,9 +1,9 @@
-"""What training in a random subspace costs: CPU time of a step over that of full fine-tuning's, in turn, on one thread.
+"""Cost of training in a random subspace: CPU time of a step, relative to full fine-tuning, on one thread.
 
     python benchmarks/subspaces.py         MiniLM in fp32, batches of 16 x 12 and 32 x 27 tokens; three minutes
 
-A step: forward, backward, AdamW. Each repeat takes every arm once, in a new order; what is printed is the geometric
-mean of the paired ratios, with its 95% interval (Student t).
+A step: forward, backward, AdamW. Each repeat measures every arm once, in a new order. Prints the geometric mean of the
+paired ratios, with its 95% interval (Student t).
 """
 
 import argparse
@@ -22,13 +22,13 @@ from loralab.training.evaluate import forward
 from loralab.training.optim import adamw
 
 DIMS = (100, 1000, 10_000)
-SHAPES = ((16, 12), (32, 27))  # TREC's questions and Rotten Tomatoes' sentences, nearly
+SHAPES = ((16, 12), (32, 27))  # about the batches of TREC's questions and Rotten Tomatoes' sentences
 FULL = "full fine-tuning"
 Batch = dict[str, torch.Tensor]
 
 
 def arm(attach: Callable[[Any], None]) -> Callable[[Batch], None]:
-    """A step of a MiniLM of its own."""
+    """The training step of a new MiniLM."""
     model: Any = timing.backbone("minilm").model
     attach(model)
     optimizer = adamw(
@@ -53,7 +53,7 @@ def arms() -> Iterator[tuple[str, Callable[[Batch], None]]]:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=10)
     asked = parser.parse_args()

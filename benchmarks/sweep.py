@@ -1,19 +1,19 @@
 """A sweep of 18 runs as one command of ours against 18 processes of HF Trainer + PEFT + create_loraplus_optimizer.
 
-    python benchmarks/sweep.py            every arm's whole sweep once: about 20 minutes on two cores, left alone
-    python benchmarks/sweep.py --quick    4 runs of 10 steps: to see that it works, not for a claim
+    python benchmarks/sweep.py            every arm's whole sweep once: about 20 minutes on two cores of an idle machine
+    python benchmarks/sweep.py --quick    4 runs of 10 steps: a check that it works, not a measurement
 
 The sweep: optim.lr x lora.ratio x seed = 3 x 3 x 2; MiniLM on rotten_tomatoes (5,100 rows), r = alpha = 8 on q and v,
-100 steps of 32. The time is the wall time of everything from the first command to the end of the last process: each
-start-up, and tokenising once (both sides begin with nothing kept).
+100 steps of 32. The time is the wall time from the first command to the end of the last process, including every
+start-up and one tokenisation (both sides start with empty caches).
 
-ours: `python train.py -m ...` with the defaults and no tracker: the pool of as many one-thread workers as it chooses.
-A run validates once, at the last step (1,700 rows), then tests (1,728), and writes metrics, predictions, a checkpoint
+ours: `python train.py -m ...` with the defaults and no tracker; the pool chooses its number of one-thread workers. A
+run validates once, at the last step (1,700 rows), then tests (1,728), and writes metrics, predictions, a checkpoint
 every 10 seconds, its adapter and its record.
 
-side by side, one by one: benchmarks/peer_run.py, a process a run as from a loop in a shell: as many at a time as there
-are cores, with one thread each; and one at a time, with all threads. A run does as many steps on the same rows, then
-evaluates the same rows once in the same batches by Trainer.evaluate and Trainer.predict, and saves its adapter alone.
+side by side, one by one: benchmarks/peer_run.py, one process per run, as from a shell loop: one process per core, with
+one thread each; or one process at a time, with all threads. A run takes the same number of steps on the same rows, then
+evaluates the same rows once in the same batches by Trainer.evaluate and Trainer.predict, and saves only its adapter.
 """
 
 import argparse
@@ -42,16 +42,16 @@ RESULT = HERE / "results" / "sweep.csv"
 BATCH = 32
 ROWS = {"train": 5100, "validation": 1700, "test": 1728}
 ARMS = ("ours", "side by side", "one by one")
-# The fastest of step_time.py, with its grouped batches, on two cores (results/step_time.csv).
+# The fastest variant with grouped batches in step_time.py, on two cores (results/step_time.csv).
 VARIANT = ("--attention=eager", "--precision=weights")
 GOAL = 2.0  # seconds of the better peer / ours
-# Who learned: the least mean accuracy (chance is 0.5), and by how much the sides' means may differ.
+# Sanity check: the minimum mean accuracy (chance is 0.5), and the maximum difference of the sides' means.
 LEARNED, ALIKE = 0.6, 0.03
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What is trained: every combination, `steps` steps each."""
+    """The sweep: every combination, trained for `steps` steps."""
 
     lr: tuple[str, ...] = ("4e-4", "8e-4", "1.6e-3")
     ratio: tuple[str, ...] = ("1", "4", "16")
@@ -72,11 +72,11 @@ def name_of(lr: str | float, ratio: str | float, seed: str | int) -> str:
 
 
 def sweep_of_ours(grid: Grid, folder: Path) -> dict[str, dict[str, float]]:
-    """Trains the sweep in a fresh store; gives {run: {validation, test: accuracy}}."""
+    """Trains the sweep in a fresh store; returns {run: {validation, test: accuracy}}."""
     axes = {"optim.lr": grid.lr, "lora.ratio": grid.ratio, "seed": grid.seed}
     swept = [f"{key}={','.join(values)}" for key, values in axes.items()]
     fixed = [f"train.steps={grid.steps}", "train.epochs=null", f"train.eval_every={grid.steps}"]
-    # The pool settles the threads of its workers: none are set for it.
+    # The pool sets the threads of its workers.
     free = {k: v for k, v in ours.environment(1).items() if k not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     ours.finish(ours.start(free, folder, "-m", *swept, *fixed))
     found = {}
@@ -90,7 +90,7 @@ def sweep_of_ours(grid: Grid, folder: Path) -> dict[str, dict[str, float]]:
 
 
 def sweep_of_processes(grid: Grid, folder: Path, *, processes: int, threads: int) -> dict[str, dict[str, float]]:
-    """Trains the sweep in a process a run, `processes` at a time; gives {run: {validation, test: accuracy}}."""
+    """Trains the sweep, one process per run, `processes` at a time; returns {run: {validation, test: accuracy}}."""
     environment = ours.environment(threads)
     shared = [*VARIANT, f"--steps={grid.steps}", f"--batch={BATCH}", f"--threads={threads}"]
 
@@ -110,7 +110,7 @@ def sweep_of_processes(grid: Grid, folder: Path, *, processes: int, threads: int
 
 
 def measure(arm: str, grid: Grid, *, cores: int) -> tuple[float, dict[str, dict[str, float]]]:
-    """Wall seconds of one arm's whole sweep, from nothing, and its scores."""
+    """Wall seconds of one arm's whole sweep, with empty caches, and its scores."""
     with tempfile.TemporaryDirectory(prefix="sweep_") as name:
         began = time.monotonic()
         if arm == "ours":
@@ -129,7 +129,7 @@ def rows_of(
     """Rows (arm, repeat, run, name, value): the seconds of a sweep (its `run` is empty), the accuracies of each run."""
     rows: list[dict[str, Any]] = []
     for repeat in range(repeats):
-        # Each repeat begins with another arm: a machine that slows down in the meantime favours none.
+        # Each repeat begins with another arm, so that a slowdown of the machine favours none.
         for arm in arms[repeat % len(arms) :] + arms[: repeat % len(arms)]:
             seconds, scores = measure(arm, grid, cores=cores)
             rows.append({"arm": arm, "repeat": repeat, "run": "", "name": "seconds", "value": seconds})
@@ -167,7 +167,7 @@ def report(rows: pd.DataFrame, grid: Grid, screen: Console) -> None:
 
 
 def main() -> None:
-    """Measures, prints and, with --save, writes the CSV."""
+    """Measures, prints the tables and, with --save, writes the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--repeats", type=int, default=1, help="of every arm, in turns (default: 1)")

@@ -151,7 +151,7 @@ def test_a_signal_checkpoints_and_the_same_command_goes_on(
     process = start(tmp_path, "train.checkpoint_seconds=1000")
     process.until(lambda: executed(tmp_path) >= 60)
     process.send_signal(number)
-    assert "the same command goes on from it" in process.ends(status)
+    assert "run the same command again to resume" in process.ends(status)
     assert "going on from step" in finish(tmp_path)
     assert outcome(tmp_path) == outcome(undisturbed("lora_plus"))
     record = json.loads(next(tmp_path.glob("runs/*/record.json")).read_text())

@@ -137,7 +137,7 @@ def test_a_signal_to_any_stops_all_at_one_step(
     (torchrun if to == "torchrun" else ranks[int(to)]).send_signal(number)
     assert torchrun.status() != 0
     text = torchrun.text()
-    assert text.count("the same command goes on from it") == 1
+    assert text.count("run the same command again to resume") == 1
     if to != "torchrun":  # who says with which status its first process ended
         assert f"exitcode  : {status}" in text
     assert checkpointed_step(tmp_path) == executed(tmp_path)  # a later step of some rank would be lost

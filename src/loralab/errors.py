@@ -1,12 +1,12 @@
-"""The error classes of ours. Every room may import them."""
+"""The error classes of loralab. Any module may import them."""
 
 
 class UserError(ValueError):
-    """One line that names the dotted key, what was got, what is allowed and the nearest fix.
+    """A user's mistake, in one line: the dotted key, its value, what is allowed and the nearest fix.
 
-    The command line prints the line and exits with status 2; it never shows a traceback for it.
+    The command line prints the line, without a traceback, and exits with status 2.
     """
 
 
-class RunsFailed(Exception):  # noqa: N818  # it says what happened, not what is wrong
-    """Some runs of a sweep failed, and the user was told which; the command line adds nothing and exits with 1."""
+class RunsFailed(Exception):  # noqa: N818  # named for the event
+    """Some runs of a sweep failed and have been printed; the command line prints nothing more and exits with 1."""

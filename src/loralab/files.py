@@ -1,4 +1,4 @@
-"""Files that are never half-written, and fingerprints of what a path holds. Every room may import it."""
+"""Atomic writes of files and directories, and fingerprints of their contents. Any module may import it."""
 
 import contextlib
 import hashlib
@@ -27,7 +27,7 @@ __all__ = [
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yields a temporary path beside `target`; on success fsyncs it and renames it over `target`.
 
-    A reader sees the old file or the new one, whole, also after a crash of the process or the machine.
+    A reader sees the complete old or new file, also after a crash of the process or the machine.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
@@ -48,7 +48,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 def atomic_directory(target: Path) -> Iterator[Path]:
     """Yields a temporary directory beside `target`; on success fsyncs its files and renames it to `target`.
 
-    `target` is absent until it is whole. Raises UserError where it exists and is not an empty directory.
+    `target` does not exist until it is complete. Raises UserError where it exists and is not an empty directory.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: is there already and is not an empty directory; name a new one")
@@ -60,7 +60,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
             if path.is_file():
                 with path.open("rb") as stream:
                     os.fsync(stream.fileno())
-                path.chmod(0o666 & ~_umask())  # safetensors writes for its owner alone
+                path.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner can read
         temporary.chmod(0o777 & ~_umask())
         temporary.replace(target)
         _sync_directory(target.parent)
@@ -80,24 +80,24 @@ def write_text(target: Path, content: str) -> None:
 
 
 def write_json(target: Path, content: Any) -> None:
-    """Writes `content` as indented JSON; NaN and infinities raise ValueError (a missing number is null)."""
+    """Writes `content` as indented JSON; raises ValueError for NaN and infinities (a missing number is null)."""
     write_text(target, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def remove_temporaries(directory: Path) -> None:
-    """Removes what killed writers left under `directory`; call only when no other process writes there."""
+    """Removes temporary files of killed processes under `directory`; call only when no other process writes there."""
     for leftover in list(directory.rglob(".*.tmp")):
         if leftover.is_dir():
             shutil.rmtree(leftover)
         else:
-            leftover.unlink(missing_ok=True)  # it was in a directory that is gone
+            leftover.unlink(missing_ok=True)  # removed with its directory
 
 
 def fingerprint(paths: Iterable[Path], *, cache: Path | None = None) -> str:
     """SHA-256 (first 16 hex digits) over the names and contents of `paths`, in the order of their names.
 
-    `cache` is a directory where each file's digest is kept under its path, size and modification
-    time, so that gigabytes of weights are read once.
+    cache: a directory for the digest of each file, keyed by path, size and modification time, so that gigabytes of
+    weights are read once.
     """
     total = hashlib.sha256()
     for path in sorted(paths, key=lambda p: p.name):
@@ -114,7 +114,7 @@ def _digest(path: Path, cache: Path | None) -> str:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if entry is not None:
-        with contextlib.suppress(OSError):  # a store that may only be read has no cache
+        with contextlib.suppress(OSError):  # a read-only store has no cache
             write_text(entry, digest)
     return digest
 

@@ -1,7 +1,7 @@
-"""The one client of the Hugging Face hub: what a revision is, files by commit, and what the hub's cache holds.
+"""The client of the Hugging Face hub: resolves revisions, downloads files by commit, and reads the hub's cache.
 
-Every way of failing takes less than 10 seconds: the library's own retries take most of a minute without a network, so a
-connection is tried first. Errors say what happened; which config key is at fault is for the caller to say.
+Every failure takes less than 10 seconds. Without a network the library retries for most of a minute, so a connection is
+tried first. Errors describe what happened; the caller adds the config key.
 """
 
 import contextlib
@@ -35,18 +35,18 @@ __all__ = [
 ]
 
 _PROBE_SECONDS = 3.0
-_ANSWER_SECONDS = 5.0  # of one request; with the probe, under 10 in all
+_ANSWER_SECONDS = 5.0  # per request; together with the probe under 10
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 Refusal = Literal["gated", "revision", "repository", "file", "other"]
 
 
 class HubError(Exception):
-    """The hub did not give what was asked for; the text says why, in one line."""
+    """A request to the hub failed; the text gives the reason in one line."""
 
 
 class NoAnswerError(HubError):
-    """No connection, or no usable answer; what the cache holds may do."""
+    """No connection, or no usable answer; the cache may still suffice."""
 
 
 class OfflineError(NoAnswerError):
@@ -62,7 +62,7 @@ class BrokenOffError(HubError):
 
 
 class RefusedError(HubError):
-    """The hub answered with an HTTP status: what it refuses or does not have, and the file if one was wanted."""
+    """The hub answered with an HTTP error; what: the kind of refusal, file: the requested file, if any."""
 
     def __init__(self, text: str, what: Refusal, status: int, file: str | None = None) -> None:
         super().__init__(text)
@@ -70,7 +70,7 @@ class RefusedError(HubError):
 
 
 class Answer(NamedTuple):
-    """What a revision is: its commit (40 hex digits), and the names of the repository's files at it."""
+    """The commit (40 hex digits) of a revision, and the names of the repository's files at that commit."""
 
     commit: str
     files: tuple[str, ...]
@@ -78,7 +78,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Repository:
-    """A model or a data set of the hub by its id, and its folder in the hub's cache."""
+    """A model or a data set of the hub, with its folder in the hub's cache."""
 
     kind: Literal["model", "dataset"]
     id: str
@@ -108,14 +108,14 @@ class Repository:
             if error.response.status_code in (401, 403, 404):
                 raise _refused(error, text) from error
             raise NoAnswerError(text) from error
-        except (OSError, ValueError, TypeError, HTTPError) as error:  # TypeError: JSON that describes no repository
+        except (OSError, ValueError, TypeError, HTTPError) as error:  # TypeError: unexpected JSON
             raise NoAnswerError(f"{endpoint} failed: {_first_line(error)}") from error
         if info.sha is None or info.siblings is None:
             raise NoAnswerError(f"{endpoint} failed: its answer has no commit or no files")
         return Answer(info.sha, tuple(sibling.rfilename for sibling in info.siblings))
 
     def download(self, commit: str, files: Iterable[str]) -> None:
-        """Fetches files at a commit into the cache, but for those it holds; raises BrokenOffError or RefusedError."""
+        """Downloads the files that the cache lacks, at a commit; raises BrokenOffError or RefusedError."""
         from huggingface_hub import constants, hf_hub_download
         from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of the httpx it is built on
             HfHubHTTPError,
@@ -136,22 +136,22 @@ class Repository:
                     raise BrokenOffError(file, _first_line(error)) from error
 
     def snapshot(self, commit: str) -> Path:
-        """The folder of a commit in the cache, whether or not it is there, or whole.
+        """The folder of a commit in the cache, which may be missing or incomplete; the caller checks its files.
 
-        Whether it has what is needed is for the caller to see. snapshot_download(local_files_only=True) does not say:
-        it gives any folder that is there, or, where a listing of the repository is cached, wants every file of it.
+        snapshot_download(local_files_only=True) cannot check it: it returns any existing folder, or, where a listing of
+        the repository is cached, requires every file of the repository.
         """
         return self._folder() / "snapshots" / commit
 
     def remembered(self, revision: str) -> str | None:
-        """The commit that the cache last knew a branch or tag as; a commit is itself."""
+        """The last known commit of a branch or tag, from the cache; a commit is returned unchanged."""
         if is_commit(revision):
             return revision
         reference = self._folder() / "refs" / revision
         return reference.read_text().strip() if reference.is_file() else None
 
     def remember(self, revision: str, commit: str) -> None:
-        """Notes a branch's or tag's commit in the cache; a download by commit does not, so it would be lost offline."""
+        """Stores a branch's or tag's commit in the cache for offline use; a download by commit does not store it."""
         if not is_commit(revision):
             write_text(self._folder() / "refs" / revision, commit)
 
@@ -162,12 +162,12 @@ class Repository:
 
 
 def is_commit(revision: str) -> bool:
-    """Whether a revision is a whole commit hash, which never moves."""
+    """Whether a revision is a full commit hash, which never changes."""
     return _COMMIT.fullmatch(revision) is not None
 
 
 def reachable(endpoint: str) -> bool:
-    """Whether a TCP connection to the endpoint, or to the proxy that leads to it, opens within 3 seconds."""
+    """Whether a TCP connection to the endpoint, or to its proxy, opens within 3 seconds."""
     url = urllib.parse.urlsplit(endpoint)
     proxies = urllib.request.getproxies()
     if not urllib.request.proxy_bypass(url.hostname or ""):
@@ -181,7 +181,7 @@ def reachable(endpoint: str) -> bool:
         with contextlib.suppress(OSError), socket.create_connection((url.hostname, port), timeout=_PROBE_SECONDS):
             opened.set()
 
-    # Looking up a name knows no timeout of its own, hence the thread, which may outlive this call.
+    # Name resolution has no timeout, hence the thread, which may outlive this call.
     thread = threading.Thread(target=knock, daemon=True)
     thread.start()
     thread.join(_PROBE_SECONDS)
@@ -192,7 +192,7 @@ def _refused(error: "HfHubHTTPError", text: str, file: str | None = None) -> Ref
     from huggingface_hub import errors
 
     kinds: dict[type[Exception], Refusal] = {
-        errors.GatedRepoError: "gated",  # before "repository": it is one of these too
+        errors.GatedRepoError: "gated",  # before "repository", its base class
         errors.RevisionNotFoundError: "revision",
         errors.RepositoryNotFoundError: "repository",
         errors.RemoteEntryNotFoundError: "file",
@@ -208,7 +208,7 @@ def _first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _plain_output() -> Iterator[None]:
-    """No warnings of the hub's library; its progress bars on a terminal only."""
+    """Inside, hides the hub library's warnings, and shows its progress bars on a terminal only."""
     from huggingface_hub.utils import logging
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 

@@ -1,4 +1,4 @@
-"""What every figure shares: widths, style, colours, ticks, the caption beneath, and how it is written. A leaf."""
+"""The style of all figures: widths, colours, ticks, caption, and saving. Imports nothing from loralab."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,13 +26,13 @@ __all__ = [
     "style",
 ]
 
-SINGLE, DOUBLE = 3.3, 6.9  # inches: a column, and both, of a two-column paper
+SINGLE, DOUBLE = 3.3, 6.9  # inches: one and both columns of a two-column paper
 
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
 
 
-LONGEST_LINE = 0.0072  # of a caption: inches a character and point of its size
+LONGEST_LINE = 0.0072  # of a caption: inches per character and point of font size
 
 
 STYLE: dict[Any, Any] = {
@@ -51,7 +51,7 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 3,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
-    "pdf.fonttype": 42,  # text stays text
+    "pdf.fonttype": 42,  # embeds text as text, not outlines
     "svg.hashsalt": "loralab",
     "figure.constrained_layout.use": True,
 }
@@ -59,14 +59,14 @@ STYLE: dict[Any, Any] = {
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """The one style of all figures, drawn without a screen."""
+    """Inside, figures have the common style and are drawn without a display."""
     with mpl.rc_context(STYLE):
         mpl.use("Agg")
         yield
 
 
 def save(figure: "Figure", stem: Path) -> list[Path]:
-    """<stem>.png and <stem>.pdf (a suffix of it is replaced), the same bytes for the same figure."""
+    """Writes <stem>.png and <stem>.pdf (replacing a suffix of `stem`); equal figures give equal bytes."""
     from matplotlib import pyplot
 
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -89,13 +89,13 @@ def footnote(figure: "Figure", caption: str) -> None:
     engine = figure.get_layout_engine()
     if engine is not None:
         share = height / (height + extra)
-        engine.set(rect=(0, 1 - share, 1, share))  # type: ignore[call-arg]  # which keys there are depends on the engine
+        engine.set(rect=(0, 1 - share, 1, share))  # type: ignore[call-arg]  # the keys depend on the engine
     text = figure.text(0.01, 0.3 * size / 72 / (height + extra), "\n".join(lines), size=size, color="0.35", va="bottom")
     text.set_in_layout(False)
 
 
 def label_powers(axis: Any, values: Iterable[Any], *, places: Sequence[float] | None = None) -> None:
-    """Ticks at exactly these values of a logarithmic axis, as short as they can be written (3.2e-3)."""
+    """Puts ticks at exactly these values of a logarithmic axis, with the labels of `short` (3.2e-3)."""
     numbers = [float(value) for value in values]
     axis.set_ticks(numbers if places is None else places, [short(number) for number in numbers])
     if places is None:
@@ -103,7 +103,7 @@ def label_powers(axis: Any, values: Iterable[Any], *, places: Sequence[float] | 
 
 
 def short(value: float) -> str:
-    """3.2e-3, 1.28e-2, 0.25, 16, 4096."""
+    """The number in short form: 3.2e-3, 1.28e-2, 0.25, 16, 4096."""
     if 0.1 <= value < 10_000:
         return f"{float(f'{value:.{3 if value < 1 else 4}g}'):g}"
     mantissa, exponent = f"{value:.2e}".split("e")
@@ -111,5 +111,5 @@ def short(value: float) -> str:
 
 
 def legend_below(axes: "Axes", columns: int) -> None:
-    """The legend under the panel, so that it hides nothing."""
+    """Puts the legend below the panel, where it covers no data."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=columns)

@@ -1,4 +1,4 @@
-"""Text for people: columns, bold, numbers, counts and durations. A leaf."""
+"""Formatting for people: columns, bold, numbers, counts and durations. Imports nothing from loralab."""
 
 import math
 import os
@@ -9,7 +9,7 @@ __all__ = ["align", "bold", "clock", "count", "figure", "finite"]
 
 
 def align(rows: Sequence[Sequence[str]], *, text: int = 1) -> list[str]:
-    """The rows in columns two spaces apart, the first `text` of them to the left and the others to the right."""
+    """The rows as lines, columns two spaces apart: the first `text` columns left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -20,7 +20,7 @@ def align(rows: Sequence[Sequence[str]], *, text: int = 1) -> list[str]:
 
 
 def bold(text: str, stream: TextIO) -> str:
-    """In bold where the stream is a terminal that wants colour (no-color.org)."""
+    """The text in bold, if the stream is a terminal and NO_COLOR is unset (no-color.org)."""
     if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return f"\x1b[1m{text}\x1b[0m"

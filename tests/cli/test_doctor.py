@@ -1,4 +1,4 @@
-"""Laws of the doctor: one line a check, with its cure; only what the default run needs decides the status."""
+"""Tests of the doctor: one line per check, with the remedy; only the default run's needs decide the status."""
 
 import sys
 from pathlib import Path

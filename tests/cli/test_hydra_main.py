@@ -1,4 +1,4 @@
-"""Laws of the entry: what it gives back, its exit statuses, and how a multirun is shown."""
+"""Tests of the Hydra entries: return values, exit statuses, and the output of a multirun."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Laws of the `loralab` command: help everywhere, one line for a mistake, and nothing heavy before it is needed."""
+"""Laws of the `loralab` command: help everywhere, one line for a mistake, and no early imports of large libraries."""
 
 import json
 import os

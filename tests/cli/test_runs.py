@@ -1,4 +1,4 @@
-"""Laws of the list of runs and of a run's page: every state has its line."""
+"""Tests of `loralab runs` and `loralab show`: every status has its line."""
 
 import json
 import multiprocessing

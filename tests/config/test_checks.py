@@ -1,4 +1,4 @@
-"""Laws of ranges: the allowed passes, what is not is one line, and one walk finds the rules of every node."""
+"""Tests of rules: allowed values pass, others are one line, and check_values applies the rules of every node."""
 
 from dataclasses import asdict, dataclass, field
 

@@ -1,4 +1,4 @@
-"""Laws of the command of a config: it makes the same run again, and names no default."""
+"""Tests of a config's command: it reproduces the run, and omits defaults."""
 
 import shlex
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Laws of the composer: what it gives is what Hydra gives for the same overrides, errors included."""
+"""Tests of the composer: its configs and errors equal Hydra's for the same overrides."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Laws of a user's mistake: one line that names key, value and what is allowed, exit status 2, no traceback."""
+"""Tests of user's mistakes: one line with key, value and what is allowed, exit status 2, no traceback."""
 
 import subprocess
 import sys
@@ -46,7 +46,7 @@ MISTAKES = {
     "train.precision=bf61": "train.precision: got 'bf61'; allowed: auto, fp32, bf16, fp16; did you mean 'bf16'?",
     "lora.rank": "lora.rank: got no value; write KEY=VALUE, without spaces around =",
     "lora.targets=[q": "lora.targets: got [q, which Hydra cannot read; ",
-    "~lora.rank": "lora.rank: cannot be taken away with ~; give it a value",
+    "~lora.rank": "lora.rank: cannot be removed with ~; give it a value",
     "+lora.rank=4": "lora.rank: is there already; write it without +",
     "seed=1,2": "seed: got 1,2; add -m to train one run for each, or write [1,2] for a list",
     "model=null": "a group (model, task, method, tracker) takes the name of one option, not null or a number",

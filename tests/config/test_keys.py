@@ -1,4 +1,4 @@
-"""Laws of dotted keys: an unknown one names what was meant, and types are found."""
+"""Tests of dotted keys: the error for an unknown key names the nearest one, and types are found."""
 
 from dataclasses import asdict
 

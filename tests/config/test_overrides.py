@@ -1,4 +1,4 @@
-"""Laws of values on Hydra's command line: what is written reads back as it was, and logspace is geometric."""
+"""Tests of values on Hydra's command line: written values are read back unchanged, and logspace is geometric."""
 
 import math
 import random

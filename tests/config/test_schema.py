@@ -1,4 +1,4 @@
-"""Laws of the schema: ranges, what goes together, and the line for what does not."""
+"""Tests of the schema: ranges, valid combinations, and the line for an invalid one."""
 
 from pathlib import Path
 

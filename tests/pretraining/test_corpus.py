@@ -1,4 +1,4 @@
-"""Laws of the corpus: a tokenizer gives back what it is trained on, blocks hold the texts in order, all is fixed."""
+"""Tests of the corpus: the tokenizer decodes its training texts, blocks hold texts in order, results are fixed."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Laws of the masks: as many in each row, never a special token, the labels what stood there, BERT's three fates."""
+"""Tests of masking: equal counts per row, no special tokens, labels are the original tokens, BERT's proportions."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Laws of the family: widths differ in width alone, and the loss's shortcut is the whole model's output."""
+"""Tests of RoBERTa: models differ only in width, and AtPositions equals the whole model's output."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Laws of pretraining: a checkpoint that train.py takes, resumed bitwise, never mixed with another, deterministic."""
+"""Tests of pretraining: train.py loads the model; resuming is bitwise; other settings are refused; deterministic."""
 
 import json
 import math

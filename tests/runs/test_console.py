@@ -1,4 +1,4 @@
-"""Laws of what a person sees: a bar on a terminal, plain lines elsewhere, and the record's figures at the end."""
+"""Tests of the console: a progress bar on a terminal, plain lines elsewhere, and the record's scores at the end."""
 
 import copy
 import io

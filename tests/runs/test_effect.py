@@ -1,4 +1,4 @@
-"""A trained part that the backbone ignores is refused before anything is trained."""
+"""Trained parameters without effect on the output raise UserError before training."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Laws of an exported run: others' libraries load it, and it gives what the run gave."""
+"""Tests of exported runs: PEFT and transformers load them, and their outputs equal the run's."""
 
 import json
 from pathlib import Path

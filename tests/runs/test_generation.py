@@ -1,4 +1,4 @@
-"""Laws of generation as an objective: a small decoder and an encoder-decoder train, answer, and are scored by text."""
+"""Tests of TextObjective: a small decoder and an encoder-decoder train, generate, and are scored on text."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Laws of an objective: what the loop, the scores and the file of predictions are given agrees with one another."""
+"""Tests of objectives: batches, predictions, scores and the file of predictions are consistent."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Laws of plans: the hash of a run never changes, whatever is refactored and wherever it runs."""
+"""Tests of plans: the hash of a run does not depend on refactorings or on the machine."""
 
 from pathlib import Path
 

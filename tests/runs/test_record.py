@@ -1,4 +1,4 @@
-"""Laws of the record's beginning, and of the record of a run that left none itself."""
+"""Tests of the record's header, and of the record of a run whose process died."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Laws of a run, in this process: what its record holds, that it repeats, and what asking again does."""
+"""Tests of runs in this process: the record, determinism, and running the same config again."""
 
 import json
 from pathlib import Path

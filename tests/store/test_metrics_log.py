@@ -1,4 +1,4 @@
-"""Laws of the journal: each line reaches file and tracker, all is closed however it ends, nobody's writes nothing."""
+"""Tests of the journal: lines reach file and tracker, an exception closes both, the base class writes nothing."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""predictions.parquet: every test example with its row, label and logits; equal logits, equal bytes."""
+"""predictions.parquet: every test example with its row, label and logits; equal logits give equal bytes."""
 
 from pathlib import Path
 from types import SimpleNamespace

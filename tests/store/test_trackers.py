@@ -1,4 +1,4 @@
-"""Trackers: a real offline W&B run holds what it was told, a broken one ends nothing, and none writes nothing."""
+"""Tests of trackers: an offline W&B run has the logged values, its errors end no run, and `none` writes nothing."""
 
 import contextlib
 import json

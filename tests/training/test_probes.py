@@ -232,7 +232,7 @@ def test_an_adapter_of_embeddings_alone_has_nothing_to_look_at(tmp_path: Path) -
 def test_a_method_without_factors_is_one_line(tmp_path: Path, method: str) -> None:
     with pytest.raises(
         UserError,
-        match=rf"^probe\.every: got 5, and with method={method} there is no A and B to look at; .* without dora$",
+        match=rf"^probe\.every: got 5, and with method={method} there are no A and B to probe; .* without dora$",
     ):
         config(tmp_path, f"method={method}", "probe.every=5")
 

@@ -1,1 +1,1 @@
-"""What can be set, what is allowed, and the command that makes a config again."""
+"""The schemas of all settings, their checks, and the command that reproduces a config."""

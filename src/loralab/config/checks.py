@@ -1,6 +1,6 @@
-"""What a setting's value may be, stated beside its field in a schema, and the one walk that checks a whole config.
+"""Rules for settings, attached to the fields of a schema, and `check_values`, which applies them to a whole config.
 
-A value that is not allowed is one line that names the key, what was got, and what is allowed.
+An error is one line that names the key, its value, and what is allowed.
 """
 
 import difflib
@@ -20,7 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 Rule = Callable[[str, Any], None]
-"""Takes a dotted key and its value, and raises UserError for a value that is not allowed."""
+"""A function of a dotted key and its value that raises UserError for a value that is not allowed."""
 
 
 def number(
@@ -35,26 +35,25 @@ def number(
 
 
 def choice(*allowed: str, default: Any = MISSING) -> Any:
-    """A field for one of the `allowed` texts."""
+    """A field for one of the `allowed` strings."""
     return setting(functools.partial(one_of, allowed=allowed), default=default)
 
 
 def setting(rule: Rule, *, default: Any = MISSING) -> Any:
-    """A field whose value `rule` checks, unless it is null; `default` is for stored configs that lack its node."""
+    """A field checked by `rule` unless its value is null; `default` is for stored configs without its node."""
     return field(default=default, metadata={"rule": rule})
 
 
 def added_later(declared: Any, *, before: Any) -> Any:
-    """A field that is younger than stored runs; `before` is the value that stands for what they did.
+    """A field added after runs were stored; `before` is the value that reproduces their behaviour.
 
-    A stored config that lacks the key has this value, and a run with it has the hash that it had before there was the
-    key.
+    A stored config without the key gets this value. A run with this value keeps the hash that it had without the key.
     """
     return field(default=before, metadata={**declared.metadata, "before": before})
 
 
 def check_values(config: Any, node: str = "") -> None:
-    """Raises UserError for the first value that the rule beside its field refuses: a node's own, then its nodes'."""
+    """Raises UserError for the first value that its field's rule refuses; a node's fields first, then its children."""
     for each in fields(config):
         rule, value = each.metadata.get("rule"), getattr(config, each.name)
         if rule is not None and value is not None:
@@ -66,7 +65,7 @@ def check_values(config: Any, node: str = "") -> None:
 
 
 def drop_added(values: dict[str, Any], config: Any) -> None:
-    """Deletes from `values`, the dictionary of `config`, every `added_later` key that has the value from before it."""
+    """Deletes from `values`, the dictionary of `config`, every `added_later` key whose value is its `before`."""
     for each in fields(config):
         value = getattr(config, each.name)
         if is_dataclass(value):
@@ -98,7 +97,7 @@ def within(
 
 
 def not_empty(advice: str) -> Rule:
-    """The rule that a text or a list is not empty; `advice` is the end of the line where it is."""
+    """The rule that a string or a list is not empty; `advice` ends the error's line."""
 
     def rule(key: str, value: Sequence[str]) -> None:
         if not value:
@@ -116,12 +115,12 @@ def betas_of_adam(key: str, betas: Sequence[float]) -> None:
 
 
 def name_of_device(key: str, device: str) -> None:
-    """Raises UserError unless `device` is auto, or a device of torch's."""
+    """Raises UserError unless `device` is auto or a torch device."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", device):
         one_of(key, device, ("auto", "cpu", "cuda", "cuda:N", "mps"))
 
 
 def length_of_training(epochs: float | None, steps: int | None) -> None:
-    """Raises UserError unless train.epochs or train.steps says how long to train."""
+    """Raises UserError where both train.epochs and train.steps are null."""
     if epochs is None and steps is None:
         raise UserError("train.epochs, train.steps: got null and null; set one of them (steps wins over epochs)")

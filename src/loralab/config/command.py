@@ -1,4 +1,4 @@
-"""Config -> the command that makes its run again."""
+"""Config -> the command that reproduces its run."""
 
 import shlex
 from typing import Any
@@ -12,12 +12,12 @@ __all__ = ["command", "settings"]
 
 
 def settings(config: Any) -> list[str]:
-    """The overrides of `python train.py` that compose `config`, but for its store and tracker.
+    """The overrides of `python train.py` that compose `config`, without its store and tracker.
 
-    What is `auto` in the defaults was resolved when the run began, so it is always among them.
+    Settings that are `auto` by default are always included, since a run's config has their resolved values.
     """
     values = {key: value for key, value in leaves(config) if key != "store" and not key.startswith("tracker.")}
-    if not CONF.is_dir():  # installed without its checkout
+    if not CONF.is_dir():  # installed without a checkout, hence without conf/
         return [f"{key}={to_override(value)}" for key, value in values.items()]
     groups = []
     for group, name in (("model", values["model.name"]), ("task", values["task.name"])):
@@ -34,14 +34,14 @@ def settings(config: Any) -> list[str]:
 
 
 def _differing(values: dict[str, Any], groups: list[str]) -> list[str]:
-    """The overrides that lead from the defaults with these groups to `values`."""
+    """The overrides that turn the defaults with these groups into `values`."""
     base = composed(groups)
-    sources = [key for key in ("seed", "model.default_lr") if base[key] != values[key]]  # others follow from these two
+    sources = [key for key in ("seed", "model.default_lr") if base[key] != values[key]]  # others derive from these
     found = [f"{key}={to_override(values[key])}" for key in sources]
     base = composed([*groups, *found]) if found else base
     return found + [f"{key}={to_override(value)}" for key, value in values.items() if base[key] != value]
 
 
 def command(config: Any) -> str:
-    """The line for a shell that makes the run of `config` again."""
+    """The shell command that reproduces the run of `config`."""
     return shlex.join(["python", "train.py", *settings(config)])

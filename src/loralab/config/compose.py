@@ -1,7 +1,7 @@
-"""Overrides -> composed configs, as Hydra composes a sweep's jobs, in a twentieth of its time.
+"""Overrides -> composed configs: the results of Hydra's composition of a sweep's jobs, in 1/20 of the time.
 
-Hydra reads and merges every file again for each job (70 ms). Here what chooses files is composed once, and a job's
-values are put into a copy of that.
+Hydra reads and merges every file again for each job (70 ms). Here Hydra composes each choice of files once; the values
+of a job are applied to a copy.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from loralab.config.schema import Config
 __all__ = ["CONF", "Composer", "composed", "configs", "leaves", "register_schemas"]
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
-"""The configs of this checkout, with the defaults."""
+"""The folder with the default configs, in a checkout."""
 
 
 class Composer:
     """Composes the jobs of one sweep: `master` is the configuration that Hydra composed for the sweep itself.
 
-    Where Hydra has no function that puts values into a config, or an unknown release of it gives another config for
-    the first job, every job is composed by Hydra.
+    Hydra composes every job where it lacks the function that applies values to a config, or where, in an untested
+    release, the first job's config differs from Hydra's.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
@@ -40,14 +40,14 @@ class Composer:
         self.parsed: dict[str, Override] = {}
         self.groups: dict[str, bool] = {}
         self.bases: dict[tuple[str, ...], tuple[bytes, bytes]] = {}  # pickled: without the hydra node, and with it
-        self.quick: bool | None = True if compat.is_read() else None  # None: to be compared with Hydra first
+        self.quick: bool | None = True if compat.is_read() else None  # None: not yet compared with Hydra
 
     def settings(self, overrides: Sequence[str]) -> DictConfig:
-        """The job's config without its hydra node; raises what Hydra raises for what it cannot compose."""
+        """The job's config without its hydra node; raises the same errors as Hydra."""
         return self._composed(overrides, 0)
 
     def job(self, overrides: Sequence[str], number: int) -> DictConfig:
-        """The job's config with its hydra node, as a launcher hands it to `hydra.core.utils.run_job`."""
+        """The job's config with its hydra node, as a launcher passes it to `hydra.core.utils.run_job`."""
         config = self._composed(overrides, 1)
         given = [self._parse(text) for text in overrides]
         with read_write(config.hydra), open_dict(config.hydra):
@@ -68,7 +68,7 @@ class Composer:
         return self._by_hydra(overrides)[which] if found is None else found
 
     def _quickly(self, overrides: Sequence[str], which: int) -> DictConfig | None:
-        """Values put into a copy of what the overrides that choose files compose; None where Hydra cannot do that."""
+        """The values, applied to a copy of the config of the chosen files; None where Hydra lacks the function."""
         chooses = tuple(text for text in overrides if not self._is_value(text))
         if chooses not in self.bases:
             bare, whole = self._by_hydra(chooses)
@@ -78,7 +78,7 @@ class Composer:
         return config if compat.apply_values(self.loader, values, config) else None
 
     def _by_hydra(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
-        """As Hydra composes it: without the hydra node, and with it."""
+        """Hydra's config, without the hydra node and with it."""
         whole = self.loader.load_sweep_config(self.master, list(overrides))
         bare = copy.deepcopy(whole)
         with read_write(bare), open_dict(bare):
@@ -86,7 +86,7 @@ class Composer:
         return bare, whole
 
     def _is_value(self, text: str) -> bool:
-        """Whether it is about a value, and chooses no file."""
+        """Whether the override sets a value, rather than choose a file."""
         parsed = self._parse(text)
         if parsed.is_hydra_override() or parsed.is_sweep_override():  # Hydra refuses a list of values in one job
             return False
@@ -102,10 +102,10 @@ class Composer:
 
 
 def register_schemas() -> None:
-    """Names the schemas under the YAML of conf/ for Hydra; again and again does no harm."""
+    """Registers the schemas that conf/*.yaml names with Hydra; repeated calls are harmless."""
     compat.share_store()
     schema = OmegaConf.structured(Config)
-    # Hydra refuses new keys in a schema's mapping unless it is opened: lora.rank_pattern={v:16} works without a +.
+    # Without this, Hydra refuses new keys in a schema's mapping; with it lora.rank_pattern={v:16} needs no +.
     schema.lora.rank_pattern = {}
     OmegaConf.set_struct(schema.lora.rank_pattern, False)
     ConfigStore.instance().store(name="schema", node=schema)
@@ -123,7 +123,7 @@ def configs(folder: Path = CONF) -> Iterator[None]:
 
 
 def composed(overrides: list[str]) -> dict[str, Any]:
-    """Dotted key -> value of the run that these overrides compose."""
+    """Dotted key -> value of the config that these overrides compose."""
     from hydra import compose
 
     with configs():
@@ -131,7 +131,7 @@ def composed(overrides: list[str]) -> dict[str, Any]:
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and plain values, interpolations resolved; lists and the mapping rank_pattern are values."""
+    """Dotted keys with plain values, interpolations resolved; lists and the mapping rank_pattern count as values."""
     for name in node:
         key = f"{prefix}{name}"
         value = node[name]

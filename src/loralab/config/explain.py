@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's exceptions -> one line that names the key, what was got, and what is allowed."""
+"""Exceptions of Hydra and OmegaConf -> one line that names the key, its value, and what is allowed."""
 
 import difflib
 import errno
@@ -25,9 +25,9 @@ from loralab.errors import UserError
 
 __all__ = ["explain", "in_arguments"]
 
-# A disk that is full or may not be written to.
+# The disk is full or not writable.
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-# Hydra's launchers that stand in packages of their own, and what installs them.
+# Hydra launchers in separate packages, and the commands that install them.
 _PLUGINS = {
     "submitit_slurm": "pip install -e '.[slurm]'",
     "submitit_local": "pip install -e '.[slurm]'",
@@ -37,19 +37,20 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def explain(error: BaseException, schema: type = Config) -> str | None:
-    """The line for a user's mistake, or None where the exception is not one; schema: of the command's configuration.
+    """The line for a user's mistake; None for any other exception. schema: of the command's configuration.
 
-    Only the exception itself says what it is: one that was raised while a mistake was handled is a bug.
+    Only the type of the exception itself counts: an exception raised while handling a user's mistake is a bug.
     """
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno in _STORAGE:
         return (
-            f"{error.filename or 'the store'}: {error.strerror}; nothing is lost: mend it, and the same command goes on"
+            f"{error.filename or 'the store'}: {error.strerror}; "
+            "finished work is kept: fix this, then run the same command again"
         )
     if lacks_slurm(error):
         return "hydra/launcher: got slurm, but there is no SLURM here (no srun on the PATH)"
-    if type(error) is ValueError:  # Hydra raises two plain ones for what a user writes
+    if type(error) is ValueError:  # Hydra raises plain ValueErrors for two user's mistakes
         if str(error).startswith("Config group override must be"):
             return "a group (model, task, method, tracker) takes the name of one option, not null or a number"
         return str(error) if str(error).startswith("Only one of --run, --multirun,") else None
@@ -64,7 +65,7 @@ def explain(error: BaseException, schema: type = Config) -> str | None:
 
 
 def in_arguments(arguments: Sequence[str], flags: Sequence[str], schema: type = Config) -> str | None:
-    """The line for a flag that is none of `flags`, Hydra's own: argparse would print its whole usage."""
+    """The line for a flag that is not one of Hydra's `flags`, for which argparse would print its whole usage."""
     for argument in arguments:
         flag, _, value = argument.partition("=")
         if not argument.startswith("-") or any(option.startswith(flag) for option in flags):
@@ -95,14 +96,14 @@ def _explain_one(cause: BaseException, key: str | None, value: str | None, schem
     if isinstance(cause, ValidationError):
         return _wrong_type(full_key, value if key == full_key.partition("[")[0] else None, str(cause.msg), schema)
     if isinstance(cause, ConfigTypeError) and "deletion" in str(cause):
-        return f"{full_key}: cannot be taken away with ~; give it a value"
+        return f"{full_key}: cannot be removed with ~; give it a value"
     return None
 
 
 def _wrong_type(full_key: str, value: str | None, message: str, schema: type) -> str:
-    """`full_key` may name an element of a list (optim.betas[1]): the line is about the whole value."""
+    """The line for a value of the wrong type; where `full_key` is an element (optim.betas[1]), for the whole list."""
     key = full_key.partition("[")[0]
-    if value is None:  # not from the command line but from a file
+    if value is None:  # the value is from a file, not the command line
         found = re.search(r"[Vv]alue '(.*?)'", message)
         value = found[1] if found else "null" if "Optional" in message or "NoneType" in message else None
     got = "a value of the wrong type" if value is None else "nothing" if value == "" else value
@@ -110,7 +111,7 @@ def _wrong_type(full_key: str, value: str | None, message: str, schema: type) ->
 
 
 def _expected(key: str, schema: type) -> str:
-    """What the schema takes at `key`, in words."""
+    """The type that the schema requires at `key`, in words."""
     annotation = type_of(key, schema)
     if annotation is None and get_origin(mapping := type_of(key.rpartition(".")[0], schema)) is dict:
         annotation = get_args(mapping)[1]
@@ -149,7 +150,7 @@ def _unreadable(override: str) -> str:
     if not equals:
         return f"{override}: got no value; write KEY=VALUE, without spaces around ="
     return (
-        f"{key}: got {value}, which Hydra cannot read; lists are [a,b], and odd characters need quotes: {key}='\"...\"'"
+        f"{key}: got {value}, which Hydra cannot read; lists are [a,b], special characters need quotes: {key}='\"...\"'"
     )
 
 
@@ -173,7 +174,7 @@ def _fallback(text: str, schema: type) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The outermost first: OmegaConf names the key there, and not in what it wraps."""
+    """The exception and its causes, outermost first: OmegaConf names the key only in the outermost."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause

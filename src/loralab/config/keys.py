@@ -1,4 +1,4 @@
-"""The dotted keys of a configuration's dataclasses, and their types: of a run's, or of a pretraining's."""
+"""The dotted keys of a configuration's dataclasses and their types, for runs and pretrainings."""
 
 import difflib
 import functools
@@ -22,7 +22,7 @@ def type_of(key: str, schema: type) -> Any:
 
 
 def config_values(node: Any) -> Any:
-    """A configuration, or a node of it, as nested dicts and lists of plain values, copied (as dataclasses.asdict)."""
+    """A copy of a configuration, or of a node, as nested dicts and lists (as dataclasses.asdict)."""
     if is_dataclass(node):
         return {f.name: config_values(getattr(node, f.name)) for f in fields(node)}
     if isinstance(node, dict):
@@ -33,7 +33,7 @@ def config_values(node: Any) -> Any:
 
 
 def keys(schema: type, node: str = "") -> Iterator[str]:
-    """Every dotted key of a schema, or of a node of it, nodes before what is in them."""
+    """Every dotted key of a schema, or of one of its nodes; a node comes before its keys."""
     for name in _names(type_of(node, schema)):
         key = f"{node}.{name}" if node else name
         yield key
@@ -42,7 +42,7 @@ def keys(schema: type, node: str = "") -> Iterator[str]:
 
 
 def no_such_key(key: str, schema: type) -> str:
-    """The line for a dotted key that the schema lacks: what its node has, and the key that was likely meant."""
+    """The line for a dotted key that the schema lacks: the keys of its node, and the nearest key."""
     node, _, name = key.rpartition(".")
     every = list(keys(schema))
     namesakes = [k for k in every if k.rpartition(".")[2] == name]
@@ -54,7 +54,7 @@ def no_such_key(key: str, schema: type) -> str:
     return f"{key}: no such key; {has}{hint}"
 
 
-@functools.cache  # sweeps ask for thousands of configs
+@functools.cache  # sweeps check thousands of configs
 def _hints(schema: type) -> dict[str, Any]:
     return get_type_hints(schema)
 
@@ -64,7 +64,7 @@ def _names(schema: Any) -> list[str]:
 
 
 def refuse_unknown(composed: DictConfig, schema: type) -> None:
-    """Raises UserError for a key that was added with `+`, which OmegaConf lets through."""
+    """Raises UserError for an unknown key that was added with `+`, which OmegaConf accepts."""
     _only_known(OmegaConf.to_container(composed), "", schema)
 
 

@@ -1,6 +1,6 @@
-"""Values on Hydra's command line: how a value is written, how an override is read, which values a sweep's text lists.
+"""Values on Hydra's command line: writing a value, reading an override, listing the values of a sweep's axis.
 
-Hydra's parser takes a tenth of a second to import, so it comes with the first override that is read.
+Hydra's parser takes 0.1 s to import, so it is imported when the first override is read.
 """
 
 import math
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 __all__ = ["expand_logspace", "listed", "name_of", "read", "settings", "to_override", "translated", "values_of"]
 
-# Text that needs no quotes, and text that would be read as something else than text without them.
+# Strings that need no quotes, except the words below, which Hydra would read as other types.
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+*?-]+")
 _WORDS = {"true", "false", "null"}
-# What is quoted is text; elsewhere logspace(...) is ours.
+# Quoted strings, which are left alone, or logspace(...).
 _LOGSPACE = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\blogspace\(([^()]*)\)""")
-# Digits that a float of a range keeps: range(0.1,0.4,0.1) has 0.3, not 0.30000000000000004.
+# Significant digits of the floats of a range: range(0.1,0.4,0.1) contains 0.3, not 0.30000000000000004.
 _RANGE_DIGITS = 12
 
 
 def to_override(value: Any) -> str:
-    """The value as Hydra's command line reads it: floats in their shortest exact text, whole ones as integers.
+    """The value in the syntax of Hydra's command line: floats in their shortest exact form, whole ones as integers.
 
-    Two values are one where their texts are: 1e-3 and 0.001, 16 and 16.0, but not 1 and true, nor 16 and '16' (what
-    would be read as something else than text is quoted).
+    Equal values have equal texts: 1e-3 and 0.001, 16 and 16.0. Different types do not: 1 and true, 16 and '16' (a
+    string that Hydra would read as another type is quoted).
     """
-    if hasattr(value, "item"):  # numpy's, from a table
+    if hasattr(value, "item"):  # a numpy scalar, from a table
         value = value.item()
     if value is None:
         return "null"
@@ -59,10 +59,10 @@ def to_override(value: Any) -> str:
 
 
 def expand_logspace(argument: str) -> str:
-    """`optim.lr=logspace(1e-4,1e-2,5)` -> `optim.lr=0.0001,0.000316,0.001,0.00316,0.01`; all else as it came.
+    """`optim.lr=logspace(1e-4,1e-2,5)` -> `optim.lr=0.0001,0.000316,0.001,0.00316,0.01`; other arguments unchanged.
 
-    logspace(start,stop,num): num values with a constant ratio. The ends are as given, and what lies between is rounded
-    to 3 significant digits, so that the same grid written in another way has the same runs.
+    logspace(start,stop,num): num values with a constant ratio. The ends are exact; the values between are rounded to 3
+    significant digits, so that the same grid written differently has the same runs.
     """
     key, equals, value = argument.partition("=")
     if not equals or key.startswith("-"):
@@ -71,9 +71,9 @@ def expand_logspace(argument: str) -> str:
 
 
 def listed(value: Any, key: str, where: str) -> list[Any]:
-    """The values that a sweep's file lists for a key: a YAML list, one value, or text as on the command line.
+    """The values that a sweep's file lists for a key, as a YAML list, one value, or in command-line syntax.
 
-    where: the place in the file, for errors.
+    where: the position in the file, for errors.
     """
     if isinstance(value, Mapping):
         raise UserError(
@@ -96,17 +96,17 @@ def listed(value: Any, key: str, where: str) -> list[Any]:
 
 @lru_cache(maxsize=10_000)
 def read(argument: str) -> "Override":
-    """One argument of the command line, by Hydra's own parser; OverrideParseException where it cannot be read."""
+    """Parses one argument with Hydra's parser; raises OverrideParseException where that fails."""
     return _parser().parse_overrides([argument])[0]
 
 
 def name_of(override: "Override") -> str:
-    """Its key or group without + and ~: what an axis goes by."""
+    """The key or group without + and ~, which names an axis."""
     return override.get_key_element().lstrip("+~")
 
 
 def values_of(override: "Override", where: str) -> list[Any]:
-    """The values that an override lists, as plain Python; shuffle() is without effect, as runs have their own order."""
+    """The values that an override lists, as plain Python; shuffle() has no effect, since the scheduler orders runs."""
     from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 
     value = override.value()
@@ -130,13 +130,13 @@ def values_of(override: "Override", where: str) -> list[Any]:
 
 
 def settings(job: Sequence[str]) -> dict[str, Any]:
-    """The values that a job's overrides give, by key without +; what it takes away (~key) is left out."""
+    """Key (without +) -> value of a job's overrides; deletions (~key) are left out."""
     overrides = [read(argument) for argument in job]
     return {name_of(o): o.value() for o in overrides if not o.is_delete() and not o.is_sweep_override()}
 
 
 def _plain(value: Any) -> Any:
-    """A parsed value as plain Python: without its quotes."""
+    """A parsed value as plain Python, without quotes."""
     from hydra.core.override_parser.types import QuotedString
 
     if isinstance(value, list):
@@ -147,7 +147,7 @@ def _plain(value: Any) -> Any:
 
 
 def _options(override: "Override", where: str) -> list[Any]:
-    """The options of a group that match glob(...), for which Hydra must be running."""
+    """The options of a group that match glob(...); Hydra must be initialised."""
     from hydra.core.global_hydra import GlobalHydra
 
     if not GlobalHydra.instance().is_initialized():
@@ -206,10 +206,10 @@ def _parser() -> "OverridesParser":
 
 
 def translated(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Flags and settings of a command line as Hydra takes them, from what is shorter for people.
+    """Flags and settings for Hydra, from the shorter forms of loralab's command line.
 
-    logspace(a,b,n) becomes its values; sweeps=X and +sweeps=X are a multirun; --dry-run and smoke=true are settings of
-    its sweeper.
+    logspace(a,b,n) becomes its values; sweeps=X and +sweeps=X imply --multirun; --dry-run and smoke=true become
+    settings of the sweeper.
     """
     flags, settings = [], []
     is_study = any(argument.partition("=")[0].lstrip("+") == "sweeps" for argument in arguments)
@@ -222,7 +222,7 @@ def translated(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             if value not in ("true", "false"):
                 raise UserError(f"smoke: got {value or 'nothing'}; it must be true or false")
             if not is_study:
-                raise UserError("smoke: is the small size of a study; name one, as sweeps=first smoke=true")
+                raise UserError("smoke: applies only to a study; name one, as sweeps=first smoke=true")
             settings.append(f"hydra.sweeper.size={'smoke' if value == 'true' else 'full'}")
         elif key.lstrip("+") == "sweeps":
             flags.append("--multirun")

@@ -22,7 +22,7 @@ from loralab.errors import UserError
 
 __all__ = ["HEAD_WIDTH", "PretrainConfig", "from_hydra"]
 
-HEAD_WIDTH = 32  # of an attention head, at every width of a model
+HEAD_WIDTH = 32  # of an attention head, at every model width
 
 
 def _whole_heads(key: str, width: int) -> None:
@@ -46,7 +46,7 @@ class ShapeConfig:
 
 @dataclass
 class CorpusConfig:
-    """The texts, and their tokens."""
+    """The corpus: its texts, tokenizer and masking."""
 
     reviews: int | None = number(at_least=1)
     heldout: int = number(at_least=1)
@@ -69,7 +69,7 @@ class RatesConfig:
 
 @dataclass
 class LengthConfig:
-    """The loop."""
+    """The training loop."""
 
     epochs: float | None = number(above=0)
     steps: int | None = number(at_least=1)
@@ -97,12 +97,12 @@ class PretrainConfig:
 
     @property
     def lr(self) -> float:
-        """Theta(1 / width), so that a step changes a map's output by as much at each width (muP, Yang et al. 2021)."""
+        """Theta(1 / width), so that a step changes a map's output equally at every width (muP, Yang et al. 2021)."""
         return self.optim.lr_times_width / self.model.width
 
 
 def from_hydra(composed: DictConfig) -> PretrainConfig:
-    """What Hydra composed, resolved, typed and in range; raises UserError for what is not."""
+    """The composed config as a PretrainConfig, interpolations resolved; raises UserError for values out of range."""
     refuse_unknown(composed, PretrainConfig)
     config = OmegaConf.to_object(composed)
     assert isinstance(config, PretrainConfig)

@@ -1,7 +1,7 @@
-"""The schema of a run's configuration: types and ranges. The values, every default among them, are in conf/.
+"""The schema of a run's configuration: types and ranges. The values, including all defaults, are in conf/.
 
 Hydra merges conf/*.yaml and the command line into these classes, which rejects unknown keys and wrong types;
-`from_hydra` rejects values out of range. Nothing below `run.py` sees these classes.
+`from_hydra` rejects values out of range.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from loralab.errors import UserError
 
 __all__ = ["METHODS", "Config", "TrackerConfig", "from_hydra"]
 
-# What each method reads of the configuration beside its own name; plan.py leaves the other nodes out of a run's hash.
+# The nodes that each method reads; a run's hash leaves the others out (runs/plan.py).
 METHODS: dict[str, tuple[str, ...]] = {
     "lora": ("lora",),
     "head": (),
@@ -55,7 +55,7 @@ def _ranks(key: str, pattern: Mapping[str, int]) -> None:
 
 @dataclass
 class ModelConfig:
-    """The backbone: where its weights come from, and how it is run."""
+    """The backbone: the source of its weights, and options of its forward pass."""
 
     name: str = MISSING
     package: str | None = MISSING
@@ -114,15 +114,15 @@ class LoraConfig:
     scaling: str = choice("alpha/r", "alpha/sqrt_r", "constant")
     dropout: float = number(at_least=0, below=1)
     bias: str = choice("none", "lora", "all")
-    rank_pattern: dict[str, int] = setting(_ranks)  # open to new keys, see loralab.config.compose
+    rank_pattern: dict[str, int] = setting(_ranks)  # accepts new keys, see loralab.config.compose
     dora: bool = added_later(field(), before=False)
 
 
 @dataclass
 class BottleneckConfig:
-    """Adapters of Houlsby et al. and Pfeiffer et al."""
+    """Bottleneck adapters (Houlsby et al., Pfeiffer et al.)."""
 
-    # these three nodes and `generate` have values here for older runs, which do not name them
+    # these three nodes and `generate` have defaults here because older runs' configs lack them
     size: int = number(at_least=1, default=64)
     activation: str = choice("gelu", "relu", "tanh", default="gelu")
 
@@ -145,7 +145,7 @@ class IntrinsicConfig:
 
 @dataclass
 class GenerateConfig:
-    """How a generation task's answers are decoded."""
+    """Decoding of a generation task's answers."""
 
     beams: int = number(at_least=1, default=1)
     length_penalty: float = number(default=1.0)
@@ -155,7 +155,7 @@ class GenerateConfig:
 
 @dataclass
 class OptimConfig:
-    """AdamW: lr is lr_A; lr_B is lora.ratio times it."""
+    """AdamW; lr is lr_A, and lr_B = lora.ratio * lr."""
 
     lr: float = number(above=0)
     betas: list[float] = setting(betas_of_adam)
@@ -171,7 +171,7 @@ class OptimConfig:
 
 @dataclass
 class TrainConfig:
-    """The loop: how long, on what, and how often it looks at itself."""
+    """The training loop: length, batches, evaluation, logging, precision and device."""
 
     epochs: float | None = number(above=0)
     steps: int | None = number(at_least=1)
@@ -189,9 +189,9 @@ class TrainConfig:
 
 @dataclass
 class ProbeConfig:
-    """What single updates do to the adapted maps' outputs (LoRA+, Theorem 1): how often to look, and on what."""
+    """Probes of the change of the adapted maps' outputs per update (LoRA+, Theorem 1): interval and rows."""
 
-    # older runs have no such node
+    # defaults for older runs, whose configs lack this node
     every: int | None = number(at_least=1, default=None)
     rows: int = number(at_least=1, default=16)
 
@@ -231,7 +231,7 @@ class Config:
 
 
 def from_hydra(composed: DictConfig) -> Config:
-    """What Hydra composed, resolved, typed and in range; raises UserError for what is not."""
+    """The composed config as a Config, interpolations resolved; raises UserError for values out of range."""
     refuse_unknown(composed, Config)
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
@@ -253,7 +253,7 @@ def _leave_rows_to_train_on(task: TaskConfig) -> None:
 def _have_factors_to_probe(config: Config) -> None:
     has_lora = "lora" in METHODS[config.method.name]
     if config.probe.every is not None and (not has_lora or config.lora.dora):
-        why = "lora.dora=true scales what they add" if has_lora else "there is no A and B to look at"
+        why = "lora.dora=true rescales the update B A" if has_lora else "there are no A and B to probe"
         raise UserError(
             f"probe.every: got {config.probe.every}, and with method={config.method.name} {why}; "
             "set it to null, or take method=lora without dora"

@@ -1,1 +1,1 @@
-"""Masked language models that differ in width alone: texts -> blocks of tokens -> masked batches -> a RoBERTa."""
+"""Masked language models that differ only in width: texts -> blocks of tokens -> masked batches -> a RoBERTa."""

@@ -21,7 +21,7 @@ __all__ = ["SPECIALS", "Corpus", "prepare", "unigram_entropy"]
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """RoBERTa's, with its ids: 0 to 4."""
 
-_FORMAT = "1"  # of the cache; part of its key
+_FORMAT = "1"  # version of the cache; part of its key
 _TEXTS_A_CALL = 1_000
 
 
@@ -29,7 +29,7 @@ _TEXTS_A_CALL = 1_000
 class Corpus:
     """A tokenizer and two sets of blocks (count, length) of its ids, int32: <s> text </s> <s> text ..., cut anywhere.
 
-    What is left of the last text of a set, shorter than a block, is dropped.
+    The rest of a set that is shorter than a block is dropped.
     """
 
     tokenizer: "PreTrainedTokenizerBase"
@@ -38,10 +38,10 @@ class Corpus:
 
 
 def prepare(train: Sequence[str], heldout: Sequence[str], *, vocabulary: int, length: int, cache: Path) -> Corpus:
-    """The corpus of these texts; from `cache`/corpora where the same texts were prepared before.
+    """The corpus of these texts, read from `cache`/corpora where it was prepared before.
 
-    vocabulary: tokens in all, special and single-byte ones among them; length: tokens of a block. The tokenizer is
-    trained on `train` alone. Lower-cased, as the sentences of Rotten Tomatoes are.
+    vocabulary: number of tokens, including special and single-byte ones; length: tokens per block. The tokenizer is
+    trained on `train` only, and lower-cases text, like the sentences of Rotten Tomatoes.
     """
     folder = cache / "corpora" / _key(train, heldout, vocabulary, length)
     if not folder.is_dir():
@@ -51,7 +51,7 @@ def prepare(train: Sequence[str], heldout: Sequence[str], *, vocabulary: int, le
 
 
 def unigram_entropy(blocks: NDArray[np.int32]) -> float:
-    """-sum p log p of the tokens that are not special, in nats: the loss of who knows their frequencies and no more."""
+    """-sum p log p over the tokens that are not special, in nats: the loss of predicting by token frequency alone."""
     counts = np.bincount(blocks[blocks >= len(SPECIALS)]).astype(np.float64)
     p = counts[counts > 0] / counts.sum()
     return float(-(p * np.log(p)).sum())
@@ -84,7 +84,7 @@ def _trained(texts: Sequence[str], vocabulary: int) -> Any:
     )
     tokenizer.train_from_iterator(texts, trainer, length=len(texts))
     begin, end = (SPECIALS.index(token) for token in ("<s>", "</s>"))
-    # by position: the second is `cls` in tokenizers 0.22 and `cls_token` in 0.23
+    # positional: the second parameter is `cls` in tokenizers 0.22 and `cls_token` in 0.23
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", end), ("<s>", begin), trim_offsets=False)
     return tokenizer
 

@@ -1,4 +1,4 @@
-"""Blocks of tokens -> what a masked language model reads and what it must tell: a pure function of (seed, step).
+"""Blocks of tokens -> inputs and labels of a masked language model, a pure function of (seed, step).
 
 BERT's rule (Devlin et al. 2019): of the chosen positions 80% show <mask>, 10% a random token, 10% the token itself.
 """
@@ -18,8 +18,8 @@ def masked(
 ) -> dict[str, Tensor]:
     """input_ids (rows, length); positions (rows, k) of the chosen tokens, ascending, and labels (rows, k): int64.
 
-    blocks: (rows, length) of ids, of which those below `specials` are never chosen; k = round(share * length), the same
-    in every row, so that any part of a batch is weighed by its rows. AssertionError where a row has fewer than k.
+    blocks: ids (rows, length); ids below `specials` are never chosen. k = round(share * length), equal in every row, so
+    that parts of a batch are weighted by their rows. Raises AssertionError where a row has fewer than k candidates.
     """
     rows, length = blocks.shape
     k = max(1, round(share * length))
@@ -39,5 +39,5 @@ def masked(
 
 
 def _uniform(seed: tuple[int, ...], count: int) -> NDArray[np.float64]:
-    """In [0, 1), from the raw stream, which numpy keeps for ever."""
+    """Uniform numbers in [0, 1) from PCG64's raw stream, which numpy guarantees not to change."""
     return np.random.PCG64(list(seed)).random_raw(count) / 2.0**64

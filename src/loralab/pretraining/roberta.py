@@ -1,4 +1,4 @@
-"""A RoBERTa of any width, from nothing: what differs between two of them is the width alone.
+"""RoBERTa with random weights: models of different width differ in nothing else.
 
 4 layers, heads of width 32, inner maps of 4 n, post-layer-norm, tied output embeddings (Liu et al. 2019). Weights are
 drawn with a standard deviation of .02 at n = 512 and as 1 / sqrt(n) elsewhere, so that a map's outputs keep their size.
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["AtPositions", "roberta"]
 
 _STD, _STD_WIDTH = 0.02, 512
-_PADDING = 1  # RoBERTa counts positions from the padding's id on
+_PADDING = 1  # the padding id; RoBERTa's positions start at padding id + 1
 
 
 class AtPositions(nn.Module):
-    """A masked language model that tells tokens at chosen positions alone, which is all that its loss needs."""
+    """A masked language model with logits at chosen positions only, as its loss needs no others."""
 
     def __init__(self, model: "RobertaForMaskedLM") -> None:
         super().__init__()
@@ -36,7 +36,10 @@ class AtPositions(nn.Module):
 
 
 def roberta(width: int, *, layers: int, vocabulary: int, length: int, seed: int) -> "RobertaForMaskedLM":
-    """The model with the weights that `seed` draws, in fp32; width: a multiple of HEAD_WIDTH; length: of its texts."""
+    """The model with random weights drawn from `seed`, in fp32.
+
+    width: a multiple of HEAD_WIDTH; length: maximum number of tokens of a text.
+    """
     from transformers import AutoModelForMaskedLM, RobertaConfig
 
     assert width % HEAD_WIDTH == 0, width
@@ -57,6 +60,6 @@ def roberta(width: int, *, layers: int, vocabulary: int, length: int, seed: int)
         eos_token_id=2,
     )
     torch.manual_seed(seed)
-    # on a CPU SDPA's backward is the slower one, as it is for runs
+    # SDPA's backward pass is slower than eager's on a CPU
     model = AutoModelForMaskedLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
     return cast("RobertaForMaskedLM", model)

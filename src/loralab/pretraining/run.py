@@ -1,7 +1,7 @@
-"""PretrainConfig -> a folder with a masked language model, a backbone for train.py: pretraining's composition root.
+"""The composition root of pretraining: PretrainConfig -> a folder with a masked language model for train.py.
 
-The loop, the optimizer, checkpoints and journals are those of a run; the folder is found by its name, and what it holds
-is told by its record: <store>/pretrained/<name>/{config.yaml, metrics.jsonl, model/, record.json}.
+The loop, optimizer, checkpoints and journal are those of a run. The folder is named by the config's `name`, and its
+record has the settings: <store>/pretrained/<name>/{config.yaml, metrics.jsonl, model/, record.json}.
 """
 
 import shutil
@@ -43,15 +43,15 @@ from loralab.training.signals import Interrupts
 __all__ = ["pretrain"]
 
 DATA = tasks.TaskSettings("imdb")
-HELDOUT_MASKS = 0  # seed of the masks of the held-out blocks: the same for every model
+HELDOUT_MASKS = 0  # seed of the held-out blocks' masks, equal for every model
 EVALUATION_BATCH = 64
 
 
 def pretrain(config: PretrainConfig, *, wait: bool = False, console: Console | None = None) -> PretrainingRecord:
-    """The record of the model that `config` names: the stored one if it is done, else trained now, from its checkpoint.
+    """The record of the model that `config` names: the stored one if it is finished; else it is trained, or resumed.
 
-    wait: for another process that works on it, rather than raise UserError. Raises UserError where the folder holds a
-    model of other settings; Interrupted once a checkpoint is written.
+    wait: wait for another process that holds the model, rather than raise UserError. Raises UserError where the folder
+    holds a model of other settings; on a signal, Interrupted after a checkpoint is written.
     """
     console = console or Console.for_terminal()
     if launched() > 1:
@@ -77,7 +77,7 @@ def pretrain(config: PretrainConfig, *, wait: bool = False, console: Console | N
 
 
 def _identity(config: PretrainConfig, precision: str) -> dict[str, Any]:
-    """All that determines the model, and nothing that does not."""
+    """Exactly the settings that determine the model."""
     values = config_values(config)
     for name in ("tracker", "store", "name"):
         del values[name]
@@ -91,13 +91,13 @@ def _identity(config: PretrainConfig, precision: str) -> dict[str, Any]:
 
 
 def _refuse_other(directory: RunDirectory, there: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raises UserError, with the first setting that differs, unless a folder's model is the one that is wanted."""
+    """Raises UserError, with the first setting that differs, unless the folder's model has the wanted identity."""
     some, other = _flat(there), _flat(wanted)
     key = next((key for key in other if some.get(key) != other[key]), None)
     if key is not None:
         raise UserError(
-            f"name: {directory.path} holds a model with {key}={some.get(key)}, and {other[key]} is asked for; "
-            "give this one another name=NAME, or remove that folder"
+            f"name: {directory.path} holds a model with {key}={some.get(key)}, not {other[key]}; "
+            "give the new model another name=NAME, or remove that folder"
         )
 
 
@@ -110,7 +110,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A pretraining of this process that can begin."""
+    """A pretraining that is ready to start in this process."""
 
     config: PretrainConfig
     device: torch.device
@@ -121,11 +121,11 @@ class _Prepared:
     order: Order
     steps: int
     threads: int
-    seconds: float  # that it took
+    seconds: float  # of preparation
 
 
 def _prepare(config: PretrainConfig, place: torch.device, precision: str, console: Console) -> _Prepared:
-    """Reads and tokenises the texts, and makes the model with random weights."""
+    """Reads and tokenises the texts, and creates the model with random weights."""
     began = time.monotonic()
     console.loading(config.name, DATA.name)
     threads = device.prepare(place, threads=config.train.threads)
@@ -165,7 +165,7 @@ def _train(
     console: Console,
     interrupts: Interrupts,
 ) -> PretrainingEnding:
-    """Trains from the checkpoint, where there is one, to the last step; then saves the model, and gives the figures."""
+    """Trains to the last step, from the checkpoint if there is one, then saves the model; returns the results."""
     config, trained = prepared.config, prepared.trained
     state = stored_state(directory, trained.ranks)
     if state is not None:
@@ -221,7 +221,7 @@ def _train(
 
 
 def _tracker(config: PretrainConfig) -> Tracker:
-    """The pretraining's page in its tracker, which a resumed one goes on in."""
+    """The pretraining's tracker; a resumed one continues its page."""
     name = f"pretrain-{config.name}"
     return open_tracker(
         kind=config.tracker.name,
@@ -266,8 +266,8 @@ def _evaluate(prepared: _Prepared, session: Session) -> None:
 
 
 def _write_model(prepared: _Prepared, directory: RunDirectory) -> None:
-    """model/: what transformers' from_pretrained loads, the tokenizer with it."""
-    shutil.rmtree(directory.model, ignore_errors=True)  # of a process that died before its record
+    """Writes model/, weights and tokenizer, for transformers' from_pretrained."""
+    shutil.rmtree(directory.model, ignore_errors=True)  # left by a process that died before writing its record
     with without_bars(), atomic_directory(directory.model) as temporary:
         prepared.model.model.save_pretrained(temporary)
         prepared.corpus.tokenizer.save_pretrained(temporary)
@@ -289,7 +289,7 @@ def _ending(prepared: _Prepared, session: Session) -> PretrainingEnding:
 
 
 def _texts(config: PretrainConfig) -> tuple[list[str], list[str]]:
-    """Reviews to train on, and held-out ones; those of imdb's test split are in neither."""
+    """The training reviews and the held-out ones; neither includes imdb's test split."""
     splits = tasks.read(DATA).splits
     reviews = [text for part in ("train", "validation") for (text,) in splits[part].texts]
     heldout, rest = reviews[-config.corpus.heldout :], reviews[: -config.corpus.heldout]

@@ -1,4 +1,4 @@
-"""Plan -> the task's texts, the backbone with the method in place, and the objective: what training starts from."""
+"""Plan -> the task's texts, the backbone with the method attached, and the objective."""
 
 import functools
 import json
@@ -19,15 +19,15 @@ from loralab.runs.plan import Plan, task_settings
 
 __all__ = ["adapted_backbone", "objective", "read_task", "trained_backbone"]
 
-# A sweep goes back and forth between two tasks at most, for its longest runs come first.
+# Values kept per process. A sweep alternates between at most two tasks, since its longest runs come first.
 KEPT = 2
 
 
 def adapted_backbone(planned: Plan, task: tasks.RawTask[Any]) -> Backbone:
-    """The backbone in its precision, on its device, with the method's modules in place as they are before training."""
+    """The backbone in its precision, on its device, with the method's modules attached, before any training."""
     config = planned.config
     method = CATALOGUE[config.method.name]
-    dtype = torch.float32 if method.whole else device.DTYPES[config.train.precision]  # a trained weight is in fp32
+    dtype = torch.float32 if method.whole else device.DTYPES[config.train.precision]  # trained weights are in fp32
     if task.kind == "generation":
         backbone = load_generator(
             planned.source,
@@ -51,7 +51,7 @@ def adapted_backbone(planned: Plan, task: tasks.RawTask[Any]) -> Backbone:
     method.attach(backbone, config)
     if not any(parameter.requires_grad for parameter in backbone.model.parameters()):
         raise UserError(
-            f"method.name: {config.method.name} trains nothing here: a backbone that answers in text has no new head; "
+            f"method.name: {config.method.name} trains nothing here: a backbone that generates text has no new head; "
             "method=lora adapts its maps"
         )
     backbone.model.to(planned.device)
@@ -61,26 +61,26 @@ def adapted_backbone(planned: Plan, task: tasks.RawTask[Any]) -> Backbone:
 
 
 def trained_backbone(planned: Plan, folder: Path) -> Backbone:
-    """The backbone as a run left it at its last step; `folder` holds what it trained (`Method.folder`)."""
+    """The backbone with a run's trained weights of the last step, from `folder` (`Method.folder`)."""
     backbone = adapted_backbone(planned, read_task(planned))
     CATALOGUE[planned.config.method.name].load(backbone, folder)
     return backbone
 
 
 def read_task(planned: Plan) -> tasks.RawTask[Any]:
-    """The task's texts and labels, with its primary metric chosen; run after run of one process reads them once."""
+    """The task's texts and labels, with its primary metric first; cached for later runs of the process."""
     task = planned.config.task
     raw = _read(task_settings(task), json.dumps(planned.identity["task"]["data"]))
     return tasks.choose(raw, task.metric)
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _read(settings: tasks.TaskSettings, data: str) -> tasks.RawTask[Any]:  # noqa: ARG001  # a path's content may change
+def _read(settings: tasks.TaskSettings, data: str) -> tasks.RawTask[Any]:  # noqa: ARG001  # data: part of the cache's key
     return tasks.read(settings)
 
 
 def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Objective:
-    """The task as this backbone reads it; run after run of one process tokenises, or loads, its texts once."""
+    """The task's objective for this backbone; token ids are cached for later runs of the process."""
     config, tokenizer, tokens_of = planned.config, backbone.tokenizer, planned.source.identity
     key = {"task": planned.identity["task"], "tokenizer": tokens_of, "length": config.train.max_length}
     if task.kind != "generation":
@@ -100,7 +100,7 @@ def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Ob
             max_length=config.train.max_length, tokenizer_identity=tokens_of, cache=planned.cache,
         ),
     )  # fmt: skip
-    # What a decoder of its own begins with; one that goes on from its context begins with nothing.
+    # The decoder's first token in an encoder-decoder; a decoder-only model continues its context and needs none.
     start = backbone.model.config.decoder_start_token_id if backbone.seq2seq else backbone.tokenizer.pad_token_id
     return TextObjective(
         task, pairs, tokenizer,
@@ -111,7 +111,7 @@ def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Ob
 
 
 class _Latest:
-    """The values made last, at most `KEPT` of them, each by a key that JSON can hold."""
+    """A cache of the last `KEPT` values made; keys are JSON values."""
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}

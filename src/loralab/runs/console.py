@@ -1,6 +1,7 @@
-"""What a person sees of a run: a bar on a terminal, plain lines elsewhere, and a table of its figures at the end."""
+"""A run's output for people: a progress bar on a terminal, plain lines elsewhere, and a table of scores at the end."""
 
 import contextlib
+import contextvars
 import os
 import sys
 import time
@@ -16,42 +17,42 @@ from loralab.text import align, bold, figure
 
 __all__ = ["Console", "group_table", "report_to", "scores_table", "summary"]
 
-# Lines of training loss that a plain log gets in a run; a terminal has the bar.
+# Lines of training loss per run in a plain log; a terminal shows the bar instead.
 PLAIN_LINES = 10
-# Least seconds between two changes of the bar, which is drawn four times a second.
+# Minimum seconds between two updates of the bar, which is drawn four times a second.
 BAR_SECONDS = 0.1
 
 
 class Console:
-    """The screen of one run. Standard error has its progress, standard output the figures at its end.
+    """The output of one run: progress on standard error, final scores on standard output.
 
-    title: what sets the run apart in a multirun, whose runs are shown in a few lines each; None for a single run.
+    title: the run's overrides in a multirun, whose runs are shown in a few lines each; None for a single run.
     """
 
     def __init__(self, err: TextIO, out: TextIO, title: str | None = None) -> None:
         self.err, self.out, self.title = err, out, title
         self.bar: Progress | None = None
-        self.drawn = 0.0  # when the bar last changed
+        self.drawn = 0.0  # time of the bar's last update
         self.steps = 0
-        self.printed = 0  # tenths of the run that have their plain line
+        self.printed = 0  # tenths of the run already printed as plain lines
 
     @staticmethod
     def for_terminal(title: str | None = None) -> "Console":
-        """On this process's own streams, or what `report_to` put in their place."""
-        return _reporter or Console(sys.stderr, sys.stdout, title)
+        """The console that `report_to` has set, or a new one on this process's standard streams."""
+        return _reporter.get() or Console(sys.stderr, sys.stdout, title)
 
     def loading(self, model: str, task: str) -> None:
-        """Before what takes seconds: weights, texts, tokens. A log has the run's own lines, and a mistake one alone."""
+        """Announces the loading of weights and texts, which takes seconds; on a terminal and for a single run only."""
         if self.title is None and self.err.isatty():
             self._say(f"loading {model}, reading {task}")
 
     def warn(self, line: str) -> None:
-        """Of a single run: a sweep says it once, for all of its runs."""
+        """Prints a warning for a single run; a sweep prints it once for all of its runs."""
         if self.title is None:
             self._say(f"warning: {line}")
 
     def started(self, name: str, steps: int, groups: Sequence[dict[str, Any]], *, resumed_at: int) -> None:
-        """Names the run, and shows every parameter group with its resolved rates."""
+        """Prints the run's name and every parameter group with its resolved rates."""
         self.steps, self.printed = steps, resumed_at * PLAIN_LINES // steps
         length = f"{steps} step{'s' if steps != 1 else ''}"
         going_on = f", going on from step {resumed_at}" if resumed_at else ""
@@ -65,16 +66,16 @@ class Console:
             self._start_bar(resumed_at)
 
     def step(self, step: int) -> None:
-        """Between two steps."""
+        """Updates the bar after a step."""
         if self.bar is not None and (step == self.steps or time.monotonic() - self.drawn >= BAR_SECONDS):
             self.drawn = time.monotonic()
             self.bar.update(self.bar.task_ids[0], completed=step)
 
     def alive(self) -> None:
-        """Between two batches of an evaluation, and while a run is waited for: for who watches for a hang."""
+        """Heartbeat during evaluation and while waiting for another process; a sweep detects hangs by it."""
 
     def line(self, line: dict[str, Any]) -> None:
-        """One line of metrics.jsonl."""
+        """Shows one line of metrics.jsonl."""
         values = "  ".join(f"{name} {figure(value)}" for name, value in line["values"].items())
         if line["split"] == "train":
             if self.bar is not None:
@@ -88,18 +89,18 @@ class Console:
         self._say(f"{line['seconds']:8.1f} s  step {at}  {line['split']:<10}  {values}")
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
 
     def interrupted(self, step: int, steps: int) -> None:
-        """Says that the run can go on."""
+        """Prints that the run can be resumed."""
         self.close()
-        self._say(f"stopped at step {step} of {steps}; a checkpoint is written, and the same command goes on from it")
+        self._say(f"stopped at step {step} of {steps}; a checkpoint is written; run the same command again to resume")
 
     def already_done(self, record: Record | PretrainingRecord, path: Path) -> None:
-        """Says that nothing was trained, with the stored figures."""
+        """Prints that nothing was trained, and the stored scores."""
         if self.title is not None:
             self._say(f"{bold(self.title, self.err)}\n    already done")
         else:
@@ -107,7 +108,7 @@ class Console:
         self.finished(record, path)
 
     def finished(self, record: Record | PretrainingRecord, path: Path) -> None:
-        """The figures at the end, the time, and where it all is."""
+        """Prints the final scores, the time and the run's directory."""
         if self.title is not None:
             primary = record["metrics"]["primary"]
             figures = [
@@ -143,22 +144,21 @@ class Console:
         self.bar.start()
 
 
-_reporter: Console | None = None
+_reporter: contextvars.ContextVar[Console | None] = contextvars.ContextVar("reporter", default=None)
 
 
 @contextlib.contextmanager
 def report_to(console: Console) -> Iterator[None]:
-    """In here, runs of this process show themselves on `console`: a sweep's worker has no terminal of its own."""
-    global _reporter
-    before, _reporter = _reporter, console
+    """Inside, runs use `console`: a sweep's worker has no terminal."""
+    before = _reporter.set(console)
     try:
         yield
     finally:
-        _reporter = before
+        _reporter.reset(before)
 
 
 def summary(record: Record | PretrainingRecord | FailedRecord) -> list[str]:
-    """A record in a few lines: how it ended, its scores by split, its time. A failed one has its error's last line."""
+    """A record in a few lines: status, scores by split, time; of a failed one, the last line of its error."""
     if record["status"] == "failed":
         return ["failed", record["error"].strip().splitlines()[-1]]
     timing, parameters = record["timing"], record["parameters"]
@@ -175,7 +175,7 @@ def summary(record: Record | PretrainingRecord | FailedRecord) -> list[str]:
 
 
 def group_table(groups: Sequence[dict[str, Any]]) -> list[str]:
-    """Every parameter group with its resolved learning rate and weight decay, in lines."""
+    """A table, in lines, of every parameter group with its resolved learning rate and weight decay."""
     header = ("group", "tensors", "parameters", "lr", "weight decay")
     rows = [
         (g["name"], str(g["tensors"]), f"{g['parameters']:,}", f"{g['lr']:.3g}", f"{g['weight_decay']:g}")
@@ -185,7 +185,7 @@ def group_table(groups: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def scores_table(metrics: dict[str, Any]) -> list[str]:
-    """Every split's scores at the last step and at the best validation step; one line where these are one."""
+    """Every split's scores at the last and the best validation step; one line where the two steps are equal."""
     rows: list[Sequence[str]] = []
     names: list[str] = []
     for split, scores in split_scores(metrics).items():

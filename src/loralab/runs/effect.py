@@ -1,7 +1,7 @@
-"""The output changes when the trained part does: checked on two short texts before anything is trained.
+"""Checks, on two short texts and before training, that the model's output depends on the trained parameters.
 
-A backbone that computes by another path (a fused kernel that reads a weight past its module, a release of transformers
-that takes a cache by another name) would train an adapter or a prefix that it ignores, without an error.
+A backbone may compute by another path: a fused kernel that reads a weight without calling its module, or a release of
+transformers that renames its cache. Training would then update an adapter or a prefix without effect and without error.
 """
 
 from typing import Any
@@ -18,14 +18,14 @@ from loralab.methods.prompts import VirtualTokens, virtual_tokens
 __all__ = ["check_effect"]
 
 REMEDY = "install another release of transformers, or choose another method"
-SCALE = 2.0**12  # of the gradient, so that fp16 does not round a small one to 0; a power of 2 changes nothing else
+SCALE = 2.0**12  # of the gradient, so that fp16 does not round it to 0; a power of 2 is exact
 
 
 def check_effect(backbone: Backbone, method: str) -> tuple[str, ...]:
-    """A line for adapted maps that the output does not depend on; raises UserError where it depends on none.
+    """A warning for adapted maps without effect on the output; raises UserError where no trained parameter has one.
 
-    Nothing of the model changes. What `generate` writes after virtual tokens is checked, too. Where virtual tokens
-    leave fewer than five positions, nothing is checked.
+    The model is left unchanged. With virtual tokens, `generate` is checked too. Nothing is checked where virtual tokens
+    leave fewer than five positions.
     """
     model: Any = backbone.model
     virtual = virtual_tokens(model)
@@ -57,7 +57,7 @@ def check_effect(backbone: Backbone, method: str) -> tuple[str, ...]:
 
 
 def _unused(model: nn.Module, reached: set[nn.Parameter]) -> tuple[str, ...]:
-    """A line that names the adapted maps of which no parameter is in `reached`."""
+    """A warning that names the adapted maps with no parameter in `reached`."""
     adapted = lora_modules(model)
     trained = {name: [p for p in module.parameters() if p.requires_grad] for name, module in adapted.items()}
     unused = [name for name, parameters in trained.items() if not any(p in reached for p in parameters)]
@@ -70,7 +70,7 @@ def _unused(model: nn.Module, reached: set[nn.Parameter]) -> tuple[str, ...]:
 
 
 def _parts(model: nn.Module, head: tuple[str, ...], virtual: VirtualTokens | None) -> dict[str, list[nn.Parameter]]:
-    """What is trained beside the head: virtual tokens, and all else."""
+    """The trained parameters outside the head: those of virtual tokens, and all others."""
     own = set() if virtual is None else set(virtual.parameters())
     beside = [
         p
@@ -84,7 +84,7 @@ def _parts(model: nn.Module, head: tuple[str, ...], virtual: VirtualTokens | Non
 def _reached(
     model: Any, texts: dict[str, Tensor], parameters: list[nn.Parameter], *, seq2seq: bool
 ) -> set[nn.Parameter]:
-    """Those of `parameters` in which the logits have a gradient that is not 0."""
+    """Those of `parameters` for which the logits have a nonzero gradient."""
     if seq2seq:
         texts = {**texts, "decoder_input_ids": texts["input_ids"][:, :2]}
     with torch.enable_grad():
@@ -95,7 +95,7 @@ def _reached(
 
 
 def _generates_alike(model: Any, texts: dict[str, Tensor]) -> bool:
-    """Whether the first token's logits in `generate` are those of a forward pass."""
+    """Whether `generate` and a forward pass agree on the logits of the first new token."""
     text = {name: value[:1] for name, value in texts.items()}
     with torch.no_grad():
         wanted: Tensor = model(**text).logits[0, -1].float()

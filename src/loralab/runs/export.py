@@ -1,4 +1,4 @@
-"""`loralab export`: a finished run -> an adapter in PEFT's format, or a plain merged checkpoint, for others to load."""
+"""`loralab export`: a finished run -> an adapter in PEFT's format, or a merged transformers checkpoint."""
 
 import shutil
 from pathlib import Path
@@ -46,18 +46,18 @@ tokenizer = AutoTokenizer.from_pretrained("{directory}")
 
 
 def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> None:
-    """Writes the run's last step to `directory`, which appears whole: adapter or checkpoint, tokenizer, README.md.
+    """Writes the weights of the last step to `directory`, atomically: adapter or checkpoint, tokenizer, README.md.
 
-    dtype (fp32, bf16, fp16) is that of a checkpoint; the merging itself is in fp32, and a fully fine-tuned model has
-    nothing to merge. An adapter that PEFT has no format for comes with what `loralab.load_run` needs. Raises UserError
-    for a run without an adapter (such a model has one only as a checkpoint), for an adapter that cannot be merged, for
-    a directory that is not empty, and where the backbone is no longer what it was.
+    merged: write a checkpoint with the adapter merged, rather than the adapter; required for a fully fine-tuned model.
+    dtype (fp32, bf16, fp16): of the checkpoint; merging is in fp32. An adapter that PEFT has no format for comes with
+    the files that `loralab.load_run` needs. Raises UserError for a run without an adapter, an adapter that cannot be
+    merged, a directory that is not empty, and a backbone that has changed.
     """
     record = run.finished()
     if record is not None and run.model.is_dir() and not merged:
         raise UserError(f"{run.path.name}: a fully fine-tuned run has no adapter; add --merged")
     if record is None or not (run.adapter.is_dir() or run.model.is_dir()):
-        raise UserError(f"{run.path.name}: has no adapter to export ({status(run)}); a run that ends in success has")
+        raise UserError(f"{run.path.name}: has no adapter to export ({status(run)}); export a finished run")
     planned = replan(run, record)
     method = CATALOGUE[planned.config.method.name]
     if merged and method.merge is None:
@@ -66,7 +66,7 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
             "export it without --merged"
         )
     with atomic_directory(directory) as temporary:
-        inside = temporary / "checkpoint"  # the writers below make their own directory
+        inside = temporary / "checkpoint"  # the writers below create it
         if merged and method.merge is not None:
             backbone = trained_backbone(planned, run.path / method.folder)
             method.merge(backbone, planned.config)
@@ -91,7 +91,7 @@ def _readme(run: RunDirectory, record: Record, directory: Path, source: Source, 
     peft = CATALOGUE[record["config"]["method"]["name"]].peft
     code = LOAD_MERGED if merged else LOAD_ADAPTER if peft else LOAD_OWN
     if base == "random" and peft and not merged:  # model=tiny
-        code = "# The backbone is random weights that loralab alone makes; an export with --merged brings them along.\n"
+        code = "# The backbone has random weights, which only loralab makes; an export with --merged includes them.\n"
     outputs = _outputs(run)
     backbone = f'"{base}"'
     if outputs is not None:
@@ -111,7 +111,7 @@ def _readme(run: RunDirectory, record: Record, directory: Path, source: Source, 
 
 
 def _outputs(run: RunDirectory) -> int | None:
-    """The number of logits of the run's model; None where it answers in text."""
+    """The number of logits of the run's model; None where it generates text."""
     from pyarrow import parquet
 
     if "logits" not in parquet.read_schema(run.predictions).names:

@@ -1,4 +1,4 @@
-"""The objective of generation: text that follows a context; trained on its target's tokens alone, scored as text."""
+"""The objective of generation tasks: the loss is over the target's tokens only, the metrics are over text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Predicted", "TextObjective"]
 
-# Examples a batch when evaluating; a constant, since the shape of a batch touches the last bits of a logit.
+# Examples per evaluation batch; a constant, since the shape of a batch affects the last bits of a logit.
 EVALUATION_BATCH = 32
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """Of each row: its answer, and -log p of its target's tokens (their sum and their number)."""
+    """For each row: the generated text, the sum of -log p over its target's tokens, and their number."""
 
     texts: list[str]
     losses: NDArray[np.float64]
@@ -39,7 +39,7 @@ class Predicted:
 
 
 class TextObjective:
-    """One text for each context, from a decoder or an encoder-decoder (`seq2seq`)."""
+    """One generated text per context, from a decoder or an encoder-decoder (`seq2seq`)."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class TextObjective:
         )
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy of logits (batch, tokens, vocabulary), the mean over the targets' tokens."""
+        """Cross entropy of logits (batch, tokens, vocabulary); mean over the targets' tokens."""
         return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
 
     def predict(self, split: str, by: Predictor) -> Predicted:
@@ -93,12 +93,12 @@ class TextObjective:
             rows=rows, **self.decoding, eos_id=cast(int, self.tokenizer.eos_token_id), pad_id=self.pad_id,
             check=by.check, ranks=by.ranks,
         )  # fmt: skip
-        # as it is written: a tokenizer's clean-up would take spaces out of `a , b`, which references keep
+        # no clean-up: it would remove the space in `a , b`, which references keep
         texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Predicted([text.strip() for text in texts], losses, tokens)
 
     def scores(self, split: str, predictions: Predicted) -> dict[str, float | None]:
-        """The task's metrics, and the loss: the mean over all of the split's target tokens."""
+        """The task's metrics, and the loss: the mean over all target tokens of the split."""
         loss = float(predictions.losses.sum() / predictions.tokens.sum())
         return {**tasks.score_texts(self.task.metrics, predictions.texts, self._pairs(split)), "loss": finite(loss)}
 

@@ -1,4 +1,4 @@
-"""A finished run, or an export of one -> its model as it was at the last step: `from loralab import load_run`."""
+"""A finished run, or an export of one -> its model at the last step: `from loralab import load_run`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +16,11 @@ __all__ = ["load_run"]
 
 
 def load_run(directory: str | Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """The model with what it learned in place, in fp32 on the CPU and in eval mode, and its tokenizer.
+    """The trained model, in fp32 on the CPU and in eval mode, and its tokenizer.
 
     directory: a run's (outputs/runs/...), or one that `loralab export` wrote with record.json. `model(**batch).logits`
-    are the logits that predictions.parquet has, up to the run's precision. Raises UserError for a run that did not end
-    in success, and where its backbone or its task's data are not what they were.
+    equal the logits in predictions.parquet, up to the run's precision. Raises UserError for a run that did not end in
+    success, and where its backbone or its task's data have changed.
     """
     run = RunDirectory(Path(directory))
     record = run.finished()

@@ -1,7 +1,7 @@
-"""What a task asks of a model: batches, the loss, predictions of a split, their scores, and the file that keeps them.
+"""A task's objective: batches, loss, predictions of a split, scores, and the file of predictions.
 
-`Labels` is for classes and numbers; `loralab.runs.generation.Answers` for text. The loop and runs/run.py know no more
-of a task.
+`LabelObjective` is for classes and numbers, `loralab.runs.generation.TextObjective` for text. The training loop and
+runs/run.py use a task through `Objective` only.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ from loralab.training.threads import Workers
 
 __all__ = ["LabelObjective", "Objective", "Predictor"]
 
-# Examples a batch when evaluating; a constant, since the shape of a batch touches the last bits of a logit.
+# Examples per evaluation batch; a constant, since the shape of a batch affects the last bits of a logit.
 EVALUATION_BATCH = 64
 
 Logits = NDArray[np.float32]
@@ -32,7 +32,7 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Predictor:
-    """Who predicts: the model, its workers and ranks; `check` is called between batches and may raise."""
+    """The model that predicts, with its workers and ranks; `check` is called between batches and may raise."""
 
     model: nn.Module
     check: Callable[[], Any]
@@ -41,20 +41,20 @@ class Predictor:
 
 
 class Objective(Protocol):
-    """A task on one backbone; `predictions` are whatever `predict` gives."""
+    """A task on one backbone; `predictions` are what `predict` returns."""
 
     @property
     def metric(self) -> str:
-        """The primary metric: of the validation scores, it tells the best step."""
+        """The primary metric: its validation score selects the best step."""
 
     def rows(self) -> dict[str, int]:
-        """Examples of each split, in the splits' order."""
+        """Number of examples of each split, in the splits' order."""
 
     def lengths(self, split: str) -> NDArray[np.int64]:
-        """Tokens of each example."""
+        """Number of tokens of each example."""
 
     def batch(self, split: str, indices: NDArray[np.int64]) -> dict[str, Tensor]:
-        """A padded batch on the model's device, `labels` among its tensors."""
+        """A padded batch on the model's device, including `labels`."""
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of a batch."""
@@ -66,11 +66,11 @@ class Objective(Protocol):
         """The task's metrics and the loss."""
 
     def write(self, path: Path, predictions: Mapping[str, Mapping[str, Any]]) -> None:
-        """predictions.parquet, of {at (last or best step): {split: predictions}}."""
+        """Writes predictions.parquet from {at (last or best step): {split: predictions}}."""
 
 
 class LabelObjective:
-    """One class, or one number, for each text."""
+    """One class, or one number, per text."""
 
     def __init__(
         self, task: tasks.RawTask, splits: Mapping[str, tasks.Split], *, pad_id: int, device: torch.device
@@ -89,7 +89,7 @@ class LabelObjective:
         return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy; of a regression the mean squared error."""
+        """Cross entropy; mean squared error for a regression."""
         if self.task.kind == "regression":
             return nn.functional.mse_loss(logits.squeeze(-1), labels.float())
         return nn.functional.cross_entropy(logits, labels)

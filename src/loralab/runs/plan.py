@@ -1,4 +1,4 @@
-"""Config -> Plan: every `auto` resolved, the run identified and its directory found; no weights or texts are loaded."""
+"""Config -> Plan: resolves every `auto`, and the run's identity and directory; loads no weights or texts."""
 
 import copy
 import re
@@ -22,13 +22,13 @@ from loralab.store.record import Record
 
 __all__ = ["NUMERICS_VERSION", "Plan", "make_store", "plan", "replan", "task_settings"]
 
-# Bumped when a fixed-seed sequence of losses changes, so that runs of two numerics are never taken for one.
+# Part of every run's hash; increased when a change alters the losses of a fixed seed.
 NUMERICS_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A config with every `auto` resolved, what identifies it, and where its run is kept."""
+    """A config with every `auto` resolved, its identity, and its run's directory."""
 
     config: Config
     source: Source
@@ -42,14 +42,14 @@ class Plan:
 
     @property
     def warning(self) -> str | None:
-        """What a person should know before it trains."""
+        """A warning about the precision on this device, if there is one."""
         return device.imitated(self.config.train.precision, self.device)
 
 
 def plan(config: Config) -> Plan:
-    """Resolves `config` without loading weights or texts; raises UserError for what is not there."""
+    """Resolves `config` without loading weights or texts; raises UserError where these do not exist."""
     store = Path(config.store)
-    cache = store / "cache" if store.is_dir() else None  # to look at what would be trained makes no store
+    cache = store / "cache" if store.is_dir() else None  # planning alone (as in a dry run) creates no store
     source = locate(
         config.model.name,
         package=config.model.package,
@@ -75,7 +75,7 @@ def plan(config: Config) -> Plan:
 
 
 def task_settings(task: TaskConfig) -> tasks.TaskSettings:
-    """The config's task as the readers of tasks take it."""
+    """The config's task node as TaskSettings."""
     return tasks.TaskSettings(
         name=task.name,
         files=tasks.TaskFiles(train=task.files.train, validation=task.files.validation, test=task.files.test),
@@ -92,7 +92,7 @@ def task_settings(task: TaskConfig) -> tasks.TaskSettings:
 
 
 def make_store(store: Path) -> None:
-    """Makes the folder, where it is not there; raises UserError where nothing can be written to it."""
+    """Creates the folder if needed; raises UserError where it is not writable."""
     try:
         store.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=store):
@@ -104,10 +104,10 @@ def make_store(store: Path) -> None:
 
 
 def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, Any]:
-    """All that determines a record's content, and nothing that does not (where it runs, is stored or mirrored)."""
+    """Exactly the settings that determine a record's content; not the device, the store or the tracker."""
     values = config_values(config)
     drop_added(values, config)
-    for name in ("tracker", "store", "seed"):  # the two seeds that `seed` sets are there
+    for name in ("tracker", "store", "seed"):  # init_seed and data_seed, which `seed` sets, remain
         del values[name]
     for name in ("device", "threads", "checkpoint_seconds"):
         del values["train"][name]
@@ -123,7 +123,7 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
         del values["optim"]["groups"], values["optim"]["embedding_lr"]
     else:
         values["lora"]["targets"] = sorted(set(values["lora"]["targets"]))
-        # of two patterns that match, the last wins: their order counts, and JSON's sorted keys would lose it
+        # the last matching pattern wins: a list keeps their order, which JSON's sorted keys would lose
         values["lora"]["rank_pattern"] = list(values["lora"]["rank_pattern"].items())
     values["task"]["data"] = data
     values["model"] = {"weights": weights, "dropout": config.model.dropout, "attention": config.model.attention}
@@ -131,30 +131,30 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
 
 
 def replan(run: run_directory.RunDirectory, record: Record) -> Plan:
-    """A finished run's plan on this machine's CPU, in fp32, on exactly the weights and data that it was trained on.
+    """A finished run's plan on this machine's CPU, in fp32, with exactly the weights and data of its training.
 
-    Raises UserError where they are not what they were.
+    Raises UserError where either has changed.
     """
     config = cast(Config, OmegaConf.to_object(OmegaConf.merge(Config, OmegaConf.load(run.path / "config.yaml"))))
-    if run.path.parent.name == "runs":  # an export keeps the store that it was trained in
+    if run.path.parent.name == "runs":  # an export keeps the store of its config
         config.store = str(run.path.parent.parent)
     config.train.device, config.train.precision = "cpu", "fp32"
     weights, data = record["identity"]["model"]["weights"], record["identity"]["task"]["data"]
     if config.task.revision is not None:
-        config.task.revision = data["data"]  # a commit, as of a hub model
+        config.task.revision = data["data"]  # a commit, as for a hub model
     if config.model.hub is not None and config.model.path is None and config.model.package is None:
         config.model.revision = weights  # a hub model's identity is its commit
     planned = plan(config)
     if planned.source.identity != weights:
         raise UserError(
             f"{planned.source.key}: {planned.source.origin} has changed since the run was trained "
-            f"(then {weights}, now {planned.source.identity}); bring the old weights back to use it"
+            f"(then {weights}, now {planned.source.identity}); restore the old weights to use the run"
         )
     if planned.identity["task"]["data"] != data:
         raise UserError(
             f"task.name: the data of {config.task.name} has changed since the run was trained (then "
-            f"{', '.join(data.values())}, now {', '.join(planned.identity['task']['data'].values())}); bring the old "
-            "data back to use it"
+            f"{', '.join(data.values())}, now {', '.join(planned.identity['task']['data'].values())}); restore the old "
+            "data to use the run"
         )
     return planned
 

@@ -1,4 +1,4 @@
-"""Plan -> Prepared: all that a run trains with, built and checked; nothing is written and no step is taken."""
+"""Plan -> Prepared: builds and checks everything that a run trains with; writes nothing and takes no step."""
 
 import time
 from collections.abc import Callable
@@ -32,9 +32,9 @@ Tell = Callable[[Progress, dict[str, float | None]], None]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run of this process that can begin.
+    """A run that is ready to train in this process.
 
-    groups: what each parameter group resolved to; probe: where its values go -> what the loop opens around an update.
+    groups: the resolved parameter groups; probe: callback for the values -> context manager around an update.
     """
 
     planned: Plan
@@ -47,7 +47,7 @@ class Prepared:
     probe: Callable[[Tell], Probing]
     threads: int
     workers: int
-    seconds: float  # that it took
+    seconds: float  # of preparation
 
     @property
     def model(self) -> nn.Module:
@@ -59,9 +59,9 @@ class Prepared:
 
 
 def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
-    """Loads weights and texts, puts the method in place, and gives each trained weight its rate.
+    """Loads weights and texts, attaches the method, and assigns each trained weight its learning rate.
 
-    Raises UserError for settings that this backbone or this task cannot have. Every rank calls it, within `agreed`.
+    Raises UserError for settings that the backbone or the task does not support. Every rank calls it, within `agreed`.
     """
     began = time.monotonic()
     config = planned.config
@@ -98,10 +98,10 @@ def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
 
 
 def _refuse_too_long(config: Config, backbone: Backbone, *, generates: bool) -> None:
-    """Raises UserError where the texts, with what is put beside them, would have more positions than the backbone."""
+    """Raises UserError where texts, virtual tokens and answers may exceed the backbone's positions."""
     longest = backbone.tokenizer.model_max_length
     virtual = virtual_tokens(cast(nn.Module, backbone.model))
-    if virtual is not None:  # they take positions, too
+    if virtual is not None:  # virtual tokens take positions too
         longest -= virtual.tokens
     if config.train.max_length > longest:
         beside = "" if virtual is None else f" beside the virtual ones (prompt.tokens={virtual.tokens})"
@@ -109,7 +109,7 @@ def _refuse_too_long(config: Config, backbone: Backbone, *, generates: bool) -> 
             f"train.max_length: got {config.train.max_length}; {config.model.name} takes at most {longest} tokens"
             f"{beside}"
         )
-    decodes = generates and not backbone.seq2seq  # its answers follow the text
+    decodes = generates and not backbone.seq2seq  # a decoder's answer takes positions after the text
     if decodes and config.train.max_length + config.generate.max_new_tokens > longest:
         raise UserError(
             f"train.max_length + generate.max_new_tokens: got {config.train.max_length} + "
@@ -119,7 +119,7 @@ def _refuse_too_long(config: Config, backbone: Backbone, *, generates: bool) -> 
 
 
 def _param_groups(config: Config, backbone: Backbone) -> list[dict[str, Any]]:
-    """LoRA+'s groups: λ acts here. Where nothing is A or B there is no lr_B, which would go to biases instead."""
+    """The parameter groups, with LoRA+'s lr_B = λ lr_A; without A and B, λ is 1 (lr_B would apply to biases)."""
     has_lora = "lora" in METHODS[config.method.name]
     return optim.param_groups(
         cast(nn.Module, backbone.model),
@@ -144,7 +144,7 @@ def _trained(planned: Plan, backbone: Backbone, groups: list[dict[str, Any]], ra
 
 
 def _steps(config: Config, order: Order) -> int:
-    """The steps of the run; raises UserError where its warm-up would never end."""
+    """The number of steps of the run; raises UserError where the warm-up is not shorter."""
     steps = config.train.steps or max(1, round(cast(float, config.train.epochs) * order.per_epoch))
     if config.optim.warmup >= steps:
         raise UserError(f"optim.warmup: got {config.optim.warmup:g} steps, and the run has {steps}; warm up for fewer")
@@ -152,7 +152,7 @@ def _steps(config: Config, order: Order) -> int:
 
 
 def _probe(config: Config, backbone: Backbone, task: Objective, ranks: Ranks) -> Callable[[Tell], Probing]:
-    """What looks at every `probe.every`-th update, on rank 0; raises UserError where there is no map to look at."""
+    """The probe of every `probe.every`-th update, on rank 0; raises UserError where no linear map is adapted."""
     every = config.probe.every if ranks.leads else None
     model = cast(nn.Module, backbone.model)
     maps = linear_factors(model)
@@ -167,6 +167,6 @@ def _probe(config: Config, backbone: Backbone, task: Objective, ranks: Ranks) ->
 
 
 def _workers(planned: Plan, threads: int, ranks: Ranks) -> int:
-    """A worker a thread on a CPU; one for a rank, and where dropout draws from one generator in nobody's order."""
+    """One worker per CPU thread; one in all on a GPU, under torchrun, and with dropout (threads share a generator)."""
     draws = planned.config.model.dropout > 0 or planned.config.lora.dropout > 0
     return 1 if draws or ranks.count > 1 or planned.device.type != "cpu" else threads

@@ -1,4 +1,4 @@
-"""The record of a run, or of a pretraining, from its beginning to its end; and the record of a run that failed."""
+"""The parts of a record, of a run or a pretraining, and the record of a failed run."""
 
 import time
 from pathlib import Path
@@ -23,7 +23,7 @@ __all__ = ["as_yaml", "ending", "fail", "header", "origin", "run_ending"]
 
 
 def origin(*, name: str, config: dict[str, Any], identity: dict[str, Any], started: float) -> Origin:
-    """What is trained, with the code's version; config: as `config_values` gives it."""
+    """Name, config, identity, code version and start; config: as `config_values` returns it."""
     return {
         "name": name,
         "config": config,
@@ -35,7 +35,7 @@ def origin(*, name: str, config: dict[str, Any], identity: dict[str, Any], start
 
 
 def header(planned: Plan, started: float) -> RunOrigin:
-    """What a run's record begins with: which run it is, its config, the code's version, and when it started."""
+    """The first part of a run's record: id, config, identity, code version and start."""
     begun = origin(
         name=planned.directory.path.name,
         config=config_values(planned.config),
@@ -55,7 +55,7 @@ def ending(
     place: "torch.device",
     threads: int,
 ) -> Ending:
-    """What a training came to, with what it cost: time, memory, and what it ran on."""
+    """The result of a training: status, metrics, parameters, time, memory and device."""
     progress = session.progress
     return {
         "status": final_status(diverged=progress.diverged),
@@ -76,7 +76,7 @@ def ending(
 
 
 def run_ending(prepared: "Prepared", session: "Session", metrics: dict[str, Any]) -> RunEnding:
-    """The same of a run."""
+    """The ending of a run: `ending` with the ranks and the examples of each split."""
     model, head = prepared.model, prepared.backbone.head
     parameters = {
         "total": model.parameters(),
@@ -96,9 +96,9 @@ def run_ending(prepared: "Prepared", session: "Session", metrics: dict[str, Any]
 
 
 def fail(planned: Plan, error: str, *, started: float) -> None:
-    """Writes the record of a run that ended without one, as `failed` with this text; the next attempt goes on from it.
+    """Writes a `failed` record with this error text, for a run that ended in an exception or whose process died.
 
-    Call it only while this process holds the run, whether it trained the run or another process that died.
+    The next attempt resumes from the run's checkpoint. Call it only while this process holds the run.
     """
     planned.directory.begin(as_yaml(planned.config))
     record: FailedRecord = {
@@ -108,5 +108,5 @@ def fail(planned: Plan, error: str, *, started: float) -> None:
 
 
 def as_yaml(config: Any) -> str:
-    """config.yaml's text, of a run's configuration or a pretraining's."""
+    """The text of config.yaml, for a run or a pretraining."""
     return yaml.safe_dump(config_values(config), sort_keys=False)

@@ -1,8 +1,7 @@
-"""The composition root: a Config becomes a run directory and its record, from top to bottom in this file.
+"""The composition root: Config -> a run directory and its record.
 
-`run` returns the stored record, or trains: from the run's checkpoint, where there is one. Where torchrun started
-several processes they train one run together: rank 0 does what a single one does, and the others compute and write
-nothing.
+`run` returns the stored record of a finished run; otherwise it trains, from the run's checkpoint if there is one. Under
+torchrun all processes train one run: rank 0 plans and writes, the others only compute.
 """
 
 import os
@@ -35,10 +34,10 @@ __all__ = ["run"]
 
 
 def run(config: Config, *, wait: bool = False, console: Console | None = None) -> Record:
-    """The record of `config`'s run: the stored one if it is done, else trained now, from its checkpoint if it has one.
+    """The record of `config`'s run: the stored one if it is finished; else the run is trained, or resumed.
 
-    wait: whether to wait for another process that holds the run, rather than raise UserError. An exception while it
-    trains is recorded as `failed` and raised; Interrupted is raised once a checkpoint is written.
+    wait: wait for another process that holds the run, rather than raise UserError. An exception in training is
+    recorded as `failed` and raised again; on a signal, Interrupted is raised after a checkpoint is written.
     """
     console = console or Console.for_terminal()
     with Interrupts() as interrupts, join(config.train.device) as ranks:
@@ -54,7 +53,7 @@ def run(config: Config, *, wait: bool = False, console: Console | None = None) -
         done = planned.directory.finished()
         if done is None:
             with planned.directory.hold(wait=wait, check=alive):
-                done = planned.directory.finished()  # by the process that was waited for
+                done = planned.directory.finished()  # by the other process
                 if done is None:
                     ranks.of_first((planned, None))
                     return ranks.of_first(_lead(planned, console, interrupts, ranks))
@@ -64,7 +63,7 @@ def run(config: Config, *, wait: bool = False, console: Console | None = None) -
 
 
 def _follow(ranks: Ranks, interrupts: Interrupts) -> Record:
-    """The record, as rank 0 gives it, of the run that it plans; this rank computes its part, and writes nothing."""
+    """Computes this rank's part of the run that rank 0 plans, without writing; returns the record of rank 0."""
     first: Any = None
     planned, record = ranks.of_first(first)
     if record is None:
@@ -76,7 +75,7 @@ def _follow(ranks: Ranks, interrupts: Interrupts) -> Record:
 
 
 def _lead(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks) -> Record:
-    """Trains the run that this process holds, and writes its record last, also the record of a failure."""
+    """Trains the run that this process holds, then writes its record, also for a failure."""
     started = time.time()
     head = header(planned, started)
     if planned.warning is not None:
@@ -87,7 +86,7 @@ def _lead(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks)
         record: Record = {**head, **_train(prepared, console, interrupts), "ended": time.time()}
     except UserError:
         raise
-    except Exception:  # whatever it was, it is recorded, and raised again
+    except Exception:  # any error is recorded and raised again
         fail(planned, traceback.format_exc(), started=started)
         raise
     planned.directory.finish(record)
@@ -96,7 +95,7 @@ def _lead(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks)
 
 
 def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunEnding:
-    """Trains from the checkpoint, where there is one, to the last step; then tests and saves, and gives the figures."""
+    """Trains to the last step, from the checkpoint if there is one, then tests and saves; returns the results."""
     planned, objective, trained = prepared.planned, prepared.objective, prepared.trained
     config = planned.config
     with open_session(
@@ -106,7 +105,7 @@ def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunE
         name=planned.directory.path.name,
         steps=prepared.steps,
         groups=prepared.groups,
-        seed=config.data_seed,  # of dropout
+        seed=config.data_seed,  # for dropout
         tracker=_tracker(planned),
         workers=prepared.workers,
         checkpoint_seconds=config.train.checkpoint_seconds,
@@ -150,7 +149,7 @@ def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunE
 
 
 def _tracker(planned: Plan) -> Tracker:
-    """The run's page in its tracker, which a resumed run goes on in."""
+    """The run's tracker; a resumed run continues its page."""
     config, directory = planned.config, planned.directory
     return open_tracker(
         kind=config.tracker.name,
@@ -174,7 +173,7 @@ def _evaluation_due(prepared: Prepared, step: int) -> bool:
 
 
 def _predict(prepared: Prepared, session: Session, split: str) -> Any:
-    """The objective's predictions of a split, with the weights as they are now."""
+    """The objective's predictions of a split with the current weights."""
     by = Predictor(prepared.model, session.between_batches, session.workers, prepared.ranks)
     return prepared.objective.predict(split, by)
 
@@ -191,7 +190,7 @@ def _validate(prepared: Prepared, session: Session) -> None:
 
 
 def _test(prepared: Prepared, session: Session) -> dict[str, SplitScores]:
-    """Scores of every test split at the last and the best validation step; writes weights and predictions."""
+    """Scores of every test split at the last and the best validation step; also saves weights and predictions."""
     planned, objective, trained = prepared.planned, prepared.objective, prepared.trained
     best, last = session.progress.best, session.progress.step
     if prepared.ranks.leads:
@@ -202,7 +201,7 @@ def _test(prepared: Prepared, session: Session) -> dict[str, SplitScores]:
     at_last = {split: _predict(prepared, session, split) for split in names}
     at_best = at_last
     if best["step"] != last:
-        with trained.at_best():  # an interrupt in here checkpoints the last step's weights
+        with trained.at_best():  # an interrupt here still checkpoints the weights of the last step
             at_best = {split: _predict(prepared, session, split) for split in names}
     if prepared.ranks.leads:
         objective.write(planned.directory.predictions, {"last": at_last, "best": at_best})

@@ -1,4 +1,4 @@
-"""What a run writes as it trains: metrics.jsonl, its tracker, and the count of its executed steps."""
+"""The journal of a run: metrics.jsonl, its tracker, and the count of executed steps."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,24 +11,24 @@ __all__ = ["Journal", "open_journal"]
 
 
 class Journal:
-    """Writes nothing: the journal of a process that computes a part of a run."""
+    """A journal that writes nothing, for the ranks other than 0."""
 
     def step(self) -> None:
-        """Counts a step that is about to be executed."""
+        """Counts a step, just before it is executed."""
 
     def line(self, line: dict[str, Any]) -> None:
-        """One line of metrics.jsonl."""
+        """Adds one line to metrics.jsonl and the tracker."""
 
     def sync(self) -> int:
-        """Makes every line durable and gives the file's size, for the checkpoint."""
+        """Flushes every line to disk and returns the file's size, for the checkpoint."""
         return 0
 
     def summarise(self, metrics: dict[str, Any]) -> None:
-        """The final metrics."""
+        """Sends the final metrics to the tracker."""
 
     @property
     def executed(self) -> int:
-        """The steps really executed, by every process that worked on the run."""
+        """The number of executed steps, over all processes that worked on the run, including repeated steps."""
         return 0
 
 
@@ -56,9 +56,9 @@ class _Written(Journal):
 
 @contextlib.contextmanager
 def open_journal(directory: RunDirectory, tracker: Tracker, *, size: int) -> Iterator[Journal]:
-    """The journal of the process that holds the run; `size` is what of metrics.jsonl its checkpoint had seen.
+    """The journal of the process that holds the run; size: of metrics.jsonl at the checkpoint, in bytes.
 
-    It is closed and the tracker finished also after an exception.
+    On exit, also by an exception, closes the files and finishes the tracker.
     """
     metrics = MetricsFile(directory, size=size)
     counter = StepCounter(directory)

@@ -1,4 +1,4 @@
-"""predictions.parquet: one row a test example and set of weights, for bootstraps over test items."""
+"""predictions.parquet: one row per test example and set of weights (last, best), for bootstraps over test items."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ __all__ = ["packed_correct", "unpacked", "write_answers", "write_predictions"]
 
 
 class Examples(Protocol):
-    """A split's labels (n,) and its rows' places in the source (n,)."""
+    """A split's labels (n,) and its rows' indices in the source (n,)."""
 
     @property
     def labels(self) -> NDArray[Any]: ...
@@ -46,7 +46,7 @@ def write_predictions(
 
 
 class Generated(Protocol):
-    """Of each row its text, and -log p of its target's tokens: their sum and their number."""
+    """For each row: the generated text, the sum of -log p over its target's tokens, and their number."""
 
     @property
     def texts(self) -> list[str]: ...
@@ -57,7 +57,7 @@ class Generated(Protocol):
 
 
 class References(Protocol):
-    """A split's right answers, and its rows' places in the source."""
+    """A split's reference answers, and its rows' indices in the source."""
 
     @property
     def references(self) -> list[tuple[str, ...]]: ...
@@ -95,9 +95,9 @@ def write_answers(
 
 
 def packed_correct(path: Path) -> str:
-    """Which test examples the last step's weights got right, in the order of the source's rows, as text for a CSV.
+    """Whether each test example is correct at the last step, in the order of the source's rows, as text for a CSV.
 
-    `unpacked` reads it. Empty where there is no such thing: a regression, a metric of whole texts, or no test split.
+    `unpacked` reads it. Empty for a regression, for a metric of the whole split, and without a test split.
     """
     from pyarrow import parquet
 

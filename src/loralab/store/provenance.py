@@ -1,4 +1,4 @@
-"""Where a record's numbers come from: the code's commit and uncommitted diff, and the versions of what it ran on."""
+"""Provenance of a record: the code's commit and uncommitted diff, and the versions of its dependencies."""
 
 import functools
 import hashlib
@@ -27,10 +27,9 @@ PACKAGES = (
 
 @functools.cache
 def code_version(store: Path) -> dict[str, str | None]:
-    """{commit, diff}: the commit of loralab's checkout and the hash of its uncommitted diff, None where there is none.
+    """{commit, diff}: the commit of loralab's checkout and the hash of its uncommitted diff, None without changes.
 
-    The diff itself is stored once, as <store>/diffs/<hash>.diff. Outside a git checkout both are None; read once a
-    process.
+    The diff is stored once, as <store>/diffs/<hash>.diff. Outside a git checkout both are None. Cached per process.
     """
     source = Path(__file__).resolve().parents[1]
     inside = _git(source, "ls-files", "--error-unmatch", "runs/run.py")
@@ -49,7 +48,7 @@ def code_version(store: Path) -> dict[str, str | None]:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Package -> version, with Python's and the platform's."""
+    """Package -> version, including Python and the platform."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -1,4 +1,4 @@
-"""record.json: what a training came to, as it is on disk and as its readers index it. `loralab.runs.record` makes it.
+"""The types of record.json, the result of a training, which `loralab.runs.record` makes.
 
 A key that older records lack is NotRequired.
 """
@@ -21,11 +21,11 @@ __all__ = [
 ]
 
 Scores = dict[str, float | None]
-"""The step and each metric at it; a missing number is None."""
+"""The step and each metric's value at that step, None where it is undefined."""
 
 
 class SplitScores(TypedDict):
-    """Of one split: at the best validation step and at the last step, None where it was not evaluated."""
+    """The scores of one split at the best validation step and at the last step, None where it was not evaluated."""
 
     best: Scores | None
     last: Scores | None
@@ -50,13 +50,13 @@ class Origin(TypedDict):
 
 
 class RunOrigin(Origin):
-    """The same of a run, whose id is the hash of its identity."""
+    """The origin of a run; run_id: the hash of its identity."""
 
     run_id: str
 
 
 class Ending(TypedDict):
-    """What a training that came to its end has, whether it succeeded or diverged."""
+    """The results of a training that ended in success or divergence."""
 
     status: Literal["success", "diverged"]
     error: None
@@ -71,7 +71,7 @@ class Ending(TypedDict):
 
 
 class RunEnding(Ending):
-    """The same of a run, with the examples of each split."""
+    """The ending of a run, with the number of ranks and the number of examples of each split."""
 
     ranks: NotRequired[int]
     rows: dict[str, int]
@@ -84,7 +84,7 @@ class Record(RunOrigin, RunEnding):
 
 
 class FailedRecord(RunOrigin):
-    """The record of a run that ended in an exception; it is tried again."""
+    """The record of a run that ended in an exception; such a run is tried again."""
 
     status: Literal["failed"]
     error: str
@@ -93,7 +93,7 @@ class FailedRecord(RunOrigin):
 
 
 class PretrainingEnding(Ending):
-    """The same of a pretraining, beside the loss of predicting by token frequency alone (nats)."""
+    """The ending of a pretraining, with the loss of predicting by token frequency alone (nats)."""
 
     unigram_entropy: float
     blocks: dict[str, int]
@@ -106,5 +106,5 @@ class PretrainingRecord(Origin, PretrainingEnding):
 
 
 def split_scores(metrics: dict[str, Any]) -> dict[str, SplitScores]:
-    """A record's metrics without the name of the primary one: the scores of each split, validation first."""
+    """The scores of each split, validation first: a record's metrics without the entry `primary`."""
     return {split: scores for split, scores in metrics.items() if split != "primary"}

@@ -1,4 +1,4 @@
-"""A run is a directory named by the hash of all that determines its content; one process works on it at a time.
+"""Run directories, named by the hash of the settings that determine their content; one process at a time holds a run.
 
 <store>/runs/<slug>-<hash>/
     config.yaml  metrics.jsonl  predictions.parquet  adapter/ or model/  checkpoint/ (while it runs)
@@ -38,19 +38,19 @@ __all__ = [
     "status",
 ]
 
-# Who looks whether a run is held takes its lock for less than this; a lock that is taken for longer is a run's.
+# Checking whether a run is held takes its lock for less than this; a lock held for longer belongs to a run.
 PROBE_SECONDS = 0.2
 FINAL = ("success", "diverged")
-"""The statuses that are never tried again."""
+"""The statuses of runs that are never trained again."""
 
 
 def final_status(*, diverged: bool) -> Literal["success", "diverged"]:
-    """The status of a training that came to its end."""
+    """The status of a training that ended without an exception."""
     return "diverged" if diverged else "success"
 
 
 def is_final(record: Record | FailedRecord | None) -> TypeGuard[Record]:
-    """Whether it is the record of a run that is done for good."""
+    """Whether the record's status is final, so that the run is never trained again."""
     return record is not None and record["status"] in FINAL
 
 
@@ -76,7 +76,7 @@ class RunDirectory:
 
     @property
     def model(self) -> Path:
-        """The whole model, a transformers checkpoint without tokenizer, where every weight was trained."""
+        """The whole model, a transformers checkpoint without tokenizer, if every weight was trained."""
         return self.path / "model"
 
     @property
@@ -88,11 +88,11 @@ class RunDirectory:
         return self.path / "predictions.parquet"
 
     def record(self) -> Record | FailedRecord | None:
-        """The record, or None where the run never came to an end."""
+        """The record, or None for a run that has not ended; raises UserError for a damaged one."""
         try:
             record: Record | FailedRecord = json.loads((self.path / "record.json").read_text())
             if not {"status", "metrics", "started", "ended"} <= record.keys():
-                raise ValueError("it is no run's")
+                raise ValueError("it is not a run's record")
         except FileNotFoundError:
             return None
         except (ValueError, AttributeError) as error:
@@ -103,7 +103,7 @@ class RunDirectory:
         return record
 
     def finished(self) -> Record | None:
-        """The record of a run that is done for good, else None."""
+        """The record if its status is final, else None."""
         record = self.record()
         return record if is_final(record) else None
 
@@ -111,8 +111,9 @@ class RunDirectory:
     def hold(self, *, wait: bool, check: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Holds the run for this process, by an OS file lock that dies with the process.
 
-        Waits for another holder, calling `check`, which may raise, every half second; or raises UserError at once
-        unless `wait`. The lock's file stays: to remove it would let two processes hold two files of one name.
+        If another process holds it: with `wait`, waits and calls `check`, which may raise, every half second; else
+        raises UserError at once. The lock file is kept: after a removal two processes could lock different files of one
+        name.
         """
         lock = self._lock()
         try:
@@ -137,52 +138,52 @@ class RunDirectory:
         return FileLock(locks / f"{self.hash}.lock")
 
     def held(self) -> bool:
-        """Whether a live process works on the run now."""
+        """Whether a live process holds the run."""
         try:
             lock = self._lock()
             lock.acquire(timeout=0)
         except Timeout:
             return True
-        except PermissionError:  # a store that may only be read: nobody works on it from here
+        except PermissionError:  # a read-only store: no process here can train in it
             return False
         lock.release()
         return False
 
     def finish(self, record: Mapping[str, Any]) -> None:
-        """Writes the record, which ends the run, then removes what only a running run needs."""
+        """Writes the record; if its status is final, removes the checkpoint and the step counter."""
         write_json(self.path / "record.json", record)
         if record["status"] in FINAL:
             shutil.rmtree(self.checkpoint, ignore_errors=True)
             (self.path / StepCounter.FILE).unlink(missing_ok=True)
 
     def begin(self, config: str) -> None:
-        """Makes the directory, with config.yaml in it and nothing half-written; for the process that holds the run."""
+        """Creates the directory with config.yaml, and removes temporary files; for the process that holds the run."""
         remove_temporaries(self.path)
         write_text(self.path / "config.yaml", config)
 
 
 class MetricsFile:
-    """metrics.jsonl: appended line by line; on resume cut back to what the checkpoint had seen."""
+    """metrics.jsonl: appended line by line; on resume truncated to its size at the checkpoint."""
 
     def __init__(self, directory: RunDirectory, *, size: int) -> None:
         self.path = directory.path / "metrics.jsonl"
         self.stream = self.path.open("ab")
         there = os.fstat(self.stream.fileno()).st_size
-        if there < size:  # truncate would fill it up with NUL bytes
+        if there < size:  # truncate would pad it with NUL bytes
             self.stream.close()
             raise UserError(
-                f"{self.path} holds {there:,} bytes, and the checkpoint had seen {size:,}; remove {directory.path} to "
-                "train the run from the start"
+                f"{self.path} holds {there:,} bytes, but its checkpoint was written at {size:,}; remove "
+                f"{directory.path} to train the run from the start"
             )
         self.stream.truncate(size)
 
     def append(self, line: dict[str, Any]) -> None:
-        """Adds one object; a NaN or infinity in it is a bug and raises ValueError."""
+        """Appends one object; raises ValueError for NaN and infinities, which callers replace by None."""
         self.stream.write(json.dumps(line, allow_nan=False).encode() + b"\n")
         self.stream.flush()
 
     def sync(self) -> int:
-        """Makes every line durable and gives the file's size, for the checkpoint."""
+        """Flushes every line to disk and returns the file's size, for the checkpoint."""
         os.fsync(self.stream.fileno())
         return os.fstat(self.stream.fileno()).st_size
 
@@ -192,7 +193,7 @@ class MetricsFile:
 
 
 class StepCounter:
-    """Steps really executed, by every process that worked on the run: written at each step, so a kill loses none."""
+    """Number of executed steps, over all processes of the run; written at each step, so a kill loses none."""
 
     FILE = "executed"
 
@@ -201,7 +202,7 @@ class StepCounter:
         self.count = int(os.pread(self.handle, 20, 0).strip(b"\0") or b"0")
 
     def add(self) -> None:
-        """Counts one step (a microsecond: the page cache outlives a killed process)."""
+        """Counts one step; takes 1 us, without fsync, since the page cache survives a killed process."""
         self.count += 1
         os.pwrite(self.handle, f"{self.count:020d}".encode(), 0)
 
@@ -210,13 +211,13 @@ class StepCounter:
 
 
 def directory_of(store: Path, slug: str, digest: str) -> RunDirectory:
-    """The directory of the run with this hash: the one that is there, under whatever slug, or a new one's."""
+    """The directory of the run with this hash: an existing one with any slug, else <slug>-<digest>."""
     there = sorted((store / "runs").glob(f"*-{digest}"))
     return RunDirectory(there[0] if there else store / "runs" / f"{slug}-{digest}")
 
 
 def find(store: Path, wanted: str) -> RunDirectory:
-    """The run whose directory, name, hash, or the beginning of either, is `wanted`; UserError unless it is one run."""
+    """The run with this directory, name or hash, or a prefix of these; raises UserError unless exactly one matches."""
     as_path = Path(wanted)
     if (as_path / "config.yaml").is_file():
         return RunDirectory(as_path.absolute())
@@ -232,7 +233,7 @@ def find(store: Path, wanted: str) -> RunDirectory:
 
 @dataclass(frozen=True)
 class Standing:
-    """A run's status, with its record where that is what the status is from, or what is wrong with a damaged one.
+    """A run's status, with the record that it is read from, or the error of a damaged record.
 
     status: success, diverged, failed, running, cut off, missing or damaged.
     """
@@ -243,13 +244,13 @@ class Standing:
 
 
 def standing(run: RunDirectory, *, probe: bool = True) -> Standing:
-    """How the run stands now; probe: whether a process may hold it, which takes a look at its lock."""
+    """The run's current status; probe: also check its lock, to find a running one."""
     try:
         record = run.record()
         if probe and not is_final(record):
             if run.held():
                 return Standing("running")
-            record = run.record()  # it may have ended between the two looks
+            record = run.record()  # it may have ended between the two checks
     except UserError as error:
         return Standing("damaged", error=str(error))
     if record is None:
@@ -258,7 +259,7 @@ def standing(run: RunDirectory, *, probe: bool = True) -> Standing:
 
 
 def status(run: RunDirectory) -> str:
-    """The status in words, with the step that a run has reached where it has not ended."""
+    """The status in words, with the current step of a run that has not ended."""
     word = standing(run).status
     if word == "running":
         return f"running, step {last_step(run)}"
@@ -266,7 +267,7 @@ def status(run: RunDirectory) -> str:
 
 
 def last_step(run: RunDirectory) -> int:
-    """Of the last whole line of metrics.jsonl; 0 where there is none."""
+    """The step of the last complete line of metrics.jsonl; 0 without one."""
     try:
         lines = (run.path / "metrics.jsonl").read_text().splitlines()
     except FileNotFoundError:
@@ -274,7 +275,7 @@ def last_step(run: RunDirectory) -> int:
     for line in reversed(lines):
         try:
             return int(json.loads(line)["step"])
-        except json.JSONDecodeError:  # being written, or cut by a kill
+        except json.JSONDecodeError:  # an incomplete line, being written or cut by a kill
             continue
     return 0
 

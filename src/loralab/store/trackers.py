@@ -1,4 +1,4 @@
-"""Trackers: mirrors of metrics.jsonl. Nothing reads them back, and none can end a run."""
+"""Trackers mirror metrics.jsonl. Nothing reads them back, and their errors never end a run."""
 
 import contextlib
 import logging
@@ -14,13 +14,13 @@ logger = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """What a run sends to its tracker. A context manager: it is finished also after an exception."""
+    """A mirror of a run's metrics; as a context manager it is finished also after an exception."""
 
     def log(self, line: dict[str, Any]) -> None:
-        """One line of metrics.jsonl."""
+        """Sends one line of metrics.jsonl."""
 
     def summarise(self, summary: dict[str, Any]) -> None:
-        """The final metrics."""
+        """Sends the final metrics."""
 
     def __enter__(self) -> "Tracker": ...
 
@@ -46,9 +46,10 @@ class NoTracker:
 
 
 class WandbTracker:
-    """Weights & Biases: the run's id is the run's hash, so that a resumed run goes on in its own page.
+    """Weights & Biases; the W&B run's id is the run's hash, so that a resumed run continues its page.
 
-    wandb is imported and started when the run starts. Where it fails, the run goes on without it, with one warning.
+    wandb is imported and started when the run starts. After an error of wandb's, the run continues without it, with one
+    warning.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -87,7 +88,7 @@ class WandbTracker:
             return
         try:
             action()
-        except Exception as error:  # a mirror must not break the run: one warning, then nothing
+        except Exception as error:  # an error of the tracker's must not end the run: one warning, then it is off
             logger.warning("wandb failed, and the run goes on without it: %s", error)
             self.run = None
 
@@ -104,7 +105,7 @@ def open_tracker(
 
 
 def wandb_mode() -> str:
-    """`online` where an API key is at hand (environment or netrc), else `offline`."""
+    """`online` where an API key is found (environment or netrc), else `offline`; WANDB_MODE takes precedence."""
     import netrc
 
     if os.environ.get("WANDB_MODE"):

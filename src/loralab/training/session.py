@@ -1,7 +1,7 @@
-"""One training's files, screen and signals: what stands around the loop, for a run and for a pretraining.
+"""The files, output and signals of one training, for a run and for a pretraining.
 
-`open_session` opens metrics.jsonl, the tracker and the worker threads, and restores what the checkpoint holds; the loop
-then calls the session between its steps. An interrupt leaves a checkpoint.
+`open_session` opens metrics.jsonl, the tracker and the worker threads, and restores the checkpoint. The loop calls the
+session between its steps. An interrupt writes a checkpoint.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ __all__ = ["Screen", "Session", "open_session", "stored_state"]
 
 
 class Screen(Protocol):
-    """What a person sees of a training; `loralab.runs.console.Console` is one."""
+    """Progress output of a training, such as `loralab.runs.console.Console`."""
 
     def started(self, name: str, steps: int, groups: Sequence[dict[str, Any]], *, resumed_at: int) -> None: ...
     def step(self, step: int) -> None: ...
@@ -36,7 +36,7 @@ class Screen(Protocol):
 
 @dataclass(frozen=True)
 class Session:
-    """A training that is open: where it stands, and what it writes, shows and listens to as it goes."""
+    """A running training: its progress, files, output and interrupts."""
 
     progress: Progress
     trained: Trained
@@ -45,10 +45,10 @@ class Session:
     saver: Checkpointer
     screen: Screen
     interrupts: Interrupts
-    kept: dict[str, Any]  # what a checkpoint holds beside the training's state
+    kept: dict[str, Any]  # stored in each checkpoint beside the training's state
 
     def log(self, split: str, values: dict[str, float | None]) -> None:
-        """One line of metrics.jsonl, with the rates of A and B at this step; what is not finite becomes null."""
+        """Writes a line of metrics.jsonl, with the rates of A and B at this step; non-finite values become null."""
         rates = {role: group["lr"] for group in self.trained.optimizer.param_groups for role in group["roles"]}
         line = {
             "step": self.progress.step,
@@ -59,22 +59,22 @@ class Session:
             "seconds": round(self.progress.elapsed(), 3),
         }
         self.journal.line(line)
-        if split != "probe":  # hundreds of values: for files, not for eyes
+        if split != "probe":  # a probe has hundreds of values, too many to show
             self.screen.line(line)
 
     def between_steps(self) -> None:
-        """Saves when a checkpoint is due on rank 0; raises Interrupted once a rank has noted a signal."""
+        """Saves when a checkpoint is due on rank 0; raises Interrupted after any rank received a signal."""
         if self.trained.ranks.agree(self.interrupts, due=self.saver.due()):
             self.save()
         self.screen.step(self.progress.step)
 
     def between_batches(self) -> None:
-        """The same within an evaluation, where nothing can be saved."""
+        """For evaluations: raises Interrupted after any rank received a signal; never saves."""
         self.trained.ranks.agree(self.interrupts)
         self.screen.alive()
 
     def save(self) -> None:
-        """Writes a checkpoint; every rank calls it, and rank 0 writes."""
+        """Writes a checkpoint. Every rank must call it; only rank 0 writes."""
         state = self.trained.capture()
         if self.trained.ranks.leads:
             seen = self.journal.sync()
@@ -82,7 +82,7 @@ class Session:
 
 
 def stored_state(directory: RunDirectory, ranks: Ranks) -> dict[str, Any] | None:
-    """The state of the training's checkpoint, as rank 0 reads it; None where there is none."""
+    """The checkpoint's state, read by rank 0 and sent to the others; None where there is no checkpoint."""
     return ranks.of_first(checkpoint.load(directory.checkpoint) if ranks.leads else None)
 
 
@@ -103,10 +103,10 @@ def open_session(
     interrupts: Interrupts,
     kept: dict[str, Any] | None = None,
 ) -> Iterator[Session]:
-    """Goes on from `state`, or begins; on rank 0 with the journal and its tracker, elsewhere without files.
+    """Opens a training, resumed from `state` unless it is None; only rank 0 opens the journal and the tracker.
 
-    name, steps, groups: what the screen shows first; seed: of the generators, which a checkpoint puts back as they
-    were; kept: what each checkpoint is to hold beside the training's state.
+    name, steps, groups: shown when the training starts; seed: of the random generators, whose state a checkpoint
+    restores; kept: stored in each checkpoint beside the training's state.
     """
     trained.begin(seed)
     if state is not None:
