@@ -44,7 +44,7 @@ def reduce(tables: "Tables") -> pd.DataFrame:
     for digest, run in done.items():
         rows = []
         for name, update in subspaces.updates(run).items():
-            number, which = subspaces.place(name)
+            number, which = subspaces.layer_and_map(name)
             rows.append({"map": which, "layer": str(number)} | measured(update, *svds[name], rng))
         found.append(pd.DataFrame(rows).assign(kind="layer", hash=digest))
     return subspaces.scored(tables, found, KEPT)

@@ -43,7 +43,7 @@ def reduce(tables: "Tables") -> pd.DataFrame:
     for digest, run in done.items():
         rows = []
         for name, delta in deltas(run, weights).items():
-            number, which = subspaces.place(name)
+            number, which = subspaces.layer_and_map(name)
             rows.append({"map": which, "layer": str(number)} | measured(weights[name], lefts[name], delta))
         found.append(pd.DataFrame(rows).assign(kind="layer", hash=digest))
     return subspaces.scored(tables, found, KEPT)

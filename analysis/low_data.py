@@ -11,7 +11,7 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import (
-    compared,
+    comparison_row,
     confirm_runs,
     interior,
     paired_difference,
@@ -114,7 +114,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     for examples in sorted(frame["examples"].unique()):
         for method, label in METHODS.items():
             own = arms[examples, method]
-            scores = compared(own, arms[examples, BASE])
+            scores = comparison_row(own, arms[examples, BASE])
             rows.append({"examples": examples, "method": label, **scores, "interior": interior(own)})
     return pd.DataFrame(rows)
 

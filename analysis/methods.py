@@ -11,7 +11,7 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import (
-    compared,
+    comparison_row,
     confirm_runs,
     interior,
     level,
@@ -175,7 +175,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     for name, own in arms.items():
         over = paired_difference(own, arms[HEAD], "test/accuracy")
         text = f"{100 * over.estimate:+.2f} [{100 * over.low:.2f}, {100 * over.high:.2f}]"
-        scores = {**compared(own, arms[FULL]), "over the head alone": text}
+        scores = {**comparison_row(own, arms[FULL]), "over the head alone": text}
         rows.append({"arm": name, "parameters": f"{size(own):,.0f}", **scores, "interior": interior(own)})
     return pd.DataFrame(rows)
 

@@ -11,7 +11,7 @@ from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import (
     against,
-    compared,
+    comparison_row,
     confirm_runs,
     interior,
     paired_difference,
@@ -115,7 +115,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
             line = over_ranks(arms, targets, rule)
             for rank, own in line.items():
                 name = {"targets": targets, "rule": label, "rank": rank}
-                rows.append({**name, **compared(own, line[max(line)]), "interior": interior(own)})
+                rows.append({**name, **comparison_row(own, line[max(line)]), "interior": interior(own)})
     return pd.DataFrame(rows)
 
 

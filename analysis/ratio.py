@@ -12,7 +12,7 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures
-from loralab.studies.arms import compared, interior, select_columns
+from loralab.studies.arms import comparison_row, interior, select_columns
 from loralab.studies.claims import Claim
 from loralab.studies.ratios import against_ratio, arm, difference, optimum, ratios, tuned
 from loralab.studies.ratios import best_ratio as chosen
@@ -110,7 +110,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for task, init, of in settings_of(frame):
         for ratio in ratios(of):
-            scores = compared(arm(of, ratio), arm(of, 1))
+            scores = comparison_row(arm(of, ratio), arm(of, 1))
             rows.append({"task": task, "init": init, "ratio": ratio, **scores, "interior": interior(of, ratio)})
     return pd.DataFrame(rows)
 

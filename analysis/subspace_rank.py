@@ -41,7 +41,7 @@ def pairs(runs: pd.DataFrame) -> list[Pair]:
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """A row a run; then phi(i, j) of the pairs, i of the smaller rank."""
-    return subspaces.compared(tables, pairs(tables.runs))
+    return subspaces.compare_pairs(tables, pairs(tables.runs))
 
 
 def draw(frame: pd.DataFrame) -> "Figure":

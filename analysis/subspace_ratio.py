@@ -53,7 +53,7 @@ def pairs(runs: pd.DataFrame) -> list[Pair]:
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """A row a run; then phi(i, i) of the pairs."""
-    found = subspaces.compared(tables, pairs(tables.runs))
+    found = subspaces.compare_pairs(tables, pairs(tables.runs))
     return found[(found["kind"] == "run") | (found["i"] == found["j"])].reset_index(drop=True)
 
 

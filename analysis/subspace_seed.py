@@ -35,7 +35,7 @@ def reduce(tables: "Tables") -> pd.DataFrame:
     pairs = []
     for seed, after in subspaces.following(at.index).items():
         pairs += [Pair("other", at[seed], at[after], layers=True), Pair("untrained", at[seed], at[after])]
-    return subspaces.compared(tables, pairs, random=True)
+    return subspaces.compare_pairs(tables, pairs, random=True)
 
 
 def excess(frame: pd.DataFrame, kind: str, which: str, side: str) -> "pd.Series[float]":

@@ -11,7 +11,7 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import (
-    compared,
+    comparison_row,
     interior,
     paired_difference,
     record_values,
@@ -92,7 +92,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for targets, own in arms.items():
         size = {"targets": targets, "rank": ranks(own), "adapter's parameters": f"{own['adapter'].iloc[0]:,.0f}"}
-        rows.append({**size, **compared(own, arms[BASE]), "interior": interior(own)})
+        rows.append({**size, **comparison_row(own, arms[BASE]), "interior": interior(own)})
     return pd.DataFrame(rows)
 
 

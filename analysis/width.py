@@ -14,7 +14,7 @@ from loralab import plotting
 from loralab.errors import UserError
 from loralab.store.run_directory import RunDirectory
 from loralab.studies import captions, figures
-from loralab.studies.arms import compared, interior, select_columns, widths
+from loralab.studies.arms import comparison_row, interior, select_columns, widths
 from loralab.studies.claims import Claim
 from loralab.studies.minima import Minimum
 from loralab.studies.ratios import arm, difference, optimum, pair_optimum, rate_optimum, ratios, tuned
@@ -267,7 +267,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         for ratio in ratios(of):
             fast = sooner(of, ratio)
             times = f"{fast.estimate:.2f} [{fast.low:.2f}, {fast.high:.2f}]"
-            scores = compared(arm(of, ratio), arm(of, 1))
+            scores = comparison_row(arm(of, ratio), arm(of, 1))
             rows.append({"width": n, "ratio": ratio, **scores, "sooner": times, "interior": interior(of, ratio)})
     return pd.DataFrame(rows)
 

@@ -69,7 +69,7 @@ def test_a_gain_is_paired_by_seed_and_over_items(frame: pd.DataFrame) -> None:
     assert shifted.p == pytest.approx(scipy_stats.ttest_1samp(np.subtract(some, other), 0.2).pvalue)
     rights = [np.stack([unpacked(t) for t in by_hand(frame, *key, "correct")]) for key in (("q,v", 1), ("q", 64))]
     assert arms.gain_over_items(own, base) == bootstrap_items(*rights)
-    row = arms.compared(own, base)
+    row = arms.comparison_row(own, base)
     accuracy = [by_hand(frame, *key, "test/accuracy") for key in (("q,v", 1), ("q", 64))]
     assert row["difference, points"] == f"{100 * (np.mean(accuracy[0]) - np.mean(accuracy[1])):+.2f}"
     assert row["lr_A"] == RATES[1] and row["test loss"] == round(np.mean(some), 4)

@@ -55,7 +55,7 @@ def diagonal(found: pd.DataFrame, kind: str, **of: Any) -> "pd.Series[float]":
 
 def test_a_run_shares_all_with_itself_and_its_start_all_with_that_of_its_seed(trained: Tables) -> None:
     pairs = [Pair("self", "one", "one"), Pair("untrained", "one", "later"), Pair("same", "one", "later")]
-    found = subspaces.compared(trained, pairs)
+    found = subspaces.compare_pairs(trained, pairs)
     np.testing.assert_allclose(diagonal(found, "self"), 1)
     np.testing.assert_allclose(diagonal(found, "untrained"), 1)
     assert diagonal(found, "same").max() < 1
@@ -63,14 +63,14 @@ def test_a_run_shares_all_with_itself_and_its_start_all_with_that_of_its_seed(tr
 
 def test_the_starts_of_two_seeds_share_what_chance_has_them_share(trained: Tables) -> None:
     """Over four layers, at i = j = 4: the mean of 16 squared cosines each, whose standard deviation is 1/D * sqrt 2."""
-    found = subspaces.compared(trained, [Pair("untrained", "one", "two")], random=True)
+    found = subspaces.compare_pairs(trained, [Pair("untrained", "one", "two")], random=True)
     phi = diagonal(found, "untrained", i=R)
     assert len(phi) == 2 and set(found["side"].dropna()) == {"A"} and "random" not in set(found["kind"])
     assert abs(phi.mean() - R / D) < 4 * np.sqrt(2) / D / np.sqrt(16 * 4 / R)
 
 
 def test_random_subspaces_stand_beside_trained_pairs_alone(trained: Tables) -> None:
-    found = subspaces.compared(trained, [Pair("other", "one", "two")], random=True)
+    found = subspaces.compare_pairs(trained, [Pair("other", "one", "two")], random=True)
     drawn = found[found["kind"] == "random"]
     assert set(drawn["side"]) == {"A"} and set(drawn["hash"]) == {"one"} and len(drawn) == 2 * len(POWERS) ** 2
     assert abs(diagonal(found, "random", i=R).mean() - R / D) < 4 * np.sqrt(2) / D / np.sqrt(16 * 4 / R)
@@ -91,10 +91,10 @@ def test_the_sides_are_those_of_the_factors_and_of_the_dense_update(trained: Tab
 
 def test_rows_are_phi_at_powers_of_two_and_its_mean_over_the_layers_of_each_map(trained: Tables, one: Bases) -> None:
     two = subspaces.bases(subspaces.finished(trained)["two"])
-    found = subspaces.compared(trained, [Pair("other", "one", "two", layers=True)])
+    found = subspaces.compare_pairs(trained, [Pair("other", "one", "two", layers=True)])
     cell = found[found["kind"] == "other"].set_index(["map", "layer", "side", "i", "j"])["phi"]
     for which in subspaces.MAPS:
-        names = [name for name in one if subspaces.place(name)[1] == which]
+        names = [name for name in one if subspaces.layer_and_map(name)[1] == which]
         assert len(names) == 2
         for side in SIDES:
             phi = [spectra.similarity(one[name][side], two[name][side]) for name in names]
@@ -103,7 +103,7 @@ def test_rows_are_phi_at_powers_of_two_and_its_mean_over_the_layers_of_each_map(
                     expected = np.mean([each[i - 1, j - 1] for each in phi])
                     assert cell[which, "all", side, i, j] == pytest.approx(expected, abs=1e-5)
                 for each, name in zip(phi, names, strict=True):
-                    layer = str(subspaces.place(name)[0])
+                    layer = str(subspaces.layer_and_map(name)[0])
                     assert cell[which, layer, side, i, i] == pytest.approx(each[i - 1, i - 1], abs=1e-5)
     assert len(cell) == 2 * len(SIDES) * (len(POWERS) ** 2 + 2 * len(POWERS))
     assert found["chance"].dropna().tolist() == pytest.approx(
@@ -112,7 +112,7 @@ def test_rows_are_phi_at_powers_of_two_and_its_mean_over_the_layers_of_each_map(
 
 
 def test_every_run_has_a_row_and_a_pair_with_one_that_diverged_has_none(trained: Tables) -> None:
-    found = subspaces.compared(trained, [Pair("other", "one", "gone"), Pair("other", "one", "two")])
+    found = subspaces.compare_pairs(trained, [Pair("other", "one", "gone"), Pair("other", "one", "two")])
     runs = found[found["kind"] == "run"]
     assert runs["hash"].tolist() == ["one", "two", "later", "gone"] and runs["test/accuracy"].eq(0.5).all()
     pairs = found[found["kind"] == "other"]
@@ -122,14 +122,14 @@ def test_every_run_has_a_row_and_a_pair_with_one_that_diverged_has_none(trained:
 
 
 def test_a_pair_that_is_there_in_both_orders_counts_once(trained: Tables) -> None:
-    once = subspaces.compared(trained, [Pair("other", "one", "two")])
-    twice = subspaces.compared(trained, [Pair("other", "one", "two"), Pair("other", "two", "one")])
+    once = subspaces.compare_pairs(trained, [Pair("other", "one", "two")])
+    twice = subspaces.compare_pairs(trained, [Pair("other", "one", "two"), Pair("other", "two", "one")])
     pd.testing.assert_frame_equal(once, twice)
 
 
 def test_without_runs_that_ended_well_there_are_rows_of_runs_alone(trained: Tables) -> None:
     left = trained.runs.assign(status="missing").drop(columns=["test/accuracy", "test/loss"])
-    found = subspaces.compared(trained._replace(runs=left), [Pair("other", "one", "two")])
+    found = subspaces.compare_pairs(trained._replace(runs=left), [Pair("other", "one", "two")])
     assert set(found["kind"]) == {"run"} and len(found) == len(left) and list(found) == subspaces.KEPT
     assert subspaces.frozen(subspaces.finished(trained._replace(runs=left)).values()) == {}
 
@@ -149,7 +149,7 @@ def test_the_frozen_weights_are_those_of_the_layers_that_are_adapted(trained: Ta
     ],
 )
 def test_a_layer_is_told_by_its_number_and_its_map(name: str, where: tuple[int, str]) -> None:
-    assert subspaces.place(name) == where
+    assert subspaces.layer_and_map(name) == where
 
 
 def test_in_a_ring_of_seeds_each_has_another_and_stands_twice() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "against",
-    "compared",
+    "comparison_row",
     "confirm_runs",
     "gain_over_items",
     "interior",
@@ -120,7 +120,7 @@ def interior(rows: pd.DataFrame, ratio: float | None = None) -> bool:
     return bool(((rates.min() < ties) & (ties < rates.max())).any())
 
 
-def compared(own: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
+def comparison_row(own: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
     """An arm's row of a summary: its selected rate, its fresh scores, and its differences from another arm."""
     runs, by_seed, by_item = (
         confirm_runs(own),

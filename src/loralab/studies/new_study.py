@@ -7,6 +7,7 @@ from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.studies import study_module
 from loralab.sweeps.study import folder
+from loralab.text import align
 
 __all__ = ["next_steps", "write_study"]
 
@@ -99,9 +100,9 @@ def write_study(name: str) -> list[Path]:
 
 def next_steps(name: str) -> list[str]:
     """What to do with them, in lines."""
-    return [
-        "",
-        f"loralab study {name} smoke=true     trains it at its smallest, and draws: seconds",
-        f"python train.py sweeps={name} --dry-run   lists its runs",
-        f"loralab study {name}                trains it, collects analysis/results/{name}.csv, and draws",
-    ]
+    steps = (
+        (f"loralab study {name} smoke=true", "its smallest size: trained, collected and drawn in under a minute"),
+        (f"python train.py sweeps={name} --dry-run", "lists its runs"),
+        (f"loralab study {name}", f"trains it, writes analysis/results/{name}.csv, and draws it"),
+    )
+    return ["", *align(steps, text=2)]

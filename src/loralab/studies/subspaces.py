@@ -40,15 +40,15 @@ __all__ = [
     "bases",
     "block",
     "by_seed",
-    "compared",
+    "compare_pairs",
     "finished",
     "following",
     "frozen",
     "heatmap",
     "interval",
+    "layer_and_map",
     "lines",
     "panels",
-    "place",
     "random_like",
     "ranks",
     "scored",
@@ -90,7 +90,7 @@ class Pair(NamedTuple):
     layers: bool = False
 
 
-def place(name: str) -> tuple[int, str]:
+def layer_and_map(name: str) -> tuple[int, str]:
     """(3, "q") of bert.encoder.layer.3.attention.self.query: a layer's number, and which of its maps it is."""
     number = re.search(r"\.(\d+)\.", name)
     assert number is not None, f"{name} has no number"
@@ -123,7 +123,7 @@ def similarities(one: Bases, other: Bases, sides: Mapping[str, str], *, layers: 
     """
     rows = []
     for name in one:
-        number, which = place(name)
+        number, which = layer_and_map(name)
         for side, key in sides.items():
             phi = spectra.similarity(one[name][key], other[name][key])
             i, j = (np.array([n for n in POWERS if n <= size]) for size in phi.shape)
@@ -168,7 +168,7 @@ def frozen(runs: Iterable[RunDirectory]) -> dict[str, Array]:
     return {}
 
 
-def compared(tables: "Tables", pairs: Sequence[Pair], *, random: bool = False) -> pd.DataFrame:
+def compare_pairs(tables: "Tables", pairs: Sequence[Pair], *, random: bool = False) -> pd.DataFrame:
     """A row a run, with its scores (kind `run`); then the rows of the pairs whose runs both ended in success.
 
     random: each pair beside two random subspaces of its shapes too (kind `random`), drawn with a fixed seed.
