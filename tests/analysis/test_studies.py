@@ -1,7 +1,7 @@
 """One command makes a study: train, collect, draw. Each at its smoke size, on the tiny backbone.
 
-The command itself starts processes that import torch, so it has three of them alone: one of one stage, one of two, and
-one with arms. The others' runs are trained here, one after the other.
+The command itself starts a worker that imports torch, so it has three of them alone: one of one stage, one of two, and
+one with arms. The others' runs are trained here, one after the other; `first` is one of them too, for the gate.
 """
 
 import os
@@ -24,7 +24,7 @@ SETTINGS = ("smoke=true", "tracker=none", "train.device=cpu", "train.threads=1",
 FEWER = {"ratio": ("lora.init=A",)}  # of cells, for the test's time
 COMMANDS = ("first", "ratio", "methods")
 OTHERS = (
-    "lr_grid", "best_ratio", "ratio_head", "ratio_imdb", "rank_ratio", "convergence", "targets", "rank", "low_data",
+    "first", "lr_grid", "best_ratio", "ratio_head", "ratio_imdb", "rank_ratio", "convergence", "targets", "rank", "low_data",
     "subspace_rank", "subspace_seed", "subspace_ratio", "subspace_weight", "amplification", "intruders", "width",
     "width_features", "intrinsic_dimension",
 )  # fmt: skip
