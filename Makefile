@@ -8,7 +8,8 @@ RUN = $(VENV)/bin/python
 demo: $(VENV)/.ready          ## LoRA+ on the real MiniLM and Rotten Tomatoes, about a minute on two cores
 	"$(RUN)" train.py tracker=none
 
-PYTEST = "$(RUN)" -m pytest -n auto --maxprocesses 4 --dist loadfile
+# In the order of tests/conftest.py, slow files first; xdist's own order has those of few tests, which are slow, last.
+PYTEST = "$(RUN)" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.ready          ## the gate, some minutes; tests that need a GPU are skipped where there is none
 	$(PYTEST) -m gate

@@ -20,6 +20,8 @@ GATE = (
     "tests/test_torchrun.py::test_several_processes_have_the_losses_of_one[short last batch]",
     "tests/test_launchers.py::test_a_preempted_job_is_requeued_and_loses_no_step",
     "tests/analysis/test_studies.py::test_one_command_trains_collects_and_draws[ratio]",
+    "tests/analysis/test_studies.py::test_its_runs_are_trained_collected_and_drawn[first]",
+    "tests/analysis/test_studies.py::test_its_runs_are_trained_collected_and_drawn[targets]",
     "tests/analysis/test_studies.py::test_its_runs_are_trained_collected_and_drawn[convergence]",
     "tests/analysis/test_studies.py::test_its_runs_are_trained_collected_and_drawn[subspace_rank]",
     "tests/analysis/test_studies.py::test_one_command_measures_and_draws[toy_mlp]",
@@ -29,7 +31,9 @@ GATE = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests of the gate."""
+    """Marks the tests of the gate. Files with slow tests come first, so that none is alone at work in the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+    items.sort(key=lambda item: item.path not in slow)
     for item in items:
         if item.get_closest_marker("slow") is None or item.nodeid in GATE:
             item.add_marker(pytest.mark.gate)

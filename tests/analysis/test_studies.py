@@ -1,7 +1,7 @@
 """One command makes a study: train, collect, draw. Each at its smoke size, on the tiny backbone.
 
-The command itself starts processes that import torch, so it has three of them alone: one of one stage, one of two, and
-one with arms. The others' runs are trained here, one after the other.
+The command itself starts a worker that imports torch, so it has three of them alone: one of one stage, one of two, and
+one with arms. The others' runs are trained here, one after the other; `first` is one of them too, for the gate.
 """
 
 import os
