@@ -33,7 +33,7 @@ class Check:
 
 
 def doctor(store: Path) -> int:
-    """Prints each check; returns 0, or 1 where the default run lacks something."""
+    """Prints each check; returns 0, or 1 if the default run lacks something."""
     bad = 0
     plain = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
     for check in checks(store):

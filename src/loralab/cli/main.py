@@ -1,4 +1,4 @@
-"""The `loralab` command: looks at what `train.py` trained. Nothing heavy is imported before a subcommand needs it."""
+"""The `loralab` command: studies, and inspection of trained runs. Subcommands import heavy modules on use."""
 
 import argparse
 import json
@@ -23,9 +23,9 @@ ADAPTER = f"a folder with adapter_config.json, as PEFT writes it, or a run: {RUN
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one subcommand; gives the exit status: 0 done, 2 a mistake of the user's.
+    """Runs one subcommand and returns the exit status: 0 for success, 2 for a user's mistake.
 
-    1: something is missing (doctor), runs failed (study), or some of all studies failed (figure all, claims, report).
+    1: something is missing (doctor), runs failed (study), or some studies failed (figure all, claims, report).
     """
     use_temporary_caches()
     try:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader (head, less) has seen enough; Python must not flush to it again at exit
+    except BrokenPipeError:  # the reader (head, less) closed the pipe; Python must not flush to it again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -49,7 +49,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     given, rest = parser.parse_known_args(arguments)
     if rest and (not hasattr(given, "overrides") or any(text.startswith("-") for text in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:  # argparse takes no more settings after an option
+    if rest:  # argparse accepts no more settings after an option
         given.overrides += rest
     if given.command is None:
         parser.print_help()
@@ -126,7 +126,7 @@ def _probes(given: argparse.Namespace) -> int:
 
 
 def _drawn(given: argparse.Namespace, name: str, draw: "Callable[[], Figure]") -> int:
-    """Writes a figure where --to says, else into the store; beside --json, which programs read, only with --to."""
+    """Writes a figure to --to, or into the store by default; with --json, only if --to is given."""
     from loralab.inspect.spectrum import save
 
     if given.to or not given.json:
@@ -180,7 +180,7 @@ def _report(given: argparse.Namespace) -> int:
 
 
 class _OneLine(argparse.ArgumentParser):
-    """Says what is wrong in one line, with the way to the help."""
+    """Reports a mistake in one line, with the command for help."""
 
     def error(self, message: str) -> None:  # type: ignore[override]  # it does not return
         self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
