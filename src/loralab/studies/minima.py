@@ -37,8 +37,8 @@ def quadratic_minimum(
     """-b / 2a of the least-squares y = a x^2 + b x + c, with Fieller's interval (Fieller 1954).
 
     The interval contains each m for which 2am + b = 0 is not rejected: (2am + b)^2 <= t^2 Var(2am + b), with t of n - 3
-    degrees of freedom. It is (-inf, inf) if a is not significantly positive. `at` is nan for fewer than four points, fewer
-    than three distinct x, or a parabola that does not curve upward. blocks: one label per point, such as its seed.
+    degrees of freedom. It is (-inf, inf) if a is not significantly positive. `at` is nan for fewer than four points,
+    fewer than three distinct x, or a parabola that does not curve upward. blocks: a label per point, such as its seed.
     Each block has its own c, which costs a degree of freedom (subtracting block means from y would ignore it).
     """
     place, value = as_pairs(x, y)
