@@ -28,7 +28,7 @@ FEW, USUAL, MANY = 4, 8, 64  # the claims' ranks
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row per run, then phi(i, j) of W's first i and delta W's first j directions, left and right (kind `weight`)."""
+    """One row per run, then phi(i, j) of W's first i and delta W's first j directions on both sides (kind `weight`)."""
     done = subspaces.finished(tables)
     weights = {
         name: {"right": spectra.right_basis(W), "left": spectra.left_basis(W)}

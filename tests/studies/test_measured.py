@@ -1,4 +1,4 @@
-"""Laws of studies that are measured, not trained: the same files and commands, no hole in a CSV, and no run."""
+"""Studies that are measured, not trained: the same files and commands, no missing rows in a CSV, and no run."""
 
 import re
 import subprocess
@@ -76,7 +76,7 @@ def claims(frame):
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout that has this study alone."""
+    """A checkout with only this study."""
     folder = checkout(tmp_path / "checkout", monkeypatch)
     for file in (folder / "sweeps").iterdir():
         file.unlink()
