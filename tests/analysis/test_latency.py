@@ -1,4 +1,4 @@
-"""latency: figure and claims match the CSV; merged LoRA is near the plain backbone, or the claim says that it is not."""
+"""latency: figure and claims match the CSV; merged LoRA is near the plain backbone, or its claim does not hold."""
 
 import io
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ TIMES: Mapping[str, Any] = {"merged": 1.002, "unmerged": 1.1, "houlsby": 1.3, "p
 
 
 def built(factors: Mapping[str, Any], noise: float = 0.01, many: float = 1.02) -> pd.DataFrame:
-    """The full size: each arm's times are a multiple of the plain ones; the bottlenecks' factor at most tokens is `many`."""
+    """The full size: each arm's times are a multiple of the plain ones; `many`: the bottlenecks' at the most tokens."""
     rng = np.random.default_rng(0)
     frame: pd.DataFrame = LATENCY.wanted(False)
     factor = frame["arm"].map(lambda arm: factors.get(arm, 1.0))

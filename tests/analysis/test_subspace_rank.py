@@ -18,7 +18,7 @@ def kinds(run: dict[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def phi(run: dict[str, Any], kind: str, which: str, side: str, i: int, j: int) -> float:
-    """phi of the first directions is .8, varied by seed; of the others .1; at one seed everything is shared."""
+    """The first directions share .8, varied by seed; each further direction shares .1; at one seed, phi is 1."""
     if kind != "other":
         return float(kind == "same")
     first = 0.8 + 0.01 * float(run["seed"] - 302.5)

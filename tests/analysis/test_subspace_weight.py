@@ -21,7 +21,7 @@ def more(rank: float, seed: int) -> float:
 
 
 def phi(run: dict[str, Any], kind: str, which: str, side: str, i: int, j: int) -> float:
-    """phi on the right side only, and for all r directions together."""
+    """phi is above chance only on the right side and for all r directions together."""
     there = side == "right" and j == run["lora.rank"]
     return max(i, j) / D + (more(j, run["seed"]) if there else 0)
 

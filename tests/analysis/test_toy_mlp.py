@@ -29,7 +29,7 @@ def rates(n: float, ratio: float, slope: float) -> tuple[float, float]:
 def built(
     *, ratio: float = 64.0, slope: float = 1.0, gap: float = 1.5, advised: float = 1.2, noise: float = 0.05
 ) -> pd.DataFrame:
-    """A frame with a bowl-shaped loss around the best pair; at equal rates a seed's loss is a multiple of the others'."""
+    """A frame with a bowl-shaped loss around the best pair; at equal rates, a multiple of the other arms' loss."""
     frame, rng = TOY.wanted(False), np.random.default_rng(0)
     best_A, best_B = rates(frame["n"].to_numpy(dtype=float), ratio, slope)
     bowl = 0.01 + np.log10(frame["lr_A"] / best_A) ** 2 / 100 + np.log10(frame["lr_B"] / best_B) ** 2 / 100

@@ -22,7 +22,7 @@ def test_the_interval_of_a_minimum_ends_where_the_parabola_through_it_is_rejecte
     assert (found.at, found.curvature) == pytest.approx((-b / (2 * a), 2 * a)) and found.interior
     assert found.low < found.at < found.high
     free = np.sum((y - np.polyval(np.polyfit(x, y, 2), x)) ** 2)
-    for end in (found.low, found.high):  # the best parabola with its minimum there has a residual sum larger by t^2 s^2, s^2 = free / 2
+    for end in (found.low, found.high):  # a minimum there adds t^2 s^2 to the residual sum, s^2 = free / 2
         square = (x - end) ** 2
         bound = np.sum((y - np.polyval(np.polyfit(square, y, 1), square)) ** 2)
         assert (bound - free) / (free / 2) == pytest.approx(scipy_stats.t.ppf(0.975, 2) ** 2)

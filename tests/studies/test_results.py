@@ -176,7 +176,7 @@ def test_an_axis_may_have_text_beside_numbers(whole: pd.DataFrame, root: Path, t
 
 
 def test_an_axis_of_lists_mappings_and_nulls_comes_back_as_the_sweep_has_it(root: Path, tmp_path: Path) -> None:
-    """In the CSV a list is its items, a mapping its pairs, and null or a missing axis an empty cell; runs stay distinct."""
+    """In the CSV a list is its items, a mapping its pairs, and null or a missing axis is empty; runs stay distinct."""
     sweep = root / "sweeps" / f"{NAME}.yaml"
     text = sweep.read_text().replace("seed: [0, 1]", "seed: [0, 1]\n      task.train_rows: [100, null]")
     one, other = "{lora.ratio: 1,", "{lora.ratio: 16,"

@@ -117,7 +117,7 @@ def test_seeds_that_repeat_each_other_make_the_items_no_more() -> None:
     x, y = answers(2, 300, 0.7, seed=3), answers(2, 300, 0.6, seed=4)
     once, thrice = bootstrap_items(x, y), bootstrap_items(np.tile(x, (3, 1)), np.tile(y, (3, 1)))
     assert as_tuple(once) == pytest.approx(as_tuple(thrice))
-    assert as_tuple(bootstrap_items(np.tile(x, (3, 1)), y)) == pytest.approx(as_tuple(once))  # arms with different numbers of seeds
+    assert as_tuple(bootstrap_items(np.tile(x, (3, 1)), y)) == pytest.approx(as_tuple(once))  # 3 seeds against 1
 
 
 def test_the_bootstrap_has_a_seed_and_its_p_is_never_0() -> None:
@@ -243,7 +243,7 @@ def test_six_pairs_can_tell_and_five_cannot() -> None:
 def test_what_is_unknown_counts_against_both_ends() -> None:
     base, other = [INF] * 7 + [40.0], [20.0] * 8
     assert speedup(base, other).low == 2.0
-    assert speedup([INF] * 8, other, horizon=60).low == 3.0 == speedup([INF] * 8, other, horizon=60).estimate  # the smallest
+    assert speedup([INF] * 8, other, horizon=60).low == 3.0 == speedup([INF] * 8, other, horizon=60).estimate  # at least
     assert speedup(other, [INF] * 8, horizon=[[INF] * 8, [60.0] * 8]).high == pytest.approx(1 / 3)  # one per run
     neither = speedup([*base, INF], [*other, INF])  # may have any ratio, so the lowest of nine is unknown
     assert neither.low == 2.0 and neither.p == pytest.approx(2 * (1 + 9) / 2**9)

@@ -1,4 +1,4 @@
-"""Estimates: a run like a past one takes as long, more work takes longer, and without past runs there is no estimate."""
+"""Estimates: a run like a past one takes as long, more work takes longer, and no past run gives no estimate."""
 
 import json
 import subprocess

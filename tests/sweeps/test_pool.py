@@ -138,7 +138,7 @@ def test_a_job_that_raises_costs_itself_alone(warm: Pool) -> None:
 def test_a_result_that_cannot_be_sent_is_an_error_of_its_job(warm: Pool) -> None:
     (worker,) = ready(warm)
     raised, after = done(warm, ("unpicklable", 1), ("pid", None), worker=worker)
-    assert raised.kind == "raised" and "unpicklable.<locals>" in raised.content  # the wording depends on the Python version
+    assert raised.kind == "raised" and "unpicklable.<locals>" in raised.content  # Pythons differ in wording
     assert after.content == worker.process.pid
 
 
@@ -260,7 +260,7 @@ def test_starts_that_lead_nowhere_are_given_up_with_what_they_print(mortal: Call
 
 
 def test_a_signal_reaches_the_workers_that_work_and_no_others(mortal: Callable[..., Pool], tmp_path: Path) -> None:
-    """SIGTERM would kill an idle worker, which has no handler, and a starting one, which would count as a failed start."""
+    """SIGTERM would kill an idle worker (it has no handler) and a starting one (counted as a failed start)."""
     pool = mortal(2 + FUTILE_STARTS)
     busy, idle = ready(pool, 2)
     pool.give(busy, "busy", ("stop", str(tmp_path / "checkpoint")))

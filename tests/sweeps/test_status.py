@@ -105,7 +105,7 @@ def test_to_look_at_a_study_makes_no_store(tmp_path: Path) -> None:
 
 
 def untouched(store: Path) -> dict[Path, int]:
-    """Each file's modification time, or a lock's size, because some releases of filelock touch a lock when they check it."""
+    """Each file's modification time, or a lock's size: some releases of filelock touch a lock when they check it."""
     found = {}
     for path in store.rglob("*"):
         found[path] = path.stat().st_size if path.suffix == ".lock" else path.stat().st_mtime_ns
