@@ -243,7 +243,7 @@ def test_six_pairs_can_tell_and_five_cannot() -> None:
 def test_what_is_unknown_counts_against_both_ends() -> None:
     base, other = [INF] * 7 + [40.0], [20.0] * 8
     assert speedup(base, other).low == 2.0
-    assert speedup([INF] * 8, other, horizon=60).low == 3.0 == speedup([INF] * 8, other, horizon=60).estimate  # at least
+    assert speedup([INF] * 8, other, horizon=60).low == 3.0 == speedup([INF] * 8, other, horizon=60).estimate  # low
     assert speedup(other, [INF] * 8, horizon=[[INF] * 8, [60.0] * 8]).high == pytest.approx(1 / 3)  # one per run
     neither = speedup([*base, INF], [*other, INF])  # may have any ratio, so the lowest of nine is unknown
     assert neither.low == 2.0 and neither.p == pytest.approx(2 * (1 + 9) / 2**9)
