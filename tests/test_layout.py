@@ -17,7 +17,7 @@ LONGEST = 350
 FORBIDDEN = {"utils", "util", "common", "helpers", "helper", "misc", "base", "manager", "core", "lib"}
 
 # The packages ("rooms") of src/loralab in import order, single-file ones first: a room imports only rooms before it
-# # and itself. `__init__` is above all. Add a new room to this list.
+# and itself. `__init__` is above all. Add a new room to this list.
 ROOMS = (
     "errors", "files", "text", "imports", "device", "hub", "plotting",
     "compat", "config", "theory", "store", "backbones", "tasks", "training", "methods", "runs", "serving", "sweeps",

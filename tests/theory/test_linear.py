@@ -19,7 +19,7 @@ LARGE = range(40, 61, 4)
 
 
 def by_autograd(init: Init, optimizer: Optimizer, lr_a: float, lr_b: float, steps: int, decay: float) -> Any:
-    """Trains a and b of W* + b a^T on one x with autograd in float64; returns the quantities at the start and each step."""
+    """Trains a and b of W* + b a^T on one x with autograd in float64; the initial and each step's quantities."""
     rng = np.random.default_rng(5)
     x, w = (torch.tensor(rng.standard_normal(N)) for _ in range(2))
     free = {"a": rng.standard_normal(N) / np.sqrt(N), "b": rng.standard_normal()}

@@ -74,7 +74,7 @@ def test_what_follows_eos_is_dropped_and_no_row_waits_in_vain(family: str) -> No
 
 @families
 def test_beams_find_texts_that_are_no_less_likely(family: str) -> None:
-    """No id is eos here, so all texts have eight tokens; a wide beam has at least greedy's log p for nearly all rows."""
+    """No id is eos here, so all texts have eight tokens; a wide beam has at least greedy's log p for nearly all."""
     model = GENERATORS[family]()
     likelier = [
         b >= g - 1e-4
