@@ -209,7 +209,7 @@ def test_a_csv_that_is_not_there_or_of_another_kind_is_told(whole: pd.DataFrame,
     with pytest.raises(UserError, match=rf"x\.csv is not there; `loralab study {NAME}` makes it"):
         load_results(NAME, path=tmp_path / "x.csv")
     save(whole.drop(columns="hash"), tmp_path / "x.csv")
-    with pytest.raises(UserError, match=rf"has no column 'hash', .*; `loralab collect {NAME}` makes it anew"):
+    with pytest.raises(UserError, match=rf"has no column 'hash', .*; `loralab collect {NAME}` writes it again"):
         load_results(NAME, path=tmp_path / "x.csv")
     with pytest.raises(UserError, match=f"no study is called 'nothing'; sweeps/ has {NAME}"):
         load_results("nothing")

@@ -165,10 +165,13 @@ def test_a_study_without_an_analysis_is_refused_before_it_trains_unless_its_file
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (DRAW, "lacks KEYS, KEPT, wanted(smoke), measure(smoke); a study that is measured defines KEYS, KEPT, wanted"),
-        (PROGRAM.replace("def measure", "def measured"), "lacks measure(smoke); a study that is measured defines"),
+        (DRAW, "lacks KEYS, KEPT, wanted(smoke), measure(smoke); a measured study must define KEYS, KEPT, wanted"),
+        (PROGRAM.replace("def measure", "def measured"), "lacks measure(smoke); a measured study must define"),
         (PROGRAM.replace("wanted(smoke)", "wanted()"), "wanted() must take one argument: wanted(smoke)"),
-        (PROGRAM.replace(', "commit", "diff"', ""), "KEPT: got n; it has all of KEYS, and ends with commit, diff"),
+        (
+            PROGRAM.replace(', "commit", "diff"', ""),
+            "KEPT: got n; it must contain all of KEYS and end with commit, diff",
+        ),
     ],
 )
 def test_what_a_measured_study_lacks_is_one_line(

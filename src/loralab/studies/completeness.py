@@ -19,7 +19,7 @@ def refuse_holes(study: Study, frame: pd.DataFrame, path: Path) -> None:
     for column in ("stage", "status", "hash"):
         if column not in frame:
             raise UserError(
-                f"{path} has no column {column!r}, which every CSV needs; `loralab collect {study.name}` makes it anew"
+                f"{path} has no column {column!r}, which every CSV needs; `loralab collect {study.name}` writes it again"
             )
     undone = frame[~frame["status"].isin(FINAL)]
     if len(undone):
@@ -34,7 +34,7 @@ def refuse_holes(study: Study, frame: pd.DataFrame, path: Path) -> None:
         try:
             wanted = study.second_jobs(first.drop_duplicates("hash").drop(columns=shared))
         except Unfinished as why:
-            raise UserError(f"{path}: which runs its second stage wants is unknown: {why}") from why
+            raise UserError(f"{path}: the runs of its second stage are unknown: {why}") from why
         _refuse_absent(study, wanted, frame[frame["stage"] == "confirm"], path)
 
 

@@ -52,7 +52,7 @@ def refuse_holes(name: str, program: Measurement, frame: "pd.DataFrame", *, smok
     others = rows - set(wanted)
     if others:
         first = next(cell for cell in there if cell in others)
-        raise UserError(f"{path}: {len(others)} rows that are not wanted, the first {_told(keys, first)}; {again}")
+        raise UserError(f"{path}: {len(others)} unexpected rows, the first {_told(keys, first)}; {again}")
     if len(there) > len(rows):
         first = next(cell for cell in there if there.count(cell) > 1)
         raise UserError(f"{path}: more than one row for {_told(keys, first)}; {again}")

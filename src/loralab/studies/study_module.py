@@ -190,9 +190,9 @@ def _measurement(module: ModuleType, file: str) -> Measurement:
     if keys is None or kept is None or wanted is None or measure is None:
         parts = {"KEYS": keys, "KEPT": kept, "wanted(smoke)": wanted, "measure(smoke)": measure}
         missing = ", ".join(name for name, part in parts.items() if part is None)
-        raise UserError(f"{file}: lacks {missing}; a study that is measured defines {', '.join(parts)} and draw(frame)")
+        raise UserError(f"{file}: lacks {missing}; a measured study must define {', '.join(parts)} and draw(frame)")
     if kept[-2:] != ("commit", "diff") or not set(keys) <= set(kept):
-        raise UserError(f"{file}: KEPT: got {', '.join(kept)}; it has all of KEYS, and ends with commit, diff")
+        raise UserError(f"{file}: KEPT: got {', '.join(kept)}; it must contain all of KEYS and end with commit, diff")
     return Measurement(file, keys, kept, wanted, measure)
 
 
