@@ -19,7 +19,7 @@ def refuse_holes(study: Study, frame: pd.DataFrame, path: Path) -> None:
     for column in ("stage", "status", "hash"):
         if column not in frame:
             raise UserError(
-                f"{path} has no column {column!r}, which every CSV needs; `loralab collect {study.name}` writes it again"
+                f"{path} has no column {column!r}, which it needs; `loralab collect {study.name}` writes it again"
             )
     undone = frame[~frame["status"].isin(FINAL)]
     if len(undone):
