@@ -1,4 +1,4 @@
-"""The study `amplification`: how much of W lies in the directions of delta W, and by how much delta W outgrows it.
+"""The study `amplification`: the part of W in the directions of delta W, and how much delta W amplifies it.
 
 `python analysis/amplification.py`: results/amplification.csv -> figures/amplification.{png,pdf} (LoRA, Table 7 and H.4)
 """
@@ -31,12 +31,12 @@ LABELS = {
     IN_W: "of $W$",
     AT_RANDOM: "random",
 }
-DRAWS = 10  # of random directions
+DRAWS = 10  # random draws of directions
 FEW, MANY = 4, 64  # the ranks of the paper's table
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """A row a run; then one for each of its layers: ||delta W||_F, and ||U^T W V||_F with each kind of U and V."""
+    """One row per run, then one per layer of it: ||delta W||_F, and ||U^T W V||_F with each kind of U and V."""
     done, rng = subspaces.finished(tables), np.random.default_rng(0)
     weights = subspaces.frozen(done.values())
     svds = {name: (W, spectra.left_basis(W), spectra.right_basis(W)) for name, W in weights.items()}
@@ -53,7 +53,7 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 def measured(
     update: "Update", W: "NDArray[Any]", left: "NDArray[Any]", right: "NDArray[Any]", rng: np.random.Generator
 ) -> dict[str, float]:
-    """The norms of one layer; left, right: all singular vectors of W. At random: a mean of DRAWS draws."""
+    """The norms of one layer; left, right: all singular vectors of W. The random norm is the mean of DRAWS draws."""
     U, S, V = update.svd()
     r = len(S)
     drawn = [
@@ -69,20 +69,20 @@ def measured(
 
 
 def norms(frame: pd.DataFrame, rank: float, which: str) -> pd.DataFrame:
-    """A row a seed, a column of NORMS: the geometric mean over the layers, as ratios of them are looked at."""
+    """One row per seed, one column per norm: the geometric mean over the layers, because ratios are compared."""
     own = frame[(frame["kind"] == "layer") & (frame["lora.rank"] == rank) & (frame["map"] == which)]
     logs = own[NORMS].apply(np.log).groupby(own["seed"]).mean()
     return logs.apply(np.exp)
 
 
 def ratio(some: "pd.Series[float]", other: "pd.Series[float]", null: float = 1.0) -> Interval:
-    """Of the seeds that both have; paired t over logarithms."""
+    """The ratio over the seeds that both have; paired t over logarithms."""
     both = pd.concat([some, other], axis=1, join="inner").dropna()
     return ratio_interval(both.iloc[:, 0], both.iloc[:, 1], null=null)
 
 
 def size(values: "pd.Series[float]") -> Interval:
-    """The geometric mean over the seeds, with Student's interval of the logarithms."""
+    """The geometric mean over the seeds, with Student's interval over logarithms."""
     return ratio_interval(values, np.ones(len(values)))
 
 
@@ -126,7 +126,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """LoRA's Table 7 for each map and rank, with the amplification and what random directions would have."""
+    """LoRA's Table 7 for each map and rank, with the amplification and the norm for random directions."""
     rows = []
     for which in subspaces.MAPS:
         for rank in ranks(frame):
@@ -139,7 +139,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Of q, as the paper's table is."""
+    """Claims about q, as in the paper's table."""
     if not {FEW, MANY} <= set(ranks(frame)):
         return []
     few, many = (norms(frame, rank, "q") for rank in (FEW, MANY))

@@ -1,4 +1,4 @@
-"""The study `best_ratio`: the ratio λ of the four best cells of lr_grid, beside that of four cells drawn at random.
+"""The study `best_ratio`: the ratio λ of the four best cells of lr_grid, against four cells drawn at random.
 
 `python analysis/best_ratio.py`: results/best_ratio.csv -> figures/best_ratio.{png,pdf} (LoRA+, Fig 6)
 """
@@ -23,20 +23,20 @@ AXES = ["seed", "task", "lora.init", "optim.lr", "lora.ratio", *captions.SETTING
 KEPT = ["hash", "stage", *AXES, "status", "validation/loss", "test/accuracy", "commit", "diff"]
 TOP = 4
 DRAWS = 20_000
-METRIC = "test/accuracy"  # the paper's; the same runs chose and are counted, so this tells where the good region lies
+METRIC = "test/accuracy"  # as in the paper; the same runs select and are counted: it locates the good region
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row a run of lr_grid."""
+    """One row per run of lr_grid."""
     return tables.runs[KEPT]
 
 
 def groups(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """By task and init the cells of the grid, the best first, each with log2 of its ratio."""
+    """The cells of the grid by task and init, the best first, each with log2 of its ratio."""
     found = {}
     for (task, init), rows in frame.groupby(["task", "lora.init"]):
         means = rows.groupby(["optim.lr", "lora.ratio"])[METRIC].agg(whole_mean)
-        cells = means.reset_index().sort_values(METRIC, ascending=False, kind="stable")  # NaN (diverged) is last
+        cells = means.reset_index().sort_values(METRIC, ascending=False, kind="stable")  # NaN (diverged) sorts last
         found[str(task), str(init)] = cells.assign(log2=np.log2(cells["lora.ratio"]))
     return found
 
@@ -53,7 +53,7 @@ def null(cells: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def excess(cells: pd.DataFrame) -> Interval:
-    """Mean log2 ratio of the best cells minus the grid's own; the interval and p are those of the random draws."""
+    """Mean log2 ratio of the best cells minus that of the grid; the interval and p come from the random draws."""
     means = null(cells).mean(axis=1) - cells["log2"].mean()
     estimate = float(top(cells).mean() - cells["log2"].mean())
     low, high = np.quantile(means, [0.025, 0.975])
@@ -93,7 +93,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each task and init: the geometric mean ratio of the best cells, and the grid's own."""
+    """One row per task and init: the geometric mean ratio of the best cells, and that of the grid."""
     rows = []
     for (task, init), cells in groups(frame).items():
         found = excess(cells)

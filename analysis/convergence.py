@@ -1,4 +1,4 @@
-"""The study `convergence`: accuracy and loss against the step, and how much sooner a ratio λ gets there than λ = 1.
+"""The study `convergence`: accuracy and loss against the step, and the speed-up of each ratio λ over λ = 1.
 
 `python analysis/convergence.py`: results/convergence.csv -> figures/convergence.{png,pdf} (LoRA+, Fig 7)
 """
@@ -26,14 +26,14 @@ KEPT = ["hash", "stage", *AXES, "status", "step", *CURVES.values(), "seconds", "
 Runs = dict[float, list[pd.DataFrame]]
 """By ratio, each seed's rows in the order of the steps."""
 
-SHARES = (0.5, 0.8, 0.9, 0.95, 1.0)  # of the gain of λ = 1 over its step 0
+SHARES = (0.5, 0.8, 0.9, 0.95, 1.0)  # shares of the gain of λ = 1 over its step 0
 CLAIMED = 0.95
 ADVICE = 16
 ACCURACY = "validation/accuracy"
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row a run and evaluation: accuracy, the mean training loss since the last line, seconds since the start."""
+    """One row per run and evaluation: accuracy, mean training loss since the last one, seconds since the start."""
     runs = tables.runs[["run", "hash", "stage", *AXES, "status", "commit", "diff"]]
     logged = tables.curves
     values = {
@@ -47,7 +47,7 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 
 
 def split_runs(rows: pd.DataFrame) -> Runs:
-    """The runs of one task; UserError where one lacks a step that others have, and did not diverge."""
+    """The runs of one task; UserError if a run that did not diverge lacks a step that others have."""
     steps = set(rows["step"].dropna())
     found: Runs = {}
     for _, run in rows.sort_values(["lora.ratio", "seed", "step"]).groupby(["lora.ratio", "seed"]):
@@ -64,9 +64,9 @@ def _diverged(run: pd.DataFrame) -> bool:
 
 
 def target(runs: Runs, share: float) -> float:
-    """The accuracy that is a share of the way from λ = 1's mean before training to its mean after; NaN: it gains none.
+    """The accuracy at a share of λ = 1's mean gain from training; NaN if it gains nothing.
 
-    Both are means over the seeds, so that λ = 1 has seeds on both sides of its own end. NaN too where one diverged.
+    The gain is a mean over the seeds, so single seeds of λ = 1 end above and below the mean. NaN if one diverged.
     """
     ends = np.array([run[ACCURACY].to_numpy(dtype=float)[[0, -1]] for run in runs[1.0]])
     first, last = ends.mean(axis=0)
@@ -75,10 +75,10 @@ def target(runs: Runs, share: float) -> float:
 
 
 def crossings(runs: Runs, share: float, unit: str = "step") -> dict[float, list[float]]:
-    """By ratio, for each seed, when the accuracy reaches the `target`, and stays; inf: never.
+    """By ratio, for each seed, when the accuracy reaches the `target` and stays there; inf: never.
 
-    A run that diverges never does, wherever it was before; one that begins above the target does at its first
-    evaluation after step 0. unit: step or seconds.
+    A run that diverges never reaches it. A run that starts above the target reaches it at its first evaluation after
+    step 0. unit: step or seconds.
     """
     level = target(runs, share)
 
@@ -92,9 +92,9 @@ def crossings(runs: Runs, share: float, unit: str = "step") -> dict[float, list[
 
 
 def sooner(runs: Runs, ratio: float, share: float, unit: str = "step") -> Interval:
-    """How many times sooner a ratio gets there than λ = 1, paired by seed; above 1: it is faster.
+    """Speed-up of a ratio over λ = 1, paired by seed; above 1: the ratio is faster.
 
-    A run that never got there may have done so right after its end; one that diverged, at no time.
+    A run that never reached the target may have reached it right after its end; a diverged run never does.
     """
     found = crossings({each: runs[each] for each in (1.0, ratio)}, share, unit)
     ends = [[np.inf if _diverged(run) else float(run[unit].max()) for run in runs[each]] for each in found]
@@ -130,7 +130,7 @@ def shades(ratios: list[float]) -> dict[float, tuple[float, ...]]:
 
 
 def _curves(ax: "Axes", rows: pd.DataFrame, metric: str) -> None:
-    """The mean over the seeds, with its 95% interval (Student t), as far as no seed has diverged."""
+    """The mean over the seeds, with its 95% interval (Student t), up to the step where a seed diverges."""
     for ratio, colour in shades(sorted(rows["lora.ratio"].unique())).items():
         of = rows[rows["lora.ratio"] == ratio].pivot(index="step", columns="seed", values=metric).dropna()
         steps, ends = of.index.to_numpy(dtype=float), [mean_interval(values) for values in of.to_numpy()]
@@ -140,7 +140,7 @@ def _curves(ax: "Axes", rows: pd.DataFrame, metric: str) -> None:
 
 
 def _speedups(ax: "Axes", runs: Runs) -> None:
-    """The speed-up in steps against λ; an open mark: some seeds never got there."""
+    """The speed-up in steps against λ; open mark: some seeds never reached the target."""
     ratios = [ratio for ratio in runs if ratio != 1]
     ax.axhline(1, color="0.6", lw=0.6, ls=":")
     for at, share in enumerate(SHARES):
@@ -149,7 +149,7 @@ def _speedups(ax: "Axes", runs: Runs) -> None:
             found = sooner(runs, ratio, share)
             censored = np.isinf([*reached[ratio], *reached[1.0]]).any()
             place, colour = ratio * 2 ** (0.14 * (at - 2)), plotting.COLOURS[at]
-            if not 0 < found.estimate < np.inf:  # nobody crosses, or most seeds of one arm diverge
+            if not 0 < found.estimate < np.inf:  # no run crosses, or most seeds of one arm diverge
                 at_end, marker = {0.0: (0.25, "v"), np.inf: (4, "^")}.get(found.estimate, (1, "x"))
                 ax.plot(place, at_end, marker, color=colour, mfc="white")
                 continue
@@ -159,7 +159,7 @@ def _speedups(ax: "Axes", runs: Runs) -> None:
         ax.plot([], [], "o", color=plotting.COLOURS[at], label=f"{share:.0%}")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
-    ax.set_ylim(0.22, 9)  # the legend stands above the points
+    ax.set_ylim(0.22, 9)  # room for the legend above the points
     plotting.label_powers(ax.xaxis, ratios)
     plotting.label_powers(ax.yaxis, [0.25, 0.5, 1, 2, 4])
     ax.set_xlabel("ratio λ")
@@ -178,7 +178,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each task, ratio and share: the speed-up in steps and in seconds, and how many seeds never did."""
+    """One row per task, ratio and share: the speed-up in steps and in seconds, and how many seeds never reached it."""
     rows = []
     for task, of in frame.groupby("task"):
         runs = split_runs(of)

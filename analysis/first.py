@@ -24,12 +24,12 @@ KEPT = ["hash", "stage", *AXES, "status", METRIC, "validation/accuracy", "test/a
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row a run: its axes, its scores, and the code that trained it."""
+    """One row per run: its axes, its scores, and the version of the code."""
     return tables.runs[KEPT]
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a ratio, a column a rate: the mean over the seeds; none where one of them diverged."""
+    """One row per ratio, one column per rate: the mean over the seeds; empty if one of them diverged."""
     means = frame.groupby(["lora.ratio", "optim.lr"])[METRIC].agg(whole_mean)
     return means.unstack("optim.lr")
 
@@ -59,7 +59,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
-    """None: two seeds and an optimum at the edge of the grid are an example of a sweep, and no evidence."""
+    """No claims: two seeds and an optimum at the edge of the grid are not evidence."""
     return []
 
 

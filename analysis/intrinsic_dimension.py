@@ -27,14 +27,14 @@ AXES = ["seed", "task", "method", "intrinsic.dim", "intrinsic.projection", "opti
 AXES += ["task.eval_rows", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "parameters", "seconds", "commit", "diff"]
 METRIC = "test/accuracy"
-SHARE = 0.9  # of full fine-tuning's metric: d90
+SHARE = 0.9  # share of full fine-tuning's metric: d90
 FEW = 3_000
 
 Arms = dict[float, pd.DataFrame]  # by dimension
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row a run; parameters: what it trained beside the head."""
+    """One row per run; parameters: trained parameters, without the head's."""
     trainable, head = (np.array(record_values(tables, "parameters", name)) for name in ("trainable", "head"))
     return select_columns(tables._replace(runs=tables.runs.assign(parameters=trainable - head)), KEPT)
 
@@ -44,14 +44,14 @@ def subspaces(frame: pd.DataFrame) -> Arms:
 
 
 def of(frame: pd.DataFrame, method: str) -> pd.DataFrame:
-    """The arm of a reference: the head alone, or full."""
+    """The arm of a reference: the head alone, or full fine-tuning."""
     return frame[frame["method"] == method]
 
 
 def smallest(dims: Sequence[float], scores: Sequence[float], target: float) -> float:
-    """The smallest d at which the line through the scores, in log d, is at the target; inf where none is.
+    """The smallest d at which the scores, interpolated in log d, reach the target; inf if none does.
 
-    The first of `dims` where that one is there already: d is at most that. A nan, of a run that diverged, is below.
+    The first of `dims` if its score is at the target already; then d is at most that. A nan (diverged) counts as below.
     """
     for at, (d, score) in enumerate(zip(dims, scores, strict=True)):
         if score >= target:
@@ -63,9 +63,9 @@ def smallest(dims: Sequence[float], scores: Sequence[float], target: float) -> f
 
 
 def by_seed(frame: pd.DataFrame, share: float = SHARE, *, of_gain: bool = False) -> list[float]:
-    """Each fresh seed's own d: where its accuracies reach that share of its full fine-tuning's.
+    """d of each fresh seed: where its accuracies reach that share of its full fine-tuning's.
 
-    of_gain: of what full fine-tuning gains over the head alone.
+    of_gain: the share is of full fine-tuning's gain over the head alone.
     """
     arms = subspaces(frame)
     scores = pd.DataFrame({d: confirm_runs(own).set_index("seed")[METRIC] for d, own in arms.items()})
@@ -75,14 +75,14 @@ def by_seed(frame: pd.DataFrame, share: float = SHARE, *, of_gain: bool = False)
 
 
 def of_means(frame: pd.DataFrame, share: float = SHARE) -> float:
-    """The d of the means over the fresh seeds."""
+    """d of the means over the fresh seeds."""
     arms = subspaces(frame)
     means = [level(own, METRIC).estimate for own in arms.values()]
     return smallest(list(arms), means, share * level(of(frame, "full"), METRIC).estimate)
 
 
 def interval(found: Sequence[float], null: float = 1.0) -> Interval:
-    """The geometric mean over the seeds, by Student t over logarithms; NaN where one never gets there."""
+    """The geometric mean over the seeds, by Student t over logarithms; NaN if a seed never reaches the target."""
     if not np.isfinite(found).all():
         return Interval(np.nan, np.nan, np.nan, len(found), np.nan)
     return ratio_interval(found, np.ones(len(found)), null=null)
@@ -159,7 +159,7 @@ def _text(frame: pd.DataFrame, own: Sequence[float]) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row an arm: its selected rate, its fresh accuracy and the share of full fine-tuning's that it is."""
+    """One row per arm: its selected rate, its accuracy on fresh seeds, and its share of full fine-tuning's."""
     full, head = (level(of(frame, method), METRIC).estimate for method in ("full", "head"))
     arms = {f"d = {d:g}": own for d, own in subspaces(frame).items()}
     rows = []

@@ -29,13 +29,13 @@ COUNTS = {eps: f"below {eps:g}" for eps in EPS}
 SIZES = {"stable rank": "stable rank", "effective rank": "effective rank", "norm": "$\\|\\Delta W\\|_F / \\|W\\|_F$"}
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "kind", "map", "layer", *COUNTS.values(), *SIZES]
 KEPT += ["seconds", "commit", "diff"]
-TOP = 10  # singular vectors of W + delta W that are looked at
+TOP = 10  # number of examined singular vectors of W + delta W
 CLAIMED = 0.5
 FULL = "full"
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """A row a run; then one for each of its layers: intruders among the first TOP, and the size of delta W."""
+    """One row per run, then one per layer of it: intruders among the first TOP, and the size of delta W."""
     done = subspaces.finished(tables)
     weights = subspaces.frozen(done.values())
     lefts = {name: spectra.left_basis(W) for name, W in weights.items()}
@@ -50,7 +50,7 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 
 
 def deltas(run: "RunDirectory", weights: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]":
-    """delta W (d, k) of these layers, dense: scaling B A, or where all was trained what W has become, less W."""
+    """delta W (d, k) of these layers, dense: scaling B A, or the trained W minus W for full fine-tuning."""
     if run.adapter.is_dir():
         return {name: (U * S) @ V.T for name, update in subspaces.updates(run).items() for U, S, V in [update.svd()]}
     from transformers import AutoModelForSequenceClassification
@@ -63,7 +63,7 @@ def deltas(run: "RunDirectory", weights: "dict[str, NDArray[Any]]") -> "dict[str
 
 
 def measured(W: "NDArray[Any]", left: "NDArray[Any]", delta: "NDArray[Any]") -> dict[str, float]:
-    """One layer's row; left: all left singular vectors of W."""
+    """The row of a layer; left: all left singular vectors of W."""
     cosines = spectra.best_cosines(left, spectra.left_basis(W + delta)[:, :TOP])
     S = np.linalg.svd(delta, compute_uv=False)
     return {name: int((cosines < eps).sum()) for eps, name in COUNTS.items()} | {
@@ -74,7 +74,7 @@ def measured(W: "NDArray[Any]", left: "NDArray[Any]", delta: "NDArray[Any]") -> 
 
 
 def arms(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """`r = 1`, `r = 8, λ = 16`, ..., `full`: with their rows, in rising order of λ and rank."""
+    """`r = 1`, `r = 8, λ = 16`, ..., `full`: each with its rows, in rising order of λ and rank."""
     found = {}
     lora = frame[frame["method"] != FULL]
     for ratio, of in lora.groupby("lora.ratio"):
@@ -85,7 +85,7 @@ def arms(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def by_seed(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
-    """An arm's mean over layers and maps, a value a seed."""
+    """An arm's mean over layers and maps, one value per seed."""
     layers = rows[rows["kind"] == "layer"]
     return layers.groupby("seed")[column].mean()
 
@@ -111,7 +111,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 
 def _sizes(ax: "Axes", found: dict[str, pd.DataFrame], column: str) -> None:
-    """A mean an arm, with its interval over the seeds."""
+    """The mean of each arm, with its interval over the seeds."""
     ax.set_yscale("linear" if column == "stable rank" else "log")
     for at, rows in enumerate(found.values()):
         subspaces.with_bars(ax, [at], [subspaces.interval(by_seed(rows, column))], plotting.COLOURS[at], "")
@@ -129,7 +129,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row an arm: its accuracy, its intruders at each eps, and the size of delta W."""
+    """One row per arm: its accuracy, its intruders at each eps, and the size of delta W."""
     rows = []
     for name, of in arms(frame).items():
         runs = of[of["kind"] == "run"]
@@ -142,7 +142,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def more(some: pd.DataFrame, other: pd.DataFrame, eps: float) -> Interval:
-    """An arm's intruders a layer less another's, paired by the seed."""
+    """An arm's intruders per layer minus another's, paired by seed."""
     both = pd.concat([by_seed(each, COUNTS[eps]) for each in (some, other)], axis=1, join="inner")
     return paired(both.iloc[:, 0], both.iloc[:, 1])
 

@@ -1,4 +1,4 @@
-"""The study `latency`: what each method adds to the time of a forward pass, by batch and length.
+"""The study `latency`: the time that each method adds to a forward pass, by batch and length.
 
 `python analysis/latency.py`: results/latency.csv -> figures/latency.{png,pdf}. `loralab study latency` measures it.
 """
@@ -37,13 +37,13 @@ PAPER = {
     "houlsby": "+30.3%",
     "pfeiffer": "+20.7% (Adapter-L)",
 }  # GPT-2 medium on a GPU, batch 1, length 128: Adapter-H and -L
-NEAR = 1.02  # times the plain backbone's: no latency
+NEAR = 1.02  # ratios to the plain backbone's time up to this count as no latency
 RANK, BOTTLENECK, TOKENS = 8, 64, 20
 MOST_PASSES = 8
 
 
 class Size(NamedTuple):
-    """What is measured: on which backbone, for which batches x lengths, how often."""
+    """The measurement's size: backbone, batches x lengths, repeats."""
 
     model: Literal["minilm", "tiny"]
     cells: tuple[tuple[int, int], ...]
@@ -61,7 +61,7 @@ def wanted(smoke: bool) -> pd.DataFrame:
 
 
 def measure(smoke: bool) -> pd.DataFrame:
-    """Seconds of a forward pass, each the lowest of a few that follow one another: more of them for small batches."""
+    """Seconds of a forward pass, each the lowest of a few consecutive passes: more of them for small batches."""
     import torch
 
     size, rows = SMOKE if smoke else FULL, []
@@ -80,7 +80,7 @@ def _forward(model: "nn.Module", inputs: "dict[str, Tensor]", _repeat: int) -> N
 
 
 def arms(found: "Backbone") -> "dict[str, nn.Module]":
-    """A model each; they share the frozen weights, so that no arm gains from where in memory its own are."""
+    """One model per arm. They share the frozen weights, so that the weights' place in memory favours no arm."""
     import torch
 
     from loralab.methods import bottleneck, lora, prompts
@@ -108,7 +108,7 @@ def arms(found: "Backbone") -> "dict[str, nn.Module]":
 
 
 def trained(model: "nn.Module") -> int:
-    """The parameters that the method adds."""
+    """The number of parameters that the method adds."""
     own: Any = [p for m in model.modules() if hasattr(m, "parameter_roles") for p in m.parameters(False)]
     return sum(p.numel() for p in own)
 
@@ -122,13 +122,13 @@ def example(batch: int, length: int) -> "dict[str, Tensor]":
 
 
 def cells(frame: pd.DataFrame) -> list[tuple[int, int]]:
-    """(batch, length) in the order of their tokens."""
+    """(batch, length), sorted by number of tokens."""
     found = frame[["batch", "length"]].drop_duplicates().itertuples(index=False, name=None)
     return sorted(found, key=lambda cell: (cell[0] * cell[1], cell[0]))
 
 
 def times(frame: pd.DataFrame, arm: str, cell: tuple[int, int] | None = None, column: str = "cpu") -> Any:
-    """A repeat's seconds each, in their order; without a cell the geometric mean over the cells."""
+    """Seconds of each repeat, in order; without a cell, the geometric mean over the cells."""
     rows = frame[frame["arm"] == arm]
     if cell is not None:
         rows = rows[(rows["batch"] == cell[0]) & (rows["length"] == cell[1])]
@@ -138,12 +138,12 @@ def times(frame: pd.DataFrame, arm: str, cell: tuple[int, int] | None = None, co
 def slowdown(
     frame: pd.DataFrame, arm: str, cell: tuple[int, int] | None = None, *, null: float = 1.0, column: str = "cpu"
 ) -> Interval:
-    """An arm's time over the plain backbone's, of the same repeat: a geometric mean."""
+    """An arm's time over the plain backbone's in the same repeat: a geometric mean."""
     return ratio_interval(times(frame, arm, cell, column), times(frame, "plain", cell, column), null=null)
 
 
 def apart(frame: pd.DataFrame, arm: str) -> Interval:
-    """How far from 1 an arm's time over the plain one's is, over all cells: the ratio or its inverse, against NEAR."""
+    """An arm's time over the plain backbone's or its inverse, whichever is above 1, over all cells; null: NEAR."""
     first, second = times(frame, arm), times(frame, "plain")
     if np.log(first).mean() < np.log(second).mean():
         first, second = second, first
@@ -151,7 +151,7 @@ def apart(frame: pd.DataFrame, arm: str) -> Interval:
 
 
 def fades(frame: pd.DataFrame, arm: str) -> Interval:
-    """An arm's slow-down at the fewest tokens over that at the most."""
+    """An arm's slow-down at the fewest tokens over its slow-down at the most."""
     few, many = cells(frame)[0], cells(frame)[-1]
     own = times(frame, arm, few) / times(frame, "plain", few)
     return ratio_interval(own, times(frame, arm, many) / times(frame, "plain", many))
@@ -167,7 +167,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 
 def _slowdowns(ax: "Axes", frame: pd.DataFrame) -> None:
-    """An interval for each arm and cell, in percent; the band is what counts as none."""
+    """An interval for each arm and cell, in percent; the band counts as no slow-down."""
     of = cells(frame)
     ax.axhspan(100 * (1 / NEAR - 1), 100 * (NEAR - 1), color="0.9", lw=0)
     ax.axhline(0, color="0.5", lw=0.6)
@@ -203,7 +203,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each arm and cell: milliseconds (medians), and the ratio to the plain backbone's by CPU time and by the clock."""
+    """One row per arm and cell: milliseconds (medians), and the ratio to the plain backbone in CPU and clock time."""
     rows = []
     for batch, length in cells(frame):
         for arm, name in NAMES.items():

@@ -35,14 +35,14 @@ AXES += captions.SETTING
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "examples", "seconds", "commit", "diff"]
 METHODS = {"head": "head alone", "lora": "LoRA", "lora_plus": "LoRA+", "full": "full fine-tuning"}
 BASE = "lora"
-AGAINST = ("lora_plus", "full")  # the methods that are drawn against it; the head alone would set the scale
+AGAINST = ("lora_plus", "full")  # the methods drawn against LoRA; the head alone would dominate the scale
 METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
 
 Arms = dict[tuple[float, str], pd.DataFrame]  # by examples and method
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row a run; examples: how many it was trained on, also where it had them all (task.train_rows is null)."""
+    """One row per run; examples: the number of training examples, also if all are used (task.train_rows is null)."""
     return select_columns(
         tables._replace(runs=tables.runs.assign(examples=record_values(tables, "rows", "train"))), KEPT
     )
@@ -58,7 +58,7 @@ def over_sizes(arms: Arms, method: str) -> dict[float, pd.DataFrame]:
 
 
 def level(own: pd.DataFrame, metric: str) -> Interval:
-    """An arm's mean score over the fresh seeds; NaN where a run diverged."""
+    """An arm's mean score over the fresh seeds; NaN if a run diverged."""
     scores = confirm_runs(own)[metric]
     if scores.isna().any():
         return Interval(np.nan, np.nan, np.nan, len(scores), np.nan)
@@ -108,7 +108,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a size and method: its selected rate, its fresh scores, and its differences from LoRA."""
+    """One row per size and method: its selected rate, its fresh scores, and its differences from LoRA."""
     arms = arms_of(frame)
     rows = []
     for examples in sorted(frame["examples"].unique()):

@@ -29,18 +29,18 @@ PANELS = {
 }
 AXES = ["seed", "task", "lora.init", "optim.lr", "lora.ratio", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *PANELS, "seconds", "commit", "diff"]
-PLANE = ["task", "lora.init", "lora.rank"]  # a heatmap each
-NEARLY_EQUAL = (1.0, 1.25)  # ratios that the paper counts as equal rates
+PLANE = ["task", "lora.init", "lora.rank"]  # one heatmap each
+NEARLY_EQUAL = (1.0, 1.25)  # the paper counts these ratios as equal rates
 CLOSE = 0.01  # "within 1% of the best": accuracy; for a loss, 1% of it
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row a run."""
+    """One row per run."""
     return tables.runs[KEPT]
 
 
 def cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell: the means over its seeds, NaN where one of them diverged."""
+    """One row per cell: the means over its seeds, NaN if one of them diverged."""
     by = [*PLANE, "optim.lr", "lora.ratio"]
     grouped = frame.groupby(by, sort=True)
     found = pd.DataFrame({metric: grouped[metric].agg(whole_mean) for metric in PANELS})
@@ -50,7 +50,7 @@ def cells(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(of: pd.DataFrame, metric: str, *, equal: bool = False) -> pd.Series:
-    """The best cell of a table of cells by a metric, or the best of nearly equal rates."""
+    """The best cell by a metric, or the best cell with nearly equal rates."""
     if equal:
         of = of[of["lora.ratio"].between(*NEARLY_EQUAL)]
     at = of[metric].argmin() if metric.endswith("loss") else of[metric].argmax()
@@ -83,14 +83,14 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 
 def _heatmap(ax: "Axes", of: pd.DataFrame, metric: str) -> None:
-    """A cell a pair; a star on the best, a ring on the best of nearly equal rates, dots within 1% of the best."""
+    """One cell per pair; star: the best, ring: the best with nearly equal rates, dots: within 1% of the best."""
     from matplotlib.patches import Rectangle
 
     lower = metric.endswith("loss")
     table = of.pivot_table(index="lr_B", columns="optim.lr", values=metric, dropna=False)
     values = table.to_numpy(dtype=float)
     low, high = np.nanmin(values), np.nanmax(values)
-    ends = (low, min(high, 1.5 * low)) if lower else (max(low, high - 0.12), high)  # what is good shows its shape
+    ends = (low, min(high, 1.5 * low)) if lower else (max(low, high - 0.12), high)  # resolves the good region
     colours = "viridis_r" if lower else "viridis"
     image = ax.imshow(values, cmap=colours, vmin=ends[0], vmax=ends[1], origin="lower", aspect="auto")
     plotting.label_powers(ax.xaxis, table.columns, places=range(values.shape[1]))
@@ -103,7 +103,7 @@ def _heatmap(ax: "Axes", of: pd.DataFrame, metric: str) -> None:
         return table.columns.get_indexer(lr_A), table.index.get_indexer(lr_B)
 
     for x, y in zip(*places(of[of[metric].isna()]), strict=True):
-        ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, color="#b3b3b3"))  # diverged; what was not tried is blank
+        ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, color="#b3b3b3"))  # diverged; untried cells are blank
     ax.plot(*places(of[of["lora.ratio"] == 1].sort_values("optim.lr")), color="white", lw=0.7, ls=":")
     top, equal = (best(of, metric, equal=each).to_frame().T for each in (False, True))
     near = of[metric] <= low * (1 + CLOSE) if lower else of[metric] >= high - CLOSE
@@ -126,7 +126,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """The best cell by validation loss and the best of nearly equal rates, a row each for every heatmap."""
+    """For every heatmap one row for the best cell by validation loss, and one for the best with nearly equal rates."""
     rows = []
     for (task, init, rank), of in cells(frame).groupby(PLANE):
         for name, cell in (("best", best(of, "validation/loss")), ("equal", best(of, "validation/loss", equal=True))):
@@ -147,7 +147,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def interior(of: pd.DataFrame, cell: pd.Series) -> bool:
-    """Whether a cell is inside both learning-rate axes, or one inside is within a standard error of it."""
+    """Whether a cell, or a cell within a standard error of it, is inside both learning-rate axes."""
 
     def inside(each: pd.Series) -> bool:
         return all(of[axis].min() < each[axis] < of[axis].max() for axis in ("optim.lr", "lr_B"))
@@ -157,9 +157,9 @@ def interior(of: pd.DataFrame, cell: pd.Series) -> bool:
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Fig 3, on the runs that chose: test accuracy of the best pair less that of the best of nearly equal rates.
+    """Fig 3, on the runs that selected: test accuracy of the best pair minus that of the best with nearly equal rates.
 
-    Both are chosen by mean validation loss on the same seeds, so there is no test; `ratio` has fresh seeds.
+    Both are selected by mean validation loss on the same seeds, so no test is valid; `ratio` uses fresh seeds.
     """
     found = []
     for plane, of in frame.groupby(PLANE):
@@ -183,7 +183,7 @@ def _scores(rows: pd.DataFrame, cell: pd.Series) -> "NDArray[np.float64]":
 
 
 def _named(frame: pd.DataFrame, plane: Any) -> str:
-    """`TREC, init A`, and the rank where it varies."""
+    """`TREC, init A`, and the rank if it varies."""
     task, init, rank = plane
     varies = frame["lora.rank"].nunique() > 1
     return f"{captions.NAMES.get(task, task)}, init {init}{f', rank {rank:g}' if varies else ''}"

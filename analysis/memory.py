@@ -1,7 +1,7 @@
-"""The study `memory`: what training takes beside the weights, and what a task leaves on disk, full against LoRA.
+"""The study `memory`: training memory beyond the weights, and disk space per task, full fine-tuning against LoRA.
 
-`python analysis/memory.py`: results/memory.csv -> figures/memory.{png,pdf}. `loralab study memory` measures it: each
-row in a process of its own, which is this file again with a row's settings behind `--row`.
+`python analysis/memory.py`: results/memory.csv -> figures/memory.{png,pdf}. `loralab study memory` measures it.
+Each row runs in its own process: this file with the row's settings after `--row`.
 """
 
 import gc
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 KEYS = ["method", "rank", "batch", "length", "repeat"]
 KEPT = [*KEYS, "device", "weights", "trainable", "above", "predicted", "checkpoint", "commit", "diff"]
-STEPS = 3  # the second has the moments in place while it goes back
+STEPS = 3  # in the second step, Adam's moments exist during the backward pass
 SHOWN = 4  # the paper's rank for GPT-3's checkpoint of 35 MB
 THIRD, HUNDRED = 1 / 3, 100.0
 PAPER = {"peak": "1.2 TB to 350 GB: 0.29", "checkpoint": "350 GB to 35 MB: 10,000x"}
-# What is freed goes back to the system at once, so that resident memory is what is in use.
+# Freed memory returns to the system at once, so that resident memory equals memory in use.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 class Size(NamedTuple):
-    """What is measured: on which backbone, which ranks, batches x lengths, how often."""
+    """The measurement's size: backbone, ranks, batches x lengths, repeats."""
 
     model: Literal["minilm", "tiny"]
     ranks: tuple[int, ...]
@@ -69,7 +69,7 @@ def measure(smoke: bool) -> pd.DataFrame:
 
 
 def one(model: Literal["minilm", "tiny"], method: str, rank: int | None, batch: int, length: int) -> dict[str, Any]:
-    """A row's values: three steps of a method on a backbone that is loaded, and warm, before the count begins."""
+    """A row's values: three steps of a method, on a backbone that is loaded and warmed up before counting starts."""
     import torch
 
     from loralab.methods import full, lora
@@ -107,13 +107,13 @@ def one(model: Literal["minilm", "tiny"], method: str, rank: int | None, batch: 
         else:
             save_peft(trained, Path(folder) / "saved", head=found.head, base_model=model)
         checkpoint = sum(path.stat().st_size for path in Path(folder).glob("saved/*.safetensors"))
-    predicted = new + (4 + 2 * 4) * trainable  # gradients, and the two moments
+    predicted = new + (4 + 2 * 4) * trainable  # gradients and two moments
     sizes = {"weights": weights, "trainable": trainable, "above": above, "predicted": predicted}
     return {"device": device.type, **sizes, "checkpoint": checkpoint}
 
 
 def _train(model: Any, groups: list[dict[str, Any]], inputs: "dict[str, torch.Tensor]", *, steps: int) -> None:
-    """Steps of AdamW. Gradients and moments are gone afterwards."""
+    """Steps of AdamW. Gradients and moments are freed afterwards."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -128,7 +128,7 @@ def _train(model: Any, groups: list[dict[str, Any]], inputs: "dict[str, torch.Te
 
 
 def _memory(device: "torch.device", *, start: bool = False) -> int:
-    """Bytes in use now, from which a peak is counted anew (`start`); or the peak since then."""
+    """Bytes in use now, with the peak reset (`start`); or the peak since then."""
     import torch
 
     if device.type == "cuda":
@@ -136,7 +136,7 @@ def _memory(device: "torch.device", *, start: bool = False) -> int:
             torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device) if start else torch.cuda.max_memory_allocated(device)
     if start:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak becomes what is there now
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the peak to the current value
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return 1024 * int(status["VmRSS" if start else "VmHWM"].split()[0])
 
@@ -163,7 +163,7 @@ def of(frame: pd.DataFrame, method: str, rank: float, cell: tuple[int, int]) -> 
 
 
 def shown(frame: pd.DataFrame) -> float:
-    """The rank that the claims are about."""
+    """The rank of the claims."""
     ranks = [rank for method, rank in methods(frame) if method == "lora"]
     return SHOWN if SHOWN in ranks else ranks[0]
 
@@ -182,7 +182,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 
 def _peaks(ax: "Axes", frame: pd.DataFrame, cell: tuple[int, int]) -> None:
-    """Bars: the weights, and what was measured above them; lines: the formula, which has no activations."""
+    """Bars: the weights, and the measured memory above them; lines: the formula, which leaves out activations."""
     every = methods(frame)
     rows = [of(frame, *method, cell) for method in every]
     weights, above, predicted = (
@@ -215,7 +215,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each method and batch in MB: weights, peak above them, the formula's, what it leaves out; and on disk."""
+    """One row per method and batch, in MB: weights, peak above them, formula, the rest, and disk space."""
     rows = []
     for cell in cells(frame):
         for method in methods(frame):

@@ -58,9 +58,9 @@ SIZES = {
     "intrinsic.dim": "d = {:g}",
 }
 HEAD, FULL, LORA = METHODS["head"], METHODS["full"], f"{METHODS['lora']} (r = 8)"
-POINT = 0.01  # of accuracy: what counts as no difference
+POINT = 0.01  # accuracy: a smaller difference counts as none
 MARKERS = "os^"
-# What the paper has for LoRA and the other: averages over GLUE, but for the prefix.
+# The paper's numbers for LoRA and the other method: averages over GLUE, except for the prefix.
 AGAINST = {
     "bitfit": ("LoRA, Table 2", "RoBERTa-base: 87.2 against 85.2"),
     "houlsby": ("LoRA, Table 2", "RoBERTa-large: 88.6 against 86.4"),
@@ -68,22 +68,22 @@ AGAINST = {
     "prefix": ("LoRA, Table 4", "GPT-3: WikiSQL 73.4 against 70.1, MNLI 91.7 against 89.5"),
 }
 
-Arms = dict[str, pd.DataFrame]  # by name, those of a method by size
+Arms = dict[str, pd.DataFrame]  # by name; those of a method by size
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row a run; parameters: what it trained beside the head."""
+    """One row per run; parameters: trained parameters, without the head's."""
     trainable, head = (np.array(record_values(tables, "parameters", name)) for name in ("trainable", "head"))
     return select_columns(tables._replace(runs=tables.runs.assign(parameters=trainable - head)), KEPT)
 
 
 def method_of(row: Any) -> str:
-    """A key of METHODS."""
+    """The key in METHODS."""
     return "whole" if row["lora.bias"] == "all" else str(row["method"])
 
 
 def name_of(row: Any) -> str:
-    """`LoRA (r = 8)`: the method, and those of its sizes that the sweep sets."""
+    """`LoRA (r = 8)`: the method, with the sizes that the sweep sets."""
     sizes = [text.format(row[key]) for key, text in SIZES.items() if row[key] == row[key]]
     return METHODS[method_of(row)] + (f" ({', '.join(sizes)})" if sizes else "")
 
@@ -100,12 +100,12 @@ def of_method(arms: Arms, method: str) -> Arms:
 
 
 def size(own: pd.DataFrame) -> float:
-    """An arm's trained parameters beside the head."""
+    """An arm's trained parameters, without the head's."""
     return float(own["parameters"].dropna().iloc[0])
 
 
 def nearest(arms: Arms, method: str) -> str:
-    """The arm of a method whose size is nearest to that of LoRA with r = 8, as a ratio."""
+    """The arm of a method with the size nearest to that of LoRA with r = 8, as a ratio."""
     found = of_method(arms, method)
     return min(found, key=lambda name: abs(np.log(size(found[name]) / size(arms[LORA]))))
 
@@ -116,7 +116,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     arms = arms_of(frame)
     head = arms.pop(HEAD)
     figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 0.16 * len(arms) + 0.7))
-    places = np.arange(len(arms))[::-1]  # the first on top
+    places = np.arange(len(arms))[::-1]  # the first at the top
     floor = level(head, "test/accuracy")
     left.axhspan(floor.low, floor.high, color="0.88", lw=0)
     left.axhline(floor.estimate, color="0.5", lw=0.6, ls=":", label=HEAD)
@@ -146,7 +146,7 @@ def _by_seed(own: pd.DataFrame) -> "pd.Series[float]":
 
 
 def _dots(ax: "Axes", places: list[float], found: list[Interval], at: int, *, across: bool = False) -> None:
-    """A method's dots and intervals: upward from their places, or in points across the page."""
+    """A method's dots and intervals, vertical against size or horizontal in points."""
     scale = 100 if across else 1
     middle, low, high = (scale * np.array([getattr(f, end) for f in found]) for end in ("estimate", "low", "high"))
     ends = np.clip([middle - low, high - middle], 0, None)
@@ -169,7 +169,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row an arm: its size, its selected rate, its fresh scores, and its differences from full and the head alone."""
+    """One row per arm: its size, selected rate, fresh scores, and differences from full and from the head alone."""
     arms = arms_of(frame)
     rows = []
     for name, own in arms.items():
@@ -181,7 +181,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Each method at its size nearest to LoRA's with r = 8 against the head alone; LoRA against the others."""
+    """Each method, at its size nearest to LoRA's with r = 8, against the head alone; LoRA against the others."""
     arms = arms_of(frame)
     if not {HEAD, FULL, LORA} <= arms.keys():
         return []
@@ -209,7 +209,7 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
 
 
 def _within(own: pd.DataFrame, base: pd.DataFrame, text: str) -> Claim:
-    """Held where the whole interval of the difference is inside a point: the test is against the nearer end."""
+    """Held if the whole interval of the difference is within a point; the test is against the nearer limit."""
     below = paired_difference(own, base, "test/accuracy").estimate > 0
     nearer = POINT if below else -POINT
     found = paired_difference(own, base, "test/accuracy", null=nearer)

@@ -1,4 +1,4 @@
-"""The study `rank`: accuracy and loss against the rank for sets of targets, and what rules for alpha move.
+"""The study `rank`: accuracy and loss against the rank, for sets of targets and for rules for alpha.
 
 `python analysis/rank.py`: results/rank.csv -> figures/rank.{png,pdf} (LoRA, Tables 6 and 18)
 """
@@ -32,16 +32,16 @@ AXES = ["seed", "task", "lora.init", "lora.ratio", "lora.scaling", "optim.lr", *
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
 RULES = {"constant": "alpha = r", "alpha/r": "alpha = 8", "alpha/sqrt_r": "alpha = sqrt(8r)"}  # by lora.scaling
 TARGETS = ("q", "q,v", "q,k,v,o", "all")
-RULED = "q,v"  # where the rules are compared
+RULED = "q,v"  # the rank at which the rules are compared
 METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
-POINTS = 0.005  # half a point of accuracy: what counts as no difference
+POINTS = 0.005  # half a point of accuracy; a smaller difference counts as none
 PAPER = {"q,v": "MNLI: r = 1, 4, 64: 91.3, 91.3, 91.4", "q,k,v,o": "not printed here"}
 
 Arms = dict[tuple[str, str, float], pd.DataFrame]  # by targets, lora.scaling, rank
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row a run; those of fresh seeds also say which test examples they got right."""
+    """One row per run; runs on fresh seeds also record which test examples they got right."""
     return select_columns(tables, KEPT)
 
 
@@ -107,7 +107,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row an arm: its selected rate, its fresh scores, and its differences from the largest rank of its line."""
+    """One row per arm: its selected rate, its fresh scores, and its differences from the largest rank of its line."""
     arms = arms_of(frame)
     rows = []
     for targets in TARGETS:
@@ -120,7 +120,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Those of Table 6, as far as the frame has their ranks."""
+    """The claims of Table 6 whose ranks are in the frame."""
     arms = arms_of(frame)
     found = []
     for targets, paper in PAPER.items():

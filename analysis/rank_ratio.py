@@ -1,4 +1,4 @@
-"""The study `rank_ratio`: the best ratio λ against the rank, lr_A tuned for each pair of them.
+"""The study `rank_ratio`: the best ratio λ against the rank, with lr_A tuned for each (rank, λ).
 
 `python analysis/rank_ratio.py`: results/rank_ratio.csv -> figures/rank_ratio.{png,pdf} (LoRA+, Figs 14-16)
 """
@@ -28,12 +28,12 @@ METRIC = "test/loss"
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row a run."""
+    """One row per run."""
     return tables.runs[KEPT]
 
 
 def fresh(frame: pd.DataFrame, rank: float) -> pd.DataFrame:
-    """The runs of fresh seeds of a rank, a row a seed and a column a ratio: their test losses."""
+    """Test losses of a rank on fresh seeds: one row per seed, one column per ratio."""
     rows = frame[(frame["stage"] == "confirm") & (frame["lora.rank"] == rank)]
     return rows.pivot(index="seed", columns="lora.ratio", values=METRIC)
 
@@ -87,7 +87,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a rank: where the parabola is lowest, the best ratio tried, and how its loss differs from that of λ = 1."""
+    """One row per rank: the parabola's minimum, the best ratio tried, and its difference in loss from λ = 1."""
     rows = []
     for rank, of in ranks_of(frame):
         means, found = fresh(frame, rank).mean(skipna=False), optimum(of)

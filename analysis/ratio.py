@@ -1,7 +1,7 @@
-"""The study `ratio`: accuracy and loss against the ratio λ, with lr_A tuned for each λ in a window of its own.
+"""The study `ratio`: accuracy and loss against the ratio λ, with lr_A tuned in a window for each λ.
 
-`python analysis/ratio.py`: results/ratio.csv -> figures/ratio.{png,pdf}. The losses in the windows chose the rates
-(stage grid); what is compared comes from fresh seeds, on the test split (stage confirm).
+`python analysis/ratio.py`: results/ratio.csv -> figures/ratio.{png,pdf}. The losses in the windows select the rates
+(stage grid); the comparisons use fresh seeds, on the test split (stage confirm).
 """
 
 from collections.abc import Iterator
@@ -36,12 +36,12 @@ METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row a run; those of fresh seeds also say which test examples they got right."""
+    """One row per run; runs on fresh seeds also record which test examples they got right."""
     return select_columns(tables, KEPT)
 
 
 def settings_of(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Task, init and their rows."""
+    """Each task and init with its rows."""
     for (task, init), rows in frame.groupby(["task", "lora.init"]):
         yield str(task), str(init), rows
 
@@ -75,7 +75,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 
 def _windows(ax: "Axes", rows: pd.DataFrame) -> None:
-    """Validation loss against lr_A, a line a ratio from light to dark; a dot on each ratio's best."""
+    """Validation loss against lr_A, one line per ratio from light to dark; a dot on the best rate of each."""
     import matplotlib as mpl
 
     found = tuned(rows)
@@ -106,7 +106,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each task, init and ratio: its selected rate, its fresh scores, and its differences from λ = 1."""
+    """One row per task, init and ratio: its selected rate, its fresh scores, and its differences from λ = 1."""
     rows = []
     for task, init, of in settings_of(frame):
         for ratio in ratios(of):

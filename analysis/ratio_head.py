@@ -1,4 +1,4 @@
-"""The study `ratio_head`: accuracy and loss against λ, with the head's rate pinned, and riding with lr_A.
+"""The study `ratio_head`: accuracy and loss against λ, with the head's rate pinned or equal to lr_A.
 
 `python analysis/ratio_head.py`: results/ratio_head.csv -> figures/ratio_head.{png,pdf}. A control of `ratio`.
 """
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 SCORES = ["validation/loss", "test/loss", "test/accuracy"]
 AXES = ["seed", "task", "lora.init", "optim.head_lr", "lora.ratio", "optim.lr", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
-RIDING = "${optim.lr}"  # as the study writes it
+RIDING = "${optim.lr}"  # as in the study's file
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row a run."""
+    """One row per run."""
     return tables.runs[KEPT]
 
 
 def by_head(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """How the head is trained, in words, and the rows."""
+    """How the head is trained, in words, with its rows."""
     for rate, rows in sorted(frame.groupby(frame["optim.head_lr"].astype(str)), key=lambda pair: pair[0] == RIDING):
         yield "head at lr_A" if rate == RIDING else f"head at {plotting.short(float(rate))}", rows
 
@@ -61,7 +61,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each head and ratio: the selected rate, fresh scores, and the difference from λ = 1."""
+    """One row per head and ratio: the selected rate, fresh scores, and the difference from λ = 1."""
     rows = []
     for label, of in by_head(frame):
         for ratio in ratios(of):
@@ -82,7 +82,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Of the half that rides; `ratio` has the other."""
+    """Claims about the half where the head's rate follows lr_A; `ratio` has the other half."""
     rows = dict(by_head(frame))["head at lr_A"]
     found = []
     for ratio in ratios(rows):

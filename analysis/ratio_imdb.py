@@ -1,4 +1,4 @@
-"""The study `ratio_imdb`: the question of `ratio` on longer texts; drawn, told and judged as `ratio` is.
+"""The study `ratio_imdb`: `ratio` on longer texts, with the same figure, summary and claims.
 
 `python analysis/ratio_imdb.py`: results/ratio_imdb.csv -> figures/ratio_imdb.{png,pdf}
 """

@@ -1,4 +1,4 @@
-"""The study `subspace_rank`: which directions runs of a small and of a large rank share.
+"""The study `subspace_rank`: the directions that runs with a small and a large rank share.
 
 `python analysis/subspace_rank.py`: results/subspace_rank.csv -> figures/subspace_rank.{png,pdf} (LoRA, Figs 3, 6)
 """
@@ -29,7 +29,7 @@ LINES = (
 
 
 def pairs(runs: pd.DataFrame) -> list[Pair]:
-    """The small rank at each seed and the large one at the next, as `other` and `untrained`; at one seed: `same`."""
+    """The small rank at a seed with the large one at the next (`other`, `untrained`) or at the same seed (`same`)."""
     at = runs.set_index(["lora.rank", "seed"])["hash"]
     small, large = runs["lora.rank"].min(), runs["lora.rank"].max()
     found = []
@@ -40,7 +40,7 @@ def pairs(runs: pd.DataFrame) -> list[Pair]:
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """A row a run; then phi(i, j) of the pairs, i of the smaller rank."""
+    """One row per run, then phi(i, j) of the pairs; i is of the smaller rank."""
     return subspaces.compare_pairs(tables, pairs(tables.runs))
 
 
@@ -61,7 +61,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each map, kind of pair and side: phi of the first direction, of those from 2 to r, and of all these."""
+    """One row per map, kind of pair and side: phi of the first direction, of directions 2 to r, and of all r."""
     size = int(frame["i"].max())
     rows = []
     for which in subspaces.MAPS:

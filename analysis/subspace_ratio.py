@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AXES", "KEPT"]
 
-ADVICE = 16  # the paper's λ
+ADVICE = 16  # λ of the paper
 
 
 def within(ratio: float) -> str:
@@ -38,7 +38,7 @@ def faked(ratio: float) -> str:
 
 
 def pairs(runs: pd.DataFrame) -> list[Pair]:
-    """Of each seed and the next: two runs at one λ, and λ = 1 and another (in both orders); these at one seed too."""
+    """Each seed with the next: at one λ, and at λ = 1 and another (in both orders); at one seed: λ = 1 with another."""
     at = runs.set_index(["lora.ratio", "seed"])["hash"]
     found = []
     for seed, after in subspaces.following(runs["seed"]).items():
@@ -52,21 +52,21 @@ def pairs(runs: pd.DataFrame) -> list[Pair]:
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """A row a run; then phi(i, i) of the pairs."""
+    """One row per run, then phi(i, i) of the pairs."""
     found = subspaces.compare_pairs(tables, pairs(tables.runs))
     return found[(found["kind"] == "run") | (found["i"] == found["j"])].reset_index(drop=True)
 
 
 def others(frame: pd.DataFrame) -> list[float]:
-    """The λ that are compared with 1."""
+    """The values of λ that are compared with 1."""
     return [ratio for ratio in sorted(frame["lora.ratio"].unique()) if ratio != 1]
 
 
 def relative(frame: pd.DataFrame, ratio: float, maps: tuple[str, ...], side: str, i: int) -> Interval:
-    """phi(i, i) between λ = 1 and another over the geometric mean of those within them; below 1: other directions.
+    """phi(i, i) between λ = 1 and another λ over the geometric mean of phi within each; below 1: different directions.
 
-    Two noisy views of one subspace, noisier at one λ than at the other, give 1: cosines multiply. A seed and the next
-    are a unit, averaged over layers, maps and the two orders of a pair before the ratio is taken.
+    Two noisy views of one subspace give 1, even if one λ is noisier than the other, because cosines multiply. The unit
+    is a seed with the next, averaged over layers, maps and the two orders of a pair before the ratio is taken.
     """
 
     def phi(kind: str) -> "pd.Series[float]":
@@ -103,7 +103,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 
 def _relative(ax: "Axes", frame: pd.DataFrame, which: str, ratio: float) -> None:
-    """`relative` against i, a line a side."""
+    """`relative` against i, one line per side."""
     ax.axhline(1, color="0.6", lw=0.6, ls=":")
     places = sorted(frame["i"].dropna().unique())
     for at, side in enumerate(subspaces.SIDES):
@@ -128,7 +128,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each map, side, λ and i: phi within λ = 1, within λ, between them, at one seed, and `relative`."""
+    """One row per map, side, λ and i: phi within λ = 1, within λ, between them, at one seed, and `relative`."""
     rows = []
     for which in subspaces.MAPS:
         for side in subspaces.SIDES:
@@ -144,7 +144,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Of all r directions that were learned; the paper has no number, and A itself has its initialisation in it."""
+    """Claims about all r learned directions. The paper has no number. A is left out: it contains its initialisation."""
     size = int(frame["i"].max())
     found = []
     for side, words in (("A - A_0", "A - A_0"), ("left", "ΔW's left singular vectors")):

@@ -1,4 +1,4 @@
-"""The study `subspace_seed`: which directions runs of different seeds share, beside random subspaces.
+"""The study `subspace_seed`: the directions that runs with different seeds share, compared with random subspaces.
 
 `python analysis/subspace_seed.py`: results/subspace_seed.csv -> figures/subspace_seed.{png,pdf} (LoRA, Figs 4, 7)
 """
@@ -30,7 +30,7 @@ LINES = (
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """A row a run; then phi(i, j) of each seed against the next, trained and untrained, and of random subspaces."""
+    """One row per run, then phi(i, j) of each seed against the next, trained and untrained, and of random subspaces."""
     at = tables.runs.set_index("seed")["hash"]
     pairs = []
     for seed, after in subspaces.following(at.index).items():
@@ -39,7 +39,7 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 
 
 def excess(frame: pd.DataFrame, kind: str, which: str, side: str) -> "pd.Series[float]":
-    """||U^T V||_F^2 of all r directions of both, less the r^2 / d of chance: how many directions are shared."""
+    """||U^T V||_F^2 of all r directions of both minus chance, r^2 / d: the number of shared directions."""
     phi, size = by_seed(frame, kind, which, side), int(frame["i"].max())
     rows = frame[(frame["map"] == which) & (frame["side"] == side) & (frame["i"] == size) & (frame["j"] == size)]
     more: pd.Series[float] = size * (phi[size, size] - float(rows["chance"].iloc[0]))
@@ -62,7 +62,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each map, kind of pair and side: phi(1, 1), phi(8, 8), and the directions shared beyond chance."""
+    """One row per map, kind of pair and side: phi(1, 1), phi(8, 8), and the directions shared beyond chance."""
     rows = []
     for which in subspaces.MAPS:
         for line in LINES:
@@ -75,7 +75,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
-    """The paper's is of A; the left vectors have no initialisation in them."""
+    """The paper's claim is about A; the left vectors do not contain the initialisation."""
     found = []
     for side, words in (("A", "A"), ("left", "the left singular vectors of ΔW")):
         q, v = (excess(frame, "other", which, side).dropna() for which in subspaces.MAPS)

@@ -1,4 +1,4 @@
-"""The study `subspace_weight`: how much of delta W lies in the top singular directions of W, against the rank.
+"""The study `subspace_weight`: the part of delta W in the top singular directions of W, against the rank.
 
 `python analysis/subspace_weight.py`: results/subspace_weight.csv -> figures/subspace_weight.{png,pdf} (LoRA, Fig 8)
 """
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["AXES", "KEPT"]
 
 SIDES = ("right", "left")
-TOP = 64  # of W's directions: for each rank up to it chance is 64 / d
-FEW, USUAL, MANY = 4, 8, 64  # ranks of the claims
+TOP = 64  # number of W's directions: for each rank up to it, chance is 64 / d
+FEW, USUAL, MANY = 4, 8, 64  # the claims' ranks
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """A row a run; then phi(i, j) of W's first i and delta W's first j directions, on both sides (kind `weight`)."""
+    """One row per run, then phi(i, j) of W's first i and delta W's first j directions on both sides (kind `weight`)."""
     done = subspaces.finished(tables)
     weights = {
         name: {"right": spectra.right_basis(W), "left": spectra.left_basis(W)}
@@ -44,7 +44,7 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 
 
 def above_chance(frame: pd.DataFrame, rank: float, which: str, side: str) -> pd.DataFrame:
-    """phi(i, r) - max(i, r) / d of W's first i directions and all r of delta W; a row a seed, a column i."""
+    """phi(i, r) - max(i, r) / d of W's first i directions and all r of delta W; one row per seed, one column per i."""
     own = frame[(frame["lora.rank"] == rank) & (frame["j"] == rank)]
     phi = by_seed(own, "weight", which, side).droplevel("j", axis=1)
     chance = own[(own["map"] == which) & (own["side"] == side)].groupby("i")["chance"].mean()
@@ -72,7 +72,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 
 def _lines(ax: "Axes", frame: pd.DataFrame, which: str, side: str) -> None:
-    """A line a rank, with its intervals over the seeds."""
+    """One line per rank, with its intervals over the seeds."""
     import matplotlib as mpl
     import numpy as np
 
@@ -96,7 +96,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each map, side and rank: what lies in W's first r and first TOP directions, less chance."""
+    """One row per map, side and rank: phi with W's first r and first TOP directions, minus chance."""
     rows = []
     for which in subspaces.MAPS:
         for side in SIDES:
@@ -111,7 +111,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Of the right vectors, which are those of the inputs, as section 7 has them."""
+    """Claims about the right singular vectors (input directions), as in section 7."""
     found, there = [], ranks(frame)
     for which in subspaces.MAPS:
         share = {rank: above_chance(frame, rank, which, "right")[TOP].dropna() for rank in there}

@@ -1,4 +1,4 @@
-"""The study `switching`: what it takes to go from one task to the next on one backbone, and to serve several at once.
+"""The study `switching`: the cost of switching tasks on one backbone, and of serving several tasks at once.
 
 `python analysis/switching.py`: results/switching.csv -> figures/switching.{png,pdf}. Measured by
 `loralab study switching`.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from loralab.backbones.load import Backbone
     from loralab.serving.adapters import TaskAdapter
 
-# way: how it is done; count: rows for each adapter (mixed), switches (drift).
+# way: the way to switch; count: rows for each adapter (mixed), switches (drift).
 KEYS = ["part", "way", "targets", "rank", "dtype", "count", "repeat"]
 KEPT = [*KEYS, "cpu", "wall", "bytes", "off", "commit", "diff"]
 TARGETS = {"q,v": ["q", "v"], "all": ["all"]}
@@ -38,11 +38,11 @@ PASSES = {"merged": "eight merged models", "switched": "one model, switched"}
 DTYPES = ("float32", "bfloat16")
 SHOWN = 8  # the rank of drift and mixed, and of the claims
 TASKS = 8
-LENGTH = 24  # tokens of a text
+LENGTH = 24  # tokens per text
 
 
 class Size(NamedTuple):
-    """What is measured: on which backbone, which ranks, switches and rows for each adapter; how often."""
+    """The measurement's size: backbone, ranks, switches, rows for each adapter, repeats."""
 
     model: Literal["minilm", "tiny"]
     ranks: tuple[int, ...]
@@ -69,7 +69,7 @@ def wanted(smoke: bool) -> pd.DataFrame:
 
 
 def measure(smoke: bool) -> pd.DataFrame:
-    """The rows of `wanted`, part by part; what is timed is timed in turn, in a new order each time."""
+    """The rows of `wanted`, part by part; timed actions run in turn, in a new order each time."""
     size = SMOKE if smoke else FULL
     found = timing.backbone(size.model)
     found.model.requires_grad_(False)
@@ -79,7 +79,7 @@ def measure(smoke: bool) -> pd.DataFrame:
 
 
 def _adapted(found: "Backbone", targets: str, rank: int, seed: int) -> Any:
-    """A copy of the backbone with an adapter that is as large as training makes one."""
+    """A copy of the backbone with an adapter of the size that training produces."""
     import torch
 
     from loralab.methods import lora
@@ -106,7 +106,7 @@ def _adapter(found: "Backbone", targets: str, rank: int, seed: int) -> "TaskAdap
 
 
 def _switches(found: "Backbone", size: Size, folder: Path) -> Iterator[dict[str, Any]]:
-    """From one of two tasks to the other, in every way."""
+    """Switches between two tasks, in every way."""
     from safetensors.torch import load_file, save_file
 
     actions: dict[tuple[Any, ...], Callable[[int], Any]] = {}
@@ -128,7 +128,7 @@ def _switches(found: "Backbone", size: Size, folder: Path) -> Iterator[dict[str,
 
 
 def _lora_ways(found: "Backbone", targets: str, rank: int, folder: Path) -> dict[str, tuple[Callable[[int], Any], int]]:
-    """way -> how to take the other of two tasks, and the bytes of one."""
+    """way -> the action that switches to the other of two tasks, and the bytes of one."""
     from loralab.methods.formats.peft_lora import save_peft
     from loralab.serving.adapters import read_adapter
     from loralab.serving.switch import Switch
@@ -154,7 +154,7 @@ def _lora_ways(found: "Backbone", targets: str, rank: int, folder: Path) -> dict
 
 
 def _drift(found: "Backbone", size: Size) -> Iterator[dict[str, Any]]:
-    """How far the adapted maps are from W0 + scaling B A, in units of their largest weight."""
+    """Distance of the adapted maps from W0 + scaling B A, in units of their largest weight."""
     import torch
 
     from loralab.serving.switch import Switch
@@ -175,7 +175,7 @@ def _drift(found: "Backbone", size: Size) -> Iterator[dict[str, Any]]:
 
 
 def _mixed(found: "Backbone", size: Size) -> Iterator[dict[str, Any]]:
-    """A batch that wants eight adapters: all at once, or one pass for each."""
+    """A batch for eight adapters: in one mixed batch, or one pass per adapter."""
     import torch
 
     from loralab.methods.lora import merge
@@ -223,7 +223,7 @@ def _through_switch(switch: Any, model: Any, groups: dict[str, Any], _repeat: in
 
 
 def times(frame: pd.DataFrame, part: str, way: str, column: str = "cpu", **where: Any) -> Any:
-    """A repeat's seconds each, in their order."""
+    """Seconds of each repeat, in order."""
     rows = frame[(frame["part"] == part) & (frame["way"] == way)]
     for name, value in where.items():
         rows = rows[rows[name] == value]
@@ -231,13 +231,13 @@ def times(frame: pd.DataFrame, part: str, way: str, column: str = "cpu", **where
 
 
 def cheaper(frame: pd.DataFrame, whole: str, way: str, targets: str, rank: float, column: str = "cpu") -> Interval:
-    """How many times the time of LoRA's switch a whole model's takes."""
+    """Time of a whole model's switch over that of LoRA's switch."""
     own = times(frame, "switch", way, column, targets=targets, rank=rank)
     return ratio_interval(times(frame, "switch", whole, column), own)
 
 
 def faster(frame: pd.DataFrame, way: str, count: int, column: str = "cpu") -> Interval:
-    """How many times the time of one mixed batch eight passes take, at so many rows for each adapter."""
+    """Time of eight passes over that of one mixed batch, at this number of rows for each adapter."""
     return ratio_interval(
         times(frame, "mixed", way, column, count=count), times(frame, "mixed", "bank", column, count=count)
     )
@@ -258,7 +258,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 
 def _costs(ax: "Axes", frame: pd.DataFrame) -> None:
-    """Medians by rank; a whole model has none, and is a line."""
+    """Medians by rank; a whole model has no rank and is a horizontal line."""
     ranks = values(frame, "switch", "rank")
     for targets, colour in zip(TARGETS, plotting.COLOURS, strict=False):
         for way, style in zip(LORA, ("o-", "s--"), strict=True):
@@ -312,7 +312,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each way to switch in ms and bytes; the drift; what eight passes take over a mixed batch."""
+    """Each way to switch in ms and bytes; the drift; the time of eight passes over that of a mixed batch."""
     rows: list[dict[str, Any]] = []
     for (way, targets, rank), own in frame[frame["part"] == "switch"].groupby(["way", "targets", "rank"], dropna=False):
         name = WHOLE[str(way)] if way in WHOLE else f"{LORA[str(way)]}, {targets}, r = {rank:.0f}"

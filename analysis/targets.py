@@ -1,4 +1,4 @@
-"""The study `targets`: which maps to adapt, at one budget of parameters, with lr_A tuned for each set of targets.
+"""The study `targets`: which maps to adapt at a fixed budget of parameters, with lr_A tuned for each set of targets.
 
 `python analysis/targets.py`: results/targets.csv -> figures/targets.{png,pdf} (LoRA, Table 5)
 """
@@ -30,7 +30,7 @@ SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"
 AXES = ["seed", "task", "lora.init", "lora.ratio", "lora.scaling", "lora.rank_pattern", "optim.lr", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "adapter", "seconds", "commit", "diff"]
 ORDER = ("q", "k", "v", "o", "q,k", "q,v", "q,k,v,o", "mlp", "all")
-BASE = "q,v"  # what the paper adapts in most of its experiments
+BASE = "q,v"  # the targets of most of the paper's experiments
 METRICS = {"test/accuracy": ("test accuracy, points", 100), "test/loss": ("test loss", 1)}
 PAPER = {
     "q,k,v,o": ("q, k, v and o", "WikiSQL 70.4 -> 73.7, MNLI 91.0 -> 91.7"),
@@ -39,7 +39,7 @@ PAPER = {
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row a run; adapter: its trained parameters but for the head's."""
+    """One row per run; adapter: trained parameters, without the head's."""
     trainable, head = (np.array(record_values(tables, "parameters", name)) for name in ("trainable", "head"))
     return select_columns(tables._replace(runs=tables.runs.assign(adapter=trainable - head)), KEPT)
 
@@ -61,7 +61,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     arms = sets(frame)
-    places = np.arange(len(arms))[::-1]  # the first on top
+    places = np.arange(len(arms))[::-1]  # the first at the top
     figure, axes = plt.subplots(1, 2, figsize=(plotting.DOUBLE * 0.75, 0.21 * len(arms) + 0.6), sharey=True)
     for ax, colour, (metric, (title, scale)) in zip(axes, plotting.COLOURS, METRICS.items(), strict=False):
         found = [paired_difference(own, arms[BASE], metric) for own in arms.values()]
@@ -87,7 +87,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a set of targets: its size, its selected rate, its fresh scores, and its differences from q and v."""
+    """One row per set of targets: its size, its selected rate, its fresh scores, and its differences from q and v."""
     arms = sets(frame)
     rows = []
     for targets, own in arms.items():

@@ -1,7 +1,7 @@
-"""The study `toy_linear`: LoRA+'s linear model against width, by the calculus of exponents and by exact training.
+"""The study `toy_linear`: LoRA+'s linear model against width, by the exponent calculus and by exact training.
 
 `python analysis/toy_linear.py`: results/toy_linear.csv -> figures/toy_linear.{png,pdf}. No gradients and no torch:
-`loralab study toy_linear` measures it (theory/survey.py has what a row is).
+`loralab study toy_linear` measures it (theory/survey.py defines its rows).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 KEYS = [*survey.KEYS]
 KEPT = [*KEYS, "predicted", "value", "commit", "diff"]
-TOLERANCE = 0.02  # of an exponent
-START = 0.5  # the loss before training, y^2 / 2
+TOLERANCE = 0.02  # tolerance of an exponent
+START = 0.5  # loss before training, y^2 / 2
 LEARNED = START / 10
 DELTAS = ("delta1", "delta2", "delta3")
 NAMES = {"sgd": "SGD", "sign": "sign-Adam"}
@@ -50,26 +50,26 @@ def of_part(frame: pd.DataFrame, part: str, **where: Any) -> pd.DataFrame:
 
 
 def slopes(frame: pd.DataFrame, **where: Any) -> Any:
-    """A seed's exponent each, in the order of the seeds."""
+    """Each seed's exponent, in the order of the seeds."""
     return of_part(frame, "exponent", **where).sort_values("seed")["value"].to_numpy(dtype=float)
 
 
 def stable_slopes(frame: pd.DataFrame, **where: Any) -> Any:
-    """A seed's slope each, of the largest stable rate against n on log axes."""
+    """Each seed's slope of the largest stable rate against n, on log axes."""
     seeds = of_part(frame, "stable", **where).sort_values(["seed", "log2_n"]).groupby("seed")
     return np.array([fitted(rows["log2_n"].tolist(), rows["value"]) for _, rows in seeds])
 
 
 def ratio_slopes(frame: pd.DataFrame, init: str) -> Any:
-    """A seed's slope each, of the best pair's ratio against n on log axes."""
+    """Each seed's slope of the best pair's ratio against n, on log axes."""
     seeds = of_part(frame, "best", init=init).sort_values(["seed", "log2_n"]).groupby("seed")
     return np.array([fitted(rows["log2_n"].tolist(), rows["value"]) for _, rows in seeds])
 
 
 def within(groups: list[Any]) -> Interval:
-    """How far from 0 the worst of several exponents is, with its p against TOLERANCE; n counts the seeds.
+    """Distance from 0 of the worst of several exponents, with its p against TOLERANCE; n counts the seeds.
 
-    The worst is the least surely within the tolerance, so what holds for it holds for each.
+    The worst is the exponent with the largest p of being within the tolerance, so its verdict holds for each.
     """
     found = []
     for values in groups:
@@ -104,7 +104,7 @@ def _curves(ax: "Axes", rows: pd.DataFrame) -> None:
     for (quantity, label), colour, width in zip(labels.items(), plotting.COLOURS, (2.2, 1.2, 1, 1.2), strict=False):
         line = rows[rows["quantity"] == quantity].sort_values("log2_n")
         n, values = 2.0 ** line["log2_n"].to_numpy(), line["value"].to_numpy()
-        ax.plot(n, values, "o-", color=colour, label=label, markersize=2, lw=width)  # two may be equal
+        ax.plot(n, values, "o-", color=colour, label=label, markersize=2, lw=width)  # two lines may coincide
         ax.plot(n, values[-1] * (n / n[-1]) ** predicted[quantity], ":", color=colour, lw=0.8)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
@@ -113,7 +113,7 @@ def _curves(ax: "Axes", rows: pd.DataFrame) -> None:
 
 
 def _agreement(ax: "Axes", frame: pd.DataFrame) -> None:
-    """Each exponent against the calculus; the mean of the seeds."""
+    """Each exponent, averaged over the seeds, against the calculus."""
     rows = of_part(frame, "exponent")
     rows = rows[np.isfinite(rows["predicted"]) & np.isfinite(rows["value"])]
     keys = ["init", "optimizer", "rates", "quantity", "step", "predicted"]
@@ -146,7 +146,7 @@ def by_width(rows: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
 
 
 def _plane(ax: "Axes", rows: pd.DataFrame, init: str) -> None:
-    """Where the loss falls to a tenth, for each width; dots: within 10% of the width's lowest."""
+    """The region where the loss falls to a tenth, for each width; dots: within 10% of the width's lowest loss."""
     for (n, own), colour in zip(by_width(rows), plotting.COLOURS[2:], strict=False):
         loss = own.pivot_table(index="lr_B", columns="lr_A", values="value").to_numpy()
         x, y = (np.sort(own[name].unique()) for name in ("lr_A", "lr_B"))
@@ -165,7 +165,7 @@ def _plane(ax: "Axes", rows: pd.DataFrame, init: str) -> None:
 
 
 def near_best(rows: pd.DataFrame) -> Any:
-    """Whether a pair's mean loss is within 10% of the lowest."""
+    """Whether a pair's mean loss is within 10% of the lowest loss."""
     return rows["value"] <= 1.1 * rows["value"].min()
 
 
@@ -178,7 +178,7 @@ def over_ratio(rows: pd.DataFrame) -> "pd.Series[float]":
 def _over_ratio(ax: "Axes", rows: pd.DataFrame, init: str) -> None:
     for (n, own), colour in zip(by_width(rows), plotting.COLOURS[2:], strict=False):
         line = over_ratio(own)
-        line = line[line < START]  # the rest diverged: pairs at the plane's corner
+        line = line[line < START]  # the others, at the corner of the plane, diverged
         ax.plot(2.0 ** line.index.to_numpy(), line, color=colour, label=f"n = {n}")
     ax.axhline(LEARNED, color="0.5", lw=0.6, ls=":")
     ax.set_xscale("log", base=2)
@@ -209,14 +209,14 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def _span(rows: pd.DataFrame) -> str:
-    """From the lowest to the highest λ/n of the pairs."""
+    """The range of λ/n over the pairs."""
     ratio = rows["lr_B"] / rows["lr_A"] / 2.0 ** rows["log2_n"]
     low, high = ratio.min(), ratio.max()
     return "nothing" if not len(rows) else plotting.short(low) + (f" to {plotting.short(high)}" if high > low else "")
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Exponents at the shown step, and of the largest stable rate: as predicted, and found; means over seeds."""
+    """Exponents at the shown step and of the largest stable rate: predicted and found; means over seeds."""
     rows: list[dict[str, Any]] = []
     stable = of_part(frame, "stable")["log2_n"]
     span = f"n = 2^{stable.min():.0f} to 2^{stable.max():.0f}"

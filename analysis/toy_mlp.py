@@ -1,7 +1,7 @@
-"""The study `toy_mlp`: LoRA+'s Figure 2, the plane (lr_A, lr_B) of a small network, and how its optimum moves with n.
+"""The study `toy_mlp`: LoRA+'s Figure 2, the loss of a small network over (lr_A, lr_B), and its optimum against n.
 
 `python analysis/toy_mlp.py`: results/toy_mlp.csv -> figures/toy_mlp.{png,pdf}. `loralab study toy_mlp` measures it
-(theory/mlp.py trains; theory/plane.py has what a row is).
+(theory/mlp.py trains; theory/plane.py defines the rows).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -29,10 +29,10 @@ STYLES = {
     "ratio": (plotting.COLOURS[2], "λ"),
 }
 GAPS = {"best": ("black", "best pair", 0.0), "advice": (plotting.COLOURS[4], f"λ = {ADVICE}", 0.15)}
-SLOPES = {"lr_A": -1.0, "lr_B": 0.0, "ratio": 1.0}  # of the optimum against n (LoRA+, Theorem 1)
-NEAR = 1.1  # of the lowest loss
-WIDEST = 1e3  # of an interval's halves that are drawn
-DEEPEST = 30  # times the lowest loss, where the colours end
+SLOPES = {"lr_A": -1.0, "lr_B": 0.0, "ratio": 1.0}  # exponents of the optimum against n (LoRA+, Theorem 1)
+NEAR = 1.1  # losses up to this multiple of the lowest are near
+WIDEST = 1e3  # bars longer than this are cut
+DEEPEST = 30  # the colour scale ends at this multiple of the lowest loss
 
 
 def wanted(smoke: bool) -> pd.DataFrame:
@@ -44,7 +44,7 @@ def measure(smoke: bool) -> pd.DataFrame:
 
 
 def near(grid: pd.DataFrame) -> pd.DataFrame:
-    """The pairs whose training loss is within 10% of the best pair's."""
+    """The pairs with a training loss within 10% of the best pair's."""
     some = off_lines(grid)
     found: pd.DataFrame = some[some["train"] <= NEAR * some["train"].min()]
     return found
@@ -59,21 +59,21 @@ def widths(frame: pd.DataFrame) -> list[int]:
 
 
 def grid_of(frame: pd.DataFrame, n: int, step: int = LATE) -> pd.DataFrame:
-    """The pairs to choose from at a width, with their ratio."""
+    """The candidate pairs at a width, with their ratio."""
     own = frame[frame["part"].isin(["plane", "width"]) & (frame["n"] == n) & (frame["step"] == step)]
     return own.assign(ratio=own["lr_B"] / own["lr_A"])
 
 
 def own(frame: pd.DataFrame, n: int, arm: str = "best", step: int = LATE) -> pd.DataFrame:
-    """Each seed's own pair, by its training loss, with its ratio; in the order of the seeds."""
+    """The pair that each seed selects by its training loss, with its ratio; in the order of the seeds."""
     rows = frame[(frame["part"] == "own") & (frame["n"] == n) & (frame["arm"] == arm) & (frame["step"] == step)]
     return rows.assign(ratio=rows["chosen_B"] / rows["chosen_A"]).sort_values("seed")
 
 
 def curves(frame: pd.DataFrame, arm: str, *, fresh: bool, split: str = "train") -> pd.DataFrame:
-    """Losses of the chosen pair at n = 100: a row a seed, a column a step; inf where it diverged.
+    """Losses of the selected pair at n = 100: one row per seed, one column per step; inf if it diverged.
 
-    Of the fresh seeds, which choose their own pairs elsewhere, or of those that chose this one.
+    fresh: for the fresh seeds (which select their own pairs elsewhere); else for the seeds that selected this pair.
     """
     rows = frame[(frame["part"] == "curve") & (frame["arm"] == arm)]
     rows = rows[rows["seed"].isin(own(frame, printed(frame))["seed"]) == fresh]
@@ -81,7 +81,7 @@ def curves(frame: pd.DataFrame, arm: str, *, fresh: bool, split: str = "train") 
 
 
 def gap(frame: pd.DataFrame, n: int, arm: str = "best", step: int = LATE) -> Interval:
-    """The test loss of a seed's best equal pair over that of another arm's pair, as a geometric mean."""
+    """Test loss of a seed's best equal pair over that of another arm's pair, as a geometric mean."""
     return ratio_interval(own(frame, n, "equal", step)["test"], own(frame, n, arm, step)["test"])
 
 
@@ -91,7 +91,7 @@ def doublings(frame: pd.DataFrame, step: int = LATE) -> Interval:
 
 
 def exponent(frame: pd.DataFrame, column: str) -> Interval:
-    """The slope of log column against log n, a line through each seed's best pairs."""
+    """The slope of log column against log n, from a line through each seed's best pairs."""
     logs = np.log2([own(frame, n)[column] for n in widths(frame)])
     return mean_interval(np.polyfit(np.log2(widths(frame)), logs, 1)[0])
 
@@ -115,7 +115,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 
 def _heatmap(ax: "Axes", of: pd.DataFrame, split: str) -> None:
-    """A cell a pair, on logarithmic axes; star: the best; ring: the best of equal rates; line: around the near ones."""
+    """One cell per pair, on log axes; star: the best; ring: the best with equal rates; contour: the near ones."""
     from matplotlib.colors import LogNorm
 
     table = of.pivot_table(index="lr_B", columns="lr_A", values=split, dropna=False)
@@ -147,7 +147,7 @@ def _heatmap(ax: "Axes", of: pd.DataFrame, split: str) -> None:
 
 
 def _curves(ax: "Axes", frame: pd.DataFrame) -> None:
-    """Training loss of both chosen pairs against the step: medians of the seeds that chose, and of fresh ones."""
+    """Training loss of both selected pairs against the step: medians of the selection seeds and of fresh seeds."""
     for (arm, name), colour in zip(NAMES.items(), plotting.COLOURS, strict=False):
         for fresh, dash in ((False, "-"), (True, "--")):
             found = curves(frame, arm, fresh=fresh).median()
@@ -157,9 +157,9 @@ def _curves(ax: "Axes", frame: pd.DataFrame) -> None:
 
 
 def _optima(ax: "Axes", frame: pd.DataFrame, columns: dict[str, str]) -> None:
-    """Against n: the best pair, a bar over the near ones, a dash for each seed by itself; dotted: the theory's slope.
+    """Against n: the best pair, a bar over the near ones, a dash for each seed's best; dotted: the theory's slope.
 
-    columns: of the pairs -> of the seeds' own best pairs.
+    columns: of the pairs -> of each seed's best pairs.
     """
     found = np.array(widths(frame), dtype=float)
     for at, (column, chosen) in enumerate(columns.items()):
@@ -178,12 +178,12 @@ def _optima(ax: "Axes", frame: pd.DataFrame, columns: dict[str, str]) -> None:
 
 
 def _gaps(ax: "Axes", frame: pd.DataFrame) -> None:
-    """Test loss at a seed's best equal rates over that of its other pairs, against n, with intervals over the seeds."""
+    """Test loss at a seed's best equal rates over that at its other pairs, against n, with intervals over the seeds."""
     for arm, (colour, name, shift) in GAPS.items():
         gaps = [gap(frame, n, arm) for n in widths(frame)]
         middle, low, high = (np.array([getattr(each, end) for each in gaps]) for end in ("estimate", "low", "high"))
         places = np.array(widths(frame)) * 2**shift
-        ends = np.clip([middle - low, high - middle], 0, WIDEST)  # two seeds may have an interval without end
+        ends = np.clip([middle - low, high - middle], 0, WIDEST)  # two seeds may have an infinite interval
         ax.errorbar(places, middle, yerr=ends, fmt="o-", color=colour, lw=0.9, elinewidth=0.8, label=name)
     ax.axhline(1, color="0.5", lw=0.6)
     ax.set(title="test loss at equal rates", ylabel="times that of")
@@ -229,7 +229,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each n and step: the best pair of the mean training loss and the best equal one; and seed by seed."""
+    """One row per n and step: the best pair by mean training loss, the best equal pair, and both per seed."""
     rows = []
     for n, step in ((printed(frame), EARLY), *((n, LATE) for n in (printed(frame), *widths(frame)))):
         grid = grid_of(frame, n, step)
@@ -259,7 +259,7 @@ def _inside(grid: pd.DataFrame, best: "pd.Series[Any]") -> bool:
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Figure 2 as printed, and what the theory says of its optimum at other widths."""
+    """Figure 2 as printed, and the theory's predictions for its optimum at other widths."""
     n = printed(frame)
     where, span = f"network of Fig 2, n = {n}, step {LATE}", f"n = {widths(frame)[0]} to {widths(frame)[-1]}"
     text = f"the best pair of rates has lr_B > lr_A ({where}; each seed's own)"

@@ -1,7 +1,7 @@
-"""The study `width`: the best lr_A, lr_B and ratio λ against the width n, and what λ gains in accuracy and speed.
+"""The study `width`: the best lr_A, lr_B and ratio λ against the width n, and the gains of λ in accuracy and speed.
 
 `python analysis/width.py`: results/width.csv -> figures/width.{png,pdf} (LoRA+, Theorem 1: lr_A as 1/n, lr_B as 1, so λ
-as n). The windows chose the rates (stage grid); what is compared comes from fresh seeds (stage confirm).
+as n). The windows select the rates (stage grid); the comparisons use fresh seeds (stage confirm).
 """
 
 from pathlib import Path
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from loralab.studies.tables import Tables
 
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
-EVALUATED = ["train.eval_every", "train.eval_first"]  # which the two stages have of their own
+EVALUATED = ["train.eval_every", "train.eval_first"]  # settings that differ between the two stages
 AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *EVALUATED, *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", "width", "pretraining/loss", *SCORES, "curve", "seconds", "commit", "diff"]
 FIXED = (4, 16, 64)
 ADVICE = 16
 SCALED = 16  # λ = n / 16
-SHARE = 0.95  # of λ = 1's gain
+SHARE = 0.95  # share of λ = 1's gain
 THEORY = {"lr": -0.5, "lr_A": -1.0, "lr_B": 0.0, "ratio": 1.0}
 """Which power of n the optima are: the rate at λ = 1 (Proposition 1), lr_A, lr_B and their ratio (Theorem 1)."""
 
@@ -44,7 +44,7 @@ Optima = dict[str, Minimum]
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row a run; those of fresh seeds with their curves of validation loss, as `0:0.693 10:0.681`."""
+    """One row per run; runs on fresh seeds have their curve of validation loss, as `0:0.693 10:0.681`."""
     logged = tables.curves
     losses = logged[(logged["split"] == "validation") & (logged["name"] == "loss")].sort_values("step")
     curves = {
@@ -58,7 +58,7 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 
 
 def pretraining_loss(run: RunDirectory) -> float:
-    """The held-out loss, in nats, of the checkpoint that a run adapts; NaN where pretrain.py did not make it."""
+    """Held-out loss, in nats, of the checkpoint that a run adapts; NaN if pretrain.py did not make it."""
     record = run.record()
     folder = None if record is None else record["config"]["model"]["path"]
     told: Any = None if folder is None else RunDirectory(Path(folder).parent).record()
@@ -68,7 +68,7 @@ def pretraining_loss(run: RunDirectory) -> float:
 
 
 def by_width(frame: pd.DataFrame) -> dict[int, pd.DataFrame]:
-    """The rows of each width; UserError where they are of several tasks, inits or ranks."""
+    """The rows of each width; UserError if they have several tasks, inits or ranks."""
     for key in ("task", "lora.init", "lora.rank"):
         if frame[key].nunique() > 1:
             several = ", ".join(map(str, frame[key].unique()))
@@ -82,16 +82,16 @@ def optima(rows: pd.DataFrame) -> Optima:
 
 
 def power(found: dict[int, Optima], key: str, null: float = 0.0) -> Interval:
-    """The slope of log2 of an optimum against log2 n, over the widths that have it inside what was tried."""
+    """The slope of log2 of an optimum against log2 n, over the widths whose optimum is inside the tried range."""
     inside = {n: each[key].at for n, each in found.items() if each[key].interior}
     return slope(np.log2(list(inside)), list(inside.values()), null=null)
 
 
 def crossings(rows: pd.DataFrame, ratio: float) -> tuple[list[float], list[float]]:
-    """For each fresh seed the step at which a ratio's validation loss has made SHARE of λ = 1's mean gain, and its end.
+    """For each fresh seed, the step at which a ratio's validation loss reaches SHARE of λ = 1's mean gain, and the end.
 
-    The gain is over step 0, and must last; a run that never makes it, or diverges, has inf. The end is the last step,
-    where a run that did not make it may have done so right after; of one that diverged it is inf.
+    The gain is relative to step 0 and must last. The step is inf if a run never reaches it, or diverges. The end is the
+    run's last step, because a run that did not reach the gain may reach it right after; inf for a diverged run.
     """
     base = [_curve(text) for text in arm(rows, 1)["curve"]]
     first, last = (float(np.mean([losses[at] for _, losses in base])) for at in (0, -1))
@@ -107,14 +107,14 @@ def crossings(rows: pd.DataFrame, ratio: float) -> tuple[list[float], list[float
 
 
 def _curve(text: Any) -> tuple[list[float], list[float]]:
-    """Steps and losses; those of a run that diverged before its first evaluation are one of NaN at step 0."""
+    """Steps and losses; a run that diverged before its first evaluation has one NaN at step 0."""
     pairs = [each.split(":") for each in text.split()] if isinstance(text, str) else [["0", "nan"]]
     steps, losses = zip(*pairs, strict=True)
     return list(map(float, steps)), list(map(float, losses))
 
 
 def sooner(rows: pd.DataFrame, ratio: float) -> Interval:
-    """How many times fewer steps than λ = 1 a ratio takes to `SHARE` of λ = 1's gain, paired by the fresh seed."""
+    """Speed-up in steps of a ratio over λ = 1, to `SHARE` of λ = 1's gain, paired by fresh seed."""
     (base, base_ends), (other, ends) = crossings(rows, 1), crossings(rows, ratio)
     return speedup(base, other, horizon=[base_ends, ends])
 
@@ -162,7 +162,7 @@ def _power(found: dict[int, Optima], key: str) -> str:
 
 
 def _window(ax: "Axes", rows: pd.DataFrame, best: Minimum, colour: Any, label: str) -> None:
-    """λ = 1's validation loss against the rate, and the parabola about its lowest point."""
+    """λ = 1's validation loss against the rate, and the parabola around its minimum."""
     found = tuned(rows)
     line = found[found["lora.ratio"] == 1]
     ax.plot(line["optim.lr"], line["validation/loss"], "o", color=colour, ms=2.5, label=label)
@@ -179,7 +179,7 @@ def _window(ax: "Axes", rows: pd.DataFrame, best: Minimum, colour: Any, label: s
 
 
 def _against_width(ax: "Axes", found: dict[int, Optima], key: str, at: int, tried: tuple[float, float]) -> None:
-    """Optima and their intervals, cut a factor of 4 beyond what was tried; dotted: the theory's power through them."""
+    """Optima and their intervals, cut a factor of 4 beyond the tried range; dotted: the theory's power through them."""
     colour, low, high = plotting.COLOURS[at], tried[0] / 4, tried[1] * 4
     drawn = {n: each[key] for n, each in found.items()}
     for n, each in drawn.items():
@@ -199,7 +199,7 @@ def _against_width(ax: "Axes", found: dict[int, Optima], key: str, at: int, trie
 
 
 def gains(groups: dict[int, pd.DataFrame]) -> dict[str, dict[int, Interval]]:
-    """By λ = 4, 16, 64 and n / 16, and by width: test accuracy less that of λ = 1, for the ratios that there are."""
+    """Test accuracy minus that of λ = 1, by λ = 4, 16, 64 and n / 16 (the ratios that exist) and by width."""
     wanted = {f"λ = {ratio}": dict.fromkeys(groups, float(ratio)) for ratio in FIXED}
     wanted[f"λ = n/{SCALED}"] = {n: n / SCALED for n in groups}
     return {
@@ -217,14 +217,14 @@ def _gains(ax: "Axes", groups: dict[int, pd.DataFrame]) -> None:
         points, low, high = (
             100 * np.array([getattr(f, k) for f in found.values()]) for k in ("estimate", "low", "high")
         )
-        bars = np.clip([points - low, high - points], 0, None)  # an interval of no width, but for rounding
+        bars = np.clip([points - low, high - points], 0, None)  # an interval of zero width, up to rounding
         ax.errorbar(places, points, yerr=bars, fmt="o-", lw=0.8, color=plotting.COLOURS[at], label=name)
     ax.set_ylabel("test accuracy over λ = 1 (points)")
     ax.legend(ncols=2)
 
 
 def _speeds(ax: "Axes", groups: dict[int, pd.DataFrame]) -> None:
-    """The speed-up of the best λ above 1; open: some seeds never got there, or nobody did (a cross)."""
+    """The speed-up of the best λ above 1; open: some seeds never reached the gain; cross: no seed did."""
     ax.axhline(1, color="0.6", lw=0.6, ls=":")
     low, high = 0.22, 4.5
     for n, rows in groups.items():
@@ -261,7 +261,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each width and ratio: its selected rate, its fresh scores, its differences from λ = 1 and its speed."""
+    """One row per width and ratio: its selected rate, its fresh scores, its differences from λ = 1 and its speed-up."""
     rows = []
     for n, of in by_width(frame).items():
         for ratio in ratios(of):
@@ -273,7 +273,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Slopes over four widths have two degrees of freedom: their thresholds lie between what the theory tells apart."""
+    """Slopes over four widths have two degrees of freedom: thresholds lie between exponents that differ in theory."""
     groups = by_width(frame)
     where = f"{captions.tasks(frame)}, init {'/'.join(frame['lora.init'].unique())}"
     at = {"lr": 0.0, "lr_A": -0.5, "lr_B": -0.5, "ratio": 0.0}
@@ -297,7 +297,7 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
 
 
 def _gained(rows: pd.DataFrame) -> "NDArray[np.float64]":
-    """The test accuracy of LoRA+'s advice less that of λ = 1, by the fresh seed."""
+    """Test accuracy of LoRA+'s recommended λ minus that of λ = 1, by fresh seed."""
     some, other = (arm(rows, ratio)["test/accuracy"].to_numpy(dtype=float) for ratio in (ADVICE, 1))
     return np.asarray(some - other)
 

@@ -1,4 +1,4 @@
-"""The study `width_features`: delta1 and delta2 of an update, and the features Z_A, against the width n at three rules.
+"""The study `width_features`: delta1 and delta2 of an update, and the features Z_A, against the width n.
 
 `python analysis/width_features.py`: results/width_features.csv -> figures/width_features.{png,pdf} (LoRA+, Theorem 1)
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from loralab.studies.tables import Tables
 
 AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
-QUANTITIES = {"delta1": "delta1", "delta2": "delta2", "zA": "z"}  # and what the calculus of widths calls them
+QUANTITIES = {"delta1": "delta1", "delta2": "delta2", "zA": "z"}  # with their names in the width calculus
 KEPT = ["hash", "stage", *AXES, "status", "width", "step", *QUANTITIES, "delta3", "seconds", "commit", "diff"]
 TITLES = {
     "delta1": "$\\delta_1 = B\\, \\Delta Z_A$: A learns",
@@ -30,12 +30,12 @@ TITLES = {
     "zA": "features $Z_A$",
 }
 STEP = 10
-SAME_AT, LR = 128, 3.2e-3  # the width at which all rules have one lr_A lr_B, the square of this rate
+SAME_AT, LR = 128, 3.2e-3  # the width at which all rules have the same lr_A lr_B, the square of this rate
 RULES = {"constant": (0.0, 0.0), "root": (-0.5, -0.5), "theory": (-1.0, 0.0)}
 """Which powers of n lr_A and lr_B are."""
 WORDS = {"constant": "$lr_A = lr_B = c$", "root": "$lr_A = lr_B = c/\\sqrt{n}$", "theory": "$lr_A = c/n$, $lr_B = c$"}
-TOLERANCE = 0.25  # of an exponent: the calculus tells rules apart by a half
-CLAIMED = [  # rule, quantity, where the paper has it
+TOLERANCE = 0.25  # tolerance of an exponent: the rules' exponents differ by a half
+CLAIMED = [  # rule, quantity, place in the paper
     ("theory", "delta1", "Proposition 2"),
     ("theory", "delta2", "Proposition 2"),
     ("theory", "zA", "Theorem 1"),
@@ -46,7 +46,7 @@ CLAIMED = [  # rule, quantity, where the paper has it
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row a run and probed step: the medians over the adapted maps."""
+    """One row per run and probed step: the medians over the adapted maps."""
     runs = tables.runs.assign(width=widths(tables))
     probed = tables.curves[tables.curves["split"] == "probe"]
     probed = probed.assign(quantity=probed["name"].str.rpartition("/")[2])
@@ -56,12 +56,12 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 
 
 def expected(rule: str, quantity: str, step: int) -> float:
-    """The power of n by the calculus, for sign-like updates (Adam's) and init A; -inf for what is zero."""
+    """The calculus's power of n, for sign-like updates (Adam's) and init A; -inf for a zero quantity."""
     return exponents("A", "sign", RULES[rule], step)[-1][QUANTITIES[quantity]]
 
 
 def of_rule(frame: pd.DataFrame, rule: str) -> pd.DataFrame:
-    """The rows at a rule's rates; where two rules agree, as all equal rates do at n = SAME_AT, a run is in both."""
+    """The rows at a rule's rates; a run is in two rules if they agree, as all equal rates do at n = SAME_AT."""
     away = frame["width"] / SAME_AT
     if rule == "theory":
         return frame[frame["lora.ratio"] != 1]
@@ -70,13 +70,13 @@ def of_rule(frame: pd.DataFrame, rule: str) -> pd.DataFrame:
 
 
 def table(frame: pd.DataFrame, rule: str, quantity: str, step: int) -> pd.DataFrame:
-    """A row a seed and a column a width."""
+    """One row per seed, one column per width."""
     rows = of_rule(frame, rule)
     return rows[rows["step"] == step].pivot(index="seed", columns="width", values=quantity)
 
 
 def powers(frame: pd.DataFrame, rule: str, quantity: str, step: int) -> list[float]:
-    """For each seed the slope of log2 of a quantity against log2 n; NaN where it is zero or unknown at a width."""
+    """For each seed the slope of log2 of a quantity against log2 n; NaN if it is zero or unknown at a width."""
     found = table(frame, rule, quantity, step)
     widths = np.log2(found.columns.to_numpy(dtype=float))
     values = found.to_numpy(dtype=float)
@@ -85,13 +85,13 @@ def powers(frame: pd.DataFrame, rule: str, quantity: str, step: int) -> list[flo
 
 
 def power(frame: pd.DataFrame, rule: str, quantity: str, step: int) -> Interval:
-    """The mean of `powers` with Student's interval over the seeds; NaN where a seed has none."""
+    """The mean of `powers` with Student's interval over the seeds; NaN if a seed has none."""
     found = powers(frame, rule, quantity, step)
     return mean_interval(found) if np.isfinite(found).all() else Interval(np.nan, np.nan, np.nan, len(found), np.nan)
 
 
 def distance(frame: pd.DataFrame, rule: str, quantity: str) -> Interval:
-    """How far the mean power at STEP is from the calculus's, toward the side where it lies; p that it is TOLERANCE."""
+    """Absolute distance of the mean power at STEP from the calculus's; p: that it equals TOLERANCE."""
     off = np.array(powers(frame, rule, quantity, STEP)) - expected(rule, quantity, STEP)
     if not np.isfinite(off).all():
         return Interval(np.nan, np.nan, np.nan, len(off), np.nan)
@@ -117,7 +117,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
         lower.set_xlabel("step")
         upper.legend(title=f"power of n at step {STEP} (theory)", title_fontsize=6, loc="upper left")
         low, high = upper.get_ylim()
-        upper.set_ylim(low, high * (high / low) ** 0.5)  # the legend stands above the points
+        upper.set_ylim(low, high * (high / low) ** 0.5)  # room for the legend above the points
     axes[0][0].set_ylabel(f"root mean square, step {STEP}")
     axes[1][0].set_ylabel("power of n")
     lines = [Line2D([], [], marker="o", color=colour) for colour in plotting.COLOURS[: len(RULES)]]
@@ -126,7 +126,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 
 def _against_width(ax: "Axes", frame: pd.DataFrame, rule: str, quantity: str, colour: str) -> None:
-    """Each seed a dot, the geometric means a line."""
+    """One dot per seed; the line joins the geometric means."""
     found = table(frame, rule, quantity, STEP)
     fit = power(frame, rule, quantity, STEP)
     label = f"{fit.estimate:.2f} [{fit.low:.2f}, {fit.high:.2f}] ({expected(rule, quantity, STEP):g})"
@@ -141,7 +141,7 @@ def _against_width(ax: "Axes", frame: pd.DataFrame, rule: str, quantity: str, co
 
 
 def _against_step(ax: "Axes", frame: pd.DataFrame, rule: str, quantity: str, at: int) -> None:
-    """The power with its interval; dotted: the calculus's, where it is not zero's."""
+    """The power with its interval; dotted: the calculus's, unless the quantity is zero."""
     places = steps(frame)
     found = [power(frame, rule, quantity, step) for step in places]
     middle = np.array([each.estimate for each in found])
@@ -169,7 +169,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each rule and quantity: the power of n at each probed step, and the calculus's at STEP."""
+    """One row per rule and quantity: the power of n at each probed step, and the calculus's at STEP."""
     rows = []
     for rule in RULES:
         for quantity in QUANTITIES:
@@ -182,7 +182,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Each that a power is the calculus's, within TOLERANCE: held where the distance is reliably below that."""
+    """Each power equals the calculus's within TOLERANCE: held if the distance is significantly below that."""
     rates = {
         "constant": "equal rates that do not fall with n",
         "root": "equal rates as n^-1/2",

@@ -1,4 +1,4 @@
-"""Tiny classifiers with an adapter on them, for the tests of LoRA and of its interchange."""
+"""Tiny classifiers with an adapter, for the tests of LoRA and of its file formats."""
 
 from typing import Any
 
@@ -27,14 +27,14 @@ LORA: dict[str, Any] = {
 
 
 def head_of(model: PreTrainedModel) -> tuple[str, ...]:
-    """The modules beside the base model; of DeBERTa's pooler the one that has parameters."""
+    """The modules outside the base model; for DeBERTa's pooler, the module that has parameters."""
     names = [name for name, child in model.named_children() if name != model.base_model_prefix]
     names = [name for name in names if list(model.get_submodule(name).parameters())]
     return tuple("pooler.dense" if name == "pooler" else name for name in names)
 
 
 def frozen(family: str) -> PreTrainedModel:
-    """A tiny classifier, frozen but for its head."""
+    """A tiny classifier, frozen except for its head."""
     model = (FAMILIES | MORE_FAMILIES)[family]()
     model.requires_grad_(False)
     for name in head_of(model):
@@ -43,14 +43,14 @@ def frozen(family: str) -> PreTrainedModel:
 
 
 def adapt(family: str, **settings: Any) -> PreTrainedModel:
-    """The same with LoRA on q and v, or as `settings` say."""
+    """The classifier with LoRA on q and v, or as in `settings`."""
     model = frozen(family)
     attach(model, linear_maps(model), head=head_of(model), **{**LORA, **settings})
     return model
 
 
 def shake(model: nn.Module, seed: int = 0) -> None:
-    """Moves every trainable parameter far from its start, as training would."""
+    """Moves every trainable parameter far from its initial value, as training does."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -59,7 +59,7 @@ def shake(model: nn.Module, seed: int = 0) -> None:
 
 
 def logits(model: Any) -> Tensor:
-    """Those of `example_batch`, in evaluation mode."""
+    """The logits of `example_batch`, in evaluation mode."""
     model.eval()
     batch = example_batch(model)
     with torch.no_grad():

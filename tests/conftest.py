@@ -1,17 +1,17 @@
-"""Fixtures shared by the top-level tests: finished runs, made once a session, and an end to every process."""
+"""Fixtures of the top-level tests: finished runs, made once per session, and the end of every process."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: pytest's processes share the cores, as a sweep's do
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: pytest's processes share the cores, like workers
 
 from loralab.store.run_directory import RunDirectory
 from tests.processes import end_all
 from tests.small_runs import config
 
-# Of the slow tests, those that the gate (`make test`) has: one of each kind of what can go wrong, and one study of each
+# The slow tests that the gate (`make test`) includes: one for each kind of failure, and one study of each
 # shape. `make test-all` has every test.
 GATE = (
     "tests/test_end_to_end.py::test_resume_after_kill_is_bitwise_equal[at_random-lora_plus]",
@@ -47,7 +47,7 @@ def _nothing_left_running() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    """A small run of the tiny backbone that ended in success; not to be changed."""
+    """A successful small run of the tiny backbone; not to be changed."""
     from loralab.runs.run import run
 
     store = tmp_path_factory.mktemp("finished")

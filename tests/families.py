@@ -1,4 +1,4 @@
-"""One tiny random sequence classifier of every supported family: two layers, width 32, made on the spot."""
+"""One tiny random sequence classifier per supported family: two layers, width 32, created in memory."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 __all__ = ["ALL", "FAMILIES", "MODEL_TYPES", "MORE_FAMILIES", "example_batch", "save_checkpoint"]
 
 VOCABULARY = 100
-PAD = 1  # OPT and RoBERTa count positions from it
+PAD = 1  # OPT and RoBERTa count positions from the padding id
 
 _NAMED_AS_BERT: dict[str, Any] = {
     "hidden_size": 32,
@@ -153,7 +153,7 @@ def _build(model_type: str, settings: dict[str, Any], *, labels: int = 3) -> Pre
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager", dtype=torch.float32)
-        # Some families start with zero biases and tiny weights, which would hide a wrong layout.
+        # Some families initialise biases to zero and weights to tiny values, which would hide a wrong layout.
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
@@ -175,7 +175,7 @@ MODEL_TYPES = {name: model_type for name, (model_type, _) in (_SETTINGS | _MORE_
 
 
 def example_batch(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Two sentences of 10 and 7 tokens, padded on the right, with labels; T5's end in eos as it requires."""
+    """Two sentences of 10 and 7 tokens, padded on the right, with labels; for T5 they end in eos, as it requires."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         input_ids = torch.randint(3, VOCABULARY, (2, 10))

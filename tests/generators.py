@@ -1,4 +1,4 @@
-"""One tiny random generator of every family that continues or answers a text: FAMILIES, with their own heads."""
+"""One tiny random generator per family of causal or sequence-to-sequence models: FAMILIES, with their own heads."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +26,7 @@ def _build(family: str) -> PreTrainedModel:
         model: PreTrainedModel = of_family.from_config(config, attn_implementation="eager", dtype=torch.float32)
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.add_(0.2 * torch.randn_like(parameter))  # far from the start, where all write one token
+                parameter.add_(0.2 * torch.randn_like(parameter))  # with initial weights all repeat one token
     return model.eval()
 
 
@@ -46,7 +46,7 @@ def _padded(texts: list[list[int]], *, left: bool, value: int) -> Tensor:
 
 
 def contexts(rows: int, *, left: bool) -> Callable[[NDArray[np.int64]], dict[str, Tensor]]:
-    """indices -> the contexts of these rows, of 2 to 9 tokens, padded to the longest of them."""
+    """indices -> the contexts of these rows, 2 to 9 tokens long, padded to the longest."""
     texts = _texts(0, rows, 9)
 
     def fetch(indices: NDArray[np.int64]) -> dict[str, Tensor]:
@@ -61,7 +61,7 @@ def contexts(rows: int, *, left: bool) -> Callable[[NDArray[np.int64]], dict[str
 
 
 def pairs(rows: int, *, seq2seq: bool) -> Callable[[NDArray[np.int64]], dict[str, Tensor]]:
-    """indices -> these rows as they are trained on: contexts of 2 to 9 tokens, targets of 2 to 7 and eos."""
+    """indices -> these rows as training batches: contexts of 2 to 9 tokens, targets of 2 to 7 tokens and eos."""
     texts, targets = _texts(0, rows, 9), [[*target, EOS] for target in _texts(1, rows, 7)]
 
     def fetch(indices: NDArray[np.int64]) -> dict[str, Tensor]:

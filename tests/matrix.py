@@ -1,11 +1,11 @@
-"""The quick part of the suite under other conditions: other processors, threads, a load, other versions of libraries.
+"""Runs the quick tests under other conditions: other processors, threads, a load, other versions of libraries.
 
 python tests/matrix.py settings                                  this environment on other processors, and busy
 python tests/matrix.py versions                                  the oldest and the newest libraries of pyproject.toml
 python tests/matrix.py versions --python 3.12 torch==2.11.0      the newest, with these requirements
 
-Prints a row for each, with passed, failed and skipped, and ends with 1 where a test failed. An environment of other
-versions is made by uv in .venv-versions/, with the torch of this one unless a requirement names another.
+Prints one row per condition, with passed, failed and skipped, and exits with 1 if a test failed. uv creates the
+environments of other versions in .venv-versions/, with this environment's torch unless a requirement names another.
 """
 
 import argparse
@@ -22,22 +22,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = ROOT / ".venv-versions"
 QUICK = ("-m", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "-m", "not slow", "--tb", "short")
-# Which vector instructions torch, oneDNN and MKL may use, and how many threads each of pytest's processes has.
+# The vector instructions that torch, oneDNN and MKL may use, and the threads of each of pytest's processes.
 SSE = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
-WAIT = {"OMP_WAIT_POLICY": "PASSIVE"}  # more threads than cores, which would else spin: as train.py sets it
+WAIT = {"OMP_WAIT_POLICY": "PASSIVE"}  # more threads than cores, which would otherwise spin: as train.py sets it
 SETTINGS = {
     "no AVX, 1 thread": SSE | {"OMP_NUM_THREADS": "1"},
     "AVX2, 2 threads": AVX2 | WAIT | {"OMP_NUM_THREADS": "2"},
     "this processor, 4 threads": WAIT | {"OMP_NUM_THREADS": "4"},
 }
-# Libraries of the plain installation that no test needs the newest or the oldest of.
+# Libraries of the plain installation whose oldest or newest version no test needs.
 TOOLS = ("pytest", "pytest-xdist", "psutil", "playwright")
 
 
 @contextlib.contextmanager
 def load() -> Iterator[None]:
-    """As many busy processes as there are cores."""
+    """Runs as many busy processes as there are cores."""
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:
         yield
@@ -48,7 +48,7 @@ def load() -> Iterator[None]:
 
 
 def run(name: str, python: str, **settings: str) -> bool:
-    """Runs the quick part, and prints its row; whether every test passed."""
+    """Runs the quick tests and prints their row; returns whether every test passed."""
     began = time.monotonic()
     done = subprocess.run(
         [python, *QUICK], cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, check=False
@@ -82,7 +82,7 @@ def environment(name: str, python: str, resolution: str, requirements: Sequence[
 
 
 def main() -> int:
-    """What the command line asks for."""
+    """Runs the conditions that the command line selects."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("settings", "versions"))
     parser.add_argument("requirements", nargs="*", help="of one environment in place of the oldest and the newest")

@@ -1,4 +1,4 @@
-"""Real processes for tests: each writes to a file, none outlives its test, and none is waited for without an end.
+"""Real processes for tests: each writes to a file, ends with its test, and is waited for with a time limit.
 
 `Process` starts a command as a shell does. `Warm` forks it from a process that has imported torch and transformers,
 which saves most of a small run's CPU seconds.
@@ -18,10 +18,10 @@ from typing import Any, ClassVar
 
 import psutil
 
-# Seconds that anything may take, on few cores with other work on them: a test fails after this instead of hanging.
+# Time limit in seconds on a few busy cores: a test fails after this instead of hanging.
 LONGEST = 600.0
 
-# What a run of a small BERT imports sooner or later. None of it starts a thread, so the process can be forked.
+# The imports of a run of a small BERT. None of them starts a thread, so the process can be forked.
 IMPORTED = (
     "hydra.main", "pandas", "pyarrow.parquet", "torch.distributed", "torch._dynamo", "safetensors.torch", "tokenizers",
     "transformers.models.bert.modeling_bert", "transformers.models.auto", "loralab.cli.main", "loralab.cli.hydra_main",
@@ -30,7 +30,7 @@ IMPORTED = (
 
 
 class Process(subprocess.Popen[bytes]):
-    """A command in a process of its own, which writes all that it prints to a file."""
+    """A command in a separate process, with its output in a file."""
 
     running: ClassVar[list["Process"]] = []
 
@@ -45,19 +45,19 @@ class Process(subprocess.Popen[bytes]):
         return self.output.read_text()
 
     def status(self) -> int:
-        """Waits for its end."""
+        """Waits for the end of the process and returns its exit status."""
         try:
             return self.wait(timeout=LONGEST)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it did not end in {LONGEST:g} s; it printed:\n{self.text()}") from None
 
     def ends(self, status: int = 0) -> str:
-        """Waits for its end, which has this exit status; gives what it printed."""
+        """Waits for the end, checks the exit status, and returns the output."""
         assert self.status() == status, self.text()
         return self.text()
 
     def until(self, moment: Callable[[], Any]) -> Any:
-        """What `moment` gives as soon as that is true; fails if the process ends before."""
+        """The first true value of `moment`; fails if the process ends before."""
         end = time.monotonic() + LONGEST
         while not (found := moment()):
             assert self.poll() is None, f"it ended before the moment came; it printed:\n{self.text()}"
@@ -66,7 +66,7 @@ class Process(subprocess.Popen[bytes]):
         return found
 
     def kill_tree(self) -> None:
-        """SIGKILL to it and all below it at once; they are stopped first, so that none sees another die."""
+        """Kills the process and its descendants (SIGKILL); they are stopped first, so that none sees another die."""
         if self.poll() is not None:
             return
         tree = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
@@ -79,10 +79,10 @@ class Process(subprocess.Popen[bytes]):
 
 
 class Warm(Process):
-    """The same for `python SCRIPT ...` or `python -m MODULE ...`, forked from a process that has imported IMPORTED.
+    """A `Process` for `python SCRIPT ...` or `python -m MODULE ...`, forked from a process that has imported IMPORTED.
 
-    It is a real process with its own signals and exit status, but not a child of this one. What libraries read from
-    the environment as they are imported is this process's, not that of `env`. errors: a file for standard error.
+    It is a real process with its own signals and exit status, but not a child of this one. Variables that libraries
+    read at import come from this process's environment, not from `env`. errors: a file for standard error.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Warm(Process):
 def _as_command(
     arguments: Sequence[str], output: Path, errors: Path, env: dict[str, str], cwd: Path, session: bool
 ) -> None:
-    """Makes this forked process what the command would be, and runs its script or module."""
+    """Turns this forked process into the command's, and runs its script or module."""
     if session:
         os.setsid()
     for number, path in ((1, output), (2, errors)):
@@ -141,10 +141,10 @@ def _as_command(
             sys.argv = list(arguments)
             runpy.run_path(arguments[0], run_name="__main__")
     finally:
-        atexit._run_exitfuncs()  # multiprocessing leaves them out
+        atexit._run_exitfuncs()  # multiprocessing does not run them
 
 
 def end_all() -> None:
-    """Leaves nothing behind of a test that failed while its processes ran."""
+    """Ends all processes of a test that failed while they ran."""
     while Process.running:
         Process.running.pop().kill_tree()

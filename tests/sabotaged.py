@@ -1,4 +1,4 @@
-"""train.py, but that some seeds go wrong in their fifth step: 1 raises, 2 leaves without a word, 4 hangs."""
+"""train.py with failures in the fifth step of some seeds: 1 raises, 2 exits without a message, 4 hangs."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ from loralab.cli import hydra_main
 
 
 def sabotage(seed: int) -> Any:
-    """Counts the optimizer's steps, in a hook of torch's own."""
+    """Counts the optimizer's steps in a torch hook and fails in the fifth."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     steps = 0
@@ -36,7 +36,7 @@ def sabotage(seed: int) -> Any:
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
 def main(composed: DictConfig) -> float | None:
-    """One run, or what becomes of it."""
+    """Runs one run, or its failure."""
     handle = sabotage(composed.seed)
     try:
         return hydra_main.train(composed)

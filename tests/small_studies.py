@@ -1,4 +1,4 @@
-"""For tests: a study of two stages, in a checkout and with its first stage done; and any study, trained right here."""
+"""A study of two stages, in a checkout and with its first stage finished; training of any study in this process."""
 
 import sys
 from pathlib import Path
@@ -44,17 +44,17 @@ FIRST = [
 
 
 def write(folder: Path) -> Path:
-    """The study's file under `folder`/sweeps."""
+    """Writes the study's file under `folder`/sweeps."""
     (folder / "sweeps").mkdir(parents=True)
     (folder / "sweeps" / f"{NAME}.yaml").write_text(TEXT)
     return folder
 
 
 def checkout(folder: Path, patch: pytest.MonkeyPatch) -> Path:
-    """A checkout in `folder` whose sweeps/ has this study alone, with the real conf/; it counts as ours."""
+    """A checkout in `folder` with the real conf/ and only this study in sweeps/; loralab uses it."""
     write(folder)
     (folder / "conf").symlink_to(CONF)
-    Plugins.instance()  # Hydra executes the plugins' modules once, when it first looks for them
+    Plugins.instance()  # Hydra executes the plugins' modules once, at its first search for them
     patch.setattr(sys.modules["hydra_plugins.loralab.sweeps_path"], "FOLDER", folder / "sweeps")
     patch.setattr("loralab.sweeps.study.CONF", folder / "conf")
     patch.setattr("loralab.studies.study_module.ANALYSIS", folder / "analysis")
@@ -65,7 +65,7 @@ _trained: list[Path] = []
 
 
 def train(study: Study) -> None:
-    """Every run of both stages, one after the other in this process, which imports torch once."""
+    """Trains every run of both stages, one after the other in this process, which imports torch once."""
     from loralab.runs.run import run
 
     for job in study.grid:
@@ -75,7 +75,7 @@ def train(study: Study) -> None:
 
 
 def first_stage(folders: pytest.TempPathFactory) -> Path:
-    """A store in which the first stage is done, trained once a session; not to be changed."""
+    """A store with the first stage finished, trained once per session; not to be changed."""
     from loralab.runs.run import run
 
     if _trained:

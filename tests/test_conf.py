@@ -1,4 +1,4 @@
-"""Laws of conf/: every option composes, every key has a type and a visible default, the hash covers what it must."""
+"""conf/: every option composes, every key has a type and a visible default, the hash covers the right keys."""
 
 import contextlib
 import importlib.util
@@ -21,29 +21,29 @@ OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.ya
 LEAVES = [key for key in keys(Config) if key.count(".") or key in ("store", "seed", "init_seed", "data_seed")]
 LEAVES.remove("task.files")
 
-# What a record does not depend on, each with another value.
+# Keys that a run's hash does not cover, each with another value.
 OUTSIDE = {
     "tracker.name": "none", "tracker.mode": "offline", "tracker.project": "other", "tracker.entity": "me",
     "tracker.group": "mine", "tracker.tags": "[a]",
     "train.device": "cpu", "train.threads": "2", "train.checkpoint_seconds": "3", "store": "elsewhere",
 }  # fmt: skip
-# What it does depend on is all else: each key with another value that its rule allows, or with this one.
+# The hash covers all other keys: each is changed to another value that its rule allows, or to this one.
 ANOTHER = {
     "model.attention": "sdpa", "task.text": "[a,b]", "task.label": "other", "task.kind": "regression",
     "task.metric": "macro_f1", "task.files.train": "{other}", "task.files.validation": "{other}",
     "task.files.test": "{other}", "method.name": "head", "lora.targets": "[q]", "lora.rank_pattern": "{{v:2}}",
     "generate.separator": "ANSWER", "optim.betas": "[0.9,0.99]", "train.precision": "bf16",
 }  # fmt: skip
-# What does so where it is used at all.
+# Keys that the hash covers only if they are used.
 NEEDS = {
     "probe.rows": "probe.every=5",
     "bottleneck": "method=houlsby",
     "prompt": "method=prefix",
     "intrinsic": "method=intrinsic",
 }
-# The same of tasks that are answered in text.
+# The same for generation tasks.
 DECODING = [key for key in LEAVES if key.startswith("generate.")]
-# What is replaced by the fingerprint of what it names, or by the hub's commit; the next tests are about these.
+# Keys that are replaced by a fingerprint of the named data, or by the hub's commit; the next tests cover them.
 REPLACED = {"model.name", "model.package", "model.hub", "model.revision", "model.path", "task.name", "task.revision"}
 INSIDE = [key for key in LEAVES if key not in {*OUTSIDE, *DECODING, *REPLACED}]
 
@@ -63,7 +63,7 @@ def digest(tmp_path: Path, local: dict[str, str], *overrides: str) -> str:
 
 
 def field_of(key: str) -> Any:
-    """The field of a dotted key, with its rule."""
+    """The dataclass field of a dotted key, with its rule."""
     node, _, name = key.rpartition(".")
     (found,) = (each for each in fields(type_of(node, Config)) if each.name == name)
     return found
@@ -75,7 +75,7 @@ def defaults(store: Path) -> dict[str, Any]:
 
 
 def another(key: str, default: Any) -> str:
-    """Another value than the default, which the rule beside its field allows."""
+    """A value that differs from the default and that the field's rule allows."""
     if key in ANOTHER:
         return ANOTHER[key]
     if isinstance(default, bool):
@@ -119,7 +119,7 @@ def test_the_schema_holds_no_default() -> None:
     schema = OmegaConf.structured(Config)
     for key in LEAVES:
         node, _, name = key.rpartition(".")
-        later = ("bottleneck", "prompt", "intrinsic", "generate", "probe")  # a store's runs may be from before these
+        later = ("bottleneck", "prompt", "intrinsic", "generate", "probe")  # a store's runs may be older than these
         if node in later or "before" in field_of(key).metadata:
             continue
         assert OmegaConf.is_missing(OmegaConf.select(schema, node) if node else schema, name), key
@@ -133,7 +133,7 @@ def test_every_key_of_the_yaml_has_a_type_and_every_type_a_value(tmp_path: Path)
 
 
 def test_no_default_stands_in_two_places() -> None:
-    """A key of config.yaml that every option of its group sets would never count."""
+    """If every option of a group sets a key, its value in config.yaml would have no effect."""
     written = OmegaConf.load(CONF / "config.yaml")
     for group in ("model", "task", "tracker"):
         options = [OmegaConf.load(path) for path in (CONF / group).glob("*.yaml")]

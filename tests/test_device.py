@@ -1,4 +1,4 @@
-"""Laws of device, precision and threads."""
+"""Device, precision and threads."""
 
 import platform
 

@@ -1,4 +1,4 @@
-"""Laws of the documentation: files, headings, settings and commands that its pages name exist."""
+"""Documentation: the files, headings, settings and commands that its pages name exist."""
 
 import re
 import shlex
@@ -21,19 +21,19 @@ PAGES = [
 ]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES}
 TOP = ("src", "conf", "sweeps", "analysis", "docs", "tests", "benchmarks")
-PLACEHOLDER = re.compile(r"NAME|ROOM|[<*{]|\bX\b|sweeps/mine")  # such as `conf/model/NAME.yaml`: to be written
-STUDIES = ("NAME", "mine")  # names that pages give to a reader's own study
+PLACEHOLDER = re.compile(r"NAME|ROOM|[<*{]|\bX\b|sweeps/mine")  # such as `conf/model/NAME.yaml`: written by the reader
+STUDIES = ("NAME", "mine")  # names of a reader's study in the pages
 LEFT = re.compile(r"^ {4,}(?=\S)|^(?=python |loralab |make )")
 
 
 def slugs(text: str) -> set[str]:
-    """The anchors of a page's headings, as GitHub and MyST make them."""
+    """The anchors of a page's headings, as GitHub and MyST generate them."""
     titles = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", title).lower()).replace(" ", "-") for title in titles}
 
 
 def commands(text: str, program: str) -> Iterator[list[str]]:
-    """The words after `program` on each line of code or in a code span that starts with it; comments are left out."""
+    """The words after `program` in each line of code, or code span, that starts with it; without comments."""
     joined = re.sub(r"\\\n\s*", "", text)
     lines = [LEFT.sub("", line) for line in joined.splitlines() if LEFT.match(line)]
     for line in [*lines, *re.findall(r"`([^`\n]+)`", joined)]:

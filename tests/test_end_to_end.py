@@ -1,4 +1,4 @@
-"""Real processes, real kills: a run cut off at the worst moments ends with the bytes of one that never was."""
+"""Real processes, real kills: a run killed at the worst moments ends with the same bytes as an undisturbed run."""
 
 import functools
 import json
@@ -22,7 +22,7 @@ LONG = (
 
 
 def start(store: Path, *overrides: str, output: str = "output") -> Process:
-    """The command in a process of its own, which writes to <store>/<output>."""
+    """Starts the command in a separate process, which writes to <store>/<output>."""
     command = [sys.executable, str(ROOT / "train.py"), *SMALL, *LONG, f"store={store}", *overrides]
     return Warm(command, store / output)
 
@@ -33,7 +33,7 @@ def finish(store: Path, *overrides: str) -> str:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Method -> the store of its run that was never cut off."""
+    """Method -> the store of its undisturbed run."""
 
     @functools.cache
     def of(method: str) -> Path:
@@ -79,7 +79,7 @@ def between_two_checkpoints(store: Path) -> bool:
 def during_evaluation(store: Path) -> bool:
     if executed(store) != 80:
         return False
-    time.sleep(0.05)  # step 80 is done, and its evaluation, some tenths of a second, has begun
+    time.sleep(0.05)  # step 80 is done, and its evaluation, which takes some tenths of a second, has begun
     return executed(store) == 80 and '"validation"' not in next(store.glob("runs/*/metrics.jsonl")).read_text()
 
 

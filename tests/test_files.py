@@ -1,4 +1,4 @@
-"""Laws of files: whole or not there, and fingerprints of content alone."""
+"""Files are complete or absent, and fingerprints depend only on content."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""On a CUDA device: the losses of the CPU, low precision trains, resuming is exact. Skipped where there is none."""
+"""On a CUDA device: the CPU's losses, training in low precision, exact resumption. Skipped without one."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Laws of the hub's client: the probe answers in three seconds whatever happens; the cache is read as it is laid out.
+"""The hub's client: the probe always answers within three seconds; the cache is read in its layout.
 
-What it makes of a hub's answers is tested where they are used: backbones/test_snapshot.py and tasks/test_hub.py.
+The tests of its callers cover a hub's answers: backbones/test_snapshot.py and tasks/test_hub.py.
 """
 
 import socket

@@ -1,4 +1,4 @@
-"""The launchers beyond one process: equal runs under each, and a job taken away goes back into the queue, and on."""
+"""Launchers with several processes: equal runs under each, and a preempted job is requeued and resumes."""
 
 import json
 import signal
@@ -22,25 +22,25 @@ PART = (
     "lora.ratio=1,4,16",
     "optim.lr=1e-3",
     "seed=0",
-)  # three, where each starts a process of its own
-# One run of some seconds, which checkpoints only when it is told to stop.
+)  # three runs if each starts a process
+# One run of some seconds, which checkpoints only when it is stopped.
 LONG = ("train.steps=240", "train.eval_every=80", "lora.dropout=0.1", "optim.lr=1e-3", "train.checkpoint_seconds=1000")
 
 
 def start(store: Path, *overrides: str) -> Process:
-    """The multirun in a process of its own, which writes to <store>/output."""
+    """Starts the multirun in a separate process, which writes to <store>/output."""
     store.mkdir(exist_ok=True)
     command = [sys.executable, str(ROOT / "train.py"), "-m", *SMALL, f"store={store}", *overrides]
     return Warm(command, store / "output", cwd=store)
 
 
 def finish(store: Path, *overrides: str) -> str:
-    """What the multirun printed; fails unless it exits with 0."""
+    """The multirun's output; fails unless it exits with 0."""
     return start(store, *overrides).ends()
 
 
 def results(store: Path) -> dict[str, bytes]:
-    """Per file of each run that must be equal, its bytes; the lines of metrics.jsonl without their clocks."""
+    """The bytes of each run's files that must be equal; the lines of metrics.jsonl without their clocks."""
     found = {}
     for run in sorted(store.glob("runs/*")):
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -84,7 +84,7 @@ def test_ray_gives_the_bytes_of_basic(basic: dict[str, bytes], tmp_path: Path, m
     pytest.importorskip("ray", reason="needs the extra `ray` (docs/clusters.md)")
     pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs hydra-ray-launcher (docs/clusters.md)")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else it leaves a token in the home directory
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # otherwise it leaves a token in the home directory
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     text = finish(tmp_path, "hydra/launcher=ray_cluster", *PART)
     assert "_run_job" in text, "no task of Ray's wrote this"
@@ -106,7 +106,7 @@ def test_a_preempted_job_is_requeued_and_loses_no_step(undisturbed: Path, tmp_pa
     sweep = start(tmp_path, "hydra/launcher=submitit_local", *LONG)
     job = job_of(sweep)
     sweep.until(lambda: executed(tmp_path) >= 60)
-    job.send_signal(signal.SIGTERM)  # SLURM's first word to a job that it preempts: submitit has it ignored
+    job.send_signal(signal.SIGTERM)  # SLURM's first signal to a preempted job, which submitit ignores
     job.send_signal(signal.SIGUSR2)
     sweep.ends()
     assert outcome(tmp_path) == outcome(undisturbed)
@@ -133,7 +133,7 @@ def test_a_killed_job_goes_on_when_the_same_command_is_run_again(undisturbed: Pa
 
 
 def test_the_slurm_preset_asks_for_what_it_says(tmp_path: Path) -> None:
-    """The batch file itself, as submitit writes it for this preset."""
+    """Checks the batch file that submitit writes for this preset."""
     needs_submitit()
     from hydra import compose
     from omegaconf import OmegaConf
@@ -162,7 +162,7 @@ def needs_submitit() -> None:
 
 
 def job_of(sweep: Process) -> psutil.Process:
-    """The process of the sweep's one job: SLURM's signals go to it."""
+    """The process of the sweep's only job, which receives SLURM's signals."""
     (job, *_) = sweep.until(lambda: [p for p in psutil.Process(sweep.pid).children(recursive=True) if _is_job(p)])
     assert isinstance(job, psutil.Process)
     return job

@@ -1,4 +1,4 @@
-"""Laws of the layout: sizes, names, which file may import which, and a test file for every module."""
+"""The layout: sizes, names, allowed imports, and a test file for every module."""
 
 import ast
 import re
@@ -16,15 +16,15 @@ CODE = sorted(path for place in PLACES for path in ROOT.glob(place))
 LONGEST = 350
 FORBIDDEN = {"utils", "util", "common", "helpers", "helper", "misc", "base", "manager", "core", "lib"}
 
-# The rooms of src/loralab in import order, leaves of one file first: a room imports only rooms before it, and a module
-# of a room its own room. `__init__` stands above all. What is not in this list is not a room yet: say here where it is.
+# The packages ("rooms") of src/loralab in import order, single-file ones first: a room imports only rooms before it
+# and itself. `__init__` is above all. Add a new room to this list.
 ROOMS = (
     "errors", "files", "text", "imports", "device", "hub", "plotting",
     "compat", "config", "theory", "store", "backbones", "tasks", "training", "methods", "runs", "serving", "sweeps",
     "pretraining", "inspect", "studies", "cli", "__init__",
 )  # fmt: skip
 
-# Modules whose tests stand in a file of another name.
+# Modules whose tests are in a file of another name.
 ELSEWHERE = {
     "__init__": "studies/test_tables",
     "errors": "config/test_explain",
@@ -55,7 +55,7 @@ def _is_ours(parts: list[str]) -> bool:
 
 
 def imports(path: Path) -> set[str]:
-    """The modules of ours that a file imports, anywhere in it, as `tasks/raw`."""
+    """The loralab modules that a file imports, at any level, as `tasks/raw`."""
     dotted: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -70,7 +70,7 @@ def imports(path: Path) -> set[str]:
         while parts and not (
             PACKAGE.joinpath(*parts).with_suffix(".py").is_file() or PACKAGE.joinpath(*parts).is_dir()
         ):
-            parts = parts[:-1]  # the rest is a name inside the module
+            parts = parts[:-1]  # the last part is a name inside the module
         package = ["__init__"] if PACKAGE.joinpath(*parts).is_dir() else []
         found |= {"/".join([*parts, *package])}
     return found
@@ -112,7 +112,7 @@ def test_errors_and_files_stand_on_nothing_of_ours() -> None:
 
 
 def test_nothing_imports_what_stands_above_it() -> None:
-    """No cycle among modules: what a module imports never imports it back, by however long a way."""
+    """There are no import cycles among modules, of any length."""
     direct = {name_of(path): imports(path) for path in MODULES}
 
     def reached(name: str, seen: frozenset[str]) -> frozenset[str]:
@@ -128,12 +128,12 @@ def test_nothing_imports_what_stands_above_it() -> None:
 def test_hydra_builds_no_objects_from_yaml() -> None:
     for path in [*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("sweeps/**/*.yaml")]:
         assert "_target_" not in path.read_text(), path
-    for path in CODE:  # Hydra's plugins are another matter: it has its own names for them
+    for path in CODE:  # except Hydra's plugins, whose names Hydra sets
         assert "instantiate" not in path.read_text() or "hydra_plugins" in path.parts, path
 
 
 def test_the_config_object_stops_at_runs() -> None:
-    """Below runs/ functions take plain keyword arguments; the registry of methods maps one to the other."""
+    """Rooms before runs/ take plain keyword arguments; the registry of methods maps the config to them."""
     below = ROOMS[ROOMS.index("config") + 1 : ROOMS.index("runs")]
     holders = {name_of(path) for path in MODULES if any(i.startswith("config/") for i in imports(path))}
     assert {name for name in holders if name.split("/")[0] in below} == {"methods/registry"}
@@ -160,7 +160,7 @@ def test_no_exception_outlives_its_reason() -> None:
 
 
 def test_no_annotation_names_a_method_of_its_own_class() -> None:
-    """Python 3.14 evaluates annotations inside the class; cloudpickle does as it writes a job down for SLURM."""
+    """Python 3.14 evaluates annotations inside the class; cloudpickle does so when it pickles a job for SLURM."""
     for path in [*CODE, *TESTS]:
         for kind in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)):
             methods = [node for node in kind.body if isinstance(node, ast.FunctionDef)]

@@ -1,4 +1,4 @@
-"""The real MiniLM on real Rotten Tomatoes, as `make demo` trains it; and a RoBERTa checkpoint from disk."""
+"""The real MiniLM on Rotten Tomatoes, as in `make demo`; and a RoBERTa checkpoint from disk."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def train(store: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    precision = "bf16" if cpu_has_bf16() else "fp32"  # imitated, bf16 takes thrice as long
+    precision = "bf16" if cpu_has_bf16() else "fp32"  # emulated bf16 takes three times as long
     command = [sys.executable, str(ROOT / "train.py"), "tracker=none", f"train.precision={precision}"]
     command += [f"store={store}", *overrides]
     return subprocess.run(command, capture_output=True, text=True, timeout=1200)

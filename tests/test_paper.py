@@ -1,4 +1,4 @@
-"""Laws of the studies at paper scale: grids and settings are the printed ones, and the smoke sizes train offline."""
+"""Studies at paper scale: grids and settings are the printed ones, and the smoke sizes train offline."""
 
 import functools
 import itertools
@@ -19,7 +19,7 @@ from tests.small_studies import train
 ROOT = CONF.parent
 PAPER = [name for name in studies() if name.startswith("paper/")]
 
-# The settings of every job, as sets of the values that they have in the study; LoRA+ on RoBERTa-base first.
+# The settings of all jobs, as the set of each key's values in the study; LoRA+ on RoBERTa-base first.
 REFERENCE: dict[str, list[Any]] = {
     "model.name": ["roberta"],
     "model.dropout": [0.1],
@@ -54,7 +54,7 @@ REFERENCE: dict[str, list[Any]] = {
     "seed": [0, 1, 2],
 }
 GPT2_MAPS = ["c_attn", "c_proj", "c_fc"]
-WIDTH = REFERENCE | {  # `width` on the backbones of others, in no paper
+WIDTH = REFERENCE | {  # `width` on public backbones, in no paper
     "model.dropout": [0],
     "task.name": ["rotten_tomatoes"],
     "lora.init": ["A"],
@@ -153,7 +153,7 @@ SHOWS = {
     "paper/width_bert": "LoRA+, Theorem 1:",
     "paper/width_pythia": "LoRA+, Theorem 1:",
 }
-# What the papers do not print, by the text that the file has where it stands.
+# Settings that the papers do not print: the text on each one's line in the file.
 NOT_PRINTED = {
     "paper/roberta_grid": ["weight_decay:", "clip:", "eval_every:", "seed:"],
     "paper/roberta_fp32": ["# params:"],
@@ -182,7 +182,7 @@ LISTED = ("optim.lr", "lora.ratio", "seed")  # put into a job's settings without
 
 @functools.cache
 def jobs(name: str) -> tuple[dict[str, Any], ...]:
-    """The configuration of every job by dotted key; no hub is asked. The first and the last job are composed whole."""
+    """The config of every job by dotted key, without the hub. The first and the last job are composed completely."""
     keys = {*itertools.chain(*SETTINGS.values()), "model.hub", "optim.lr", "lora.ratio"}
     with open_study(name) as study:
         assert study.name == name
@@ -199,7 +199,7 @@ def jobs(name: str) -> tuple[dict[str, Any], ...]:
             return found | {key: type(found[key])(float(value)) for key, value in listed.items()}
 
         first, last = study.grid[0], study.grid[-1]
-        from_hydra(study.composer.settings(first))  # in range; all jobs have these types
+        from_hydra(study.composer.settings(first))  # within their ranges; all jobs have these types
         found = tuple(quickly(job) for job in study.grid)
         assert (found[0], found[-1]) == (composed(first), composed(last))
     return found
@@ -318,14 +318,14 @@ def test_a_study_tells_its_claim_metric_command_analysis_and_what_it_costs(name:
 
 
 def trained(job: dict[str, Any]) -> int:
-    """Examples that a run trains on."""
+    """The number of examples that a run trains on."""
     if job["train.steps"] is not None:
         return int(job["train.steps"] * job["train.batch_size"])
     return int(rows(job["task.name"]) * job["train.epochs"])
 
 
 def rows(task: str) -> int:
-    """Training rows, as the task's own file has them."""
+    """Training rows, as in the task's file."""
     found = re.search(r": ([\d,]+)/", (CONF / "task" / f"{task}.yaml").read_text())
     assert found
     return int(found[1].replace(",", ""))

@@ -1,4 +1,4 @@
-"""Laws of what every figure shares: the style, ticks, the caption beneath, and equal bytes for an equal figure."""
+"""Common parts of all figures: the style, ticks, the caption, and equal bytes for equal figures."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_a_logarithmic_axis_has_ticks_at_exactly_the_values() -> None:
 def test_the_caption_stands_beneath_the_panels_and_the_figure_grows_by_its_height(sentences: int) -> None:
     caption = "Mean of three seeds on fresh data with Student's interval. " * sentences
     with drawn("first", made("first", distinct)) as figure:
-        figure.set_dpi(200)  # as it is saved; the width of small letters depends on it
+        figure.set_dpi(200)  # the resolution of saved files; the width of small letters depends on it
         width, height = figure.get_size_inches()
         plotting.footnote(figure, caption)
         figure.canvas.draw()

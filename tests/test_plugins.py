@@ -1,4 +1,4 @@
-"""Laws of what we add to Hydra: studies are found from everywhere, its own commands stay, and a mistake is one line."""
+"""loralab's additions to Hydra: studies are found from any folder, Hydra's commands work, and a mistake is one line."""
 
 import os
 import re
@@ -26,7 +26,7 @@ TRAIN = CONF.parent / "train.py"
 
 
 def command(where: Path, *arguments: str) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error of `python train.py ARGUMENTS` given in the folder."""
+    """The exit status, standard output and standard error of `python train.py ARGUMENTS`, run in the folder."""
     out, err = where / "said" / "output", where / "said" / "errors"
     environment = {**os.environ, "LORALAB_STORE": str(where / "store"), "OMP_NUM_THREADS": "1"}
     started = Warm([sys.executable, str(TRAIN), *arguments], out, errors=err, cwd=where, env=environment)
@@ -99,7 +99,7 @@ def test_what_hydra_imports_at_every_start_is_light() -> None:
 
 @pytest.fixture
 def source(tmp_path: Path) -> SweepsSource:
-    """A folder with studies, a folder of studies, and things that are none."""
+    """A folder with studies, a subfolder of studies, and other files."""
     (tmp_path / "paper").mkdir()
     for name in ("b.yaml", "a.yaml", "notes.txt", "paper/big.yaml"):
         (tmp_path / name).write_text("# @package _global_\nseed: 1\n")
@@ -143,7 +143,7 @@ def test_every_study_composes_and_says_what_it_is_for(name: str, tmp_path: Path)
         assert header["command"] in (f"python train.py sweeps={name}", f"loralab study {name}")
         assert re.fullmatch(r"(validation|test\w*)/\w+", header["metric"])
         for job in (study.grid[0], study.grid[-1]):
-            study.composer.settings(job)  # and no more: its weights and texts may not be here
+            study.composer.settings(job)  # composed only: its weights and texts may not exist here
         assert len(set(study.grid)) == len(study.grid)
         assert header["cost"].startswith(f"{len(study.grid)} runs") or study.spec.confirm is not None
 

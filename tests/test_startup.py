@@ -1,4 +1,4 @@
-"""Laws of start-up: a command imports what it needs alone, and the garbage collector is as before afterwards."""
+"""Start-up: a command imports only what it needs, and the garbage collector's settings are restored afterwards."""
 
 import gc
 import os
@@ -14,17 +14,17 @@ HEAVY = (
     "torch", "transformers", "datasets", "peft", "wandb", "rich", "sklearn", "scipy.stats", "pandas", "matplotlib",
     "hydra",
 )  # fmt: skip
-COMMANDS: dict[tuple[str, ...], set[str]] = {  # what else of HEAVY each may import
+COMMANDS: dict[tuple[str, ...], set[str]] = {  # the modules of HEAVY that each may import in addition
     ("loralab", "--help"): set(),
     ("loralab", "runs"): set(),
     ("loralab", "show", "RUN"): {"hydra"},
     ("loralab", "status", "first"): {"hydra", "pandas", "torch"},
-    ("loralab", "figure", "first", "seed=0"): {"hydra", "pandas", "matplotlib"},  # it has no CSV, and draws nothing
+    ("loralab", "figure", "first", "seed=0"): {"hydra", "pandas", "matplotlib"},  # no CSV, so no figure
     ("train.py", "--help"): {"hydra"},
     ("train.py", "sweeps=frist"): {"hydra"},
 }
 
-# Prints which of HEAVY are there once the command has ended, whatever its end.
+# Prints the imported modules of HEAVY when the command ends, in any way.
 PROBE = """
 import runpy, sys
 command, sys.argv[1:] = sys.argv[2], sys.argv[3:]
@@ -41,7 +41,7 @@ finally:
 
 
 def _imported(command: tuple[str, ...], store: Path) -> tuple[set[str], str]:
-    """Which of HEAVY a command imports, and all that it says."""
+    """The modules of HEAVY that a command imports, and its output."""
     environment = {**os.environ, "LORALAB_STORE": str(store), "MPLBACKEND": "agg"}
     done = subprocess.run(
         [sys.executable, "-c", PROBE.replace("{heavy}", repr(set(HEAVY))), "", *command],

@@ -1,4 +1,4 @@
-"""Sweeps of real processes, really killed: what was done stays done, and the rest ends as if nothing had happened."""
+"""Sweeps of real processes that are killed: finished runs stay, and the others end as in an undisturbed sweep."""
 
 import contextlib
 import itertools
@@ -27,19 +27,19 @@ SETTINGS = ("task=trec", "train.checkpoint_seconds=0.2")
 
 
 def start(store: Path, *arguments: str, program: str = "train.py", output: str = "output") -> Process:
-    """A sweep of its own, in a session of its own; what it prints goes to a file in the store."""
+    """Starts a sweep in a new session; its output goes to a file in the store."""
     environment = {**os.environ, "LORALAB_STORE": str(store), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / program), "-m", *SMALL, *SETTINGS]
     return Warm([*command, *arguments], store / output, env=environment, start_new_session=True)
 
 
 def finish(store: Path, *arguments: str, status: int = 0, program: str = "train.py") -> str:
-    """The same, to its end; gives what it printed."""
+    """Runs a sweep to its end and returns its output."""
     return start(store, *arguments, program=program, output="last").ends(status)
 
 
 def workers(parent: Process) -> list[psutil.Process]:
-    """The pool's worker processes, which are those that lead a session."""
+    """The pool's worker processes, which are session leaders."""
     try:
         children = psutil.Process(parent.pid).children()
     except psutil.NoSuchProcess:
@@ -53,9 +53,9 @@ def records(store: Path) -> dict[str, dict[str, Any]]:
 
 
 def contents(store: Path, seeds: int = 6) -> dict[str, Any]:
-    """All that two sweeps must have in common, by run: scores, metrics without their clocks, and bytes.
+    """The outputs that must be equal in two sweeps, by run: scores, metrics without their clocks, and bytes.
 
-    seeds: of the first so many seeds alone.
+    seeds: only this many first seeds.
     """
     found = {}
     for name, record in records(store).items():
@@ -75,10 +75,10 @@ def executed(run: Path) -> int:
 
 
 def trained(store: Path) -> int:
-    """Steps that all its runs have done, those that are over and those that are not."""
+    """The number of steps of all runs, finished or not."""
     under_way = 0
     for path in store.glob("runs/*/executed"):
-        with contextlib.suppress(FileNotFoundError):  # it was over a moment ago
+        with contextlib.suppress(FileNotFoundError):  # the run has just ended
             under_way += executed(path.parent)
     return under_way + STEPS * len(list(store.glob("runs/*/record.json")))
 
@@ -90,7 +90,7 @@ def saved_step(run: Path) -> int:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """Number of seeds -> a store with (at least) the runs of so many, trained here, one after the other."""
+    """Number of seeds -> a store with the runs of at least that many, trained here one after the other."""
     store = tmp_path_factory.mktemp("undisturbed")
 
     def of(seeds: int) -> Path:
@@ -102,7 +102,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Pat
 
 
 def kill_one_worker(sweep: Process, store: Path, lost: dict[str, int]) -> None:
-    """SIGKILLs a worker that trains, and adds to `lost` the steps that its run had done since its checkpoint."""
+    """Kills a training worker (SIGKILL) and adds to `lost` the steps of its run since its checkpoint."""
 
     def at_work() -> tuple[psutil.Process, Path] | None:
         for worker in workers(sweep):
@@ -112,8 +112,8 @@ def kill_one_worker(sweep: Process, store: Path, lost: dict[str, int]) -> None:
         return None
 
     worker, run = sweep.until(at_work)
-    worker.suspend()  # so that what is read is what it leaves behind
-    if (run / "executed").exists():  # else it was ending the run at this moment
+    worker.suspend()  # stopped first, so that the read state is final
+    if (run / "executed").exists():  # otherwise it was ending the run at this moment
         since = executed(run) - lost.get(run.name, 0) - saved_step(run)
         assert since >= 0
         lost[run.name] = lost.get(run.name, 0) + since
@@ -121,7 +121,7 @@ def kill_one_worker(sweep: Process, store: Path, lost: dict[str, int]) -> None:
 
 
 def wait_for_steps(sweep: Process, store: Path, count: int) -> None:
-    """Until its runs have done so many more steps."""
+    """Waits until the sweep's runs have done this many more steps."""
     enough = trained(store) + count
     sweep.until(lambda: trained(store) >= enough)
 
@@ -139,8 +139,8 @@ def test_a_killed_sweep_ends_as_if_it_never_was(
     done = 0
     for _ in range(kills):
         sweep = start(tmp_path, *grid, output=f"killed-{done}")
-        sweep.until(lambda done=done: len(records(tmp_path)) > done)  # type: ignore[misc]  # mypy knows no such default
-        # in steps, not in seconds: at most four runs end in a round, on any machine
+        sweep.until(lambda done=done: len(records(tmp_path)) > done)  # type: ignore[misc]  # mypy does not support this default
+        # counted in steps, not in seconds: at most four runs end in a round, on any machine
         wait_for_steps(sweep, tmp_path, chance.randrange(STEPS // 2))
         kill_one_worker(sweep, tmp_path, lost)
         wait_for_steps(sweep, tmp_path, chance.randrange(STEPS // 2))
@@ -162,7 +162,7 @@ def test_a_killed_sweep_ends_as_if_it_never_was(
 
 @pytest.mark.slow
 def test_what_goes_wrong_costs_its_own_run_alone(tmp_path: Path) -> None:
-    """Seeds 1, 2, 4 raise, leave and hang (tests/sabotaged.py), 3 diverges; 0 and 5 are well."""
+    """Seeds 1, 2 and 4 raise, exit and hang (tests/sabotaged.py), 3 diverges; 0 and 5 succeed."""
     arms = "[{seed:[0,1,2,4,5],optim.lr:0.001},{seed:3,optim.lr:1e9,optim.clip:null}]"
     command = (f"hydra.sweeper.arms={arms}", "hydra.launcher.timeout=10")
     text = finish(tmp_path, *command, program="tests/sabotaged.py", status=1)

@@ -1,4 +1,4 @@
-"""Laws of text for people: columns, bold, missing numbers, counts, and times in two units."""
+"""Text output: columns, bold, missing numbers, counts, and times in two units."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Real torchrun, two or three processes over gloo: one run's losses, one writer, and no way of ending it loses it."""
+"""Real torchrun, two or three processes over gloo: one run's losses, one writer, and no ending loses the run."""
 
 import json
 import os
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def start(store: Path, *overrides: str, count: int = 2, output: str = "output") -> Process:
-    """The command under torchrun, which writes to <store>/<output>."""
+    """Starts the command under torchrun, which writes to <store>/<output>."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}"]
     command = [*torchrun, str(ROOT / "train.py"), *SMALL, f"store={store}", *overrides]
     return Warm(command, store / output, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -38,13 +38,13 @@ def record(store: Path) -> dict[str, Any]:
 
 
 def files(store: Path) -> set[str]:
-    """All that lies there, but for the caches, which one process fills once, and the code's uncommitted diff."""
+    """All files of the store, except the caches, which one process fills once, and the code's uncommitted diff."""
     found = {path.relative_to(store) for path in store.rglob("*") if path.is_file() and path.name != "output"}
     return {str(path) for path in found if path.parts[0] not in ("diffs", "cache")}
 
 
 def ranks_of(torchrun: Process) -> list[psutil.Process]:
-    """Its processes, rank 0 first."""
+    """The processes of the run, rank 0 first."""
     return sorted(psutil.Process(torchrun.pid).children(), key=lambda child: int(child.environ()["RANK"]))
 
 
@@ -53,7 +53,7 @@ def ranks_of(torchrun: Process) -> list[psutil.Process]:
     ("overrides", "count"),
     [
         ((), 2),
-        (("train.batch_size=7", "train.bucketing=false"), 2),  # 64 rows: the tenth batch has one
+        (("train.batch_size=7", "train.bucketing=false"), 2),  # 64 rows: the tenth batch has one row
         (("train.batch_size=2", "task=snippets", "method=head"), 3),  # regression; the third rank never has a row
     ],
     ids=["even", "short last batch", "fewer rows than ranks"],
@@ -138,9 +138,9 @@ def test_a_signal_to_any_stops_all_at_one_step(
     assert torchrun.status() != 0
     text = torchrun.text()
     assert text.count("run the same command again to resume") == 1
-    if to != "torchrun":  # who says with which status its first process ended
+    if to != "torchrun":  # torchrun reports the exit status of the first process that ended
         assert f"exitcode  : {status}" in text
-    assert checkpointed_step(tmp_path) == executed(tmp_path)  # a later step of some rank would be lost
+    assert checkpointed_step(tmp_path) == executed(tmp_path)  # otherwise a later step of some rank is lost
     assert "going on from step" in finish(tmp_path, *LONG)
     assert outcome(tmp_path) == outcome(undisturbed)
     assert record(tmp_path)["timing"]["steps_executed"] == 240

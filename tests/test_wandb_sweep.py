@@ -1,4 +1,4 @@
-"""The example W&B sweep: what W&B's own agent makes of it composes, and trains as the agent's run."""
+"""The example W&B sweep: the commands of W&B's agent compose, and train as the agent's run."""
 
 import json
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")
 
 
 def drawn(parameter: dict[str, Any]) -> list[Any]:
-    """Values that W&B may draw: all, or the ends and the middle of a range."""
+    """The values that W&B may draw: all, or the ends and the middle of a range."""
     if "values" in parameter:
         return list(parameter["values"])
     assert parameter["distribution"] == "log_uniform_values"
@@ -31,14 +31,14 @@ def drawn(parameter: dict[str, Any]) -> list[Any]:
 
 
 def draws() -> list[dict[str, Any]]:
-    """As few runs as have every value of every parameter in them."""
+    """The smallest set of runs that contains every value of every parameter."""
     axes = {key: drawn(parameter) for key, parameter in SWEEP["parameters"].items()}
     longest = max(map(len, axes.values()))
     return [{key: values[at % len(values)] for key, values in axes.items()} for at in range(longest)]
 
 
 class Started:
-    """In place of the agent's process: keeps the command it was to run."""
+    """Replaces the agent's process and stores its command."""
 
     def __init__(self, command: list[str], **_: Any) -> None:
         self.command = command
@@ -46,12 +46,12 @@ class Started:
 
 @pytest.fixture
 def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """W&B's agent of this sweep, without a server behind it: it is handed its commands."""
+    """W&B's agent of this sweep, without a server: the test passes the commands."""
     from wandb.wandb_agent import Agent
 
     for name, value in {"WANDB_DIR": str(tmp_path), "WANDB_SWEEP_ID": "sweep123", "WANDB_MODE": "offline"}.items():
         monkeypatch.setenv(name, value)
-    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):  # the agent sets them: put back at the end
+    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):  # the agent sets them; restored at the end
         monkeypatch.setenv(name, "")
     made = Agent(api=None, queue=queue.Queue(), sweep_id="sweep123")
     made._sweep_command = list(SWEEP["command"])
@@ -59,14 +59,14 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def start(agent: Any, values: dict[str, Any], *, program: str = SWEEP["program"]) -> Any:
-    """The process that the agent starts for a run with these values."""
+    """The process that the agent would start for a run with these values."""
     arguments = {key: {"value": value} for key, value in values.items()}
     agent._command_run({"run_id": "agentsrun", "program": program, "args": arguments})
     return agent._run_processes["agentsrun"]
 
 
 def composed(command: list[str]) -> Config:
-    """What Hydra makes of a command's overrides."""
+    """The config that Hydra composes from a command's overrides."""
     assert command[:3] == ["/usr/bin/env", "python", "train.py"]
     with configs():
         return from_hydra(compose("config", command[3:]))

@@ -1,4 +1,4 @@
-"""Made-up results of the real studies: the CSV that there would be had each run scored what a function says."""
+"""Synthetic results of the real studies: the CSV of a study whose runs have the scores that a function returns."""
 
 import contextlib
 import hashlib
@@ -25,7 +25,7 @@ Scores = Callable[[dict[str, Any]], dict[str, Any] | list[dict[str, Any]]]
 
 
 def module(name: str) -> ModuleType:
-    """The module of a study's analysis, with all that it defines."""
+    """The module of a study's analysis."""
     with open_study(name) as study:
         found = study_module.import_analysis(study_module.analysis_of(study))
     assert found is not None, f"{name} has no analysis"
@@ -33,7 +33,7 @@ def module(name: str) -> ModuleType:
 
 
 def made(name: str, scores: Scores, *overrides: str) -> pd.DataFrame:
-    """The frame of a study, its second stage chosen by the study itself from the first, as a CSV gives it back."""
+    """The frame of a study as read from its CSV; the study selects its second stage from the first."""
     analysis = module(name)
     with open_study(name, overrides) as study:
         config = from_hydra(study.composer.settings(study.grid[0]))
@@ -57,20 +57,20 @@ def made(name: str, scores: Scores, *overrides: str) -> pd.DataFrame:
         second = study.second_jobs(completeness.as_swept(study, table)) if study.spec.confirm is not None else []
     whole = pd.concat([first, rows(second, "confirm")]) if second else first
     runs = ["hash", "stage", *axes, "status"]
-    every = [*runs, *(name for name in whole if name not in runs)]  # what is saved where an analysis has no `reduce`
+    every = [*runs, *(name for name in whole if name not in runs)]  # saved if an analysis has no `reduce`
     kept = [*analysis.KEPT, *(["correct"] if "correct" in whole else [])] if hasattr(analysis, "KEPT") else every
     text = whole.reindex(columns=kept).to_csv(index=False, float_format="%.10g")
     return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(results.TEXTS, str))
 
 
 def unlike(run: dict[str, Any], name: str) -> float:
-    """A number from 0 to 1 that no other run has, nor the same run under another name."""
+    """A number from 0 to 1 that is unique to a run and a name."""
     text = f"{name} {json.dumps(run, sort_keys=True, default=str)}"
     return int(hashlib.sha256(text.encode()).hexdigest()[:13], 16) / 16**13
 
 
 def distinct(run: dict[str, Any]) -> dict[str, Any]:
-    """Another score for each run and metric: accuracies from .4 to .9, losses from .3 to .8."""
+    """A unique score for each run and metric: accuracies from .4 to .9, losses from .3 to .8."""
     splits = ("train", "validation", "test")
     losses = {f"{split}/loss": 0.3 + unlike(run, f"{split}/loss") / 2 for split in splits}
     return losses | {f"{split}/accuracy": 0.4 + unlike(run, f"{split}/accuracy") / 2 for split in splits}
@@ -78,7 +78,7 @@ def distinct(run: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def drawn(name: str, frame: pd.DataFrame) -> Iterator["Figure"]:
-    """The study's figure of a frame, closed afterwards."""
+    """The study's figure from a frame; closed afterwards."""
     from matplotlib import pyplot
 
     with plotting.style():

@@ -1,4 +1,4 @@
-"""Made-up phi of the pairs of runs of a study: what its CSV would hold if each map, side and i, j shared so much."""
+"""Synthetic phi for the pairs of runs of a study: its CSV with a given phi for each map, side, i and j."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ POWERS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 def scores(run: dict[str, Any]) -> dict[str, Any]:
-    """The row of a run itself."""
+    """The row of a run."""
     return {"kind": "run", "test/accuracy": 0.9, "test/loss": 0.3}
 
 
@@ -26,7 +26,7 @@ def paired(
     phi: Phi,
     *overrides: str,
 ) -> pd.DataFrame:
-    """The study's frame; kinds: of the pairs that a run is the first of, with their sides; sizes: the largest i, j."""
+    """The study's frame; kinds: kinds and sides of the pairs in which a run is the first; sizes: the largest i, j."""
 
     def rows(run: dict[str, Any]) -> list[dict[str, Any]]:
         found = [scores(run)]

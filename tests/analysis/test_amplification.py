@@ -1,4 +1,4 @@
-"""Laws of amplification: LoRA's Table 7 comes out of norms that have it, and each norm is what its name says."""
+"""amplification: norms of LoRA's Table 7 reproduce the table, and each norm matches its name."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ from tests.analysis.overlaps import scores
 
 STUDY = module("amplification")
 RANKS, SEEDS = (1, 4, 8, 16, 64), range(300, 306)
-PAPER = {4: (6.91, 0.32, 21.67, 0.02), 64: (3.57, 1.90, 37.71, 0.33)}  # its Table 7, in the order of NORMS
+PAPER = {4: (6.91, 0.32, 21.67, 0.02), 64: (3.57, 1.90, 37.71, 0.33)}  # LoRA's Table 7, in the order of NORMS
 
 
 def rows(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """The paper's norms at its ranks, 1 at others, with layers that are a factor apart from them, and so are seeds."""
+    """The paper's norms at its ranks, 1 at others; layers and seeds differ from them by factors."""
     found = [scores(run)]
     for which in ("q", "v"):
         for layer, factor in (("0", 0.5), ("1", 2.0)):

@@ -1,4 +1,4 @@
-"""Laws of best_ratio: the boxes are the four best cells and all cells of the grid, and p counts the draws of four."""
+"""best_ratio: the boxes are the four best cells and all cells of the grid, and p counts the draws of four."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -50,7 +50,7 @@ def test_the_boxes_are_the_ratios_of_the_four_best_cells_and_of_all(frame: pd.Da
         row = summary.iloc[at]
         assert row["best ratios"] == ", ".join(f"{ratio:g}" for ratio in four)
         assert row["geometric mean"] == round(float(np.prod(four) ** 0.25), 2)
-        assert row["of the grid"] == 4  # not 1: a grid has a mean of its own
+        assert row["of the grid"] == 4  # not 1: the grid's mean is not 1 either
 
 
 def test_the_p_is_the_share_of_fours_as_far_from_the_grids_mean() -> None:
@@ -66,7 +66,7 @@ def test_the_p_is_the_share_of_fours_as_far_from_the_grids_mean() -> None:
 
 
 def by_ratio(sign: int) -> pd.DataFrame:
-    """Accuracy rises (falls) with the ratio in all that has a seed and a rate."""
+    """Accuracies that rise (fall) with the ratio for every seed and rate."""
 
     def score(run: dict[str, Any]) -> dict[str, Any]:
         return distinct(run) | {"test/accuracy": 0.5 + sign * 0.01 * np.log2(run["lora.ratio"])}

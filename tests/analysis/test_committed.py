@@ -1,4 +1,4 @@
-"""Laws of the committed results: optima inside their axes, equal trials for all arms, fresh seeds that are fresh."""
+"""The committed results: optima are inside their axes, arms have equal trials, fresh seeds are not selection seeds."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Laws of convergence: lines are means, a speed-up that was built in is found, and what never gets there counts."""
+"""convergence: lines are means, a built-in speed-up is found, and runs that never reach the target count."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ ACCURACY = "validation/accuracy"
 
 
 def curve(run: dict[str, Any], tau: float, top: float = 0.8) -> list[dict[str, Any]]:
-    """A line from .5 to `top` at step tau, level from there; a second takes two steps."""
+    """A line from .5 to `top` at step tau, constant from there; two steps take one second."""
     rows: list[dict[str, Any]] = []
     for step in STEPS:
         at: dict[str, Any] = {"step": step, ACCURACY: 0.5 + (top - 0.5) * min(1.0, step / tau), "seconds": 3 + step / 2}
@@ -32,11 +32,11 @@ def curve(run: dict[str, Any], tau: float, top: float = 0.8) -> list[dict[str, A
 
 
 TAU = {0.25: 90, 1: 80, 2: 80, 4: 60, 8: 50, 16: 40, 64: 40}
-NEVER = {(64, seed) for seed in SEEDS} | {(8, 203)}  # (λ, seed) whose accuracy stops a point short of half the gain
+NEVER = {(64, seed) for seed in SEEDS} | {(8, 203)}  # (λ, seed) whose accuracy stops one point below half the gain
 
 
 def truth(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """λ = 16 is twice as fast as λ = 1, λ = 64 never gets anywhere, and one seed of λ = 8 does not."""
+    """λ = 16 is twice as fast as λ = 1; λ = 64 and one seed of λ = 8 never reach the target."""
     tau = TAU[run["lora.ratio"]] - 20 * (run["seed"] == 201)
     return curve(run, tau, 0.64 if (run["lora.ratio"], run["seed"]) in NEVER else 0.8)
 
@@ -81,7 +81,7 @@ def test_the_lines_are_the_means_of_the_seeds_and_the_bands_their_intervals(
 
 
 def steps_to(share: float, ratio: float, seed: int) -> float:
-    """By hand, for the curves above: the first evaluation at or beyond that share of the gain."""
+    """The first evaluation at or beyond that share of the gain, computed by hand for the curves above."""
     if (ratio, seed) in NEVER:
         return np.inf
     tau = TAU[ratio] - 20 * (seed == 201)
@@ -129,13 +129,13 @@ def test_speedups_are_drawn_at_their_ratio_and_what_never_crosses_is_marked(
             if ratio in (8, 64):
                 assert (found.low, found.high) == (0, np.inf)  # five seeds are too few for the sign test
     assert next(bars, None) is None
-    assert CONVERGENCE.sooner(trec(frame), 64, 1.0).estimate == 80 / 100  # as if right after the end
+    assert CONVERGENCE.sooner(trec(frame), 64, 1.0).estimate == 80 / 100  # counted as right after the end
     summary = CONVERGENCE.summary(frame[frame["task"] == "trec"]).set_index(["ratio", "share"])["never"]
     assert (summary[64, "95%"], summary[8, "95%"], summary[16, "95%"]) == ("5 of 5", "1 of 5", "0 of 5")
 
 
 def test_a_run_that_never_crosses_may_have_done_so_right_after_the_last_step() -> None:
-    """With eight seeds the sign test has an interval, and its end is the length of the runs, not never."""
+    """With eight seeds the sign test has an interval, whose end is the length of the runs, not infinity."""
 
     def score(run: dict[str, Any]) -> list[dict[str, Any]]:
         return curve(run, 80, 0.6 if run["lora.ratio"] == 16 else 0.8)

@@ -1,4 +1,4 @@
-"""Laws of the smallest analysis: what `first` draws is what its table says."""
+"""The smallest analysis: the figure of `first` shows its table."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ def frame() -> pd.DataFrame:
 
 
 def heatmap(frame: pd.DataFrame) -> tuple[Any, list[str], list[list[str]]]:
-    """The cells (ratio, lr), what is written in them, and the labels of the ticks."""
+    """The cells (ratio, lr), their texts, and the tick labels."""
     with drawn("first", frame) as figure:
         axes = figure.axes[0]
         (image,) = axes.images

@@ -1,4 +1,4 @@
-"""Laws of intrinsic_dimension: d90 is where accuracies reach 90% of full's, each seed its own, and it is claimed."""
+"""intrinsic_dimension: d90 is where accuracies reach 90% of full's, for each seed, and the claims use it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ def scored(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def built_in(d90: float, *, spread: float = 0.0) -> pd.DataFrame:
-    """Accuracies that are a line in log d, through 90% of full's at d90; times up to 10^spread for each seed."""
+    """Accuracies linear in log d, with 90% of full's at d90; d90 is multiplied by up to 10^spread for each seed."""
 
     def score(run: dict[str, Any]) -> dict[str, Any]:
         own = np.log10(d90) + spread * unlike({"seed": run["seed"]}, "d90")

@@ -1,4 +1,4 @@
-"""Laws of intruders: a direction that W lacks is counted, delta W is what was trained, and arms are told apart."""
+"""intruders: a direction that W lacks is counted, delta W is the trained update, and arms are distinguished."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tests.analysis.overlaps import scores
 from tests.small_runs import config
 
 STUDY = module("intruders")
-ARMS = {"r = 1": 6, "r = 8": 4, "r = 64": 1, "r = 8, λ = 16": 5, "full": 0}  # intruders at the largest eps
+ARMS = {"r = 1": 6, "r = 8": 4, "r = 64": 1, "r = 8, λ = 16": 5, "full": 0}  # number of intruders at the largest eps
 SEEDS = range(300, 306)
 
 
@@ -36,7 +36,7 @@ def count(name: str, eps: float, seed: int) -> int:
 
 
 def rows(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """Two layers of each map, of which one has as many intruders as the arm is given, and the other two more."""
+    """Two layers of each map: one has the arm's number of intruders, and the other has two more."""
     found = [scores(run)]
     for which in ("q", "v"):
         for layer in (0, 1):
@@ -85,7 +85,7 @@ def test_the_lines_are_the_arms_means_over_layers(frame: pd.DataFrame) -> None:
 
 
 def test_a_direction_that_w_lacks_is_an_intruder_and_one_of_its_own_is_not() -> None:
-    """W has the axes for singular vectors; the diagonal of the space has cosine 1/4 with each of its 16."""
+    """W's singular vectors are the axes; the diagonal of the space has cosine 1/4 with each of the 16."""
     W = np.diag(np.arange(16, 0, -1.0))
     diagonal, axis = np.ones((16, 1)) / 4, np.eye(16)[:, 5:6]
     for direction, found in ((diagonal, 1), (axis, 0)):
@@ -103,7 +103,7 @@ def test_delta_w_is_what_was_trained_less_what_there_was(method: str, tmp_path: 
     for each in (lora, settings):
         run(each)
         done.append(RunDirectory(plan(each).directory.path))
-    weights = subspaces.frozen(reversed(done))  # of the one that has an adapter
+    weights = subspaces.frozen(reversed(done))  # of the run that has an adapter
     found = STUDY.deltas(done[1], weights)
     assert found.keys() == weights.keys() and len(found) == 4
     if method == "lora":

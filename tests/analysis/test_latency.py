@@ -1,4 +1,4 @@
-"""Laws of latency: what is drawn and claimed is the CSV's; merged LoRA is near the plain backbone or told not to be."""
+"""latency: figure and claims match the CSV; merged LoRA is near the plain backbone, or its claim does not hold."""
 
 import io
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ TIMES: Mapping[str, Any] = {"merged": 1.002, "unmerged": 1.1, "houlsby": 1.3, "p
 
 
 def built(factors: Mapping[str, Any], noise: float = 0.01, many: float = 1.02) -> pd.DataFrame:
-    """The full size, each arm's times a factor of the plain one's; at the most tokens the bottlenecks' is `many`."""
+    """The full size: each arm's times are a multiple of the plain ones; `many`: the bottlenecks' at the most tokens."""
     rng = np.random.default_rng(0)
     frame: pd.DataFrame = LATENCY.wanted(False)
     factor = frame["arm"].map(lambda arm: factors.get(arm, 1.0))
     largest = (frame["batch"] == MANY[0]) & (frame["length"] == MANY[1])
     factor = factor.mask(largest & frame["arm"].isin(["houlsby", "pfeiffer"]), many)
-    shared = 1 + frame["repeat"] / 50  # a machine that slows down, for all arms alike
+    shared = 1 + frame["repeat"] / 50  # the machine slows down, equally for all arms
     frame["cpu"] = 1e-4 * frame["batch"] * frame["length"] * factor * shared
     frame["cpu"] *= np.exp(noise * rng.standard_normal(len(frame)))
     text = frame.assign(wall=2 * frame["cpu"], trained=7, commit="c" * 40, diff=None).to_csv(index=False)
@@ -91,7 +91,7 @@ def test_all_arms_share_the_frozen_weights_and_compute_what_they_say() -> None:
     inputs = LATENCY.example(2, 8)
     with torch.inference_mode():
         logits = {arm: model(**inputs).logits for arm, model in models.items()}
-    for arm in ("again", "merged", "unmerged", "houlsby", "pfeiffer"):  # an update is zero before training
+    for arm in ("again", "merged", "unmerged", "houlsby", "pfeiffer"):  # updates are zero before training
         torch.testing.assert_close(logits[arm], logits["plain"], rtol=1e-5, atol=1e-5)
     assert not torch.equal(logits["prefix"], logits["plain"])
     own = {arm: {p.data_ptr() for p in model.parameters()} for arm, model in models.items()}

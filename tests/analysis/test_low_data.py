@@ -1,4 +1,4 @@
-"""Laws of low_data: a method is a line over the sizes, of which all examples are one; gains are paired with LoRA's."""
+"""low_data: a method is a line over the sizes, including all examples; gains are paired with LoRA's."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
 
 def examples(run: dict[str, Any]) -> float:
-    """As the records say: all of TREC's are 3,200."""
+    """The number of examples in the records: all of TREC's are 3,200."""
     rows = run["task.train_rows"]
     return 3200 if rows is None or np.isnan(rows) else float(rows)
 
@@ -72,7 +72,7 @@ def test_gains_over_lora_are_paired_by_seed(frame: pd.DataFrame, figure: "Figure
 
 
 def test_every_arm_has_as_many_trials_and_the_head_its_pinned_rate() -> None:
-    """But the head alone, whose own rate is the one that is tuned."""
+    """Except for the head alone, whose own rate is tuned."""
     with open_study("low_data", ("tracker=none",)) as study:
         configs = [study.composer.settings(job) for job in study.grid]
     arms = [(config.task.train_rows, config.method.name, config.lora.ratio) for config in configs]
@@ -84,7 +84,7 @@ def test_every_arm_has_as_many_trials_and_the_head_its_pinned_rate() -> None:
 
 
 def built_in(plus: float, full: float) -> pd.DataFrame:
-    """Points that LoRA+ and full fine-tuning gain over LoRA at each size, but for noise."""
+    """Points that LoRA+ and full fine-tuning gain over LoRA at each size, with noise."""
 
     def score(run: dict[str, Any]) -> dict[str, Any]:
         gain = {"lora_plus": plus, "full": full}.get(run["method"], 0.0) / 100
@@ -122,7 +122,7 @@ def test_a_diverged_fresh_run_leaves_a_gap(frame: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("rows", [100, None])
 def test_a_row_that_is_not_there_is_named(frame: pd.DataFrame, tmp_path: Path, rows: int | None) -> None:
-    """Also one of those that have all examples, whose cell of the axis is empty."""
+    """Also a row with all examples, whose cell of the axis is empty."""
     results.save(frame, tmp_path / "x.csv")
     assert len(results.load_results("low_data", path=tmp_path / "x.csv")) == 240
     has = frame["task.train_rows"].isna() if rows is None else frame["task.train_rows"] == rows

@@ -1,4 +1,4 @@
-"""Laws of lr_grid: the heatmaps are the means of the seeds, and the marks stand on the cells that they name."""
+"""lr_grid: the heatmaps are means over the seeds, and the marks are on the right cells."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ GONE = {"task": "trec", "lora.init": "A", "optim.lr": 3.2e-3, "lora.ratio": 4, "
 
 
 def scores(run: dict[str, Any]) -> dict[str, Any]:
-    """Another number in each cell, but for one run that diverged; the cell's other two seeds are the best of all."""
+    """A unique number in each cell. One run diverged; the other two seeds of its cell are the best of all."""
     if run.items() >= GONE.items():
         return {"status": "diverged", **dict.fromkeys(PANELS)}
     if run.items() >= {**GONE, "seed": run["seed"]}.items():
@@ -43,14 +43,14 @@ def figure(frame: pd.DataFrame) -> Iterator["Figure"]:
 
 
 def panels(figure: "Figure") -> Iterator[tuple[str, str, str, "Axes"]]:
-    """Task, init, metric and axes of each heatmap; the colour bars come after them."""
+    """Task, init, metric and axes of each heatmap; the colour bars follow."""
     for at, (task, init) in enumerate(ROWS):
         for column, metric in enumerate(PANELS):
             yield task, init, metric, figure.axes[len(PANELS) * at + column]
 
 
 def means(frame: pd.DataFrame, task: str, init: str, metric: str) -> Any:
-    """(lr_B, lr_A), by hand; NaN where a seed diverged."""
+    """Means by (lr_B, lr_A), computed by hand; NaN if a seed diverged."""
     own = frame[(frame["task"] == task) & (frame["lora.init"] == init)]
     found = np.full((6, 6), np.nan)
     for (at_b, at_a), _ in np.ndenumerate(found):
@@ -61,7 +61,7 @@ def means(frame: pd.DataFrame, task: str, init: str, metric: str) -> Any:
 
 
 def marks(ax: "Axes") -> list[set[tuple[int, int]]]:
-    """Where the dots, the star and the ring are, as (lr_B, lr_A)."""
+    """The positions of the dots, the star and the ring, as (lr_B, lr_A)."""
     return [{(int(y), int(x)) for x, y in np.asarray(mark.get_offsets())} for mark in ax.collections]
 
 
@@ -113,7 +113,7 @@ def test_a_best_cell_at_an_edge_of_either_axis_is_not_interior(at: tuple[float, 
 
 @pytest.mark.parametrize(("error", "inside"), [(1.3, False), (1.4, True), (np.nan, False)])
 def test_a_tie_within_a_standard_error_settles_an_edge(error: float, inside: bool) -> None:
-    of = plane((1.0, 4.0)).assign(error=error)  # the cell inside is worse by log 4 = 1.386
+    of = plane((1.0, 4.0)).assign(error=error)  # the inner cell is worse by log 4 = 1.386
     assert LR_GRID.interior(of, LR_GRID.best(of, "validation/loss")) is inside
 
 
@@ -135,7 +135,7 @@ def test_the_summary_names_the_marked_cells_and_the_claim_is_their_paired_differ
             scores.append(cell["test/accuracy"])
         test, claimed = stats.ttest_rel(*scores), claims[at].found
         assert claimed.estimate == pytest.approx(scores[0].mean() - scores[1].mean())
-        assert np.isnan(claimed.p)  # the seeds that chose cannot test
+        assert np.isnan(claimed.p)  # the selection seeds give no valid test
         assert (claimed.low, claimed.high) == pytest.approx(tuple(test.confidence_interval(0.95)))
 
 
@@ -149,5 +149,5 @@ def test_a_pair_that_is_better_by_a_point_is_found() -> None:
     summary = LR_GRID.summary(frame)
     best = summary[summary["cell"] == "best"]
     assert set(best["lr_A"]) == {8e-4} and set(best["ratio"]) == {16} and best["interior"].all()
-    for claim in LR_GRID.claims(frame):  # equal rates are 4 doublings away, wherever they are: 2 points
+    for claim in LR_GRID.claims(frame):  # equal rates are 4 doublings away everywhere: 2 points
         assert claim.found.estimate == pytest.approx(0.02, abs=1e-3) and claim.found.low > 0

@@ -1,4 +1,4 @@
-"""Laws of memory: the formula is full fine-tuning's and LoRA's; what is drawn and claimed is the CSV's."""
+"""memory: the formula holds for full fine-tuning and LoRA; figure and claims match the CSV."""
 
 import io
 import json
@@ -20,7 +20,7 @@ HELD, FELL = "held", "did not hold"
 
 
 def built(above: Any = None) -> pd.DataFrame:
-    """The full size: weights of 90 MB, above them 270 MB (full) or 2 (LoRA), and 200 more in the batch."""
+    """The full size: 90 MB of weights, plus 270 MB (full) or 2 MB (LoRA), plus 200 MB for the batch."""
     frame: pd.DataFrame = MEMORY.wanted(False)
     is_full = frame["method"] == "full"
     rank = frame["rank"].fillna(0)

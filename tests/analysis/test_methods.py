@@ -1,4 +1,4 @@
-"""Laws of methods: an arm is a method with its sizes, what is drawn is the CSV, and what was built in is claimed."""
+"""methods: an arm is a method with its sizes, the figure shows the CSV, and the claims find built-in differences."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +22,11 @@ METHODS = module("methods")
 TRIALS = 10  # five rates, two seeds
 FRESH = range(100, 105)
 HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
-# Parameters beside the head, for each unit of a size where there is one; made up, but for their order.
+# Parameters without the head's, per unit of size if there is one; synthetic, but in the real order.
 EACH = {"lora": 9_000, "lora_plus": 9_000, "dora": 9_500, "rslora": 9_000, "houlsby": 9_700, "pfeiffer": 5_000}
 EACH |= {"prefix": 4_600, "prompt": 400, "p_tuning": 20_000}
 WHOLE = {"bitfit": 41_000, "intrinsic": 1_000, "lora_prefix": 166_000, "full": 22_700_000, "head": 0}
-ARMS = {  # by name, the rows that it has: method, rank, size of the bottleneck, virtual tokens
+ARMS = {  # name -> its rows: method, rank, size of the bottleneck, virtual tokens
     "BitFit": ("bitfit", None, None, None),
     "Houlsby (size 64)": ("houlsby", None, 64, None),
     "Pfeiffer (size 64)": ("pfeiffer", None, 64, None),
@@ -84,7 +84,7 @@ def fresh(frame: pd.DataFrame, name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def configs() -> list[Any]:
-    """Of the first stage's runs."""
+    """The configs of the first stage's runs."""
     with open_study("methods", ("tracker=none",)) as study:
         return [study.composer.settings(job) for job in study.grid]
 
@@ -168,7 +168,7 @@ def test_the_summary_has_the_difference_from_the_head_alone(frame: pd.DataFrame)
 
 
 def built_in(**points: float) -> pd.DataFrame:
-    """Points over the head alone by method (whole: LoRA on all maps), on every seed, but for noise."""
+    """Points over the head alone by method (whole: LoRA on all maps), on every seed, with noise."""
 
     def score(run: dict[str, Any]) -> dict[str, Any]:
         method = "whole" if run["lora.rank"] == 384 else run["method"]
@@ -188,7 +188,7 @@ def test_each_method_is_judged_against_the_head_alone() -> None:
     found = {
         row.claim.text.partition(" beats the head alone")[0]: row for row in rows if "head alone" in row.claim.text
     }
-    assert len(found) == len({key for key, *_ in ARMS.values()} - {"head"}) + 1  # LoRA on all maps beside LoRA
+    assert len(found) == len({key for key, *_ in ARMS.values()} - {"head"}) + 1  # LoRA on all maps, in addition to LoRA
     assert found["prefix (20 tokens)"].verdict == HELD and found["prompt (10 tokens)"].verdict == FELL
     rest = {row.verdict for name, row in found.items() if not name.startswith(("prefix", "prompt"))}
     assert rest == {OPEN}
@@ -208,7 +208,7 @@ def test_full_rank_recovers_full_fine_tuning_where_the_interval_is_inside_a_poin
     assert verdicts(frame, "is within a point") == [verdict]
     (claim,) = (claim for claim in METHODS.claims(frame) if "is within a point" in claim.text)
     inside = min(claim.found.low + 0.01, 0.01 - claim.found.high) > 0
-    assert verdict == OPEN or inside == (verdict == HELD)  # Holm's adjustment asks for more than the interval
+    assert verdict == OPEN or inside == (verdict == HELD)  # Holm's adjustment is stricter than the interval
 
 
 def test_lora_is_compared_with_what_has_nearly_its_size() -> None:

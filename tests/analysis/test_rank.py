@@ -1,4 +1,4 @@
-"""Laws of rank: lines are each target set's own, rules for alpha are one at r = 8, and half a point is half a point."""
+"""rank: each set of targets has a line, the rules for alpha agree at r = 8, and half a point is tested as .005."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
 
 def steep(points: float, noise: float = 1e-3) -> pd.DataFrame:
-    """r = 64 is better than any smaller rank by so many points, but for noise, where alpha = r."""
+    """With alpha = r, r = 64 is better than any smaller rank by the given points, with noise."""
 
     def score(run: dict[str, Any]) -> dict[str, Any]:
         gain = points / 100 * (run["lora.rank"] == 64 and run["lora.scaling"] == "constant")
@@ -54,7 +54,7 @@ def fresh(frame: pd.DataFrame, targets: str, rule: str, rank: int, name: str) ->
 
 
 def check(bars: Any, arms: list[Any], bases: list[Any]) -> None:
-    """Points are the arms' means; a bar is their paired difference, on the mean of its base."""
+    """Points are the arms' means; a bar is their paired difference, centred on the base's mean."""
     points, segments = bars.lines[0].get_ydata().astype(float), bars.lines[2][0].get_segments()
     np.testing.assert_allclose(points, [scores.mean() for scores in arms], rtol=1e-9)
     for scores, base, ends in zip(arms, bases, segments, strict=True):
@@ -106,7 +106,7 @@ def test_every_arm_has_as_many_trials_and_a_row(frame: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize(("points", "verdict"), [(0.0, HELD), (0.2, HELD), (1.0, FELL), (-1.0, HELD)])
 def test_within_half_a_point_is_tested_against_half_a_point(points: float, verdict: str) -> None:
-    """Both that r = 1 loses less than that to r = 64, and that r = 64 gains less than that over r = 4."""
+    """r = 1 loses less than half a point to r = 64, and r = 64 gains less than half a point over r = 4."""
     rows = judge(RANK.claims(steep(points)))
     assert len(rows) == 4 and [row.verdict for row in rows] == [verdict] * 4
     for row, sign in zip(rows, (-1, 1, -1, 1), strict=True):

@@ -1,4 +1,4 @@
-"""Laws of rank_ratio: a best ratio that was built in is found at each rank, and the figure shows the fit's interval."""
+"""rank_ratio: a built-in best ratio is found at each rank, and the figure shows the fit's interval."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ RANKS, RATIOS, FRESH = (1, 4, 8, 16, 64), (1, 2, 4, 8, 16, 64), range(100, 105)
 
 
 def best_at(log2: float, noise: float = 1e-3) -> pd.DataFrame:
-    """A study whose test loss is a parabola in log2 of the ratio, with a level for each seed, and noise."""
+    """A study whose test loss is a parabola in log2 of the ratio, with an offset for each seed, and noise."""
 
     def score(run: dict[str, Any]) -> dict[str, Any]:
         level = unlike({"seed": run["seed"]}, "level") / 10
@@ -43,7 +43,7 @@ def figure(frame: pd.DataFrame) -> Iterator["Figure"]:
 
 
 def losses(frame: pd.DataFrame, rank: int) -> Any:
-    """(seed, ratio), by hand."""
+    """Losses by (seed, ratio), computed by hand."""
     own = frame[(frame["stage"] == "confirm") & (frame["lora.rank"] == rank)]
     cell = own.set_index(["seed", "lora.ratio"])["test/loss"]
     assert len(cell) == len(FRESH) * len(RATIOS)
@@ -94,7 +94,7 @@ def test_a_best_ratio_below_1_does_not_hold_and_lies_outside_the_ratios(frame: p
 
 
 def test_noise_alone_tells_nothing_of_all_ranks() -> None:
-    """One rank in twenty may be told something of; how often a fit is wrong is a law of tests/studies/test_stats.py."""
+    """One rank in twenty may be significant; tests/studies/test_stats.py tests the error rate of a fit."""
     verdicts = [row.verdict for row in judge(RANK.claims(made("rank_ratio", distinct)))]
     assert verdicts.count("cannot tell at this scale") >= len(RANKS) - 1
 

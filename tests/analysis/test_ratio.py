@@ -1,4 +1,4 @@
-"""Laws of ratio: rates are chosen on the grid, arms compared on fresh seeds, and what was built in is claimed."""
+"""ratio: rates are selected on the grid, arms are compared on fresh seeds, and claims find built-in differences."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
 
 def right(run: dict[str, Any]) -> Any:
-    """Which of the test items a run got right: for each another half, by chance."""
+    """The test items that a run got right: a random half, different for each run."""
     return np.random.default_rng(int(unlike(run, "right") * 2**32)).random(ITEMS) < 0.5
 
 
@@ -31,7 +31,7 @@ def packed(flags: Any) -> str:
 
 
 def better(points: float, *, noise: float = 1e-3, log2: float = 2.0) -> pd.DataFrame:
-    """λ = 16 beats all others by so many points on every seed, but for noise; losses are lowest at that log2 of λ."""
+    """λ = 16 beats all others by these points on every seed, with noise; losses are lowest at this log2 of λ."""
 
     def score(run: dict[str, Any]) -> dict[str, Any]:
         level = unlike({"seed": run["seed"]}, "level") / 20
@@ -49,7 +49,7 @@ def better(points: float, *, noise: float = 1e-3, log2: float = 2.0) -> pd.DataF
 
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
-    """Another number in each cell, and whole windows at random."""
+    """A unique number in each cell, and random windows."""
     return made("ratio", lambda run: distinct(run) | {"correct": packed(right(run))}).sample(frac=1, random_state=0)
 
 
@@ -64,7 +64,7 @@ def group(frame: pd.DataFrame, task: str, init: str, stage: str) -> pd.DataFrame
 
 
 def window(frame: pd.DataFrame, task: str, init: str, ratio: float) -> dict[float, float]:
-    """lr_A -> mean validation loss, by hand."""
+    """lr_A -> mean validation loss, computed by hand."""
     rows = group(frame, task, init, "grid")
     rows = rows[rows["lora.ratio"] == ratio]
     found = {
@@ -169,14 +169,14 @@ def test_a_point_or_more_is_tested_against_a_point() -> None:
 
 
 def test_where_equal_rates_are_best_the_claim_says_so() -> None:
-    """And what is compared with them has a ratio above 1 all the same."""
+    """The ratio that is compared with them is still above 1."""
     found = [claim.text for claim in RATIO.claims(better(0.0, log2=0.0)) if "by a point" in claim.text]
     assert len(found) == 4
     assert all("above 1, here 2," in text and "1 had the lowest validation loss of all" in text for text in found)
 
 
 def lines(losses: list[list[float]]) -> pd.DataFrame:
-    """A window of rates 1, 2, 4, ... with these losses, one a seed."""
+    """A window of rates 1, 2, 4, ... with these losses, one per seed."""
     rows = [(2.0**at, seed, loss) for at, of in enumerate(losses) for seed, loss in enumerate(of)]
     frame = pd.DataFrame(rows, columns=["optim.lr", "seed", "validation/loss"])
     return frame.assign(stage="grid", **{"lora.ratio": 4})
@@ -188,7 +188,7 @@ def lines(losses: list[list[float]]) -> pd.DataFrame:
         ([[0.5, 0.5], [0.4, 0.4], [0.5, 0.5]], True),
         ([[0.3, 0.3], [0.4, 0.4], [0.5, 0.5]], False),
         ([[0.5, 0.5], [0.4, 0.4], [0.3, 0.3]], False),
-        ([[0.2, 0.4], [0.39, 0.39], [0.5, 0.5]], True),  # its error is .1
+        ([[0.2, 0.4], [0.39, 0.39], [0.5, 0.5]], True),  # its standard error is .1
         ([[0.2, 0.4], [0.41, 0.41], [0.5, 0.5]], False),
         ([[0.2, 0.4], [0.1, np.nan], [0.5, 0.5]], False),  # inside, but a seed diverged
         ([[0.5], [0.4], [0.5]], True),

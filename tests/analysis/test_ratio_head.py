@@ -1,4 +1,4 @@
-"""Laws of ratio_head: the two ways to train the head stay apart, and the claim is of the one that rides with lr_A."""
+"""ratio_head: the two ways to train the head are kept apart; the claim is about the head that follows lr_A."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ RIDING, RATIOS = "${optim.lr}", (1, 4, 16, 64)
 
 
 def scores(run: dict[str, Any]) -> dict[str, Any]:
-    """λ = 16 is better by a point where the head is pinned, and worse by a point where it rides."""
+    """λ = 16 is better by a point if the head's rate is pinned, and worse by a point if it follows lr_A."""
     gain = 0.01 if run["optim.head_lr"] != RIDING else -0.01
     accuracy = 0.8 + gain * (run["lora.ratio"] == 16) + 1e-3 * unlike(run, "noise")
     return distinct(run) | {"test/accuracy": accuracy}

@@ -1,4 +1,4 @@
-"""One command makes a study: train, collect, draw. Each at its smoke size, on the tiny backbone.
+"""One command trains, collects and draws a study. Every study runs at its smoke size, on the tiny backbone.
 
 The command itself starts a worker that imports torch, so it has three of them alone: one of one stage, one of two, and
 one with arms. The others' runs are trained here, one after the other; `first` is one of them too, for the gate.
@@ -22,7 +22,7 @@ from tests.small_studies import MEASURED, train
 FEW = "task.eval_rows=64"
 ONE = "hydra.launcher.slots=1"  # worker, which imports torch once
 SETTINGS = ("smoke=true", "tracker=none", "train.device=cpu", "train.threads=1", "train.max_length=16", ONE, FEW)
-FEWER = {"ratio": ("lora.init=A",)}  # of cells, for the test's time
+FEWER = {"ratio": ("lora.init=A",)}  # number of cells, to limit the test's time
 COMMANDS = ("first", "ratio", "methods")
 OTHERS = [name for name in studies() if not name.startswith("paper/") and name not in COMMANDS and name not in MEASURED]
 
@@ -57,7 +57,7 @@ def test_its_runs_are_trained_collected_and_drawn(name: str, store: Path, capsys
 
 
 def check(name: str, settings: tuple[str, ...], store: Path, said: str) -> None:
-    """That all of a study is there: runs, CSV, figures, claims."""
+    """Checks that all parts of a study exist: runs, CSV, figures, claims."""
     path = results.target(name, settings, store)
     pictures = [store / "figures" / f"{path.stem}.{kind}" for kind in ("png", "pdf")]
     assert said.splitlines()[-2:] == [str(picture) for picture in pictures]

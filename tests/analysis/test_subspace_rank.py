@@ -1,4 +1,4 @@
-"""Laws of subspace_rank: pairs have different seeds, and what was built into phi is found, claimed and drawn."""
+"""subspace_rank: pairs have different seeds, and a built-in phi is found, claimed and drawn."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def kinds(run: dict[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def phi(run: dict[str, Any], kind: str, which: str, side: str, i: int, j: int) -> float:
-    """The first directions share .8, more or less by seed; the others a tenth of themselves; one seed shares all."""
+    """The first directions share .8, varied by seed; each further direction shares .1; at one seed, phi is 1."""
     if kind != "other":
         return float(kind == "same")
     first = 0.8 + 0.01 * float(run["seed"] - 302.5)
@@ -51,7 +51,7 @@ def test_a_shared_first_direction_is_found_and_the_rest_is_not(frame: pd.DataFra
 
 
 def test_what_is_shared_as_at_one_seed_does_not_hold_that_the_rest_is_not(frame: pd.DataFrame) -> None:
-    """Were pairs of one seed taken for pairs of two, all would be shared."""
+    """If pairs of one seed were used in place of pairs of two, all would be shared."""
     faked = frame[frame["kind"] != "other"].assign(kind=lambda rows: rows["kind"].replace("same", "other"))
     verdicts = [(row.claim.below, row.verdict) for row in judge(STUDY.claims(faked))]
     assert set(verdicts) == {(False, "held"), (True, "did not hold")}

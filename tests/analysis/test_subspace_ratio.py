@@ -1,4 +1,4 @@
-"""Laws of subspace_ratio: one subspace seen more or less noisily is one, and another is another."""
+"""subspace_ratio: noisy views of one subspace count as the same, and different subspaces as different."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tests.analysis.overlaps import paired
 
 STUDY = module("subspace_ratio")
 SIDES = ("A", "A - A_0", "left")
-CLEAR = {1: 0.9, 4: 0.7, 16: 0.3}  # the share of what a run learns that each run learns: |cosine| with it
+CLEAR = {1: 0.9, 4: 0.7, 16: 0.3}  # |cosine| of what a run learns with the direction that all runs share
 
 
 def kinds(run: dict[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -25,7 +25,7 @@ def kinds(run: dict[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def phi(run: dict[str, Any], kind: str, which: str, side: str, i: int, j: int) -> float:
-    """phi of two views is the product of their squared cosines, whichever λ they are of."""
+    """phi of two views is the product of their squared cosines, for any λ."""
     if kind.endswith("one seed"):
         return 1.0
     ratios = [int(text) for text in kind.removeprefix("λ = ").split(" and ")]
@@ -40,7 +40,7 @@ def frame() -> pd.DataFrame:
 
 
 def scaled(frame: pd.DataFrame, by: float) -> pd.DataFrame:
-    """With phi between λ = 1 and 16 times a factor, that differs a little by seed."""
+    """The frame with phi between λ = 1 and 16 multiplied by a factor that varies a little by seed."""
     hit = frame["kind"] == STUDY.between(16)
     return frame.assign(phi=frame["phi"].where(~hit, frame["phi"] * (by + 0.01 * (frame["seed"] % 3))))
 

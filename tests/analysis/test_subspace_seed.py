@@ -1,4 +1,4 @@
-"""Laws of subspace_seed: directions beyond chance are counted, q against v, and random subspaces have none."""
+"""subspace_seed: directions beyond chance are counted, q against v, and random subspaces share none."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tests.analysis.overlaps import D, paired
 
 STUDY = module("subspace_seed")
 SIDES = ("A", "A - A_0", "left")
-MORE = {("other", "q"): 9, ("other", "v"): 4}  # directions beyond chance, more or less by seed
+MORE = {("other", "q"): 9, ("other", "v"): 4}  # directions beyond chance, varied by seed
 
 
 def kinds(run: dict[str, Any]) -> dict[str, tuple[str, ...]]:

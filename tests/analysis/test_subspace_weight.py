@@ -1,4 +1,4 @@
-"""Laws of subspace_weight: what lies in W's top directions beyond chance is found, and a larger rank's more."""
+"""subspace_weight: the part in W's top directions beyond chance is found, and grows with the rank."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ RANKS, TOPS, SEEDS = (1, 4, 8, 16, 64), [1, 2, 4, 8, 16, 32, 64, 128], range(300
 
 
 def more(rank: float, seed: int) -> float:
-    """Beyond chance: a hundredth for each doubling of the rank, more or less by seed."""
+    """phi beyond chance: .01 for each doubling of the rank, varied by seed."""
     return 0.02 + 0.01 * float(np.log2(rank)) + 0.001 * (seed % 3) * float(np.log2(2 * rank))
 
 
 def phi(run: dict[str, Any], kind: str, which: str, side: str, i: int, j: int) -> float:
-    """On the right side alone, and of all r directions together."""
+    """phi is above chance only on the right side and for all r directions together."""
     there = side == "right" and j == run["lora.rank"]
     return max(i, j) / D + (more(j, run["seed"]) if there else 0)
 

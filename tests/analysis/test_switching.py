@@ -1,4 +1,4 @@
-"""Laws of switching: what is drawn and claimed is the CSV's; a way to switch that is no cheaper is told to be none."""
+"""switching: figure and claims match the CSV; a way to switch that is not cheaper does not hold."""
 
 import io
 from typing import Any
@@ -17,7 +17,7 @@ MS = {"memory": 1.0, "disk": 3.0, "copy": 10.0, "load": 20.0, "bank": 50.0, "mer
 
 
 def built(ms: dict[str, float] = MS) -> pd.DataFrame:
-    """The full size, with so many ms for each way, times the rows in a mixed batch; drift grows with count."""
+    """The full size, with these ms for each way, multiplied by the rows in a mixed batch; drift grows with count."""
     rng = np.random.default_rng(0)
     frame: pd.DataFrame = SWITCHING.wanted(False)
     is_drift = frame["part"] == "drift"

@@ -1,4 +1,4 @@
-"""Laws of targets: budgets are equal to the parameter, what is drawn is the CSV, and what was built in is claimed."""
+"""targets: budgets are exactly equal, the figure shows the CSV, and the claims find built-in differences."""
 
 import re
 from collections.abc import Iterator
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 TARGETS = module("targets")
 SETS = ("q", "k", "v", "o", "q,k", "q,v", "q,k,v,o", "mlp", "all")
-BUDGET, LAYERS = 30_720, 6  # parameters a layer, and layers of MiniLM
+BUDGET, LAYERS = 30_720, 6  # parameters per layer, and layers of MiniLM
 
 
 def better(points: float) -> pd.DataFrame:
-    """Every other set of targets beats q alone by so many points, but for noise."""
+    """Every other set of targets beats q alone by the given points, with noise."""
 
     def score(run: dict[str, Any]) -> dict[str, Any]:
         accuracy = 0.8 + points / 100 * (run["lora.targets"] != "q") + 1e-3 * unlike(run, "noise")
@@ -57,7 +57,7 @@ def fresh(frame: pd.DataFrame, targets: str, metric: str) -> Any:
 
 @pytest.mark.slow
 def test_every_arm_trains_the_same_number_of_parameters(tmp_path: Path) -> None:
-    """Counted in the real MiniLM with its adapters in place, the head's left out."""
+    """Counted in the real MiniLM with its adapters, without the head."""
     counted = {}
     with open_study("targets", ("seed=0", "tracker=none", "train.device=cpu"), store=tmp_path) as study:
         for job in study.grid:

@@ -1,4 +1,4 @@
-"""Laws of toy_linear: what is drawn is what the CSV has, and what was built into the exponents is claimed."""
+"""toy_linear: the figure shows the CSV, and the claims find the built-in exponents."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ EQUAL = ("A", "sgd", "1/sqrt(n)", "f", 2)
 
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
-    """The smoke size, as its CSV gives it back, in another order."""
+    """The smoke size as read from its CSV, in another order."""
     text = TOY.measure(True).assign(commit="c" * 40, diff=None).to_csv(index=False, float_format="%.10g")
     whole = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(results.TEXTS, str))
     return whole.sample(frac=1, random_state=0).reset_index(drop=True)
@@ -37,7 +37,7 @@ def figure(frame: pd.DataFrame) -> Iterator["Figure"]:
 
 
 def built(change: Callable[[pd.DataFrame], Any]) -> pd.DataFrame:
-    """The rows of the full size with the calculus's exponents, but for noise of .001, and then what `change` makes."""
+    """The rows of the full size with the calculus's exponents and noise of .001, after `change`."""
     rng = np.random.default_rng(0)
     frame: pd.DataFrame = TOY.wanted(False)
     value = np.zeros(len(frame))
@@ -92,7 +92,7 @@ def test_an_exponent_of_the_other_sign_is_no_longer_held() -> None:
     [(0.03, 0, FELL), (-0.03, 0, FELL), (0.01, 0, HELD), (-0.01, 0, HELD), (0.0, 0.5, OPEN)],
 )
 def test_one_delta_that_moves_with_width_is_enough(shift: float, noise: float, verdict: str) -> None:
-    """Of either init and any later step; an exponent that is not known well enough decides nothing."""
+    """For either init and any later step; an exponent with a wide interval decides nothing."""
 
     def moved(frame: pd.DataFrame) -> Any:
         there = is_exponent(frame, "B", "sign", "1/n and 1", "delta2", 3) & (frame["range"] == "large")

@@ -1,4 +1,4 @@
-"""Laws of toy_mlp: what is drawn is what the CSV has, and what was built into the losses is claimed."""
+"""toy_mlp: the figure shows the CSV, and the claims find built-in differences of the losses."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -22,14 +22,14 @@ HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
 
 def rates(n: float, ratio: float, slope: float) -> tuple[float, float]:
-    """A best pair that has this ratio at n = 100, and one that grows as n^slope at others; lr_A = 1/n."""
+    """A best pair with this ratio at n = 100 and a ratio that grows as n^slope at other widths; lr_A = 1/n."""
     return 1 / n, ratio * (n / 100) ** slope / n
 
 
 def built(
     *, ratio: float = 64.0, slope: float = 1.0, gap: float = 1.5, advised: float = 1.2, noise: float = 0.05
 ) -> pd.DataFrame:
-    """The frame of a bowl around the best pair; at equal rates a seed's own loss is so many times the other arms'."""
+    """A frame with a bowl-shaped loss around the best pair; at equal rates, a multiple of the other arms' loss."""
     frame, rng = TOY.wanted(False), np.random.default_rng(0)
     best_A, best_B = rates(frame["n"].to_numpy(dtype=float), ratio, slope)
     bowl = 0.01 + np.log10(frame["lr_A"] / best_A) ** 2 / 100 + np.log10(frame["lr_B"] / best_B) ** 2 / 100
@@ -126,7 +126,7 @@ def verdicts(claims: list[Claim]) -> list[str]:
 def test_what_was_built_in_is_claimed() -> None:
     found = TOY.claims(built())
     assert verdicts(found) == [HELD] * 5
-    wanted = [6.0, 1.5, 1.2, 1.0, -1.0]  # log2 of 64, and the slopes
+    wanted = [6.0, 1.5, 1.2, 1.0, -1.0]  # log2 of 64, then the slopes
     assert [claim.found.estimate for claim in found] == pytest.approx(wanted, rel=0.05)
     assert [claim.found.n for claim in found] == [10, 10, 10, 6, 6]
 

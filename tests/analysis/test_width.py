@@ -1,4 +1,4 @@
-"""Laws of width: powers of n that were built in are found, and gains and speeds are those of fresh seeds."""
+"""width: built-in powers of n are found, and gains and speed-ups use fresh seeds."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -26,12 +26,12 @@ HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
 
 def curve(loss: float, half: float) -> str:
-    """From .69 toward a loss, halfway after so many steps."""
+    """A curve from .69 toward a loss, halfway after the given number of steps."""
     return " ".join(f"{step}:{loss + (0.69 - loss) * 2 ** (-step / half):.6g}" for step in STEPS)
 
 
 def growing(power_A: float, power_B: float, noise: float = 2e-3) -> pd.DataFrame:
-    """Validation losses are a valley whose lowest point is at lr_A as n^power_A and lr_B as n^power_B.
+    """Validation losses form a valley with its minimum at lr_A as n^power_A and lr_B as n^power_B.
 
     Test losses and accuracies are best at λ = 8 (n / 128)^(power_B - power_A); λ = 16 is twice as fast as λ = 1.
     """
@@ -92,7 +92,7 @@ def test_the_study_has_six_rates_for_each_width_and_ratio_and_fresh_seeds_with_c
 def test_powers_that_were_built_in_are_found_and_claimed(frame: pd.DataFrame) -> None:
     found = {n: WIDTH.optima(rows) for n, rows in WIDTH.by_width(frame).items()}
     assert tuple(found) == WIDTHS and all(each["lr_A"].interior for each in found.values())
-    diagonal = -1 * 0.05 / 0.08  # of .04 x + .01 y and .02 y + .01 x, what falls on lr_A
+    diagonal = -1 * 0.05 / 0.08  # the part of .04 x + .01 y and .02 y + .01 x along lr_A
     for key, truth in (("lr", diagonal), ("lr_A", -1.0), ("lr_B", 0.0), ("ratio", 1.0)):
         fit = WIDTH.power(found, key)
         x, y = np.log2(WIDTHS), [found[n][key].at for n in WIDTHS]
@@ -105,7 +105,7 @@ def test_powers_that_were_built_in_are_found_and_claimed(frame: pd.DataFrame) ->
 
 
 def test_rates_that_fall_alike_hold_neither_the_theory_of_the_pair_nor_a_ratio_that_grows() -> None:
-    """The best pair goes as n^-1 for both: lr_A falls, lr_B too, and λ stays."""
+    """Both rates of the best pair scale as n^-1: lr_A and lr_B fall, and λ is constant."""
     assert verdicts(growing(-1.0, -1.0)) == [HELD, HELD, FELL, OPEN, OPEN]
 
 

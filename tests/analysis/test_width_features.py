@@ -1,4 +1,4 @@
-"""Laws of width_features: powers of n that were built in are found at each step; the calculus is that of Theorem 1."""
+"""width_features: built-in powers of n are found at each step; the calculus is that of Theorem 1."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -25,12 +25,12 @@ Law = Callable[[int, float, float, int], tuple[float, float, float]]
 
 
 def wide(n: int, lr_A: float, lr_B: float, step: int) -> tuple[float, float, float]:
-    """delta1, delta2 and Z_A where the start of Z_A is forgotten at once: what the calculus says, from step 3 on."""
+    """delta1, delta2 and Z_A if Z_A's start is negligible at once: the calculus's powers, from step 3 on."""
     return lr_B * step * n * lr_A, lr_B * n * lr_A * step, n * lr_A * step
 
 
 def still(n: int, lr_A: float, lr_B: float, step: int) -> tuple[float, float, float]:
-    """Where features never move from their start, and delta1 falls with the width."""
+    """Features never move from their start, and delta1 falls with the width."""
     return lr_B / n, lr_B, 1.0
 
 
@@ -60,7 +60,7 @@ def figure(frame: pd.DataFrame) -> Iterator["Figure"]:
 
 
 def by_hand(frame: pd.DataFrame, rule: str, quantity: str, step: int) -> Any:
-    """(seed, width): the values at the rates that a rule has."""
+    """(seed, width): the values at a rule's rates."""
     rules: dict[str, dict[int, tuple[float, float]]] = {
         "constant": dict.fromkeys(WIDTHS, (3.2e-3, 1)),
         "root": {n: (3.2e-3 * (128 / n) ** 0.5, 1) for n in WIDTHS},
@@ -78,7 +78,7 @@ def by_hand(frame: pd.DataFrame, rule: str, quantity: str, step: int) -> Any:
 
 
 def test_each_rule_has_a_run_for_each_width_and_seed_and_one_product_of_rates_at_128(frame: pd.DataFrame) -> None:
-    assert len(frame) == 11 * len(SEEDS) * len(STEPS)  # at n = 128 two rules are one run
+    assert len(frame) == 11 * len(SEEDS) * len(STEPS)  # at n = 128 two rules share a run
     for rule in RULES:
         table = FEATURES.table(frame, rule, "zA", 10)
         assert tuple(table.columns) == WIDTHS

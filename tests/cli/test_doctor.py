@@ -1,4 +1,4 @@
-"""Tests of the doctor: one line per check, with the remedy; only the default run's needs decide the status."""
+"""The doctor prints one line per check, with its remedy; only the default run's needs decide the exit status."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from loralab.cli.doctor import Check, checks, doctor
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The probe of the hub answers at once."""
+    """Makes the probe of the hub answer at once."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 

@@ -1,4 +1,4 @@
-"""Tests of the Hydra entries: return values, exit statuses, and the output of a multirun."""
+"""The entry point: return values, exit statuses, and the display of a multirun."""
 
 import os
 import subprocess
@@ -17,11 +17,11 @@ from tests.small_runs import CONF, SMALL
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # `launch` sets it; put back afterwards
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # `launch` sets it; restored afterwards
 
 
 def run_line(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[Any]:
-    """train.py with these arguments, in this process; what each job gave."""
+    """Runs train.py with these arguments in this process and returns each job's result."""
     given: list[Any] = []
 
     def job(composed: Any) -> None:
@@ -143,7 +143,7 @@ def test_a_bug_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["train", "loralab"],
 )
 def test_help_whose_reader_stops_reading_ends_quietly(command: list[str], status: int) -> None:
-    """Also where all of it fits the buffer, which is 16 times as large since Python 3.14."""
+    """Also if all of it fits into the buffer, which is 16 times as large since Python 3.14."""
     read, write = os.pipe()
     os.close(read)
     try:

@@ -1,4 +1,4 @@
-"""Laws of the `loralab` command: help everywhere, one line for a mistake, and no early imports of large libraries."""
+"""The `loralab` command: help everywhere, one line for a mistake, and no heavy import before it is needed."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from loralab.store.run_directory import RunDirectory
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error of a command."""
+    """The exit status, standard output and standard error of a command."""
     try:
         status = main(arguments)
     except SystemExit as end:

@@ -1,4 +1,4 @@
-"""Tests of `loralab runs` and `loralab show`: every status has its line."""
+"""The list of runs and a run's page: every state has a line."""
 
 import json
 import multiprocessing
@@ -18,18 +18,18 @@ from tests.small_runs import config
 
 
 def unfinished(store: Path, name: str = "tiny-x-0123456789", step: int | None = None) -> RunDirectory:
-    """A run's directory as a killed process leaves it."""
+    """The directory of a run whose process was killed."""
     run = RunDirectory(store / "runs" / name)
     run.begin(OmegaConf.to_yaml(OmegaConf.structured(config(store))))
     if step is not None:
         lines = [{"step": s, "split": "train", "values": {"loss": 1.0}} for s in range(1, step + 1)]
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        (run.path / "metrics.jsonl").write_text(text + '{"step": 9')  # the last line was cut
+        (run.path / "metrics.jsonl").write_text(text + '{"step": 9')  # the last line is truncated
     return run
 
 
 def failed(store: Path) -> RunDirectory:
-    """A run that ended in an exception, with the record that `run` writes then."""
+    """A run that ended in an exception, with the record that `run` writes."""
     run = unfinished(store, "tiny-x-fa11ed0000")
     record = {"status": "failed", "error": "Traceback\nRuntimeError: out of luck\n", "metrics": None}
     origin = {"git": {"commit": None, "diff": None}, "versions": {"python": "3", "torch": "2", "transformers": "5"}}

@@ -1,4 +1,4 @@
-"""Laws of the `loralab` commands about studies: which files they write, what they print, and which status they give."""
+"""The `loralab` commands for studies: the files that they write, their output, and their exit status."""
 
 from pathlib import Path
 

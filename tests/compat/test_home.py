@@ -1,4 +1,4 @@
-"""Without a home that takes files nothing is said of it, and nothing is left behind."""
+"""Without a writable home directory there is no warning, and no file is left behind."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def test_a_home_that_takes_files_is_used(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_without_one_matplotlib_says_nothing_and_the_folder_is_gone_in_the_end(tmp_path: Path) -> None:
-    """A file stands where the home should be, so that it stops root too."""
+    """A file is in place of the home directory, which also blocks root."""
     (tmp_path / "home").touch()
     code = (
         "from loralab.compat.home import use_temporary_caches; use_temporary_caches()\n"

@@ -1,4 +1,4 @@
-"""What is used of Hydra's inside works, also on Python 3.14; where Hydra has changed, another way takes its place."""
+"""The internals of Hydra that are used exist, also on Python 3.14; if they have changed, a fallback is used."""
 
 import argparse
 import copy
@@ -35,7 +35,7 @@ def strict(_parser: argparse.ArgumentParser, action: argparse.Action) -> None:
 def checked(parser: argparse.ArgumentParser, *names: str, **settings: Any) -> argparse.Action:
     """Python 3.14's `add_argument`, which checks the help text at once."""
     action = ADD(parser, *names, **settings)
-    parser._check_help(action)  # type: ignore[attr-defined]  # of Python 3.14
+    parser._check_help(action)  # type: ignore[attr-defined]  # new in Python 3.14
     return action
 
 
@@ -49,7 +49,7 @@ def composer() -> Iterator[Composer]:
 
 
 def by_hydra(composer: Composer) -> DictConfig:
-    """A job without its hydra node, as Hydra composes it."""
+    """The config of a job without its hydra node, as Hydra composes it."""
     whole = composer.loader.load_sweep_config(composer.master, JOB)
     OmegaConf.set_struct(whole, False)
     OmegaConf.set_readonly(whole, False)
@@ -62,7 +62,7 @@ def test_the_parser_is_made_where_argparse_takes_strings_alone(monkeypatch: pyte
     monkeypatch.setattr(parents[-2], "_check_help", strict, raising=False)
     monkeypatch.setattr(parents[-2], "add_argument", checked)
     with pytest.raises(TypeError):
-        argparse.ArgumentParser().add_argument("--x", help=object())  # type: ignore[arg-type]  # as Hydra's is
+        argparse.ArgumentParser().add_argument("--x", help=object())  # type: ignore[arg-type]  # like Hydra's
     parser = compat.arguments_parser()
     assert parser is not None and "--multirun" in (compat.flags() or ())
     assert argparse.ArgumentParser._check_help is strict, "put back"  # type: ignore[attr-defined]
@@ -76,7 +76,7 @@ def test_a_parser_of_another_name_leaves_flags_to_hydra(monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 def test_the_command_works_without_the_parsers_name() -> None:
-    """In a process of its own: what is wrong with a key is still one line."""
+    """In a separate process: a mistake in a key is still reported in one line."""
     code = (
         "import sys, runpy, hydra._internal.utils as u, hydra.main; del u.get_args_parser\n"
         "sys.argv = ['train.py', 'lora.rnk=1']; sys.path.insert(0, '.')\n"

@@ -1,4 +1,4 @@
-"""PEFT's encoders of virtual tokens have the shapes that we say."""
+"""PEFT's encoders of virtual tokens have the declared shapes."""
 
 import torch
 from torch import nn

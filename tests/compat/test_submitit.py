@@ -1,4 +1,4 @@
-"""submitit's handlers and its error are known for what they are."""
+"""submitit's signal handlers and its error are recognised."""
 
 import signal
 

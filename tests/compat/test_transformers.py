@@ -1,4 +1,4 @@
-"""What is used of transformers' inside works in this release; its own laws are in the tests of those who use it."""
+"""The internals of transformers that are used work in this release; the tests of their callers have the details."""
 
 import pytest
 import torch

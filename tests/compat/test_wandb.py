@@ -1,4 +1,4 @@
-"""W&B's settings are those that its release knows."""
+"""The used W&B settings exist in the installed release."""
 
 import pytest
 import wandb

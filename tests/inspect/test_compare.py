@@ -1,4 +1,4 @@
-"""Laws of `loralab compare`: the overlaps are the spectra's, beside chance, and what fakes them is said."""
+"""`loralab compare`: the overlaps equal the spectra's, are shown with chance, and confounds are reported."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def adapter(name: str, **updates: Update) -> Adapter:
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    """A run like `finished`, of another seed."""
+    """A run like `finished`, with another seed."""
     store = tmp_path_factory.mktemp("other")
     run(config(store, "seed=1", "train.steps=2"))
     return RunDirectory(next((store / "runs").iterdir()))

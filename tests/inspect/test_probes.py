@@ -1,4 +1,4 @@
-"""Laws of `loralab probes`: the table and the figure are what metrics.jsonl holds, and the verdict keeps its rule."""
+"""`loralab probes`: the table and the figure show the values in metrics.jsonl, and the verdict follows its rule."""
 
 import json
 import math
@@ -41,7 +41,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
 
 
 def made(*shares: tuple[float, float], init: str = "A") -> Probed:
-    """Probes of two maps, each with these own shares of A and B at the steps 10, 20, ..."""
+    """Probes of two maps, each with its own shares of A and B at the steps 10, 20, ..."""
     index = pd.MultiIndex.from_product([["a.q", "a.v"], range(10, 10 * len(shares) + 1, 10)], names=["map", "step"])
     values = pd.DataFrame(1.0, index=index, columns=list(COLUMNS))
     one, two = (np.array([pair[i] for pair in shares] * 2) for i in (0, 1))
@@ -92,7 +92,7 @@ def test_the_table_has_medians_over_the_probes_a_row_a_map(looked_at: RunDirecto
         ([(0.97, 0.02), (0.97, 0.02), (0.6, 0.3)], "B is starved: "),  # the median decides
         ([(0.97, 0.02), (0.6, 0.3), (0.6, 0.3)], "neither A nor B is starved ("),
         ([(0.97, 0.02)] * 2, "too few probes to tell: 2 updates"),
-        ([(float("nan"), float("nan"))] * 9, "too few probes to tell: 0 updates"),  # nothing moved
+        ([(float("nan"), float("nan"))] * 9, "too few probes to tell: 0 updates"),  # no map moved
         ([(float("nan"), float("nan"))] * 9 + [(0.97, 0.02)] * 3, "B is starved: "),
     ],
 )
@@ -123,7 +123,7 @@ def test_the_figure_draws_medians_over_the_maps_and_their_range(looked_at: RunDi
     drawn = dict(zip(np.asarray(line_of_delta2.get_xdata()), np.asarray(line_of_delta2.get_ydata()), strict=True))
     for line in lines_of(looked_at, "probe"):
         middle = median(line["values"][f"{name}/delta2"] for name in found.maps)
-        if middle > 0:  # the warm-up's first step moves nothing, and a logarithmic axis has no place for it
+        if middle > 0:  # the warm-up's first step moves nothing, and a logarithmic axis cannot show 0
             assert drawn.pop(line["step"]) == pytest.approx(middle)
     assert not drawn
     assert [axes.get_yscale() for axes in (parts, shares, own, updates)] == ["log", "linear", "linear", "log"]
@@ -162,7 +162,7 @@ def test_a_run_without_probes_is_one_line_that_names_the_fix(
     line = f"error: {finished.path.name}: trained without probes; train it with probe.every=50\n"
     assert said(capsys, "probes", str(finished.path)) == (2, "", line)
     older = RunDirectory(tmp_path / "runs" / finished.path.name)
-    older.begin("seed: 0\n")  # as runs from before there were probes
+    older.begin("seed: 0\n")  # like runs older than the probes
     assert said(capsys, "probes", str(older.path)) == (2, "", line)
 
 

@@ -1,4 +1,4 @@
-"""Laws of the spectra: each against the dense matrix, and where the answer is known."""
+"""The spectra equal those of the dense matrix, and known answers."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ def factors(rng: np.random.Generator, r: int = R) -> tuple[Array, Array]:
 
 
 def axes(*which: int, n: int = 6) -> Array:
-    """A basis made of coordinate axes, so that overlaps can be counted by hand."""
+    """A basis of coordinate axes, so that overlaps can be counted by hand."""
     return np.eye(n)[:, list(which)]
 
 
@@ -91,7 +91,7 @@ def test_equal_orthogonal_and_nested_subspaces_have_the_phi_that_counting_gives(
     np.testing.assert_allclose(np.diag(similarity(axes(0, 1, 2), axes(0, 1, 2))), 1)
     assert not similarity(axes(0, 1, 2), axes(3, 4, 5)).any()
     np.testing.assert_allclose(similarity(axes(1), axes(0, 1, 2)), [[0, 1, 1]])  # nested from j = 2 on
-    np.testing.assert_allclose(similarity(axes(0, 1), axes(1, 0)), [[0, 1], [1, 1]])  # one plane, its axes exchanged
+    np.testing.assert_allclose(similarity(axes(0, 1), axes(1, 0)), [[0, 1], [1, 1]])  # one plane, axes exchanged
     np.testing.assert_allclose(similarity(axes(0, 1), axes(1, 2)), [[0.0, 0.0], [1.0, 0.5]])
 
 
@@ -127,7 +127,7 @@ def test_the_random_control_is_orthonormal_and_never_twice_the_same(rng: np.rand
     one, two = (spectra.random_basis(D, R, rng) for _ in range(2))
     np.testing.assert_allclose(one.T @ one, np.eye(R), atol=1e-12)
     assert similarity(one, two)[-1, -1] < 0.9
-    np.testing.assert_allclose(similarity(one, spectra.random_basis(D, D, rng))[:, -1], 1)  # of the whole space
+    np.testing.assert_allclose(similarity(one, spectra.random_basis(D, D, rng))[:, -1], 1)  # the whole space
     with pytest.raises(ValueError, match=r"^r: got 31; a subspace of R\^30 has from 1 to 30 dimensions"):
         spectra.random_basis(D, D + 1, rng)
 
@@ -216,7 +216,7 @@ def test_a_planted_direction_is_an_intruder_and_a_grown_one_is_not(rng: np.rando
 
 
 def dense_intruders(W: Array, delta: Array, top: int, eps: float) -> int:
-    """Algorithm 1 of the paper, two loops; a singular vector's sign means nothing."""
+    """Algorithm 1 of the paper, with two loops; the sign of a singular vector is arbitrary."""
     before, after = np.linalg.svd(W)[0], np.linalg.svd(W + delta)[0]
     count = 0
     for j in range(top):
@@ -263,7 +263,7 @@ def test_what_is_no_basis_no_update_or_not_finite_is_named(rng: np.random.Genera
 
 @pytest.mark.slow
 def test_a_wide_layer_takes_less_than_a_second_of_one_core() -> None:
-    """All but the SVDs of W and W + delta W, at 4096 x 4096 and rank 64; about .3 was measured."""
+    """Everything except the SVDs of W and W + delta W, at 4096 x 4096 and rank 64; measured: about .3 s."""
     program = Path(__file__).resolve().parents[2] / "benchmarks" / "spectra.py"
     command = [sys.executable, str(program), "--width", "4096", "--rank", "64", "--threads", "1"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout

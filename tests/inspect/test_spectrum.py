@@ -1,4 +1,4 @@
-"""Laws of `loralab spectrum`: the table and the JSON are the spectra, and the figure shows them."""
+"""`loralab spectrum`: the table and the JSON contain the spectra, and the figure shows them."""
 
 import json
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_the_figure_draws_every_layers_spectrum() -> None:
     layers = measured({"0.q": update(0), "0.v": update(1), "1.q": update(2, 2), "1.v": zero()}, None, top=0, eps=0.5)
     figure = spectrum.drawn("mine", layers)
     values, shares = figure.axes
-    drawn = [line for line in values.lines if len(line.get_xdata())]  # type: ignore[arg-type]  # the legend's are empty
+    drawn = [line for line in values.lines if len(line.get_xdata())]  # type: ignore[arg-type]  # the legend's lines are empty
     for layer, line, share in zip(layers, drawn, shares.lines, strict=True):
         expected = np.array(layer.singular_values)
         np.testing.assert_array_equal(line.get_ydata(), np.where(expected > 0, expected, np.nan))

@@ -1,4 +1,4 @@
-"""Laws of the updates: those that were trained, whoever wrote them; what they were before; and the W beneath."""
+"""Trained updates, written by loralab or PEFT; the initial updates; and the pretrained W."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def delta(update: Update) -> Any:
 
 
 def by_peft(family: str, directory: Path, **settings: Any) -> Any:
-    """A PEFT model far from its start, saved by PEFT itself."""
+    """A PEFT model far from its initial weights, saved by PEFT."""
     from peft import LoraConfig, get_peft_model
 
     base = save_checkpoint(FAMILIES[family](), directory / "base")
@@ -49,7 +49,7 @@ def by_peft(family: str, directory: Path, **settings: Any) -> Any:
     ],
     ids=["patterns", "rslora", "conv1d", "t5", "embedding"],
 )
-@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")  # PEFT's note on an adapted table
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")  # PEFT warns about adapted tables
 def test_the_updates_and_weights_of_a_peft_folder_are_those_that_peft_merges(
     family: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_runs_updates_and_weights_go_by_its_directory_name_hash_or_adapter(fin
 
 @pytest.mark.parametrize("init", ["A", "B"])
 def test_the_initial_updates_are_bit_for_bit_what_training_began_with(init: str, tmp_path: Path) -> None:
-    """At rates too small to move an fp32 number the trained factors are still the initial ones."""
+    """At rates too small to change an fp32 number, the trained factors equal the initial ones."""
     run(config(tmp_path, "optim.lr=1e-30", "lora.ratio=1", f"lora.init={init}", "train.steps=2", "seed=3"))
     (path,) = (tmp_path / "runs").iterdir()
     started, ended = initial_updates(RunDirectory(path)), read_updates(path / "adapter")

@@ -1,4 +1,4 @@
-"""Laws of adapters to serve: in memory as on disk, fit for the backbone or refused; what merging rounds."""
+"""Adapters to serve: equal in memory and on disk, refused if they do not fit the backbone; rounding of merging."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ families = pytest.mark.parametrize("family", sorted(FAMILIES))
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
-    """The largest difference, in units of the largest number."""
+    """The largest difference, relative to the largest number."""
     return float((found.float() - expected.float()).abs().max() / expected.float().abs().max())
 
 
@@ -94,7 +94,7 @@ def test_what_was_made_for_another_model_is_refused_in_one_line() -> None:
 
 @pytest.mark.slow
 def test_in_fp32_merging_changes_minilm_by_a_millionth_and_unmerging_takes_it_back() -> None:
-    """Of the hidden states, relative to their largest: logits are what is left of products that cancel."""
+    """Measured on the hidden states, relative to their largest: logits are small differences of large products."""
     model: Any = minilm(seed=1).model
     modules = lora_modules(model)
     inputs = batch(model, rows=16, length=40)
@@ -108,11 +108,11 @@ def test_in_fp32_merging_changes_minilm_by_a_millionth_and_unmerging_takes_it_ba
 
 
 def test_in_bf16_merging_rounds_each_weight_once_to_8_bits() -> None:
-    """So W is off by 2^-9 of itself at most; unmerging rounds again, and does not give W0 back."""
+    """The relative error of W is at most 2^-9; unmerging rounds again and does not restore W0 exactly."""
     model = task("bert", seed=3).to(torch.bfloat16)
     modules = lora_modules(model)
     for module in modules.values():
-        module.blocks.float()  # the factors stay in fp32 beside a bf16 backbone
+        module.blocks.float()  # the factors stay in fp32 on a bf16 backbone
     start = {name: module.weight.clone() for name, module in modules.items()}
     exact = {name: module.weight.float() + module.delta() for name, module in modules.items()}
     merge(model)
@@ -127,7 +127,7 @@ def test_in_bf16_merging_rounds_each_weight_once_to_8_bits() -> None:
 
 @pytest.mark.slow
 def test_in_bf16_merged_minilm_is_as_far_from_fp32_as_the_unmerged_one() -> None:
-    """Merging costs nothing that bf16 has not cost already."""
+    """Merging adds no error beyond that of bf16."""
     model, exact = minilm(torch.bfloat16, seed=1).model, minilm(seed=1).model
     inputs = batch(model, rows=16, length=40)
     expected = logits(exact, inputs)

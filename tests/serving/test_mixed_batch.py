@@ -1,4 +1,4 @@
-"""Laws of mixed batches: each row's logits are those of its own adapter, whatever the other rows ask for."""
+"""Mixed batches: each row's logits are those of its adapter, whatever the adapters of the other rows."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ def different(family: str) -> dict[str, Any]:
 
 
 def alone(models: dict[str, Any], names: list[str], inputs: dict[str, Tensor]) -> list[Tensor]:
-    """Each row's logits where the whole batch goes through its adapter's own model."""
+    """Each row's logits if the whole batch goes through the model of the row's adapter."""
     return [logits(models[name], inputs)[row] for row, name in enumerate(names)]
 
 
@@ -37,7 +37,7 @@ def assert_rows(found: Tensor, expected: list[Tensor], *, rtol: float = 1e-5, at
 
 @pytest.mark.parametrize("family", SERVED)
 def test_a_mixed_batch_equals_each_adapter_alone(family: str) -> None:
-    """Tasks that differ in rank, maps, scaling, biases and number of classes; texts of mixed lengths."""
+    """The tasks differ in rank, maps, scaling, biases and number of classes; texts have mixed lengths."""
     models, model = different(family), bare(family)
     inputs = batch(model)
     bank = AdapterBank(model, adapters(models))
@@ -146,7 +146,7 @@ def test_a_row_without_a_name_and_a_name_without_an_adapter_are_refused() -> Non
 
 @pytest.mark.slow
 def test_eight_adapters_on_minilm_equal_eight_passes_and_are_faster() -> None:
-    """Faster than eight merged models, which need no switching: by CPU time on one thread, in pairs."""
+    """Faster than eight merged models, which need no switching; paired CPU times of one thread."""
     made = [minilm(seed=seed) for seed in range(8)]
     names = [f"task{at}" for at in range(8) for _ in range(4)]
     bank = AdapterBank(minilm().model, {f"task{at}": adapter_of(b.model, b.head) for at, b in enumerate(made)})

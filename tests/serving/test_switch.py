@@ -1,4 +1,4 @@
-"""Laws of switching: the model becomes each task's, whatever it was before; exact to the bit where W0 is kept."""
+"""Switching: the model becomes each task's, whatever it was before; bit-exact if W0 is kept."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 @families
 @pytest.mark.parametrize("exact", [True, False])
 def test_the_model_is_each_tasks_in_turn_and_bare_again(family: str, exact: bool) -> None:
-    """Tasks that differ in rank, maps, scaling, biases and number of classes."""
+    """The tasks differ in rank, maps, scaling, biases and number of classes."""
     models, model = different(family), bare(family)
     inputs, before = batch(model), state(model)
     start = logits(model, inputs)
@@ -89,7 +89,7 @@ def test_what_is_kept_is_the_frozen_weight_of_each_adapted_map_once() -> None:
 
 
 def test_a_map_that_shares_its_table_gets_its_own() -> None:
-    """T5's encoder and decoder read one table: a task that adapts the encoder's leaves the decoder's as it is."""
+    """T5's encoder and decoder share a table: a task that adapts the encoder's does not change the decoder's."""
     model = bare("t5")
     name = next(n for n, m in model.named_modules() if n.endswith("encoder.embed_tokens"))
     table = model.get_submodule(name).weight

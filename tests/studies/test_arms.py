@@ -1,4 +1,4 @@
-"""Laws of arms: named by any axes, compared by the fresh seed and by the test item; a rate is inside its window."""
+"""Arms are named by any axes, and compared by fresh seed and by test item; a selected rate is inside its window."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def packed(flags: Any) -> str:
 
 @pytest.fixture
 def frame() -> pd.DataFrame:
-    """Two sets of targets at two ranks, shuffled; the rate in the middle is the best one."""
+    """Two sets of targets at two ranks, shuffled; the middle rate is the best."""
     rows: list[dict[str, Any]] = []
     for targets in ("q", "q,v"):
         for rank in (1, 64):
@@ -40,7 +40,7 @@ def frame() -> pd.DataFrame:
 
 
 def by_hand(frame: pd.DataFrame, targets: str, rank: int, name: str) -> list[Any]:
-    """A column of the fresh seeds, one seed after another."""
+    """A column of the fresh seeds, in the order of the seeds."""
     cells = {}
     for _, row in frame.iterrows():
         if (row["stage"], row["lora.targets"], row["lora.rank"]) == ("confirm", targets, rank):

@@ -1,4 +1,4 @@
-"""Laws of captions: they say what the columns say, and no more."""
+"""Captions state what the columns contain, and nothing else."""
 
 from typing import Any
 

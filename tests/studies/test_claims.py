@@ -1,4 +1,4 @@
-"""Laws of the claims: a verdict follows from the adjusted p and the side of the threshold; a row a claim is shown."""
+"""A verdict follows from the adjusted p and the side of the threshold; each claim is shown in one row."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Laws of what is done for all studies: one that fails is named, and the others are done."""
+"""Operations on all studies: a study that fails is named, and the others are processed."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ PAGE = "<!-- claims: two_stages -->\n<!-- end -->\n"
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with one study that works and three that do not; the results of all are there and whole."""
+    """A checkout with one study that works and three that do not; the results of all exist and are complete."""
     found = checkout(tmp_path / "checkout", monkeypatch)
     (found / "analysis").mkdir()
     (found / "README.md").write_text(PAGE)

@@ -1,4 +1,4 @@
-"""Laws of the figures: each study has one, from its CSV alone, the same bytes each time, and never with a hole."""
+"""Each study's figure needs only its CSV, has the same bytes each time, and is refused if a run is missing."""
 
 import functools
 import io
@@ -28,13 +28,13 @@ STEPS = range(0, 11, 5)
 
 
 def scores(run: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
-    """Scores for any study; one whose CSV has a row a step takes what it needs of them."""
+    """Scores for any study; a study with one row per step uses the scores that it needs."""
     return distinct(run) | {"correct": "8:a5", "step": 10}
 
 
 @functools.cache
 def smoke(name: str) -> pd.DataFrame:
-    """The frame of a study's smoke size, three steps of it where it keeps curves; not to be changed."""
+    """The frame of a study's smoke size, with three steps if it keeps curves; not to be changed."""
     if name in MEASURED:
         whole = module(name).measure(True).assign(commit="c" * 40, diff=None)
         text = whole.to_csv(index=False, float_format="%.10g")
@@ -80,7 +80,7 @@ def test_every_csv_and_every_figure_belongs_to_a_study_and_to_each_other() -> No
 @pytest.mark.parametrize("name", committed.names())
 def test_every_csv_that_is_there_is_whole_and_can_be_told_of(name: str) -> None:
     frame, analysis = results.load_results(name), load_module(name)
-    kept = getattr(module(name), "KEPT", None)  # a study without `reduce` keeps what is known of its runs
+    kept = getattr(module(name), "KEPT", None)  # a study without `reduce` keeps all columns of its runs
     assert kept is None or list(frame) == [*kept, *(["correct"] if "correct" in frame else [])]
     end = captions.code(frame) if name in MEASURED else captions.provenance(frame)
     assert len(analysis.summary(frame)) and f"{end}." in analysis.caption(frame)
@@ -89,7 +89,7 @@ def test_every_csv_that_is_there_is_whole_and_can_be_told_of(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with nothing but CSVs, of smoke sizes: of `first` and of what is measured."""
+    """A store with only the CSVs of `first` and of the measured studies, at smoke size."""
     folder = tmp_path_factory.mktemp("store")
     for name in ("first", *MEASURED):
         results.save(smoke(name), results.target(name, ["smoke=true"], folder))
@@ -168,7 +168,7 @@ def test_no_figure_is_drawn_with_a_hole_or_a_run_that_is_not_done(name: str, tmp
             run = swept.loc[of.index[at]]
             there = [axis for axis in axes if run[axis] is not None and run[axis] == run[axis]]
             cell = [f"{axis}={to_override(run[axis])}" for axis in there]
-            if stage == "confirm":  # a hole in the grid may leave an arm without the runs that chose
+            if stage == "confirm":  # a hole in the grid may leave an arm without selection runs
                 cell.append("; `loralab study")
             hole = (frame["hash"] == run["hash"]) & (frame["stage"] == stage)
             refused(frame[~hole], "no row for ", *cell)

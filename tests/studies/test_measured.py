@@ -1,4 +1,4 @@
-"""Laws of studies that are measured, not trained: the same files and commands, no hole in a CSV, and no run."""
+"""Studies that are measured, not trained: the same files and commands, no missing rows in a CSV, and no run."""
 
 import re
 import subprocess
@@ -76,7 +76,7 @@ def claims(frame):
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout that has this study alone."""
+    """A checkout with only this study."""
     folder = checkout(tmp_path / "checkout", monkeypatch)
     for file in (folder / "sweeps").iterdir():
         file.unlink()
@@ -142,14 +142,14 @@ def test_a_row_too_many_and_a_column_too_few_are_told(csv: Path) -> None:
     whole = results.load_results(NAME)
     for spoilt, line in (
         (pd.concat([whole, whole[:1]]), "more than one row for part=whole n=1"),
-        (pd.concat([whole, whole[:1].assign(n=3)]), "1 rows that are not wanted, the first part=whole n=3"),
+        (pd.concat([whole, whole[:1].assign(n=3)]), "1 unexpected rows, the first part=whole n=3"),
         (whole.drop(columns="square"), "has no column 'square'"),
     ):
         results.save(spoilt, csv)
         with pytest.raises(UserError, match=line):
             results.load_results(NAME)
     results.save(whole, csv)
-    with pytest.raises(UserError, match=r"2 rows that are not wanted, .*; `loralab study squares smoke=true` measures"):
+    with pytest.raises(UserError, match=r"2 unexpected rows, .*; `loralab study squares smoke=true` measures"):
         results.load_results(NAME, "smoke=true", path=csv)
 
 

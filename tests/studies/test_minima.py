@@ -1,4 +1,4 @@
-"""Laws of fitted minima: exact where the parabola is, and intervals that cover what they claim."""
+"""Fitted minima are exact for exact parabolas, and intervals have their nominal coverage."""
 
 import math
 
@@ -22,7 +22,7 @@ def test_the_interval_of_a_minimum_ends_where_the_parabola_through_it_is_rejecte
     assert (found.at, found.curvature) == pytest.approx((-b / (2 * a), 2 * a)) and found.interior
     assert found.low < found.at < found.high
     free = np.sum((y - np.polyval(np.polyfit(x, y, 2), x)) ** 2)
-    for end in (found.low, found.high):  # the best parabola with its minimum there is worse by t^2 s^2, s^2 = free / 2
+    for end in (found.low, found.high):  # a minimum there adds t^2 s^2 to the residual sum, s^2 = free / 2
         square = (x - end) ** 2
         bound = np.sum((y - np.polyval(np.polyfit(square, y, 1), square)) ** 2)
         assert (bound - free) / (free / 2) == pytest.approx(scipy_stats.t.ppf(0.975, 2) ** 2)
@@ -63,11 +63,11 @@ def test_a_valley_that_noise_could_have_made_rules_nothing_out() -> None:
     assert found.interior and (found.low, found.high) == (-INF, INF) and math.isnan(found.p)
 
 
-# A sure valley; one that is often not significant; a sure one below levels that differ.
+# A clear valley; one that is often not significant; a clear one with different offsets per block.
 @pytest.mark.parametrize(("noise", "blocks"), [(0.05, None), (0.5, None), (0.05, [0, 1, 2, 0, 1, 2, 1, 0, 2])])
 def test_fiellers_interval_covers_as_often_as_it_says(noise: float, blocks: list[int] | None) -> None:
     rng = np.random.default_rng(1)
-    x = np.array([-2, -2, -1, -1, -0.5, 0, 0, 1, 3])  # uneven: a and b are correlated
+    x = np.array([-2, -2, -1, -1, -0.5, 0, 0, 1, 3])  # unevenly spaced: a and b are correlated
     y = 0.2 * (x - 0.7) ** 2 + rng.normal(0, noise, (SIMULATED, 9))
     if blocks is not None:
         y += rng.normal(0, 9, (SIMULATED, 3))[:, blocks]

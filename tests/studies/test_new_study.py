@@ -1,4 +1,4 @@
-"""Laws of `loralab study new`: two files that run as they are, and nothing is overwritten."""
+"""`loralab study new` writes two files that run unchanged, and overwrites nothing."""
 
 import os
 import shutil
@@ -59,7 +59,7 @@ def test_it_takes_one_name(arguments: tuple[str, ...], root: Path, capsys: pytes
 
 @pytest.mark.slow
 def test_a_new_study_is_trained_collected_and_drawn_by_one_command(tmp_path: Path) -> None:
-    """In a checkout of its own, with real runs of the tiny backbone."""
+    """In a separate checkout, with real runs of the tiny backbone."""
     folder, store = tmp_path / "checkout", tmp_path / "store"
     for name in ("conf", "src"):
         shutil.copytree(CONF.parent / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))

@@ -1,4 +1,4 @@
-"""Laws of the arms named by λ: each is compared with λ = 1, and its best rate and the best pair are found."""
+"""Arms named by λ: each is compared with λ = 1, and its best rate and the best pair are found."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def test_the_best_pair_is_the_lowest_point_of_a_valley_and_its_curvature_the_val
         assert [each.at for each in found] == pytest.approx(at, abs=1e-6) and found[0].interior and found[1].interior
         assert [each.low for each in found] == pytest.approx(at, abs=1e-3)
         assert [each.curvature for each in found] == pytest.approx([0.02, 0.016])
-    beyond = ratios.pair_optimum(windows(at=(-9.0, -1.0)))  # a ratio of 256, which nobody tried
+    beyond = ratios.pair_optimum(windows(at=(-9.0, -1.0)))  # a ratio of 256, which was not tried
     assert not beyond[0].interior and not beyond[1].interior
 
 

@@ -1,4 +1,4 @@
-"""Laws of the report: one file that needs no other, the same each time, true to the CSV and to the claims table."""
+"""The report is one self-contained file, the same each time, and agrees with the CSV and the claims table."""
 
 import base64
 import re
@@ -61,7 +61,7 @@ ROWS = [("grid", *row) for row in FIRST] + [
 
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
-    """The study of two stages, done: the lower rate of each arm is the better one."""
+    """The finished study of two stages; the lower rate of each arm is the better one."""
     runs = pd.DataFrame(ROWS, columns=["stage", "seed", "lora.ratio", "optim.lr"])
     count = range(len(runs))
     runs["status"] = "success"
@@ -72,7 +72,7 @@ def frame() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, frame: pd.DataFrame) -> Iterator[Path]:
-    """A checkout with this study, its results and its analysis; the study's claim and the analysis hold markup."""
+    """A checkout with this study, its results and its analysis; the study's claim and the analysis contain markup."""
     with pytest.MonkeyPatch.context() as patch:
         folder = checkout(tmp_path_factory.mktemp("report") / "checkout", patch)
         sweep = folder / "sweeps" / f"{NAME}.yaml"
@@ -123,7 +123,7 @@ def test_a_report_tells_the_claim_the_figure_the_table_the_origin_and_the_comman
         assert fact in parsed.text
     assert "Runs 12 Status success Code 9 commit cccccccccc" in parsed.text
     assert "Threads a run 1" in parsed.text
-    assert len(parsed.all("section")) == 1  # a study that is named twice stands there once
+    assert len(parsed.all("section")) == 1  # a study that is named twice appears once
     assert parsed.all("html")[0]["lang"] == "en"
     assert all(cell["scope"] in ("row", "col") for cell in parsed.all("th"))
     assert len(parsed.all("caption")) == len(parsed.all("table")) == 2
@@ -139,7 +139,7 @@ def test_verdicts_are_those_of_the_claims_table(root: Path, parsed: Parsed) -> N
 
 
 def test_text_is_shown_and_never_read_as_html(html: str, parsed: Parsed) -> None:
-    assert not parsed.all("script") and len(parsed.all("b")) == 2  # those of the page: Figure 1, Table 1
+    assert not parsed.all("script") and len(parsed.all("b")) == 2  # the page's numbers: Figure 1, Table 1
     assert f"stage {MARKUP}" in parsed.text and f"with diff {MARKUP}0" in parsed.text
     assert f"LoRA+, Fig 7 {MARKUP}" in parsed.text
     (image,) = parsed.all("img")
@@ -150,7 +150,7 @@ def test_text_is_shown_and_never_read_as_html(html: str, parsed: Parsed) -> None
 
 
 def test_the_page_holds_all_that_it_needs(html: str, parsed: Parsed) -> None:
-    """No script, and no address but that of data in the page and of places in the page."""
+    """No script, and no address except for data and anchors in the page."""
     addresses = [attributes[name] for _, attributes in parsed.tags for name in ("src", "href") if name in attributes]
     assert len(addresses) == 1 + 5 + 1 + 1  # icon, navigation, figure, CSV
     assert all(re.match(r"data:|#", address or "") for address in addresses)
@@ -285,7 +285,7 @@ def written(root: Path, frame: pd.DataFrame, tmp_path_factory: pytest.TempPathFa
 
 
 def opened(browser: "Browser", path: Path, width: int, scheme: Any = "light") -> tuple["Page", list[str]]:
-    """The page at this width, and what it asked for elsewhere or complained about."""
+    """The page at this width, its requests to other addresses, and its errors."""
     tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     trouble: list[str] = []
     tab.on("console", lambda message: trouble.append(message.text))
@@ -312,7 +312,7 @@ def test_a_browser_shows_it_whole_and_legible(browser: "Browser", written: Path,
 
 
 def test_the_page_asks_for_nothing_even_where_its_text_would(browser: "Browser", written: Path, tmp_path: Path) -> None:
-    """The page's own policy stops what slipped in; and the checks above see what is wrong where something is."""
+    """The page's content security policy blocks injected content, and the checks above detect it."""
     bad = '<img src="https://example.com/x.png"><p style="color: #888; width: 3000px">faint</p>'
     (tmp_path / "bad.html").write_text(written.read_text(encoding="utf-8").replace("<footer", f"{bad}<footer"))
     tab, trouble = opened(browser, tmp_path / "bad.html", WIDTHS[1])

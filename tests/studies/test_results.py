@@ -1,4 +1,4 @@
-"""Laws of a study's CSV: what Python loads and what the command saves are one, and no run is left out of either."""
+"""A study's CSV: Python loads what the command saves, and neither leaves out a run."""
 
 import io
 import re
@@ -28,7 +28,7 @@ def reduce(found):
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The study of two stages is the one there is; its checkout."""
+    """A checkout with only the study of two stages."""
     return checkout(tmp_path / "checkout", monkeypatch)
 
 
@@ -39,7 +39,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def holes(done: Path, tmp_path: Path) -> Path:
-    """A store in which one run failed and one is not there."""
+    """A store in which one run failed and one is missing."""
     shutil.copytree(done, tmp_path / "holes")
     with open_study(NAME, SETTINGS, store=tmp_path / "holes") as study:
         for job in study.grid[:2]:
@@ -99,7 +99,7 @@ def test_an_analysis_finds_a_column_for_each_of_its_axes_whether_or_not_it_varie
 
 
 def test_an_axis_that_one_stage_pins_has_its_value_there(done: Path, root: Path) -> None:
-    """The first stage has one seed and the second has others, so `seed` varies, but not in the first."""
+    """The first stage has one seed and the second has others: `seed` varies, but not in the first stage."""
     (root / "analysis").mkdir()
     (root / "analysis" / f"{NAME}.py").write_text(REDUCER.partition("def reduce")[0])
     with open_study(NAME, [*SETTINGS, "seed=0"], store=done) as study:
@@ -112,7 +112,7 @@ def test_an_axis_that_one_stage_pins_has_its_value_there(done: Path, root: Path)
 
 @pytest.fixture
 def whole() -> pd.DataFrame:
-    """Both stages done, the lower rate of each arm the better one."""
+    """Both stages finished; the lower rate of each arm is the better one."""
     fresh = [(seed, ratio, rate) for seed in (100, 101) for ratio, rate in ((1, 0.001), (16, 0.0005))]
     runs = pd.DataFrame([*FIRST, *fresh], columns=["seed", "lora.ratio", "optim.lr"])
     runs.insert(0, "stage", ["grid"] * len(FIRST) + ["confirm"] * len(fresh))
@@ -124,7 +124,7 @@ def test_a_whole_csv_loads_with_its_hashes_as_text(whole: pd.DataFrame, tmp_path
     save(whole.sample(frac=1, random_state=0), tmp_path / "x.csv")
     found = load_results(NAME, path=tmp_path / "x.csv").sort_values("hash", ignore_index=True)
     assert found["hash"].tolist() == whole["hash"].tolist() and set(found["commit"]) == {"1e5"}
-    assert len(load_results(NAME, "seed=0", path=tmp_path / "x.csv")) == 12  # more than is wanted is no hole
+    assert len(load_results(NAME, "seed=0", path=tmp_path / "x.csv")) == 12  # additional rows are allowed
 
 
 @pytest.mark.parametrize("at", range(12))
@@ -176,7 +176,7 @@ def test_an_axis_may_have_text_beside_numbers(whole: pd.DataFrame, root: Path, t
 
 
 def test_an_axis_of_lists_mappings_and_nulls_comes_back_as_the_sweep_has_it(root: Path, tmp_path: Path) -> None:
-    """In the CSV a list is its items, a mapping its pairs, null and no such axis an empty cell; no run is mistaken."""
+    """In the CSV a list is its items, a mapping its pairs, and null or a missing axis is empty; runs stay distinct."""
     sweep = root / "sweeps" / f"{NAME}.yaml"
     text = sweep.read_text().replace("seed: [0, 1]", "seed: [0, 1]\n      task.train_rows: [100, null]")
     one, other = "{lora.ratio: 1,", "{lora.ratio: 16,"
@@ -194,7 +194,7 @@ def test_an_axis_of_lists_mappings_and_nulls_comes_back_as_the_sweep_has_it(root
     frame = pd.DataFrame(rows, columns=names)
     frame["status"], frame["validation/loss"] = "success", frame["optim.lr"] + 0.5
     frame = frame.assign(hash=[f"{at:010d}" for at in range(len(frame))], commit="c", diff=None)
-    tuples = frame["lora.targets"].str.split(",").map(tuple)  # as loralab.sweeps.collect.table has them
+    tuples = frame["lora.targets"].str.split(",").map(tuple)  # as in loralab.sweeps.collect.table
     save(frame.assign(**{"lora.targets": tuples}), tmp_path / "x.csv")
     found = load_results(NAME, path=tmp_path / "x.csv")
     assert found["lora.targets"].tolist() == frame["lora.targets"].tolist()
@@ -209,7 +209,7 @@ def test_a_csv_that_is_not_there_or_of_another_kind_is_told(whole: pd.DataFrame,
     with pytest.raises(UserError, match=rf"x\.csv is not there; `loralab study {NAME}` makes it"):
         load_results(NAME, path=tmp_path / "x.csv")
     save(whole.drop(columns="hash"), tmp_path / "x.csv")
-    with pytest.raises(UserError, match=rf"has no column 'hash', .*; `loralab collect {NAME}` makes it anew"):
+    with pytest.raises(UserError, match=rf"has no column 'hash', .*; `loralab collect {NAME}` writes it again"):
         load_results(NAME, path=tmp_path / "x.csv")
     with pytest.raises(UserError, match=f"no study is called 'nothing'; sweeps/ has {NAME}"):
         load_results("nothing")

@@ -1,4 +1,4 @@
-"""Laws of the statistics: they agree with scipy or with an answer by hand, and intervals cover what they claim."""
+"""The statistics agree with scipy or with a result by hand, and intervals have their nominal coverage."""
 
 import math
 from itertools import combinations
@@ -37,7 +37,7 @@ def as_tuple(found: Interval) -> tuple[float, float, float, int, float]:
 
 
 def answers(seeds: int, items: int, right: float, seed: int) -> NDArray[np.bool_]:
-    """(seeds, items); some items are harder than others, for every seed."""
+    """Answers (seeds, items); some items are harder than others for every seed."""
     rng = np.random.default_rng(seed)
     easy = np.clip(rng.normal(right, 0.3, items), 0, 1)
     return rng.random((seeds, items)) < easy
@@ -73,7 +73,7 @@ def test_the_null_is_rejected_at_5_percent_where_the_interval_ends() -> None:
 @pytest.mark.parametrize(("null", "p"), [(0.1, 1.0), (0.0, 0.0)])
 def test_differences_that_are_equal_but_for_rounding_are_the_null_or_are_not(null: float, p: float) -> None:
     x, y = np.array([0.81, 0.72, 0.93]), np.array([0.71, 0.62, 0.83])
-    assert len(set((x - y).tolist())) > 1  # rounding alone
+    assert len(set((x - y).tolist())) > 1  # rounding errors only
     found = paired(x, y, null=null)
     assert (found.estimate, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1)) and found.p == p
     assert paired([0.1 + 0.2, 0.5, 0.7], [0.3, 0.5, 0.7], null=null).p == 1 - p
@@ -90,7 +90,7 @@ def test_a_ratio_is_the_geometric_mean_and_swapping_the_arms_inverts_it() -> Non
 
 def test_the_paired_interval_covers_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
-    seeds = rng.normal(0.8, 0.05, (SIMULATED, 5))  # what both arms share
+    seeds = rng.normal(0.8, 0.05, (SIMULATED, 5))  # common to both arms
     x, y = seeds + rng.normal(0.01, 0.02, seeds.shape), seeds + rng.normal(0.0, 0.01, seeds.shape)
     found = [paired(*arms) for arms in zip(x, y, strict=True)]
     assert np.mean([each.low <= 0.01 <= each.high for each in found]) == pytest.approx(0.95, abs=WITHIN)
@@ -117,7 +117,7 @@ def test_seeds_that_repeat_each_other_make_the_items_no_more() -> None:
     x, y = answers(2, 300, 0.7, seed=3), answers(2, 300, 0.6, seed=4)
     once, thrice = bootstrap_items(x, y), bootstrap_items(np.tile(x, (3, 1)), np.tile(y, (3, 1)))
     assert as_tuple(once) == pytest.approx(as_tuple(thrice))
-    assert as_tuple(bootstrap_items(np.tile(x, (3, 1)), y)) == pytest.approx(as_tuple(once))  # arms of unequal seeds
+    assert as_tuple(bootstrap_items(np.tile(x, (3, 1)), y)) == pytest.approx(as_tuple(once))  # 3 seeds against 1
 
 
 def test_the_bootstrap_has_a_seed_and_its_p_is_never_0() -> None:
@@ -161,7 +161,7 @@ def test_holm_agrees_by_hand_and_counts_no_nan() -> None:
 
 def test_holm_rejects_a_true_null_in_at_most_5_percent_of_families() -> None:
     p = np.random.default_rng(0).random((SIMULATED, 8))
-    p[:, :3] *= 1e-4  # three that do not hold
+    p[:, :3] *= 1e-4  # three false nulls
     wrong = np.mean([(holm(family)[3:] <= 0.05).any() for family in p])
     assert 0.02 < wrong <= 0.05 + WITHIN
 
@@ -243,9 +243,9 @@ def test_six_pairs_can_tell_and_five_cannot() -> None:
 def test_what_is_unknown_counts_against_both_ends() -> None:
     base, other = [INF] * 7 + [40.0], [20.0] * 8
     assert speedup(base, other).low == 2.0
-    assert speedup([INF] * 8, other, horizon=60).low == 3.0 == speedup([INF] * 8, other, horizon=60).estimate  # least
-    assert speedup(other, [INF] * 8, horizon=[[INF] * 8, [60.0] * 8]).high == pytest.approx(1 / 3)  # of each its own
-    neither = speedup([*base, INF], [*other, INF])  # may have any ratio: the lowest of nine is not known
+    assert speedup([INF] * 8, other, horizon=60).low == 3.0 == speedup([INF] * 8, other, horizon=60).estimate  # low
+    assert speedup(other, [INF] * 8, horizon=[[INF] * 8, [60.0] * 8]).high == pytest.approx(1 / 3)  # one per run
+    neither = speedup([*base, INF], [*other, INF])  # may have any ratio, so the lowest of nine is unknown
     assert neither.low == 2.0 and neither.p == pytest.approx(2 * (1 + 9) / 2**9)
     tie = [INF] * 7 + [20.0]
     for found in (speedup(tie, other), speedup(other, tie)):

@@ -1,4 +1,4 @@
-"""Laws of an analysis: `draw` is all that it needs, and what is wrong with it is one line before anything trains."""
+"""An analysis needs only `draw`; a mistake in it is reported in one line before training starts."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def measure(smoke): ...
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout that has the study of two stages alone."""
+    """A checkout with only the study of two stages."""
     found = checkout(tmp_path / "checkout", monkeypatch)
     (found / "analysis").mkdir()
     return found
@@ -158,17 +158,20 @@ def test_a_study_without_an_analysis_is_refused_before_it_trains_unless_its_file
     sweep.write_text(sweep.read_text().replace("    study:\n", "    study:\n      analysis: none\n"))
     with pytest.raises(UserError, match=f"has no figure: sweeps/{NAME}.yaml says `analysis: none`"):
         figures.draw(NAME)
-    with pytest.raises(TypeError, match="not callable"):  # it goes on to train
+    with pytest.raises(TypeError, match="not callable"):  # training starts
         main(["study", NAME, "--store", str(tmp_path / "store")])
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (DRAW, "lacks KEYS, KEPT, wanted(smoke), measure(smoke); a study that is measured defines KEYS, KEPT, wanted"),
-        (PROGRAM.replace("def measure", "def measured"), "lacks measure(smoke); a study that is measured defines"),
+        (DRAW, "lacks KEYS, KEPT, wanted(smoke), measure(smoke); a measured study must define KEYS, KEPT, wanted"),
+        (PROGRAM.replace("def measure", "def measured"), "lacks measure(smoke); a measured study must define"),
         (PROGRAM.replace("wanted(smoke)", "wanted()"), "wanted() must take one argument: wanted(smoke)"),
-        (PROGRAM.replace(', "commit", "diff"', ""), "KEPT: got n; it has all of KEYS, and ends with commit, diff"),
+        (
+            PROGRAM.replace(', "commit", "diff"', ""),
+            "KEPT: got n; it must contain all of KEYS and end with commit, diff",
+        ),
     ],
 )
 def test_what_a_measured_study_lacks_is_one_line(

@@ -1,4 +1,4 @@
-"""Laws of overlap: phi of real runs beside what is known of it, and drawn as it is."""
+"""Subspace similarity: phi of real runs has its known values, and the figure shows them."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ from loralab.studies.subspaces import SIDES, Bases, Line, Pair
 from loralab.studies.tables import Tables
 from tests.small_runs import config
 
-D, R = 64, 4  # of the tiny backbone; of the runs
+D, R = 64, 4  # width of the tiny backbone; rank of the runs
 POWERS = [1, 2, 4]
 SETTINGS = ("method=lora", f"lora.rank={R}", f"lora.alpha={R}", "optim.lr=0.02", "train.eval_every=3")
 RUNS = {"one": ("seed=0", "train.steps=3"), "two": ("seed=1", "train.steps=3"), "later": ("seed=0", "train.steps=6")}
@@ -27,7 +27,7 @@ RUNS = {"one": ("seed=0", "train.steps=3"), "two": ("seed=1", "train.steps=3"), 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Tables:
-    """Three runs, of which two have one seed, as a study's table has them; and one that diverged."""
+    """Three runs, two of them with the same seed, as in a study's table, and one that diverged."""
     store, rows = tmp_path_factory.mktemp("store"), []
     for name, overrides in RUNS.items():
         settings = config(store, *SETTINGS, *overrides)
@@ -62,7 +62,7 @@ def test_a_run_shares_all_with_itself_and_its_start_all_with_that_of_its_seed(tr
 
 
 def test_the_starts_of_two_seeds_share_what_chance_has_them_share(trained: Tables) -> None:
-    """Over four layers, at i = j = 4: the mean of 16 squared cosines each, whose standard deviation is 1/D * sqrt 2."""
+    """Four layers, i = j = 4: each phi is a mean of 16 squared cosines with standard deviation 1/D * sqrt 2."""
     found = subspaces.compare_pairs(trained, [Pair("untrained", "one", "two")], random=True)
     phi = diagonal(found, "untrained", i=R)
     assert len(phi) == 2 and set(found["side"].dropna()) == {"A"} and "random" not in set(found["kind"])

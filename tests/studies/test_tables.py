@@ -1,4 +1,4 @@
-"""Laws of a study's tables: a row for each run that is wanted, done or not, and a row for each logged value."""
+"""A study's tables: one row for each run, finished or not, and one row for each logged value."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.small_studies import FIRST, NAME, SETTINGS, checkout, first_stage
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The study of two stages is the one there is; its checkout."""
+    """A checkout with only the study of two stages."""
     return checkout(tmp_path / "checkout", monkeypatch)
 
 

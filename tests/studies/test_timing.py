@@ -1,4 +1,4 @@
-"""Laws of timing: each action once a repeat, in changing order, by the thread's own time; a first round warms up."""
+"""Timing: each action runs once per repeat, in changing order, in the thread's CPU time; a first round warms up."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from loralab.studies.timing import backbone, in_turn, one_thread
 
 
 def spin(seconds: float) -> None:
-    """Keeps this thread's core busy for so long."""
+    """Keeps this thread's core busy for this time."""
     end = time.thread_time() + seconds
     while time.thread_time() < end:
         pass

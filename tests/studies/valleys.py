@@ -1,4 +1,4 @@
-"""Made-up first stages whose losses are a valley in log2 of (lr_A, lr_B), with its lowest point where it is put."""
+"""Synthetic first stages whose losses are a valley in log2 of (lr_A, lr_B), with a given minimum."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ SEEDS = (0, 1)
 
 
 def windows(noise: float = 0.0, *, at: tuple[float, float] = (-9.0, -6.0)) -> pd.DataFrame:
-    """A first stage of seven ratios, six rates each: its losses are a valley in log2 of (lr_A, lr_B) and a cliff."""
+    """A first stage of seven ratios, six rates each: its losses are a valley in log2 of (lr_A, lr_B), and a cliff."""
     rng, rows = np.random.default_rng(0), []
     for log2, centre in zip((-2, 0, 2, 3, 4, 5, 6), (-6, -7, -8, -8, -9, -9, -10), strict=True):
         for rate in range(centre - 3, centre + 3):
@@ -23,7 +23,7 @@ def windows(noise: float = 0.0, *, at: tuple[float, float] = (-9.0, -6.0)) -> pd
 
 
 def surface(seed: int, noise: float = 0.01) -> tuple[Any, Any]:
-    """The places and values of cells of such a valley, without its cliff."""
+    """Coordinates and values of the cells of such a valley, without the cliff."""
     cells = windows().drop_duplicates(["lora.ratio", "optim.lr"])
     x, y = np.log2(cells["optim.lr"]) + 9, np.log2(cells["optim.lr"] * cells["lora.ratio"]) + 6
     values = 0.01 * x * x + 0.008 * y * y + 0.006 * x * y + np.random.default_rng(seed).normal(0, noise, len(x))

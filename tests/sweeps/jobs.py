@@ -1,4 +1,4 @@
-"""Jobs for the pool's and the engine's tests; a worker imports them by name, as it does a run's."""
+"""Jobs for the tests of the pool and the scheduler; a worker imports them by name, like a run's function."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 Tell = Callable[..., None]
-# What a library reads when it is imported, before any job.
+# Read at import, before any job.
 AT_IMPORT = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")}
 
 
@@ -26,7 +26,7 @@ def prepare(shared: Any, tell: Tell) -> Callable[[Any], Any]:
 
 
 def prepare_and_die(shared: Any, tell: Tell) -> Callable[[Any], Any]:
-    """Never gets ready."""
+    """Dies before it is ready."""
     print("no room for the weights", flush=True)
     os._exit(7)
 
@@ -54,7 +54,7 @@ def _tell(argument: Any, shared: Any, tell: Tell) -> Any:
 
 
 def _alive(argument: Any, shared: Any, tell: Tell) -> Any:
-    """Works for so many seconds, with signs of life."""
+    """Works for this many seconds, with heartbeats."""
     end = time.monotonic() + argument
     while time.monotonic() < end:
         tell("alive")
@@ -72,7 +72,7 @@ def _leave(argument: Any, shared: Any, tell: Tell) -> Any:
 
 
 def _leave_once(argument: Any, shared: Any, tell: Tell) -> Any:
-    """Leaves without a word when the file is not there yet, and makes it."""
+    """Creates the file and exits without a message, if the file does not exist yet."""
     if not Path(argument).exists():
         Path(argument).touch()
         os._exit(3)
@@ -90,13 +90,13 @@ def _kill_myself(argument: Any, shared: Any, tell: Tell) -> Any:
 
 
 def _hang(argument: Any, shared: Any, tell: Tell) -> Any:
-    """Says that it lives, then no more."""
+    """Sends one heartbeat, then hangs."""
     tell("hanging")
     in_a_function_with_a_name(argument)
 
 
 def _announce(argument: Any, shared: Any, tell: Tell) -> Any:
-    """Says that it will be silent, is so for two seconds, says that it is back, then hangs."""
+    """Announces a silence, is silent for two seconds, announces its end, then hangs."""
     tell("silent from here", silence=argument)
     time.sleep(2)
     tell("back")
@@ -104,7 +104,7 @@ def _announce(argument: Any, shared: Any, tell: Tell) -> Any:
 
 
 def _leave_a_child(argument: Any, shared: Any, tell: Tell) -> Any:
-    """Dies, and leaves a child behind that has all its open files, or its sockets alone."""
+    """Dies and leaves a child process with all its open files, or with its sockets only."""
     child = os.fork()
     if child == 0:
         for handle in () if argument == "all" else range(3, 256):
@@ -126,27 +126,27 @@ def in_a_function_with_a_name(seconds: float) -> None:
 
 
 def _allocate(argument: Any, shared: Any, tell: Tell) -> Any:
-    """Touches so many bytes; gives the process's resident bytes before it."""
+    """Allocates this many bytes; returns the process's resident bytes before that."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     assert len(b"x" * argument) == argument
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _stop(argument: Any, shared: Any, tell: Tell) -> Any:
-    """Works until it is told to stop, as a run does that then writes its checkpoint to the file."""
+    """Works until it is stopped, then writes its checkpoint to the file, as a run does."""
     stopped: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
     tell("started")
     while not stopped:
         time.sleep(0.01)
     signal.signal(signal.SIGTERM, before)
-    time.sleep(0.3)  # a checkpoint takes its time
+    time.sleep(0.3)  # writing a checkpoint takes time
     Path(argument).touch()
     return "stopped"
 
 
 def _stop_and_leave(argument: Any, shared: Any, tell: Tell) -> Any:
-    """Dies as soon as it has done what it was told to."""
+    """Stops as requested, then dies."""
     _stop(argument, shared, tell)
     os._exit(1)
 

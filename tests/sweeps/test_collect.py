@@ -1,4 +1,4 @@
-"""Laws of the table: a row for every cell in whatever state, the record's figures in it, and nothing made up."""
+"""The table has a row for every cell in any state, with the record's numbers."""
 
 import json
 import multiprocessing
@@ -35,7 +35,7 @@ def cell(store: Path, *overrides: str, **axes: Any) -> Cell:
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Cell]]:
-    """A store with a run in every state that is not running, and their cells; not to be changed."""
+    """A store with a run in every state except running, and their cells; not to be changed."""
     store = tmp_path_factory.mktemp("store")
     cells = [
         cell(store, "lora.ratio=1", lora__ratio=1, seed=0),
@@ -61,7 +61,7 @@ def record(store: Path, of: Cell) -> dict[str, Any]:
 
 
 def copied(store: Path, cells: Sequence[Cell], to: Path, **changes: Any) -> Path:
-    """The cells' runs in a store of the test's own, with other values in their records."""
+    """The cells' runs in the test's store, with other values in their records."""
     for each in cells:
         path = to / "runs" / each.run
         shutil.copytree(store / "runs" / each.run, path)
@@ -116,12 +116,12 @@ def test_what_is_missing_is_missing_and_never_zero(sweep: tuple[Path, list[Cell]
 
 def test_an_unfinished_run_says_how_far_it_came(sweep: tuple[Path, list[Cell]]) -> None:
     frame = table(*sweep)
-    assert frame["step"][3:5].tolist() == [0, 4]  # the fifth line was cut
+    assert frame["step"][3:5].tolist() == [0, 4]  # the fifth line is truncated
     assert frame["step"][5:].isna().all()
 
 
 def test_a_diverged_run_has_no_scores_at_its_last_step(sweep: tuple[Path, list[Cell]], tmp_path: Path) -> None:
-    """It was evaluated before; that score is its best, not its last."""
+    """It was evaluated earlier; that score is its best, not its last."""
     store, cells = sweep
     assert table(store, cells)["test/accuracy"].isna()[2]
     later = copied(store, cells[:1], tmp_path, status="diverged", steps=17)
@@ -229,9 +229,9 @@ def test_curves_are_every_logged_value(sweep: tuple[Path, list[Cell]]) -> None:
     mine = long[long["run"] == cells[0].run]
     assert list(mine[["step", "split", "name", "value"]].itertuples(index=False, name=None)) == expected
     assert (mine["lora.ratio"] == 1).all()
-    assert long["run"].unique().tolist() == [cells[at].run for at in (0, 1, 2, 4)]  # those that logged anything
+    assert long["run"].unique().tolist() == [cells[at].run for at in (0, 1, 2, 4)]  # runs that logged anything
     cut = long[long["run"] == cells[4].run]
-    assert cut["step"].tolist() == [1, 2, 3, 4]  # the torn line is no line
+    assert cut["step"].tolist() == [1, 2, 3, 4]  # the truncated line does not count
     assert cut["value"].isna().tolist() == [False, False, False, True]
     only = curves(store, cells, split="validation")
     pd.testing.assert_frame_equal(only, long[long["split"] == "validation"].reset_index(drop=True))
@@ -255,7 +255,7 @@ def test_mixed_versions_are_told_with_counts(sweep: tuple[Path, list[Cell]], tmp
     old, new = {"commit": "a" * 40, "diff": None}, {"commit": "a" * 40, "diff": "0123456789abcdef"}
     copied(store, cells[:2], tmp_path, git=new)
     copied(store, cells[2:3], tmp_path, git=old)
-    copied(store, cells[3:4], tmp_path, git={"commit": None, "diff": None})  # failed: no figure comes from it
+    copied(store, cells[3:4], tmp_path, git={"commit": None, "diff": None})  # failed: not used in figures
     assert mixed_versions(table(tmp_path, cells)) == [
         "3 finished runs come from 2 versions of the code:",
         "  2 runs: commit aaaaaaaaaa with diff 0123456789abcdef",

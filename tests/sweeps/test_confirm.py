@@ -1,4 +1,4 @@
-"""Laws of the second stage: the selected configurations, and nothing else, on fresh seeds."""
+"""The second stage: only the selected configurations, on fresh seeds."""
 
 import math
 import random

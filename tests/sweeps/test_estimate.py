@@ -1,4 +1,4 @@
-"""Laws of estimates: a run like a past one takes as long, more work takes longer, and nothing known is nothing told."""
+"""Estimates: a run like a past one takes as long, more work takes longer, and no past run gives no estimate."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture
 def written(tmp_path: Path, past: dict[str, Any]) -> Callable[..., Path]:
-    """A function that adds a record to the test's own store, the real one with some nodes changed."""
+    """A function that adds a record to the test's store: the real one with some nodes changed."""
 
     def write(name: str = "one", **changes: Any) -> Path:
         record = json.loads(json.dumps(past))
@@ -71,21 +71,21 @@ def test_more_steps_take_their_training_and_their_validations(
     longer = estimator.seconds(wanted(past, train={"steps": 24}))
     rows = past["rows"]
     passes = 1 + (past["metrics"]["validation"]["best"]["step"] != 12)
-    share = 2 * rows["validation"] / (2 * rows["validation"] + passes * rows["test"])  # two validations more
+    share = 2 * rows["validation"] / (2 * rows["validation"] + passes * rows["test"])  # two more validations
     assert longer == pytest.approx(wall(past) + timing["training_seconds"] + share * timing["evaluation_seconds"])
     once = estimator.seconds(wanted(past, train={"steps": 12, "eval_every": 12}))
     assert once is not None and once < wall(past)
 
 
 def test_of_several_runs_the_median_counts(past: dict[str, Any], written: Callable[..., Path]) -> None:
-    for name, factor in (("a", 1), ("b", 2), ("c", 300)):  # the third tokenised a large task, say
+    for name, factor in (("a", 1), ("b", 2), ("c", 300)):  # for example, the third run tokenised a large task
         timing = {key: value * factor for key, value in past["timing"].items() if key.endswith("_seconds")}
         store = written(name, timing=timing)
     assert Estimator(store).seconds(past["config"]) == pytest.approx(2 * wall(past))
 
 
 def test_the_closest_likeness_counts(past: dict[str, Any], written: Callable[..., Path]) -> None:
-    """Rank and targets first; else any adapter on the task; else the backbone, by trained example."""
+    """Same rank and targets first; else any adapter on the task; else the same backbone, per trained example."""
     slow = {"training_seconds": 100.0, "evaluation_seconds": 0.0, "set_up_seconds": 0.0}
     store = written("a", timing=slow, config={"lora": {"rank": 64}})
     store = written("b", timing=slow | {"training_seconds": 40.0})
@@ -109,7 +109,8 @@ def test_threads_seeds_rates_and_the_order_of_targets_do_not_count(
 
 
 def test_epochs_are_steps_of_the_tasks_rows(past: dict[str, Any], written: Callable[..., Path]) -> None:
-    """64 rows in batches of 8: three epochs are 24 steps. Of a task whose rows no run told, epochs tell nothing."""
+    """64 rows in batches of 8: three epochs are 24 steps. Without a run that recorded the task's rows, epochs give no
+    estimate."""
     store = written()
     epochs = {"steps": None, "epochs": 3.0}
     assert Estimator(store).seconds(wanted(past, train=epochs)) == pytest.approx(

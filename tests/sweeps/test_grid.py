@@ -1,4 +1,4 @@
-"""Laws of the grid: counts are products, each job is legal and there once, and the command line pins what it names."""
+"""The grid: counts are products, each job is valid and unique, and the command line pins the keys that it names."""
 
 import random
 from itertools import product
@@ -129,7 +129,7 @@ def test_every_job_of_a_study_composes() -> None:
             assert (config.optim.clip is None) == (config.lora.ratio == 16)
 
 
-# The command line's say
+# Overrides of the command line
 
 
 def test_an_argument_for_an_axis_takes_its_place() -> None:

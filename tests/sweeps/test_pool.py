@@ -1,4 +1,4 @@
-"""Laws of the pool, on real processes: a death or a hang costs one job, and no worker grows or outlives its parent."""
+"""The pool, with real processes: a crash or a hang costs one job, and no worker grows or outlives its parent."""
 
 import os
 import signal
@@ -16,12 +16,12 @@ from loralab.sweeps.pool import CLOSE_SECONDS, FUTILE_STARTS, OUTPUT_LINES, Even
 from tests.sweeps.jobs import prepare, prepare_and_die
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 60  # that anything may take on a busy machine
+SECONDS = 60  # time limit on a busy machine
 
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[Pool]:
-    """Two workers, told apart by their environments, for tests that leave them alive."""
+    """Two workers with different environments, for tests that do not end them."""
     slots = [{"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in (5, 6)]
     pool = Pool(slots, prepare, {"for": "all"}, timeout=None)
     yield pool
@@ -31,7 +31,7 @@ def warm() -> Iterator[Pool]:
 @pytest.fixture
 def mortal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Pool]]:
     """Makes pools whose workers may die, and closes them."""
-    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what they print last must not depend on it
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # their last output must not depend on it
     made: list[Pool] = []
 
     def make(slots: int = 1, *, timeout: float | None = None, prepare: Any = prepare) -> Pool:
@@ -44,14 +44,14 @@ def mortal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Pool]]:
 
 
 def ready(pool: Pool, count: int = 1) -> list[Worker]:
-    """So many idle workers."""
+    """This many idle workers."""
     pool.start(count)
     until(lambda: len(pool.idle()) >= count, pool)
     return pool.idle()[:count]
 
 
 def until(condition: Callable[[], bool], pool: Pool | None = None) -> list[Event]:
-    """What the pool says until the condition holds."""
+    """The pool's events until the condition holds."""
     end = time.monotonic() + SECONDS
     said: list[Event] = []
     while not condition():
@@ -64,7 +64,7 @@ def until(condition: Callable[[], bool], pool: Pool | None = None) -> list[Event
 
 
 def done(pool: Pool, *jobs: tuple[str, Any], worker: Worker | None = None) -> list[Event]:
-    """All that is said of the jobs, one after the other on one worker."""
+    """All events of the jobs, which run one after the other on one worker."""
     said: list[Event] = []
     for number, job in enumerate(jobs):
         if worker is None or worker.slot not in pool.workers:
@@ -138,12 +138,12 @@ def test_a_job_that_raises_costs_itself_alone(warm: Pool) -> None:
 def test_a_result_that_cannot_be_sent_is_an_error_of_its_job(warm: Pool) -> None:
     (worker,) = ready(warm)
     raised, after = done(warm, ("unpicklable", 1), ("pid", None), worker=worker)
-    assert raised.kind == "raised" and "unpicklable.<locals>" in raised.content  # each Python words it in its own way
+    assert raised.kind == "raised" and "unpicklable.<locals>" in raised.content  # Pythons differ in wording
     assert after.content == worker.process.pid
 
 
 def test_workers_are_deaf_to_a_terminals_interrupt(warm: Pool) -> None:
-    """Ctrl-C goes to the terminal's process group, which a worker has left."""
+    """Ctrl-C goes to the terminal's process group, and workers are in another group."""
     for worker in ready(warm, 2):
         assert worker.process.pid is not None
         assert os.getpgid(worker.process.pid) == worker.process.pid != os.getpgid(0)
@@ -230,7 +230,7 @@ def test_a_silence_that_was_announced_is_no_hang_until_the_next_sign_of_life(mor
 
 def test_what_was_said_while_nobody_listened_is_no_hang(mortal: Callable[..., Pool]) -> None:
     pool = mortal(2, timeout=0.5)
-    alive, other = ready(pool, 2)  # heard in this order
+    alive, other = ready(pool, 2)  # received in this order
     pool.give(alive, "alive", ("alive", 2.0))
     pool.give(other, "other", ("double", 1))
     ends = []
@@ -260,7 +260,7 @@ def test_starts_that_lead_nowhere_are_given_up_with_what_they_print(mortal: Call
 
 
 def test_a_signal_reaches_the_workers_that_work_and_no_others(mortal: Callable[..., Pool], tmp_path: Path) -> None:
-    """An idle worker has no handler, and one on its way counts as a futile start: SIGTERM would kill both."""
+    """SIGTERM would kill an idle worker (it has no handler) and a starting one (counted as a failed start)."""
     pool = mortal(2 + FUTILE_STARTS)
     busy, idle = ready(pool, 2)
     pool.give(busy, "busy", ("stop", str(tmp_path / "checkpoint")))
@@ -288,13 +288,13 @@ def test_close_leaves_no_process_and_no_folder(mortal: Callable[..., Pool]) -> N
     pool = mortal(3)
     busy, _ = ready(pool, 2)
     pool.give(busy, "busy", ("hang", 3600))
-    pool.start(3)  # the third is on its way
+    pool.start(3)  # the third is starting
     processes = [psutil.Process(worker.process.pid) for worker in pool.workers.values()]
     assert len(processes) == 3 and pool.folder.is_dir()
     pool.close()
     assert not any(process.is_running() for process in processes)
     assert not pool.folder.exists() and not pool.workers
-    pool.close()  # at exit, once more
+    pool.close()  # called again at exit
 
 
 PARENT = """

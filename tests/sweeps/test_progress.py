@@ -1,4 +1,4 @@
-"""Laws of a sweep's screen: a line for each run that ends, a live table on a terminal, every failure at the end."""
+"""A sweep's display: a line for each run that ends, a live table on a terminal, and every failure at the end."""
 
 import io
 import re
@@ -16,7 +16,7 @@ GOOD = Outcome("success", value=0.5, text="accuracy validation 0.5  1.0 s")
 
 
 def board(*seconds: float, known: bool = True, slots: int = 2, before: Counter[str] | None = None) -> Board:
-    """A board over jobs named r-0, r-1 ... of so many seconds, which writes to strings."""
+    """A board for jobs r-0, r-1, ... of this many seconds, which writes to strings."""
     jobs = [Job(f"r-{i}", f"seed={i}", each, known) for i, each in enumerate(seconds)]
     return Board(jobs, slots, Counter() if before is None else before, io.StringIO(), io.StringIO())
 
@@ -27,7 +27,7 @@ def text(stream: object) -> str:
 
 
 def finish(shown: Board, number: int, outcome: Outcome = GOOD, *, took: float = 0.0) -> None:
-    """The job's whole life on slot 0; `took` seconds ago it began."""
+    """Runs the job from start to end on slot 0; it began `took` seconds ago."""
     shown.began(0, shown.jobs[number])
     shown.running[0].began -= took
     shown.message(0, {"step": 0, "steps": 10})
@@ -71,12 +71,12 @@ def test_runs_done_before_are_counted_in() -> None:
 
 def test_the_time_left_is_corrected_by_how_the_runs_here_have_done() -> None:
     with board(*[10.0] * 5, slots=2) as shown:
-        finish(shown, 0, took=30)  # thrice as long as expected
+        finish(shown, 0, took=30)  # three times as long as expected
         assert text(shown.out).endswith("  1 min left\n")  # 4 runs of 30 s on 2 slots
         shown.began(1, shown.jobs[1])
         shown.running[1].began -= 20
         finish(shown, 2, took=30)
-    assert text(shown.out).endswith("  35 s left\n")  # 3 runs of 30 s but for 20 s that one of them has done
+    assert text(shown.out).endswith("  35 s left\n")  # 3 runs of 30 s, minus the 20 s that one of them has done
 
 
 def test_where_nothing_is_known_the_first_run_that_ends_tells_the_pace() -> None:

@@ -1,4 +1,4 @@
-"""Laws of the slots: one run a core on a CPU, one a GPU else, and each is told how many threads it has."""
+"""The slots: one run per core on a CPU, else one per GPU; each run is given its number of threads."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def gpus(monkeypatch: pytest.MonkeyPatch, count: int, visible: str | None = None) -> None:
-    """A machine with so many GPUs to be seen."""
+    """A machine with this many visible GPUs."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
@@ -22,7 +22,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch, count: int, visible: str | None = None
 
 
 def given(places: list[dict[str, str]]) -> list[str | None]:
-    """The GPU of each slot."""
+    """Each slot's GPU."""
     return [place.get("CUDA_VISIBLE_DEVICES") for place in places]
 
 

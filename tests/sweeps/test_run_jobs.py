@@ -1,4 +1,4 @@
-"""Laws of a sweep's book, on a real store: which job is which run, how it stands, who writes down that it failed."""
+"""A sweep's jobs on a real store: the run of each job, its state, and the record of a failure."""
 
 import json
 import multiprocessing
@@ -38,7 +38,7 @@ def composer() -> Composer:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with seed 0 done and seed 1 diverged; not to be changed."""
+    """A store in which seed 0 is finished and seed 1 diverged; not to be changed."""
     store = tmp_path_factory.mktemp("trained")
     run(config(store, "train.steps=2"))
     run(config(store, "train.steps=40", "seed=1", "optim.lr=1e6", "optim.clip=null", "optim.warmup=0"))
@@ -141,7 +141,7 @@ def test_with_no_past_runs_the_order_is_known_and_no_time(composer: Composer, tm
 
 
 def hold(path: Path, held: Any) -> None:
-    """Another process that works on the run."""
+    """Another process that holds the run's lock."""
     with RunDirectory(path).hold(wait=False):
         held.set()
         time.sleep(3600)
@@ -149,7 +149,7 @@ def hold(path: Path, held: Any) -> None:
 
 @pytest.fixture
 def elsewhere(composer: Composer, tmp_path: Path) -> Iterator[RunBook]:
-    """A book of one run that a live process holds."""
+    """The jobs with one run, which a live process holds."""
     made = book(composer, tmp_path, ())
     context = multiprocessing.get_context("spawn")
     held = context.Event()
@@ -203,7 +203,7 @@ def test_a_failure_that_the_run_wrote_itself_stays(composer: Composer, tmp_path:
 
 
 def test_a_run_that_its_worker_left_no_record_of_has_failed(composer: Composer, tmp_path: Path) -> None:
-    """Its weights or its data changed after it was planned: the worker trained what they are now."""
+    """Its weights or data changed after planning: the worker trained another run."""
     made = book(composer, tmp_path, ())
     (key,) = made.keys
     outcome = made.ended(key, Result("done", 0.5), time.time())
@@ -214,7 +214,7 @@ def test_a_run_that_its_worker_left_no_record_of_has_failed(composer: Composer, 
 def test_a_failure_that_cannot_be_written_down_is_told_all_the_same(composer: Composer, tmp_path: Path) -> None:
     made = book(composer, tmp_path, ())
     (key,) = made.keys
-    (tmp_path / "runs").touch()  # where its folder is to be
+    (tmp_path / "runs").touch()  # in place of its folder
     outcome = made.failed(key, "its process was killed", time.time())
     assert outcome.status == "failed"
     assert outcome.text.startswith("its process was killed\n(and it could not be written down: ")

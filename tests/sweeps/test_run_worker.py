@@ -1,4 +1,4 @@
-"""Laws of a worker's inside, in this process: a real job's result, what it tells on its way, what it leaves behind."""
+"""A worker's functions, in this process: a real job's result, the messages it sends, and what it leaves behind."""
 
 import gc
 import json
@@ -27,7 +27,7 @@ TOLD: list[dict[str, Any]] = []
 
 
 def into(told: list[Any]) -> Callable[..., None]:
-    """What a worker's `tell` is, but that it keeps what it is told."""
+    """A worker's `tell` that stores the messages."""
 
     def tell(content: Any, silence: float | None = None) -> None:
         told.append(content)
@@ -37,11 +37,11 @@ def into(told: list[Any]) -> Callable[..., None]:
 
 @pytest.fixture
 def compose(tmp_path: Path) -> Iterator[Compose]:
-    """The jobs of a sweep, as the launcher hands them to a worker; a worker is prepared for them."""
+    """The jobs of a sweep as the launcher passes them to a worker, which is prepared for them."""
     with configs():
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        many = ["hydra.mode=MULTIRUN"]  # as -m sets it
+        many = ["hydra.mode=MULTIRUN"]  # as with -m
         master = hydra.compose_config("config", many, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
         composer = Composer(hydra.config_loader, master)
 
@@ -53,7 +53,7 @@ def compose(tmp_path: Path) -> Iterator[Compose]:
 
 @pytest.fixture
 def work(compose: Compose) -> Iterator[Callable[[DictConfig], Result]]:
-    """What a worker does its jobs by."""
+    """The function that a worker runs jobs with."""
     TOLD.clear()
     hydra = GlobalHydra.instance()
     context = HydraContext(config_loader=hydra.config_loader(), callbacks=Callbacks())
@@ -130,7 +130,7 @@ def test_a_run_that_is_told_to_stop_has_its_checkpoint_and_goes_on(
 
 @pytest.mark.parametrize("ends", ["well", "badly"])
 def test_no_weight_of_a_run_is_left_behind(ends: str, compose: Compose, work: Callable[[DictConfig], Result]) -> None:
-    """However it ended, in a worker's first job and in a later one; no collection of the interpreter's own helps."""
+    """For every ending, in a worker's first job and in a later one, with automatic garbage collection disabled."""
     weights: list[weakref.ref[Any]] = []
 
     def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -168,7 +168,7 @@ def test_steps_and_figures_are_told_now_and_then_and_the_last_step_always(monkey
         reporter.line({"step": step, "split": "train", "values": {"loss": 1 / step, "gone": None}})
     assert told[0] == {"step": 90, "steps": 100}
     assert [message["step"] for message in told[1:] if "step" in message] == [91, 94, 97, 100]
-    assert {"values": "train loss 0.01"} not in told  # the last step was just told
+    assert {"values": "train loss 0.01"} not in told  # the last step was just reported
 
 
 def test_an_evaluation_of_many_batches_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:

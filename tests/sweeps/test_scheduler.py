@@ -1,4 +1,4 @@
-"""Laws of the engine, on a real pool: every job has its outcome, and a dead worker costs its own job one retry."""
+"""The scheduler on a real pool: every job has an outcome, and a dead worker costs its job one retry."""
 
 import signal
 import time
@@ -16,7 +16,7 @@ from tests.sweeps.jobs import prepare
 
 @dataclass
 class Memory:
-    """A book in memory: what each job is, what became of it, and who else works on it until when."""
+    """Jobs in memory: the definition and outcome of each, and until when another process holds it."""
 
     payloads: dict[str, tuple[str, Any]]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Memory:
 
 @dataclass
 class Late(Memory):
-    """A job's record is there once its worker has made the file of that name in the folder."""
+    """A job's record exists once its worker has created the file of that name in the folder."""
 
     folder: Path = Path()
 
@@ -61,7 +61,7 @@ class Late(Memory):
 
 @dataclass
 class Recorder:
-    """A screen that keeps all it is shown, and calls `after` for each."""
+    """An observer that stores all events and calls `after` for each."""
 
     lines: list[tuple[Any, ...]] = field(default_factory=list)
     after: Callable[[tuple[Any, ...]], None] = lambda line: None
@@ -94,7 +94,7 @@ class Recorder:
 
 @pytest.fixture(scope="module")
 def pools() -> Iterator[dict[int, Pool]]:
-    """Pools by their number of slots; the engine replaces what dies in them."""
+    """Pools by their number of slots; the scheduler replaces dead workers."""
     made = {slots: Pool([{}] * slots, prepare, None, timeout=20) for slots in (1, 2)}
     yield made
     for pool in made.values():
@@ -114,7 +114,7 @@ def engine(
     interrupted: Callable[[], bool] = lambda: False,
     stop_on_error: bool = False,
 ) -> tuple[Engine, Memory, Recorder]:
-    """An engine over these jobs, the earlier the longer, with its book and its screen."""
+    """A scheduler for these jobs (earlier ones take longer), with its jobs in memory and its observer."""
     book, screen = book or Memory(payloads), Recorder()
     jobs = [Job(key, f"job {key}", float(len(payloads) - i), known=True) for i, key in enumerate(payloads)]
     made = Engine(jobs, pool=pool, book=book, screen=screen, interrupted=interrupted, stop_on_error=stop_on_error)
@@ -142,7 +142,7 @@ def test_the_longest_jobs_begin_first(pool: Pool) -> None:
 
 def test_the_book_hears_which_job_is_next_while_the_workers_are_busy(pool: Pool) -> None:
     run, book, screen = engine(pool, {"a": ("alive", 0.3), "b": ("alive", 0.3), "c": ("double", 1)})
-    announced: dict[str, str] = {}  # by the job that was running then
+    announced: dict[str, str] = {}  # by the job that was running
     screen.after = lambda line: announced.update({line[1]: book.announced[-1]}) if line[0] == "ended" else None
     run.run()
     assert announced == {"a": "b", "b": "c", "c": "c"}
@@ -265,7 +265,7 @@ def test_a_job_that_another_sweep_did_meanwhile_is_not_run(pool: Pool) -> None:
 
 
 def test_a_failure_found_while_handing_out_stops_the_rest_too(pool: Pool) -> None:
-    """As of a record that is damaged: nothing is handed out after it."""
+    """For example a damaged record: no job is handed out after it."""
     payloads = dict.fromkeys(("first", "damaged", "later"), ("double", 1))
     run, book, screen = engine(pool, payloads, stop_on_error=True)
     damaged = Outcome("failed", text="damaged")

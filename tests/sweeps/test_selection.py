@@ -1,4 +1,4 @@
-"""Laws of selection: the best mean over the seeds, for each arm; nothing before the grid is done; edges are told."""
+"""Selection: the best mean over the seeds for each arm; nothing before the grid is finished; edges are reported."""
 
 import math
 import subprocess
@@ -16,14 +16,14 @@ RATES = (0.001, 0.002, 0.004, 0.008)
 
 
 def row(status: str = "success", stage: str = "grid", loss: float = 1.0, **axes: Any) -> dict[str, Any]:
-    """A row as loralab.sweeps.collect has it: the axes between stage and status."""
+    """A row as in loralab.sweeps.collect: the axes between stage and status."""
     named = {key.replace("__", "."): value for key, value in axes.items()}
     scores = {"validation/loss": loss, "validation/accuracy": 1 - loss / 10}
     return {"run": "x-0123456789", "hash": "0123456789", "stage": stage, **named, "status": status, **scores}
 
 
 def grid(losses: dict[float, tuple[float, ...]], **axes: Any) -> list[dict[str, Any]]:
-    """One arm: the losses of each learning rate, by seed."""
+    """One arm: each learning rate's losses, by seed."""
     return [row(**axes, optim__lr=lr, seed=s, loss=x) for lr, many in losses.items() for s, x in enumerate(many)]
 
 
@@ -76,7 +76,7 @@ def test_of_equal_means_the_first_is_selected() -> None:
 @pytest.mark.parametrize("spoilt", [{"status": "diverged"}, {"validation/loss": math.nan}])
 def test_one_diverged_seed_makes_its_configuration_the_worst(spoilt: dict[str, Any]) -> None:
     rows = grid({0.001: (0.5, 0.5), 0.002: (0.1, 0.1)}, task="trec")
-    rows[3] |= spoilt  # a diverged run may well have a score
+    rows[3] |= spoilt  # a diverged run may have a score
     assert chosen(rows)[0]["optim.lr"] == 0.001
     rows[0] |= spoilt
     with pytest.raises(UserError, match=r"^task=trec: none of its 2 configurations can be selected by validation/loss"):
@@ -144,7 +144,7 @@ def test_an_edge_of_the_arms_own_window_is_told() -> None:
 
 
 def test_an_arms_window_is_its_own_even_within_one_combination() -> None:
-    """Of two ratios that are selected among, the better one's window counts, not the union of both."""
+    """If two ratios are candidates, the window of the better one counts, not the union of both."""
     rows = [
         *grid({0.001: (0.5,), 0.002: (0.4,), 0.004: (0.2,)}, lora__ratio=16, task="trec"),
         *grid({0.004: (0.5,), 0.008: (0.4,), 0.016: (0.6,)}, lora__ratio=1, task="trec"),
@@ -181,7 +181,7 @@ def test_a_tie_within_one_standard_error_is_told() -> None:
 
 def test_with_one_seed_nothing_ties() -> None:
     rows = grid({0.001: (0.5,), 0.002: (0.3,), 0.004: (0.3,)}, task="trec")
-    assert warnings(rows) == []  # of equals the first is selected, and it is inside
+    assert warnings(rows) == []  # of equal rates the first is selected, and it is inside
     assert "extend the axis" in warnings(rows[::-1])[0]
 
 

@@ -1,4 +1,4 @@
-"""Laws of a study's file: every part may be left out, and a wrong one is named with its place."""
+"""A study's file: every part is optional, and a wrong one is named with its place."""
 
 from typing import Any
 

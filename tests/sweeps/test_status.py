@@ -1,4 +1,4 @@
-"""Laws of what is printed of a study: every run, how it stands, and how long the rest will take."""
+"""A study's status: every run, its state, and the time that the remaining runs will take."""
 
 import re
 import shutil
@@ -17,13 +17,13 @@ PLACES = "hydra.launcher.slots=3"
 
 @pytest.fixture(autouse=True)
 def _ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The study of two stages is the one there is."""
+    """Makes the study of two stages the only one."""
     checkout(tmp_path / "checkout", monkeypatch)
 
 
 @pytest.fixture
 def store(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the first stage done, but for a run that failed, one that was cut off, and one that is not there."""
+    """A store with the first stage finished, except for a failed run, an interrupted one, and a missing one."""
     store = tmp_path / "store"
     shutil.copytree(first_stage(tmp_path_factory), store)
     with open_study(NAME, SETTINGS, store=store) as study:
@@ -41,7 +41,7 @@ def lines(store: Path, *overrides: str, of: str = "forecast") -> list[str]:
 
 
 def rows(printed: list[str]) -> list[list[str]]:
-    """The table's lines, in words."""
+    """The table's lines, split into words."""
     begin = next(i for i, line in enumerate(printed) if line.startswith("run "))
     return [line.split() for line in printed[begin + 1 : printed.index("", begin)]]
 
@@ -67,7 +67,7 @@ def test_a_forecast_of_nothing_has_a_line_for_each_run_and_claims_no_time(tmp_pa
 
 def test_a_forecast_tells_how_each_run_stands_and_what_the_rest_will_take(store: Path) -> None:
     table = rows(lines(store))
-    assert [row[1] for row in table[:3]] == ["failed", "cut", "missing"]  # cut off
+    assert [row[1] for row in table[:3]] == ["failed", "cut", "missing"]  # interrupted
     assert [row[1] for row in table[3:]] == ["success"] * 5
     for row in table[:3]:
         assert re.fullmatch(r"\d+", row[-2]) and row[-1] == "s"
@@ -105,7 +105,7 @@ def test_to_look_at_a_study_makes_no_store(tmp_path: Path) -> None:
 
 
 def untouched(store: Path) -> dict[Path, int]:
-    """When each file was last written to, or a lock's size: some releases of filelock touch a lock to look at it."""
+    """Each file's modification time, or a lock's size: some releases of filelock touch a lock when they check it."""
     found = {}
     for path in store.rglob("*"):
         found[path] = path.stat().st_size if path.suffix == ".lock" else path.stat().st_mtime_ns
@@ -113,7 +113,7 @@ def untouched(store: Path) -> dict[Path, int]:
 
 
 def test_to_look_at_a_store_needs_not_write_to_it(store: Path) -> None:
-    """A cache that cannot be is a cache that may not be written, and it stops root too."""
+    """A cache path that cannot exist acts as a read-only cache, also for root."""
     shutil.rmtree(store / "cache")
     before = lines(store, of="state")
     assert list((store / "cache").rglob("*")), "it wanted to write"
@@ -125,7 +125,7 @@ def test_to_look_at_a_store_needs_not_write_to_it(store: Path) -> None:
 
 
 def test_what_is_pinned_is_all_that_is_told(store: Path) -> None:
-    """All runs with this seed are done, so that the second stage is known too."""
+    """All runs with this seed are finished, so the second stage is known too."""
     assert "8 runs: 4 success, 4 missing" in lines(store, "seed=1", of="state")
     assert "4 runs: 1 failed, 1 cut off, 1 missing, 1 success" in lines(store, "seed=0", of="state")
 

@@ -1,4 +1,4 @@
-"""Laws of a study: which runs it wants, where they are kept, and which the second stage adds once the first is done."""
+"""A study: its runs, their directories, and the runs that the second stage adds once the first is finished."""
 
 import json
 import os
@@ -24,13 +24,13 @@ FRESH = (100, 101)
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the first stage done; not to be changed."""
+    """A store with the first stage finished; not to be changed."""
     return first_stage(tmp_path_factory)
 
 
 @pytest.fixture
 def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The study of two stages is the one there is."""
+    """Makes the study of two stages the only one."""
     checkout(tmp_path / "checkout", monkeypatch)
 
 
@@ -40,7 +40,7 @@ def axes(study: Study, stage: str) -> list[tuple[Any, ...]]:
 
 
 def best(store: Path) -> dict[int, float]:
-    """By ratio, the rate with the lowest mean validation loss; from the records themselves."""
+    """By ratio, the rate with the lowest mean validation loss, from the records."""
     losses: dict[tuple[int, float], list[float]] = {}
     for path in store.glob("runs/*/record.json"):
         record = json.loads(path.read_text())
@@ -169,7 +169,7 @@ def test_the_second_stage_has_the_first_ones_settings(ours: None, store: Path) -
 
 
 def sweep(folder: Path, *arguments: str) -> tuple[int, str]:
-    """Exit status and output of `python train.py sweeps=two_stages`, started in an empty folder."""
+    """The exit status and output of `python train.py sweeps=two_stages`, started in an empty folder."""
     place = [f"hydra.searchpath=[file://{folder / 'configs'}]", f"store={folder / 'store'}", "hydra.launcher.slots=2"]
     command = [sys.executable, str(TRAIN), f"+sweeps={NAME}", *SETTINGS, *place, *arguments]
     (folder / "empty").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Laws of the calculus: what LoRA+ states of the linear model follows from it, for both inits and both optimizers."""
+"""The calculus implies LoRA+'s statements about the linear model, for both inits and both optimizers."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ def test_one_rate_of_order_1_over_n_starves_b() -> None:
 
 
 def test_sign_adam_lets_init_a_have_one_rate_of_order_n_to_the_minus_half_at_the_price_of_z() -> None:
-    """f is of order 1, as the Init paper says, with z = a^T x of order n^1/2, which LoRA+ calls unstable."""
+    """f is of order 1, as in the Init paper, with z = a^T x of order n^1/2, which LoRA+ calls unstable."""
     found = exponents("A", "sign", (-0.5, -0.5), 10)
     assert [step["f"] for step in found] == [-0.5] + [0.0] * 9 and [step["z"] for step in found] == [0.0] + [0.5] * 9
 

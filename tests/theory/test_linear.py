@@ -1,4 +1,4 @@
-"""Laws of the linear model: the recursion is training with autograd, and its exponents are those of the calculus."""
+"""The linear model: the recursion equals training with autograd, and its exponents are those of the calculus."""
 
 import itertools
 from typing import Any
@@ -19,13 +19,13 @@ LARGE = range(40, 61, 4)
 
 
 def by_autograd(init: Init, optimizer: Optimizer, lr_a: float, lr_b: float, steps: int, decay: float) -> Any:
-    """Trains a and b of W* + b a^T on one x with autograd in float64: the start, and each step's quantities."""
+    """Trains a and b of W* + b a^T on one x with autograd in float64; the initial and each step's quantities."""
     rng = np.random.default_rng(5)
     x, w = (torch.tensor(rng.standard_normal(N)) for _ in range(2))
     free = {"a": rng.standard_normal(N) / np.sqrt(N), "b": rng.standard_normal()}
     a = torch.tensor(free["a"] if init == "A" else np.zeros(N), requires_grad=True)
     b = torch.tensor(free["b"] if init == "B" else 0.0, dtype=torch.float64, requires_grad=True)
-    target = w @ x + TARGET  # W* x, which is fixed, and what is left of y
+    target = w @ x + TARGET  # W* x, which is fixed, and the residual of y
     begin = Start(*(np.array([part.item()]) for part in (a @ x, b, x @ x, x.abs().sum())))
     found: dict[str, list[float]] = {name: [] for name in (*QUANTITIES, "b")}
     for step in range(steps):
@@ -85,7 +85,7 @@ def test_exponents_at_large_n_are_those_of_the_calculus(init: Init, optimizer: O
 
 
 def test_equal_steps_of_sign_adam_cancel_where_the_calculus_says_root_n() -> None:
-    """z_1 = lr ||x||_1 sign(b y) turns the sign of U, so z_2 = z_1 - lr ||x||_1 = 0: max does not see a difference."""
+    """z_1 = lr ||x||_1 sign(b y) turns the sign of U, so z_2 = z_1 - lr ||x||_1 = 0: max ignores cancellation."""
     n = 2.0**40
     begin, rate = start("B", n, 100, np.random.default_rng(0), vectors=False), C * n**-0.5
     path = train(begin, rate, rate, steps=2, optimizer="sign")
@@ -95,7 +95,7 @@ def test_equal_steps_of_sign_adam_cancel_where_the_calculus_says_root_n() -> Non
 
 
 def test_init_b_is_init_a_with_z_and_b_and_their_rates_exchanged() -> None:
-    """So the best λ / n of the one is the inverse of the other's."""
+    """The best λ / n of one init is therefore the inverse of the other's."""
     n = 2.0**12
     first, second = (start(init, n, 500, np.random.default_rng(3), vectors=False) for init in INITS)
     np.testing.assert_array_equal(first.z, second.b)
@@ -119,7 +119,7 @@ def test_z_need_not_be_made_of_vectors() -> None:
 
 
 def test_a_fixed_b_is_stable_up_to_twice_the_inverse_of_its_curvature() -> None:
-    """U' = (1 - lr_a b^2 ||x||^2) U where lr_b = 0."""
+    """U' = (1 - lr_a b^2 ||x||^2) U if lr_b = 0."""
     b = np.array([0.5, 1.0, 2.0, 100.0])
     begin = Start(np.zeros(4), b, np.full(4, 64.0), np.full(4, 50.0))
     rates = 2.0 ** np.arange(-12, 0, 0.25)

@@ -1,4 +1,4 @@
-"""Laws of the network of Figure 2: it is gradient descent as autograd has it, and no pair of rates feels another."""
+"""The network of Figure 2: its training equals gradient descent with autograd, and pairs of rates are independent."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ LR_A, LR_B = (np.array(rates) for rates in zip(*PAIRS, strict=True))
 
 
 def network(A_rn: Tensor, B_nr: Tensor, h_nt: Tensor, w_n: Tensor) -> Tensor:
-    """f as it is written, of one pair."""
+    """f by its definition, for one pair."""
     return w_n @ torch.relu(B_nr @ A_rn @ h_nt)
 
 
@@ -54,7 +54,7 @@ def test_training_is_gradient_descent_with_a_rate_for_each_factor() -> None:
 def test_the_problem_is_the_papers() -> None:
     p = problem(0, 4000, rank=4, rows=(3000, 7), dtype=torch.float64)
     assert p.h_nt.shape == (4000, 3000) and p.test_h_nt.shape == (4000, 7) and (p.h_nt >= 0).all()
-    assert p.h_nt.square().mean().item() == pytest.approx(5 / 2, rel=0.05)  # half of d x var x var W_in
+    assert p.h_nt.square().mean().item() == pytest.approx(5 / 2, rel=0.05)  # half of d * var x * var W_in
     assert (p.A_rn * 4000**0.5).std().item() == pytest.approx(1, rel=0.02)
     assert (p.w_n * 4000**0.5).std().item() == pytest.approx(1, rel=0.05)
     assert p.B_nr.std().item() == pytest.approx(1, rel=0.02)

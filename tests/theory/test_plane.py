@@ -1,4 +1,4 @@
-"""Laws of toy_mlp's rows: each is there once, pairs are chosen on some seeds and compared on others."""
+"""toy_mlp's rows are unique; pairs are selected on some seeds and compared on others."""
 
 from functools import partial
 from typing import Any
@@ -102,7 +102,7 @@ def test_a_seeds_own_pairs_have_its_lowest_training_losses(rows: pd.DataFrame) -
     for n, seeds, step in ((SMOKE.n, SMOKE.fresh, EARLY), (SMOKE.n, SMOKE.fresh, LATE), (8, SMOKE.width_seeds, LATE)):
         grid = rows[rows["part"].isin(["plane", "width"]) & (rows["n"] == n) & (rows["step"] == step)]
         if n == SMOKE.n:
-            # in the digits that are kept: at the edge of stability a rate's seventh digit shows in a loss's fourth
+            # with the stored digits: at the edge of stability a rate's seventh digit changes a loss's fourth
             kept = [float(f"{ADVICE * rate:.6g}") for rate in line]
             advice = pd.DataFrame({"lr_A": line, "lr_B": kept, "arm": "advice"})
             grid = pd.concat([grid, advice], ignore_index=True)
@@ -129,7 +129,7 @@ def test_what_diverged_is_not_chosen_and_a_line_gives_only_its_own_best() -> Non
     table: list[Any] = [(1, 1, 0.5), (1, 2, 0.3), (2, 2, 0.4), (3, 3, np.nan), (2, 1, 0.45)]
     arms = ["", "advice", "equal", "", ""]
     grid = pd.DataFrame(table, columns=["lr_A", "lr_B", "train"]).assign(other=[5, 4, 3, 2, 1], arm=arms)
-    for each in (grid, grid.assign(arm=grid["arm"].replace("", None))):  # as it is made, and as a CSV has it
+    for each in (grid, grid.assign(arm=grid["arm"].replace("", None))):  # in memory, and as read from a CSV
         assert choice(each, "best")["train"] == 0.45 and choice(each, "equal")["train"] == 0.4
         assert choice(each, "advice")["train"] == 0.3 and choice(each, "equal", "other")["other"] == 2
         assert off_lines(each).index.tolist() == [0, 3, 4]

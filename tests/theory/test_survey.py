@@ -1,4 +1,4 @@
-"""Laws of what is measured: the wanted rows and no others, each the number that its keys say, seeds unlike."""
+"""The measured rows: exactly the wanted ones, each with the value for its keys, and different for each seed."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def rows() -> pd.DataFrame:
 
 
 def the(rows: pd.DataFrame, **keys: Any) -> Any:
-    """The value of the one row that has these."""
+    """The value of the only row with these keys."""
     for key, value in keys.items():
         rows = rows[rows[key] == value]
     assert len(rows) == 1

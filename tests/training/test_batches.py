@@ -1,4 +1,4 @@
-"""Laws of the batch order."""
+"""The batch order."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Laws of checkpoints: what is restored is what was captured, to the bit."""
+"""Checkpoints: the restored state equals the captured one bit for bit."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Laws of ranks: their parts are the batch, their gradient is the batch's, they agree; in real processes over gloo."""
+"""Ranks: their parts make up the batch, their gradient is the batch's, and they agree; real processes over gloo."""
 
 import multiprocessing
 import os
@@ -32,7 +32,7 @@ def _rank(index: int, directory: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{directory}/met", rank=index, world_size=COUNT)
     ranks = Ranks(index, COUNT, distributed.new_group(backend="gloo"))
     heard = {"computed": compute(ranks), "said": converse(ranks, directory), "left": leave(ranks, directory)}
-    heard["missed"] = desert(ranks)  # the last
+    heard["missed"] = desert(ranks)  # the last batch
     torch.save(heard, directory / f"{index}.pt")
 
 
@@ -44,7 +44,7 @@ def test_terms_are_examples_or_target_tokens() -> None:
 
 @pytest.fixture(scope="module")
 def heard(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of COUNT real processes computed, was told, and missed; started once, for that takes the time."""
+    """Results, messages and missed calls of each of COUNT real processes, started once because starting is slow."""
     directory = tmp_path_factory.mktemp("ranks")
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=_rank, args=(index, directory)) for index in range(COUNT)]
@@ -74,7 +74,7 @@ def gradients(rows: int, ranks: Ranks) -> list[torch.Tensor]:
 
 
 def text_gradients(rows: int, ranks: Ranks) -> list[torch.Tensor]:
-    """The same of a batch of texts, whose targets have 3 to 8 tokens."""
+    """The same for a batch of texts, with targets of 3 to 8 tokens."""
     model = GENERATORS["llama"]()
     parameters = list(model.parameters())
     with Workers(1) as workers:
@@ -91,7 +91,7 @@ def text_gradients(rows: int, ranks: Ranks) -> list[torch.Tensor]:
 
 
 def predictions(ranks: Ranks) -> tuple[torch.Tensor, int]:
-    """Logits of 5 batches, which 3 ranks share unequally, and the calls of `check`."""
+    """The logits of 5 batches, shared unequally by 3 ranks, and the calls of `check`."""
     every = batch(11)
     calls = []
     with Workers(1) as workers:
@@ -100,7 +100,7 @@ def predictions(ranks: Ranks) -> tuple[torch.Tensor, int]:
             [torch.arange(11)[i::5].numpy() for i in range(5)],
             lambda at: {name: value[at] for name, value in every.items()},
             rows=11,
-            check=lambda: calls.append(ranks.of_all(1)),  # would hang, or mix up, were the calls not alike
+            check=lambda: calls.append(ranks.of_all(1)),  # would hang or mix up results if the calls differed
             workers=workers,
             ranks=ranks,
         )
@@ -123,7 +123,7 @@ def test_ranks_give_the_gradient_of_the_batch_also_where_it_does_not_divide(hear
         for rows, found in by_rows.items():
             for got, wanted in zip(found, gradients(rows, ALONE), strict=True):
                 torch.testing.assert_close(got, wanted, atol=2e-6, rtol=1e-4)
-            assert all(map(torch.equal, found, results[0][0][rows]))  # to the bit, or the weights would drift apart
+            assert all(map(torch.equal, found, results[0][0][rows]))  # bit for bit, or the weights drift apart
         for rows, found in of_texts.items():
             for got, wanted in zip(found, text_gradients(rows, ALONE), strict=True):
                 torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
@@ -169,14 +169,14 @@ def test_what_one_rank_knows_all_learn(heard: list[dict[str, Any]]) -> None:
             "mistake 1": "rank 1 was wrong",
             "mistake 2": "rank 2 was wrong",
             "agreed": index * 10,
-            "due": [True, False],  # rank 0's word alone
+            "due": [True, False],  # only rank 0 decides
             "status": 143,
         }
 
 
 def leave(ranks: Ranks, directory: Path) -> Any:
     os.environ.update(WORLD_SIZE=str(COUNT), LOCAL_WORLD_SIZE=str(COUNT))
-    ranks_module._joined = lambda _: ranks  # type: ignore[assignment]  # joined already, by a file
+    ranks_module._joined = lambda _: ranks  # type: ignore[assignment]  # already joined, through a file
     try:
         with join("cpu"):
             if ranks.leads:
@@ -245,7 +245,7 @@ def test_one_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process looks like the second of two that torchrun started."""
+    """Makes this process look like the second of two that torchrun started."""
     for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
 

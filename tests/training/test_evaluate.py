@@ -1,4 +1,4 @@
-"""Laws of prediction: the split's order, dropout off, the model left as it was."""
+"""Prediction: in the split's order, without dropout, and the model is unchanged afterwards."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_a_stop_while_predicting_leaves_the_model_training(count: int) -> None:
 
 
 def test_weights_that_are_computed_are_so_once_for_all_batches() -> None:
-    """And again in the next pass, for they may have changed."""
+    """They are computed again in the next pass, because they may have changed."""
     from tests.methods.test_intrinsic import attached
 
     model = attached("bert", "fastfood")

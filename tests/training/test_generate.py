@@ -1,4 +1,4 @@
-"""Laws of decoding: the split's order, no company that matters, greedy is the argmax, beams find what is likelier."""
+"""Decoding: the split's order, independence of the batch, greedy is the argmax, beams find more likely texts."""
 
 from typing import Any
 
@@ -74,7 +74,7 @@ def test_what_follows_eos_is_dropped_and_no_row_waits_in_vain(family: str) -> No
 
 @families
 def test_beams_find_texts_that_are_no_less_likely(family: str) -> None:
-    """No id is eos here, so all have eight tokens; a wide beam finds at least greedy's log p for nearly every row."""
+    """No id is eos here, so all texts have eight tokens; a wide beam has at least greedy's log p for nearly all."""
     model = GENERATORS[family]()
     likelier = [
         b >= g - 1e-4
@@ -85,7 +85,7 @@ def test_beams_find_texts_that_are_no_less_likely(family: str) -> None:
 
 
 def told(model: Any, answers: list[list[int]]) -> list[float]:
-    """log p of each row's answer."""
+    """The log p of each row's answer."""
     sums = []
     for row, tokens in enumerate(answers):
         inputs = contexts(ROWS, left=False)(np.array([row]))
@@ -123,11 +123,11 @@ def test_an_untrained_adapter_writes_what_the_backbone_writes_and_a_trained_one_
 
 @pytest.mark.parametrize("family", CAUSAL)
 def test_a_wrapped_forward_still_knows_the_positions(family: str) -> None:
-    """`generate` reads the signature of `forward` to learn whether positions are told; autocast must not hide it."""
+    """`generate` inspects the signature of `forward` to decide whether to pass positions; autocast must not hide it."""
     model = GENERATORS[family]()
     attach_full(model, head=(), device=torch.device("cpu"), dtype=torch.bfloat16)
     told_apart = sum(a != b for a, b in zip(texts(model, APART), texts(model, TOGETHER), strict=True))
-    assert told_apart <= 1  # bf16 rounds, and what it rounds depends on the batch's shape
+    assert told_apart <= 1  # bf16's rounding depends on the batch's shape
 
 
 def test_a_stop_leaves_the_model_training() -> None:

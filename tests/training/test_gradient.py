@@ -1,4 +1,4 @@
-"""Laws of the sharded gradient: it is the batch's gradient, it repeats to the bit, and leaves torch as it was."""
+"""The sharded gradient equals the batch's, repeats bit for bit, and leaves torch's settings unchanged."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Laws of the likelihood: it is the training loss row by row, whatever the batches and the company."""
+"""The likelihood is the training loss per row, independent of the batches."""
 
 import numpy as np
 import pytest

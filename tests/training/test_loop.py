@@ -1,4 +1,4 @@
-"""Laws of the loop, on a real (small) regression: what it calls, when it stops, and that Progress survives."""
+"""The loop on a small real regression: its calls, when it stops, and that Progress survives."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ class Net(nn.Module):
 
 
 class Trace:
-    """Runs the loop and keeps what it called."""
+    """Runs the loop and records its calls."""
 
     def __init__(
         self, *, lr: float = 0.05, steps: int = 10, log_every: int = 4, scale: float = 1.0, clip: float | None = None

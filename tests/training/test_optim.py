@@ -1,4 +1,4 @@
-"""LoRA+ is a choice of groups: the laws of the groups, and PEFT's optimizer as the oracle."""
+"""LoRA+ as parameter groups: their contents, and equality with PEFT's optimizer."""
 
 import math
 from pathlib import Path
@@ -45,7 +45,7 @@ def trained(model: nn.Module) -> dict[str, Tensor]:
 
 
 def in_peft(name: str, heads: tuple[str, ...]) -> str:
-    """PEFT's name of a trainable parameter of ours."""
+    """PEFT's name of a loralab parameter."""
     prefix = "base_model.model."
     for head in heads:
         if name.startswith(f"{head}."):
@@ -59,7 +59,7 @@ def in_peft(name: str, heads: tuple[str, ...]) -> str:
 
 
 def peft_twin(model: Any, family: str, directory: Path) -> Any:
-    """The same model with the same adapter in PEFT, to be trained further."""
+    """The same model with the same adapter in PEFT, still trainable."""
     from peft import PeftModel
 
     save_peft(model, directory, head=head_of(model), base_model="x")
@@ -68,7 +68,7 @@ def peft_twin(model: Any, family: str, directory: Path) -> Any:
 
 @pytest.mark.parametrize("layout", ["roles", "reference"])
 def test_ratio_one_is_lora_bit_for_bit(layout: str) -> None:
-    """LoRA: every trainable parameter in one plain group of stock AdamW."""
+    """LoRA: every trainable parameter is in one plain group of stock AdamW."""
     plus, lora = adapt("bert", targets=["all"]), adapt("bert", targets=["all"])
     start = trained(plus)
     train(plus, adamw(groups(plus, ratio=1.0, lr=3e-3, layout=layout), **ADAM))
@@ -113,7 +113,7 @@ def test_reference_groups_train_as_pefts_loraplus_optimizer(
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 @pytest.mark.parametrize("family", ["bert", "deberta_v2"])
 def test_reference_groups_hold_what_pefts_groups_hold(family: str, tmp_path: Path) -> None:
-    """With biases of maps and norms, and an adapted embedding, which no training above has."""
+    """With biases of maps and norms, and an adapted embedding, which no test above trains."""
     from peft.optimizers import create_loraplus_optimizer
 
     ours = adapt(family, targets=["query*", "dense", "word_embeddings"], bias="all")

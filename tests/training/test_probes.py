@@ -1,4 +1,4 @@
-"""Laws of probes: the parts are those of the dense outputs, they add up, and who looks changes nothing."""
+"""Probes: the parts are those of the dense outputs, they add up, and probing does not change training."""
 
 import json
 import math
@@ -26,7 +26,7 @@ Values = dict[str, float | None]
 
 
 def probe(model: Any, update: Callable[[], None], batch: dict[str, Tensor] | None = None) -> Values:
-    """What a probe tells of `update`, of all maps."""
+    """A probe's result for `update`, for all maps."""
     told: list[Values] = []
     batch = example_batch(model) if batch is None else batch
     watched = probing(model, linear_factors(model), [batch], every=1, tell=lambda _, values: told.append(values))
@@ -37,7 +37,7 @@ def probe(model: Any, update: Callable[[], None], batch: dict[str, Tensor] | Non
 
 
 def dense(model: Any, batch: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """A, scaling B, and the map's input (tokens, d_in) without padding, in float64, by a hook of the test's own."""
+    """A, scaling B, and the map's input (tokens, d_in) without padding, in float64, from the test's own hook."""
     found: dict[str, dict[str, Tensor]] = {}
     hooks = []
     for name, (module, factors) in linear_factors(model).items():
@@ -67,7 +67,7 @@ def root_mean_square(value: Tensor) -> float:
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_the_three_parts_are_those_of_the_dense_outputs_and_add_up(family: str) -> None:
     model, batch = adapt(family, alpha=12.0, targets=["q", "v", "mlp"]), {}
-    narrow_last_layer(model)  # BERT's query of the last layer gets the first token alone
+    narrow_last_layer(model)  # BERT's query of the last layer receives only the first token
     shake(model)
     batch = example_batch(model)
     before = dense(model, batch)
@@ -100,7 +100,7 @@ def test_every_family_tells_of_every_adapted_map_and_shares_sum_to_one(family: s
     model = adapt(family, targets=["all"])
     shake(model)
     values = probe(model, lambda: shake(model, seed=1))
-    # T5's classifier asks its decoder for states alone, and calls every map; so do all others
+    # T5's classifier needs only its decoder's states, but calls every map, like all others
     assert values.keys() == {f"{name}/{quantity}" for name in linear_factors(model) for quantity in QUANTITIES}
     for name in linear_factors(model):
         for kind in ("share", "own"):
@@ -151,7 +151,7 @@ def test_padding_counts_for_nothing() -> None:
         model = adapt("bert")
         shake(model)
         batch = {name: value[:, :width] if value.ndim > 1 else value for name, value in example_batch(model).items()}
-        batch = {name: value[1:] for name, value in batch.items()}  # of 7 tokens
+        batch = {name: value[1:] for name, value in batch.items()}  # out of 7 tokens
         return probe(model, lambda: shake(model, seed=1), batch)
 
     narrow, wide = told(7), told(10)
@@ -264,7 +264,7 @@ def test_a_run_is_the_same_to_the_byte_with_and_without_probes(tmp_path: Path, t
 def test_a_run_with_probes_goes_on_to_the_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, at: int
 ) -> None:
-    """Cut off beside a probed update and between two, with dropout: a probe must draw nothing from its generator."""
+    """Interrupted next to a probed update and between two: a probe must not draw from dropout's generator."""
     options = (*OPTIONS, f"train.threads={threads}", "train.eval_every=12")
     run(config(tmp_path / "whole", *options))
     steps = 0

@@ -1,4 +1,4 @@
-"""Laws of a session, around a real (small) training: what it writes, and that an interrupt loses no step."""
+"""A session around a small real training: its files, and that an interrupt loses no step."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ STEPS = 10
 
 @dataclass
 class Seen:
-    """A screen that keeps what it is shown."""
+    """An observer that stores all events."""
 
     words: list[Any] = field(default_factory=list)
 
@@ -54,7 +54,7 @@ def directory(store: Path) -> RunDirectory:
 
 
 def trained(net: Net, ranks: Ranks = ALONE) -> Trained:
-    """A weight as A and a bias as B, at four times its rate."""
+    """A weight as A, and a bias as B at four times the rate."""
     groups = [
         {"name": role, "roles": (role,), "names": [name], "params": [p], "lr": lr, "weight_decay": 0.0}
         for role, lr, (name, p) in zip("AB", (0.01, 0.04), net.named_parameters(), strict=True)
@@ -66,7 +66,7 @@ def trained(net: Net, ranks: Ranks = ALONE) -> Trained:
 def trains(
     run: RunDirectory, *, screen: Seen | None = None, cut_at: int | None = None, kept: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Ten steps from the checkpoint, where there is one; interrupted before step `cut_at`. The weights at the end."""
+    """Trains ten steps, from any checkpoint, interrupted before step `cut_at`; returns the final weights."""
     net, interrupts = Net(), Interrupts()
     its = trained(net)
     settings: dict[str, Any] = {"groups": [], "seed": 0, "tracker": NoTracker(), "workers": 1, "kept": kept}
@@ -157,7 +157,7 @@ def test_a_checkpoint_holds_what_it_is_given_beside_the_training(tmp_path: Path)
 
 def test_a_rank_that_does_not_lead_writes_no_file(tmp_path: Path) -> None:
     class Follower(Ranks):
-        """A rank whose rank 0 is not there."""
+        """A rank without a rank 0."""
 
         @property
         def leads(self) -> bool:

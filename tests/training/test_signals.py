@@ -1,4 +1,4 @@
-"""Laws of interrupts: a real signal to this process becomes Interrupted where it is looked at, and nowhere else."""
+"""Interrupts: a real signal to this process raises Interrupted at the check, and nowhere else."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def test_in_a_job_of_submitits_the_signal_to_requeue_is_passed_on_once_the_run_h
         with pytest.raises(Interrupted), Interrupts() as interrupts:
             for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGUSR2):
                 os.kill(os.getpid(), number)
-            assert told == [signal.SIGTERM]  # submitit's own to ignore
+            assert told == [signal.SIGTERM]  # submitit ignores it
             interrupts.check()
         assert told == [signal.SIGTERM, signal.SIGUSR2]
     finally:

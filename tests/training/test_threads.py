@@ -1,4 +1,4 @@
-"""Laws of workers: the order of the items, one thread each, exceptions raised, torch's threads as before."""
+"""Workers: items in order, one thread each, exceptions are raised, and torch's number of threads is restored."""
 
 import threading
 import time

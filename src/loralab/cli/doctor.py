@@ -33,7 +33,7 @@ class Check:
 
 
 def doctor(store: Path) -> int:
-    """Prints each check; returns 0, or 1 where the default run lacks something."""
+    """Prints each check; returns 0, or 1 if the default run lacks something."""
     bad = 0
     plain = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
     for check in checks(store):
@@ -43,7 +43,7 @@ def doctor(store: Path) -> int:
     print(
         "all that `python train.py` needs is here"
         if not bad
-        else f"{bad} of these must be mended before `python train.py` runs"
+        else f"{bad} of these must be fixed before `python train.py` runs"
     )
     return int(bad > 0)
 
@@ -79,7 +79,7 @@ def _code() -> Iterator[Check]:
     with tempfile.TemporaryDirectory() as scratch:
         version = code_version(Path(scratch))
     if version["commit"] is None:
-        yield Check("note", "code", f"loralab {__version__}, not in a git checkout: records will name no commit")
+        yield Check("note", "code", f"loralab {__version__}, not in a git checkout: records will have no commit")
     else:
         changed = ", with uncommitted changes" if version["diff"] else ""
         yield Check("ok", "code", f"loralab {__version__}, commit {version['commit'][:10]}{changed}")

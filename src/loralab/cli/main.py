@@ -1,4 +1,4 @@
-"""The `loralab` command: looks at what `train.py` trained. Nothing heavy is imported before a subcommand needs it."""
+"""The `loralab` command: studies, and inspection of trained runs. Subcommands import heavy modules on use."""
 
 import argparse
 import json
@@ -23,9 +23,9 @@ ADAPTER = f"a folder with adapter_config.json, as PEFT writes it, or a run: {RUN
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one subcommand; gives the exit status: 0 done, 2 a mistake of the user's.
+    """Runs one subcommand and returns the exit status: 0 for success, 2 for a user's mistake.
 
-    1: something is missing (doctor), runs failed (study), or some of all studies failed (figure all, claims, report).
+    1: something is missing (doctor), runs failed (study), or some studies failed (figure all, claims, report).
     """
     use_temporary_caches()
     try:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader (head, less) has seen enough; Python must not flush to it again at exit
+    except BrokenPipeError:  # the reader (head, less) closed the pipe; Python must not flush to it again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -49,7 +49,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     given, rest = parser.parse_known_args(arguments)
     if rest and (not hasattr(given, "overrides") or any(text.startswith("-") for text in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:  # argparse takes no more settings after an option
+    if rest:  # argparse accepts no more settings after an option
         given.overrides += rest
     if given.command is None:
         parser.print_help()
@@ -126,7 +126,7 @@ def _probes(given: argparse.Namespace) -> int:
 
 
 def _drawn(given: argparse.Namespace, name: str, draw: "Callable[[], Figure]") -> int:
-    """Writes a figure where --to says, else into the store; beside --json, which programs read, only with --to."""
+    """Writes a figure to --to, or into the store by default; with --json, only if --to is given."""
     from loralab.inspect.spectrum import save
 
     if given.to or not given.json:
@@ -180,7 +180,7 @@ def _report(given: argparse.Namespace) -> int:
 
 
 class _OneLine(argparse.ArgumentParser):
-    """Says what is wrong in one line, with the way to the help."""
+    """Reports a mistake in one line, with the command for help."""
 
     def error(self, message: str) -> None:  # type: ignore[override]  # it does not return
         self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
@@ -189,7 +189,7 @@ class _OneLine(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _OneLine(
         prog="loralab",
-        description="Look at runs of LoRA and LoRA+, and take them elsewhere. `python train.py` makes them.",
+        description="Inspect, export and study runs of LoRA and LoRA+. `python train.py` trains them.",
         epilog="`loralab COMMAND --help` has examples.",
     )
     parser.set_defaults(command=None)
@@ -227,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--json", action="store_true", help="print record.json")
 
     export = add(
-        "export", _export, "write a run's model so that others can load it",
+        "export", _export, "export a run's model, as an adapter or a whole checkpoint",
         "loralab export 47d00a88bf --to mine             an adapter for peft.PeftModel.from_pretrained",
         "loralab export 47d00a88bf --to whole --merged   a checkpoint for transformers alone",
     )  # fmt: skip
@@ -238,7 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help=text)
 
     spectrum = add(
-        "spectrum", _spectrum, "tell what an adapter's updates are made of: ranks, energy, amplification, intruders",
+        "spectrum", _spectrum, "show an adapter's spectra: ranks, energy, amplification, intruders",
         "loralab spectrum 47d00a88bf                and figures/spectrum-NAME.png and .pdf in the store",
         "loralab spectrum some/peft/folder --top 0  no intruders, which take two SVDs of each W",
     )  # fmt: skip
@@ -248,13 +248,13 @@ def _parser() -> argparse.ArgumentParser:
     text = "an intruder's largest |cosine| with W's singular vectors is below this (default: 0.5)"
     spectrum.add_argument("--eps", type=float, metavar="X", default=0.5, help=text)
     compare = add(
-        "compare", _compare, "tell how much the subspaces of two adapters overlap, beside what chance gives",
+        "compare", _compare, "show the overlap of two adapters' subspaces, and the overlap by chance",
         "loralab compare 47d00a88bf 9e1c             two runs of different init seeds",
         "loralab compare 47d00a88bf some/peft/folder --json | jq '.layers[].phi.left'",
     )  # fmt: skip
     compare.add_argument("adapters", metavar="RUN", nargs=2, help=ADAPTER)
     probes = add(
-        "probes", _probes, "tell whether B or A is starved in a run: what single updates did to its maps' outputs",
+        "probes", _probes, "show whether B or A is starved in a run: the effect of single updates",
         "loralab probes 47d00a88bf                  of a run that was trained with probe.every=50",
         "loralab probes 47d00a88bf --json | jq .verdict",
     )  # fmt: skip
@@ -265,10 +265,10 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "settings that pin or add axes, as on the command line of train.py, e.g. seed=0 or smoke=true"
     status = add(
-        "status", _status, "tell how a study stands, while it runs or after", "loralab status lr_grid",
+        "status", _status, "show a study's progress", "loralab status lr_grid",
     )  # fmt: skip
     collect = add(
-        "collect", _collect, "gather a study's runs in its CSV, one row a run or what its analysis makes of them",
+        "collect", _collect, "write a study's CSV: one row per run, or the rows that its analysis returns",
         "loralab collect lr_grid                    analysis/results/lr_grid.csv",
         "loralab collect lr_grid seed=0 --to mine.csv",
     )  # fmt: skip
@@ -278,12 +278,12 @@ def _parser() -> argparse.ArgumentParser:
         "loralab figure all",
     )  # fmt: skip
     study = add(
-        "study", _study, "do all of a study: train what is missing, or measure; collect, draw",
+        "study", _study, "run a whole study: train the missing runs, or measure; collect; draw",
         "loralab study lr_grid", "loralab study lr_grid smoke=true",
         "loralab study new mine                     sweeps/mine.yaml and analysis/mine.py, to be changed",
     )  # fmt: skip
     add(
-        "claims", _claims, "write what papers claim and what studies found: analysis/claims.md and docs/findings.md",
+        "claims", _claims, "write the papers' claims and their verdicts: analysis/claims.md and docs/findings.md",
         "loralab claims",
     )  # fmt: skip
     report = add(

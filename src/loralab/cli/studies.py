@@ -1,4 +1,4 @@
-"""The `loralab` commands about studies: new, study, status, collect, figure, claims, report. Each gives a status."""
+"""`loralab` commands for studies: new, study, status, collect, figure, claims, report. Each returns an exit status."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ def new(arguments: Sequence[str]) -> int:
 
 
 def study(name: str, overrides: Sequence[str], store: Path) -> int:
-    """Trains what is missing, or measures; collects; draws. A mistake in the analysis is one line before it trains."""
+    """Trains the missing runs or measures; collects; draws. The analysis is checked before training starts."""
     with open_study(name) as opened:
         trained = opened.spec.program is None
         drawn = study_module.analysis_of(opened) != study_module.NO_ANALYSIS
@@ -47,7 +47,7 @@ def study(name: str, overrides: Sequence[str], store: Path) -> int:
 
 
 def status(name: str, overrides: Sequence[str], store: Path) -> int:
-    """Prints how the study stands."""
+    """Prints the study's progress."""
     with open_study(name, overrides, store=store) as opened:
         trained = opened.spec.program is None
         lines = forecast.state(opened) if trained else forecast.heading(opened)
@@ -56,7 +56,7 @@ def status(name: str, overrides: Sequence[str], store: Path) -> int:
 
 
 def collect(name: str, overrides: Sequence[str], store: Path, to: Path | None) -> int:
-    """Writes a study's CSV, at its own place where none is named."""
+    """Writes a study's CSV, to its default path unless another is given."""
     with open_study(name, overrides, store=store) as opened:
         if opened.spec.program is not None:
             frame = results.measure(opened, overrides, store)
@@ -73,7 +73,7 @@ def collect(name: str, overrides: Sequence[str], store: Path, to: Path | None) -
 
 
 def figure(name: str, overrides: Sequence[str], store: Path) -> int:
-    """Draws a study's figure, or `all`; of all, those that fail are named and the others are drawn."""
+    """Draws a study's figure, or `all`: then failures are listed and the others are drawn."""
 
     def draw(each: str) -> None:
         print(*figures.draw(each, overrides, store=store), sep="\n", flush=True)
@@ -96,14 +96,14 @@ def claims() -> int:
 
 
 def report(names: Sequence[str], to: Path) -> int:
-    """Writes studies as one page."""
+    """Writes the report page of the studies."""
     failures = write_report(names, to)
     print(to)
     return _print_failures(failures)
 
 
 def _print_failures(failures: Mapping[str, str]) -> int:
-    """One line on stderr for each study that failed; 1 where there is one, else 0."""
+    """Prints one line to stderr for each study that failed; returns 1 if there is one, else 0."""
     for name, line in failures.items():
         print(f"error: {name}: {line}", file=sys.stderr)
     return int(bool(failures))

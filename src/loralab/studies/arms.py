@@ -1,7 +1,6 @@
-"""The arms of a study: each with its rate tuned in a window of its own (stage grid), then on fresh seeds (confirm).
+"""The arms of a study: each tunes its rate in its own window (stage grid), then runs on fresh seeds (stage confirm).
 
-An arm is its rows of one task and setting; columns as loralab.sweeps.collect.table has them. First any arms, then those
-of a study of ratios, named by λ. Used by several analyses.
+An arm is the rows of one task and setting, with the columns of loralab.sweeps.collect.table.
 """
 
 from collections.abc import Hashable, Sequence
@@ -41,7 +40,7 @@ Array = NDArray[np.float64]
 
 
 def select_columns(tables: "Tables", columns: Sequence[str]) -> pd.DataFrame:
-    """These columns of the runs, and which test examples a run of fresh seeds got right; "" in the first stage."""
+    """These columns of the runs, and the test examples that a run on fresh seeds got right; "" in the first stage."""
     runs = tables.runs
     correct = [
         tables.correct(run) if stage == "confirm" else "" for run, stage in zip(runs["run"], runs["stage"], strict=True)
@@ -50,7 +49,7 @@ def select_columns(tables: "Tables", columns: Sequence[str]) -> pd.DataFrame:
 
 
 def record_values(tables: "Tables", *path: str) -> list[float]:
-    """The number at a path of each run's record, such as parameters, trainable; NaN for a run that has none."""
+    """The number at a path in each run's record, such as parameters, trainable; NaN if the record lacks it."""
     found = []
     for run in tables.runs["run"]:
         at: Any = RunDirectory(tables.store / "runs" / run).record()
@@ -61,7 +60,7 @@ def record_values(tables: "Tables", *path: str) -> list[float]:
 
 
 def widths(tables: "Tables") -> list[float]:
-    """n of each run, A's input width: the parameters of all A over their number and rank; NaN without a record."""
+    """n of each run, A's input width: parameters of all A / (number of A * rank); NaN without a record."""
     found = []
     for run in tables.runs["run"]:
         record = RunDirectory(tables.store / "runs" / run).record()
@@ -73,7 +72,7 @@ def widths(tables: "Tables") -> list[float]:
 
 
 def split_arms(rows: pd.DataFrame, by: Sequence[str]) -> dict[Any, pd.DataFrame]:
-    """The arms by their values on the axes `by`, a tuple where these are several; in the order of the rows."""
+    """The arms by their values on the axes `by` (a tuple for several axes), in the order of the rows."""
     found: dict[Hashable, pd.DataFrame] = {}
     for key, own in rows.groupby(list(by), sort=False):
         assert isinstance(key, tuple)
@@ -82,24 +81,24 @@ def split_arms(rows: pd.DataFrame, by: Sequence[str]) -> dict[Any, pd.DataFrame]
 
 
 def confirm_runs(own: pd.DataFrame) -> pd.DataFrame:
-    """An arm's runs of fresh seeds, in the order of the seeds; a diverged one has no scores."""
+    """An arm's runs on fresh seeds, in the order of the seeds; a diverged run has no scores."""
     return own[own["stage"] == "confirm"].sort_values("seed")
 
 
 def level(own: pd.DataFrame, metric: str) -> Interval:
-    """An arm's mean score over the fresh seeds (Student t); NaN where a run diverged."""
+    """An arm's mean score over the fresh seeds (Student t); NaN if a run diverged."""
     scores = confirm_runs(own)[metric]
     return _unknown(len(scores)) if scores.isna().any() else mean_interval(scores)
 
 
 def paired_difference(own: pd.DataFrame, base: pd.DataFrame, metric: str, *, null: float = 0.0) -> Interval:
-    """An arm's score minus another's, paired by the fresh seed (Student t); NaN where a run diverged."""
+    """An arm's score minus another's, paired by fresh seed (Student t); NaN if a run diverged."""
     some, other = (confirm_runs(each)[metric].to_numpy(dtype=float) for each in (own, base))
     return _unknown(len(other)) if np.isnan([*some, *other]).any() else paired(some, other, null=null)
 
 
 def gain_over_items(own: pd.DataFrame, base: pd.DataFrame) -> Interval:
-    """The same of accuracy, with the test examples resampled (bootstrap)."""
+    """An arm's accuracy minus another's, with the test examples resampled (bootstrap)."""
     texts = [confirm_runs(each)["correct"].fillna("").tolist() for each in (own, base)]
     if "" in [text for arm_texts in texts for text in arm_texts]:
         return _unknown(0)
@@ -108,13 +107,13 @@ def gain_over_items(own: pd.DataFrame, base: pd.DataFrame) -> Interval:
 
 
 def interior(rows: pd.DataFrame, ratio: float | None = None) -> bool:
-    """Whether an arm's best rate is inside its window, or one inside is within a standard error of it.
+    """Whether an arm's best rate, or a rate within a standard error of it, is inside its window.
 
-    ratio: the arm is that of this λ among the rows; None: all of them.
+    ratio: use the rows of this λ; None: all rows.
     """
     own = rows if ratio is None else rows[rows["lora.ratio"] == ratio]
     grid = own[own["stage"] == "grid"].groupby("optim.lr")["validation/loss"]
-    means, errors = grid.agg(whole_mean), grid.sem().fillna(0)  # one seed has no error
+    means, errors = grid.agg(whole_mean), grid.sem().fillna(0)  # one seed has no standard error
     rates, best = means.index.to_numpy(dtype=float), int(means.argmin())
     ties = rates[(means <= means.iloc[best] + errors.iloc[best]).to_numpy()]
     return bool(((rates.min() < ties) & (ties < rates.max())).any())
@@ -145,9 +144,9 @@ def against(
     label: str,
     colour: str,
 ) -> None:
-    """A line through the means of arms on fresh seeds, at these places; pairs: an arm and what it is compared with.
+    """Draws a line through the arms' means on fresh seeds at these x; pairs: an arm and the arm it is compared with.
 
-    A bar is the interval of the difference, put on the mean of the other arm: one that misses that mean tells.
+    A bar is the interval of the difference, centred on the mean of the other arm: if it misses that mean, they differ.
     """
     means, levels = ([whole_mean(confirm_runs(pair[at])[metric]) for pair in pairs] for at in (0, 1))
     ends = [paired_difference(own, base, metric) for own, base in pairs]
@@ -155,7 +154,7 @@ def against(
     ax.errorbar(
         places,
         means,
-        yerr=np.clip([means - low, high - means], 0, None),  # an interval of no width, but for rounding
+        yerr=np.clip([means - low, high - means], 0, None),  # an interval of zero width, up to rounding
         color=colour,
         fmt="o-",
         lw=0.9,
@@ -165,7 +164,7 @@ def against(
 
 
 def shared(frame: pd.DataFrame) -> str:
-    """`TREC, MiniLM, 100 steps of 32`: what the arms have in common, for a caption."""
+    """`TREC, MiniLM, 100 steps of 32`: the settings that the arms share, for a caption."""
     model = ", ".join(captions.NAMES.get(name, name) for name in frame["model"].unique())
     steps, batch = (" or ".join(f"{n:g}" for n in frame[f"train.{key}"].unique()) for key in ("steps", "batch_size"))
     return f"{captions.tasks(frame)}, {model}, {steps} steps of {batch}"

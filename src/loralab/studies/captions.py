@@ -1,4 +1,4 @@
-"""What a caption says of a CSV's rows: what was run, with how many seeds, by which code. Reads columns alone."""
+"""Captions from a CSV's columns: the setting, the number of seeds, and the commit of the code."""
 
 import pandas as pd
 
@@ -11,7 +11,7 @@ SETTING = ("model", "lora.rank", "lora.alpha", "lora.targets", "train.steps", "t
 
 
 def caption(frame: pd.DataFrame) -> str:
-    """`TREC, MiniLM, LoRA with r = ..., 2 seeds. 18 runs (0 diverged), code 1a2b3c4.`: as far as the columns say it."""
+    """`TREC, MiniLM, LoRA with r = ..., 2 seeds. 18 runs (0 diverged), code 1a2b3c4.`: the parts with columns."""
     there = set(frame.columns)
     parts = [tasks(frame)] if "task" in there else []
     parts += [setting(frame)] if set(SETTING) <= there else []
@@ -24,7 +24,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def setting(frame: pd.DataFrame) -> str:
-    """`MiniLM, LoRA with r = alpha = 8 on q and v, 100 steps of 32`: what runs share, for a caption; from SETTING."""
+    """`MiniLM, LoRA with r = alpha = 8 on q and v, 100 steps of 32`: the settings that all runs share, from SETTING."""
 
     def one(key: str) -> str:
         values = frame[key].dropna().unique()
@@ -48,7 +48,7 @@ def provenance(frame: pd.DataFrame) -> str:
 
 
 def code(frame: pd.DataFrame) -> str:
-    """`code 1a2b3c4 (+1 other)`: the commits of the rows, the commonest first; the caption's end where none trained."""
+    """`code 1a2b3c4 (+1 other)`: the rows' commits, the most frequent first; the caption's end if no run trained."""
     versions = frame["commit"].fillna("unknown").astype(str).str[:7].value_counts().index
     others = f" (+{len(versions) - 1} other)" if len(versions) > 1 else ""
     return f"code {versions[0]}{others}"

@@ -1,6 +1,6 @@
-"""What the papers claim, beside what was found: each claim a number with its interval, and one of three verdicts.
+"""Claims of the papers against the results: for each claim a number with its interval, and one of three verdicts.
 
-A study's analysis makes its claims (`claims(frame)`); the verdicts are told over all of them at once, by Holm's method.
+A study's analysis returns its claims (`claims(frame)`). The verdicts adjust for all claims together (Holm's method).
 """
 
 import re
@@ -17,11 +17,11 @@ VERDICTS = ("held", "did not hold", "cannot tell at this scale")
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of a paper with a number that tests it.
+    """A sentence of a paper, with a number that tests it.
 
-    source: paper and figure; text: what it says, in one setting (task, init); paper: its own number, as text; found:
-    ours, whose p is against `threshold`; held where it lies above the threshold, or below it if `below`; unit: what
-    found is in: "points" (accuracy, times 100), "x" (a ratio), "doublings" (log2 of a ratio).
+    source: paper and figure; text: the claim, in one setting (task, init); paper: the paper's number, as text; found:
+    the measured value, whose p-value is against `threshold`. The claim held if it lies above the threshold, or below it
+    if `below`. unit: the unit of found: "points" (accuracy, times 100), "x" (a ratio), "doublings" (log2 of a ratio).
     """
 
     study: str
@@ -46,7 +46,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with its p after Holm's adjustment (NaN: no test was possible) and its verdict."""
+    """A claim with its Holm-adjusted p-value (NaN: no test was possible) and its verdict."""
 
     claim: Claim
     p: float
@@ -54,7 +54,7 @@ class Judged:
 
 
 def judge(claims: Sequence[Claim]) -> list[Judged]:
-    """Each claim with its verdict; `cannot tell` wherever the adjusted two-sided p is not below .05."""
+    """Each claim with its verdict; `cannot tell` if the adjusted two-sided p-value is not below .05."""
     adjusted = holm([claim.found.p for claim in claims])
     return [Judged(claim, float(p), _verdict(claim, float(p))) for claim, p in zip(claims, adjusted, strict=True)]
 
@@ -89,7 +89,7 @@ def markdown(rows: Sequence[Judged]) -> str:
 
 
 def embedded(text: str, rows: Sequence[Judged]) -> str:
-    """A page (docs/findings.md) with each table between `<!-- claims: STUDY, ... -->` and `<!-- end -->` made anew."""
+    """A page (docs/findings.md), each table between `<!-- claims: STUDY, ... -->` and `<!-- end -->` regenerated."""
 
     def block(found: re.Match[str]) -> str:
         shown = [row for name in found[1].split(", ") for row in rows if row.claim.study == name]
@@ -101,5 +101,5 @@ def embedded(text: str, rows: Sequence[Judged]) -> str:
 
 
 def p_text(p: float) -> str:
-    """`.012`, `< .001`; no test was possible where it is NaN."""
+    """`.012`, `< .001`; NaN means that no test was possible."""
     return "not tested" if p != p else "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")

@@ -1,4 +1,4 @@
-"""The studies whose results are committed: what is done for all of them, in which failures are isolated."""
+"""Operations on all studies whose results are committed; failures are isolated."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -21,22 +21,22 @@ def names() -> list[str]:
 
 
 def attempt(names: Iterable[str], action: Callable[[str], Result]) -> tuple[dict[str, Result], dict[str, str]]:
-    """What the action gives for each study, and one line for each study for which it fails."""
+    """The action's result for each study, and one line for each study for which it fails."""
     found, failures = {}, {}
     for name in names:
         try:
             found[name] = action(name)
-        except Exception as error:  # one broken analysis must not stop the others
+        except Exception as error:  # a failing analysis must not stop the others
             failures[name] = explain_failure(error)
     return found, failures
 
 
 def judge_committed() -> tuple[list[Judged], dict[str, str]]:
-    """The claims of the committed studies, judged together, and one line for each study whose claims cannot be had."""
+    """The claims of the committed studies, judged together, and one line for each study whose claims fail."""
     found, failures = attempt(names(), _claims)
     return judge([claim for claims in found.values() for claim in claims]), failures
 
 
 def _claims(name: str) -> list[Claim]:
     made = load_module(name).claims(load_results(name))
-    return [replace(claim, study=name) for claim in made]  # an analysis may serve several studies
+    return [replace(claim, study=name) for claim in made]  # several studies may share an analysis

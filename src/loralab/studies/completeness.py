@@ -1,4 +1,4 @@
-"""Whether the CSV of a study that is trained has a row for every run that its sweep wants."""
+"""Checks that a trained study's CSV has a row for every run of its sweep."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +15,11 @@ __all__ = ["as_swept", "plain", "refuse_holes"]
 
 
 def refuse_holes(study: Study, frame: pd.DataFrame, path: Path) -> None:
-    """Raises UserError where a run that the study wants has no row, or is not done."""
+    """Raises UserError if a run of the study has no row, or is not done."""
     for column in ("stage", "status", "hash"):
         if column not in frame:
             raise UserError(
-                f"{path} has no column {column!r}, which every CSV needs; `loralab collect {study.name}` makes it anew"
+                f"{path} has no column {column!r}, which it needs; `loralab collect {study.name}` writes it again"
             )
     undone = frame[~frame["status"].isin(FINAL)]
     if len(undone):
@@ -34,14 +34,14 @@ def refuse_holes(study: Study, frame: pd.DataFrame, path: Path) -> None:
         try:
             wanted = study.second_jobs(first.drop_duplicates("hash").drop(columns=shared))
         except Unfinished as why:
-            raise UserError(f"{path}: which runs its second stage wants is unknown: {why}") from why
+            raise UserError(f"{path}: the runs of its second stage are unknown: {why}") from why
         _refuse_absent(study, wanted, frame[frame["stage"] == "confirm"], path)
 
 
 def as_swept(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame of a CSV with the values that the sweep has: lists and mappings for their texts, null for an empty cell.
+    """A CSV's frame with values as in the sweep: texts become lists and mappings, empty cells become null.
 
-    Where some runs do not have the axis at all, an empty cell stays NaN, which says so.
+    If some runs do not have the axis at all, an empty cell stays NaN.
     """
     found, jobs = frame.copy(), [settings(job) for job in study.grid]
     for name in (name for name in study.axes if name in frame):
@@ -55,7 +55,7 @@ def as_swept(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def plain(value: Any) -> Any:
-    """A value as a CSV has it: of a list its items with commas, of a mapping `key:value` with commas, else itself."""
+    """A value as written to a CSV: a list's items or a mapping's `key:value` pairs joined by commas; else unchanged."""
     if isinstance(value, Mapping):
         return ",".join(f"{key}:{plain(of)}" for key, of in value.items())
     if isinstance(value, (list, tuple)):
@@ -64,7 +64,7 @@ def plain(value: Any) -> Any:
 
 
 def _between(frame: pd.DataFrame, name: str) -> bool:
-    """Whether a column stands where a table has its axes; one of those that all runs share has no say in a choice."""
+    """Whether a column is at the position of a table's axes; an axis that all runs share does not affect selection."""
     names = list(frame)
     return names.index("stage") < names.index(name) < names.index("status")
 
@@ -83,5 +83,5 @@ def _refuse_absent(study: Study, jobs: Sequence[tuple[str, ...]], frame: pd.Data
 
 
 def _text(value: Any) -> str:
-    """A value of an axis; a CSV has one empty cell for null and for no such axis."""
+    """The text of an axis' value; in a CSV both null and a missing axis are an empty cell."""
     return "" if value is None or value != value else to_override(value)

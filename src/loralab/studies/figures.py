@@ -1,4 +1,4 @@
-"""analysis/results/<study>.csv -> analysis/figures/<study>.{png,pdf}. Reads CSV and configuration alone; no torch."""
+"""analysis/results/<study>.csv -> analysis/figures/<study>.{png,pdf}. Reads CSV and configuration only; no torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ __all__ = ["draw", "main"]
 
 
 def draw(name: str, overrides: Sequence[str] = (), *, store: Path = Path("outputs")) -> list[Path]:
-    """Draws a study's figure from its CSV; the files that it wrote.
+    """Draws a study's figure from its CSV and returns the written files.
 
-    Without overrides, analysis/results/<name>.csv to analysis/figures/; with those that a part of the study was
-    collected with, the store's results/ to its figures/. Raises UserError where the CSV lacks a run that is wanted.
+    Without overrides: analysis/results/<name>.csv to analysis/figures/. With overrides that a part of the study was
+    collected with: the store's results/ to its figures/. Raises UserError if the CSV lacks a run.
     """
     module = study_module.load_module(name)
     path = results.target(name, overrides, store)

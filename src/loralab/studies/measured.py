@@ -1,4 +1,4 @@
-"""A study that is measured, not trained: the table that its program makes, and whether a CSV of it is whole."""
+"""A study that is measured, not trained: its program's table, and the check that a CSV of it is complete."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +17,14 @@ SIZES = ("smoke=true", "smoke=false")
 
 
 def refuse_settings(name: str, overrides: Sequence[str]) -> None:
-    """Raises UserError for any setting but the size: there is no run that could take it."""
+    """Raises UserError for any setting except the size, because there is no run to apply it to."""
     for override in overrides:
         if override not in SIZES:
             raise UserError(f"{override}: {name} is measured, not trained, so it takes no setting but smoke=true")
 
 
 def measure_study(program: Measurement, *, smoke: bool, store: Path) -> "pd.DataFrame":
-    """What the program measures, with the version of the code in each row (its diff is kept in the store)."""
+    """The rows that the program measures, with the version of the code in each (its diff is kept in the store)."""
     frame: pd.DataFrame = program.measure(smoke).assign(**code_version(store))
     if tuple(frame) != program.kept:
         raise UserError(
@@ -35,7 +35,7 @@ def measure_study(program: Measurement, *, smoke: bool, store: Path) -> "pd.Data
 
 
 def refuse_holes(name: str, program: Measurement, frame: "pd.DataFrame", *, smoke: bool, path: Path) -> None:
-    """Raises UserError where a CSV lacks a column or a row that is wanted, or has a row twice, or another one."""
+    """Raises UserError if a CSV lacks a column or a row, or has a duplicate or unexpected row."""
     again = f"`loralab study {name}{' smoke=true' if smoke else ''}` measures again"
     for column in program.kept:
         if column not in frame:
@@ -52,7 +52,7 @@ def refuse_holes(name: str, program: Measurement, frame: "pd.DataFrame", *, smok
     others = rows - set(wanted)
     if others:
         first = next(cell for cell in there if cell in others)
-        raise UserError(f"{path}: {len(others)} rows that are not wanted, the first {_told(keys, first)}; {again}")
+        raise UserError(f"{path}: {len(others)} unexpected rows, the first {_told(keys, first)}; {again}")
     if len(there) > len(rows):
         first = next(cell for cell in there if there.count(cell) > 1)
         raise UserError(f"{path}: more than one row for {_told(keys, first)}; {again}")
@@ -63,7 +63,7 @@ def _cells(frame: "pd.DataFrame") -> list[tuple[str, ...]]:
 
 
 def _text(value: Any) -> str:
-    """A value as it is in the CSV whatever type it is read back with; "" for what a row does not have."""
+    """A value's text in the CSV, independent of the type that it is read back with; "" if the row lacks it."""
     if value is None or value != value:
         return ""
     if isinstance(value, (str, bool)):

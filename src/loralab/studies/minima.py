@@ -1,25 +1,26 @@
-"""Where a fitted parabola is lowest, in one variable or two, with an interval: pure functions over arrays."""
+"""Minimum of a fitted parabola in one variable or two, with an interval: pure functions over arrays."""
 
 import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy  # it imports scipy.stats when first used, which takes half a second
+import scipy  # imported on first use: scipy.stats takes half a second to import
 from numpy.typing import ArrayLike
 
 from loralab.studies.stats import ROUNDING, Array, as_pairs, check_level, largest
 
 __all__ = ["Minimum", "quadratic_minimum", "surface_minimum"]
 
-REACH = 6.0  # of the search for where a surface may be lowest: standard deviations of the cells' places
-FINE = 301  # places of that search, each way
+REACH = 6.0  # half-width of the search for a surface's minimum, in standard deviations of the cells' coordinates
+FINE = 301  # grid points of that search per coordinate
 
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where a fitted parabola is lowest, in x's units; its second derivative; whether it lies inside the x given.
+    """The minimum of a fitted parabola, in x's units; the second derivative; whether it lies within the given x.
 
-    p: two-sided, that it is lowest at `null`, by the slope there; nan where the interval is the whole line.
+    p: two-sided, of the hypothesis that the minimum is at `null`, from the slope there; nan if the interval is the
+    whole line.
     """
 
     at: float
@@ -35,10 +36,10 @@ def quadratic_minimum(
 ) -> Minimum:
     """-b / 2a of the least-squares y = a x^2 + b x + c, with Fieller's interval (Fieller 1954).
 
-    The interval holds each m for which 2am + b = 0 is not rejected: (2am + b)^2 <= t^2 Var(2am + b), t of n - 3 degrees
-    of freedom. Where a itself is not significantly positive it is (-inf, inf). `at` is nan with fewer than four points,
-    fewer than three places, or a parabola that is not curved upward. blocks: a label a point, such as its seed: each
-    block has a c of its own, which costs a degree of freedom (to take block means out of y beforehand does not pay it).
+    The interval contains each m for which 2am + b = 0 is not rejected: (2am + b)^2 <= t^2 Var(2am + b), with t of n - 3
+    degrees of freedom. It is (-inf, inf) if a is not significantly positive. `at` is nan for fewer than four points,
+    fewer than three distinct x, or a parabola that does not curve upward. blocks: a label per point, such as its seed.
+    Each block has its own c, which costs a degree of freedom (subtracting block means from y would ignore it).
     """
     place, value = as_pairs(x, y)
     check_level(level)
@@ -76,10 +77,10 @@ def quadratic_minimum(
 
 
 def surface_minimum(places: Array, values: Array) -> tuple[Minimum, Minimum]:
-    """Both coordinates of -H^-1 g of the least-squares x^T H x / 2 + g x + c, with profile intervals of 95%.
+    """Both coordinates of -H^-1 g of the least-squares x^T H x / 2 + g x + c, with 95% profile intervals.
 
-    An interval holds each value for which some value of the other has g + H x = 0 not rejected, in t^2 of n - 6
-    degrees of freedom: `quadratic_minimum` in the plane. One that reaches the search's end is without end there.
+    An interval contains each value of one coordinate for which g + H x = 0 is not rejected (t^2 of n - 6 degrees of
+    freedom) at some value of the other: `quadratic_minimum` in the plane. An end at the search's limit is infinite.
     """
     nowhere = quadratic_minimum([], [])
     degrees = len(values) - 6
@@ -106,16 +107,16 @@ def surface_minimum(places: Array, values: Array) -> tuple[Minimum, Minimum]:
 
 
 def _not_rejected(fit: Array, covariance: Array, at: Array, t2: float) -> Array:
-    """For each coordinate the ends of the values at which the slope can be 0: (g + H x)^T V^-1 (g + H x) <= t2.
+    """For each coordinate the range of values at which the slope can be 0: (g + H x)^T V^-1 (g + H x) <= t2.
 
-    Over a grid of x about `at`, that narrows to what is left of it three times; fit: the entries of H and g.
+    Searches a grid of x around `at` and narrows it to the remaining range three times; fit: the entries of H and g.
     """
     ends = np.array([[-REACH, REACH]] * 2)
     for _ in range(3):
         each = [np.linspace(low, high, FINE) for low, high in ends]
         p, q = np.meshgrid(*each, indexing="ij")
         zero, one = np.zeros_like(p), np.ones_like(p)
-        toward = np.array([[p, q, zero, one, zero], [zero, p, q, zero, one]])  # times fit it is g + H x
+        toward = np.array([[p, q, zero, one, zero], [zero, p, q, zero, one]])  # this matrix times fit is g + H x
         slope = np.einsum("icpq,c->ipq", toward, fit)
         spread = np.einsum("icpq,jcpq->ijpq", toward, np.tensordot(covariance, toward, (1, 1)).swapaxes(0, 1))
         determinant = np.maximum(spread[0, 0] * spread[1, 1] - spread[0, 1] ** 2, np.finfo(float).tiny)

@@ -1,4 +1,4 @@
-"""`loralab study new NAME`: sweeps/NAME.yaml and analysis/NAME.py as templates that run as they are."""
+"""`loralab study new NAME`: sweeps/NAME.yaml and analysis/NAME.py from templates that run unchanged."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from loralab.text import align
 
 __all__ = ["next_steps", "write_study"]
 
-RESERVED = ("all", "new", "none")  # each means something else where the name of a study may stand
+RESERVED = ("all", "new", "none")  # reserved: each has another meaning in place of a study's name
 
 SWEEP = """\
 # @package _global_
@@ -83,7 +83,7 @@ if __name__ == "__main__":
 
 
 def write_study(name: str) -> list[Path]:
-    """The two files, written; UserError for a name that cannot be one, or that is taken."""
+    """Writes the two files and returns their paths; UserError for an invalid or existing name."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in RESERVED:
         raise UserError(
             f"study new: got {name!r}; a name has small letters, digits and _, begins with a letter, "
@@ -99,7 +99,7 @@ def write_study(name: str) -> list[Path]:
 
 
 def next_steps(name: str) -> list[str]:
-    """What to do with them, in lines."""
+    """The next commands for the user, one per line."""
     steps = (
         (f"loralab study {name} smoke=true", "its smallest size: trained, collected and drawn in under a minute"),
         (f"python train.py sweeps={name} --dry-run", "lists its runs"),

@@ -1,4 +1,4 @@
-"""The arms of a study of ratios, named by λ: each tuned alike, compared with λ = 1."""
+"""The arms of a study of ratios, named by λ: all tuned in the same way, compared with λ = 1."""
 
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ def _of(rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
 
 
 def arm(rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
-    """A ratio's runs of fresh seeds."""
+    """The runs of a ratio on fresh seeds."""
     return confirm_runs(_of(rows, ratio))
 
 
@@ -46,23 +46,23 @@ def difference(rows: pd.DataFrame, ratio: float, metric: str, *, null: float = 0
 
 
 def tuned(rows: pd.DataFrame) -> pd.DataFrame:
-    """For each λ and lr_A of the windows the mean validation loss over the selection seeds; NaN if one diverged."""
+    """The mean validation loss over the selection seeds, for each λ and lr_A of the windows; NaN if one diverged."""
     grid = rows[rows["stage"] == "grid"]
     found = grid.groupby(["lora.ratio", "optim.lr"])["validation/loss"].agg(whole_mean)
     return found.reset_index()
 
 
 def best_ratio(rows: pd.DataFrame, *, above: float = 0.0) -> float:
-    """The ratio with the lowest validation loss over the windows, among those above a number."""
+    """The ratio with the lowest validation loss over the windows, among the ratios above a bound."""
     found = tuned(rows)
     found = found[found["lora.ratio"] > above]
     return float(found.nsmallest(1, "validation/loss")["lora.ratio"].iloc[0])
 
 
 def optimum(rows: pd.DataFrame) -> Minimum:
-    """log2 of the ratio where a parabola through the arms' mean test losses is lowest.
+    """log2 of the ratio at the minimum of a parabola through the arms' mean test losses.
 
-    The unit is the arm, whose seeds share one selected rate and its error; NaN where an arm has a diverged run.
+    The unit is the arm, because its seeds share one selected rate and its error. NaN if an arm has a diverged run.
     """
     found = [ratio for ratio in ratios(rows) if len(arm(rows, ratio))]
     means = [whole_mean(arm(rows, ratio)["test/loss"]) for ratio in found]
@@ -72,10 +72,10 @@ def optimum(rows: pd.DataFrame) -> Minimum:
 
 
 def rate_optimum(rows: pd.DataFrame, ratio: float = 1) -> Minimum:
-    """log2 of the lr_A where a parabola through a ratio's validation losses is lowest, by the seeds that selected.
+    """log2 of lr_A at the minimum of a parabola through a ratio's validation losses on the selection seeds.
 
-    It goes through the rate with the lowest mean and those within a factor of two of it, for farther up training
-    collapses. The unit is the run, each seed with a level of its own. NaN where the lowest is at the window's end.
+    The fit uses the rate with the lowest mean and the rates within a factor of two of it, because training collapses at
+    higher rates. The unit is the run; each seed has its own offset. NaN if the lowest mean is at the window's end.
     """
     own = _of(rows, ratio)
     grid = own[own["stage"] == "grid"]
@@ -88,11 +88,11 @@ def rate_optimum(rows: pd.DataFrame, ratio: float = 1) -> Minimum:
 
 
 def pair_optimum(rows: pd.DataFrame) -> tuple[Minimum, Minimum]:
-    """log2 of the lr_A and of the lr_B where a quadratic surface through the windows' cells is lowest.
+    """log2 of lr_A and of lr_B at the minimum of a quadratic surface through the windows' cells.
 
-    A cell is a mean validation loss over the selection seeds, and the unit; the better half of them is fitted, for
-    beyond lies the cliff where training collapses, which no quadratic follows. Interior: inside the rates and the
-    ratios of these cells.
+    A cell is a mean validation loss over the selection seeds, and is the unit. The fit uses the better half of the
+    cells, because no quadratic fits the cliff where training collapses. Interior: inside the rates and the ratios of
+    these cells.
     """
     cells = tuned(rows).dropna(subset="validation/loss")
     cells = cells[cells["validation/loss"] <= cells["validation/loss"].median()]
@@ -101,7 +101,7 @@ def pair_optimum(rows: pd.DataFrame) -> tuple[Minimum, Minimum]:
 
 
 def against_ratio(ax: "Axes", rows: pd.DataFrame, metric: str, label: str, at: int) -> None:
-    """Means on fresh seeds; a bar is the interval of the difference from λ = 1, so one that misses the line tells."""
+    """Means on fresh seeds. A bar is the interval of the difference from λ = 1: if it misses the line, they differ."""
     colour, found, one = plotting.COLOURS[at], ratios(rows), _of(rows, 1)
     places = (np.array(found) * 2 ** (0.16 * (at - 0.5))).tolist()
     ax.axhline(whole_mean(confirm_runs(one)[metric]), color=colour, lw=0.6, ls=":")

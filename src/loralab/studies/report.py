@@ -1,7 +1,7 @@
-"""Studies -> one HTML page that needs nothing beside it: claims, verdicts, figures, tables, provenance, commands.
+"""Studies -> one self-contained HTML page: claims, verdicts, figures, tables, provenance, commands.
 
-Reads the committed CSVs and what the sweeps say of themselves. `page` is a pure function of plain data, and what is
-gathered holds no date and no chance, so the report of one commit is one file.
+Reads the committed CSVs and the sweeps' headers. `page` is a pure function of plain data. The data contains no dates
+and no random values, so a commit always produces the same report.
 """
 
 import base64
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Picture", "Section", "Table", "page", "report", "section"]
 
-BADGES = dict(zip(VERDICTS, ("held", "fell", "open"), strict=True))  # verdict -> its class in the style sheet
+BADGES = dict(zip(VERDICTS, ("held", "fell", "open"), strict=True))  # verdict -> CSS class
 TOOLS = ("loralab", "matplotlib", "numpy", "pandas")
-NUMBER = re.compile(r"[\[<>~+-]*\s*[\d.]*\d")  # how the text of a number, or of an interval, begins
-LONGEST_FRACTION = 4  # digits: a column that needs more of them is no table of scores
+NUMBER = re.compile(r"[\[<>~+-]*\s*[\d.]*\d")  # start of the text of a number or an interval
+LONGEST_FRACTION = 4  # digits; columns that need more are not aligned
 ABSENT = "—"
 
 
@@ -50,7 +50,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """Texts; numeric tells of each column whether it is set to the right."""
+    """A table of texts; numeric: for each column, whether it is right-aligned."""
 
     columns: tuple[str, ...]
     numeric: tuple[bool, ...]
@@ -59,9 +59,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """All that the page tells of one study.
+    """One study's part of the page.
 
-    header: what its sweep says for people (Study.header); csv: the text of its results; provenance: term -> its lines.
+    header: its claim, metric, command and cost (Study.header); csv: the text of its results; provenance: term -> lines.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Section:
 
 
 def page(sections: Sequence[Section]) -> str:
-    """The HTML of the sections, in their order; every text in them is shown as it is, never read as HTML."""
+    """The HTML of the sections, in their order; all texts are escaped."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -91,10 +91,10 @@ def page(sections: Sequence[Section]) -> str:
 
 
 def report(names: Sequence[str], to: Path) -> dict[str, str]:
-    """Writes the page of these studies, or of `all` that have results; gives one line for each study that fails.
+    """Writes the page of these studies, or of `all` that have results; returns one line for each study that fails.
 
-    Raises UserError for a study that is named and has no results, or whose CSV lacks a run. Of `all`, those that fail
-    are left out; a study that is not on the page fails where its claims cannot be judged beside the others'.
+    Raises UserError for a named study that has no results, or whose CSV lacks a run. With `all`, studies that fail are
+    left out. A study that is not on the page also fails if its claims cannot be judged together with the others'.
     """
     if to.is_dir():
         raise UserError(f"--to: {to} is a directory; name a file")
@@ -104,7 +104,7 @@ def report(names: Sequence[str], to: Path) -> dict[str, str]:
         raise UserError("no study has results in analysis/results; `loralab study NAME` makes them")
     if not every:
         for name in wanted:
-            load_results(name)  # a mistake is told before anything is drawn
+            load_results(name)  # report a mistake before drawing anything
     judged, failures = committed.judge_committed()
     if every:
         sections, others = committed.attempt(wanted, lambda name: _section(name, judged))
@@ -116,7 +116,7 @@ def report(names: Sequence[str], to: Path) -> dict[str, str]:
 
 
 def _section(name: str, judged: Sequence[Judged]) -> Section:
-    """The section of a study that has results."""
+    """The section of a study with results."""
     csv = (study_module.ANALYSIS / "results" / f"{name}.csv").read_text(encoding="utf-8")
     with open_study(name) as study:
         header = study.header
@@ -132,7 +132,7 @@ def section(
     csv: str,
     header: Mapping[str, str],
 ) -> Section:
-    """What a study's analysis makes of its CSV, with those of the judged claims that are its own."""
+    """The section that a study's analysis makes from its CSV, with the study's judged claims."""
     return Section(
         name=name,
         header=header,
@@ -161,7 +161,7 @@ def _picture(name: str, frame: pd.DataFrame, analysis: StudyModule) -> Picture:
 
 
 def _alt(name: str, figure: "Figure") -> str:
-    """What is plotted against what, in which panels: for who cannot see it; the numbers are in the table."""
+    """Alternative text for screen readers: what each panel plots against what; the table has the numbers."""
     pairs: dict[str, None] = {}
     panels = []
     for axes in figure.axes:
@@ -181,7 +181,7 @@ def _plain(label: str) -> str:
 
 
 def _table(frame: pd.DataFrame) -> Table:
-    """A frame's columns, after its index where that has a name."""
+    """A frame's columns, preceded by its index if that has a name."""
     frame = frame.reset_index() if any(frame.index.names) else frame
     columns = tuple(" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in frame.columns)
     texts = [_aligned([_text(value) for value in frame.iloc[:, at]]) for at in range(len(columns))]
@@ -198,7 +198,7 @@ def _text(value: Any) -> str:
 
 
 def _aligned(texts: list[str]) -> list[str]:
-    """Decimal fractions with equally many digits, where few are enough; else the texts as they are."""
+    """Decimal fractions with the same number of digits if few are enough; else the texts unchanged."""
     plain = [re.fullmatch(r"-?\d+(?:\.(\d+))?", text) for text in texts if text != ABSENT]
     digits = max((len(match[1] or "") for match in plain if match), default=0)
     if not all(plain) or not 0 < digits <= LONGEST_FRACTION:
@@ -211,7 +211,7 @@ def _base64(text: str) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """With spaces at which no line ends inside an interval and in `n = 5`."""
+    """The text with non-breaking spaces inside intervals and in `n = 5`."""
     return re.sub(r"\[[^\]]*\]|n = \d+", lambda found: found[0].replace(" ", "\xa0"), text)
 
 
@@ -222,7 +222,7 @@ def _tally(rows: Sequence[Judged]) -> str:
 
 
 def _provenance(frame: pd.DataFrame, csv: str) -> dict[str, tuple[str, ...]]:
-    """Which runs, code and devices a CSV tells of, by the columns that it has; several rows may be of one run."""
+    """The runs, code and devices of a CSV, from the columns that it has; a run may have several rows."""
     identity = next((name for name in ("hash", "run") if name in frame), None)
     runs = frame if identity is None else frame.dropna(subset=[identity]).drop_duplicates(identity)
     found: dict[str, tuple[str, ...]] = {"Runs" if identity else "Rows": (str(len(runs)),)}
@@ -251,6 +251,6 @@ def _named(term: str, values: Iterable[Any]) -> str:
 
 
 def _counted(texts: Sequence[str]) -> tuple[str, ...]:
-    """`16 success`, the commonest first; the text alone where it is the only one."""
+    """`16 success`, the most frequent first; the text alone if there is only one."""
     counts = pd.Series(texts, dtype=str).value_counts(sort=False).sort_values(ascending=False, kind="stable")
     return tuple(counts.index) if len(counts) == 1 else tuple(f"{count} {text}" for text, count in counts.items())

@@ -1,4 +1,4 @@
-"""The CSV that a study's figure is drawn from: what is in it, where it is, how it is written and read."""
+"""The CSV that a study's figure is drawn from: contents, path, writing and reading."""
 
 import functools
 import hashlib
@@ -20,14 +20,14 @@ from loralab.sweeps.study import Study, open_study
 
 __all__ = ["load_results", "measure", "reduce_study", "save", "state", "target"]
 
-LONGEST_STEM = 200  # file systems allow 255 bytes, and a file is written under a longer name at first
-TEXTS = ("hash", "commit", "diff", "correct")  # columns that are never numbers, whatever their digits
+LONGEST_STEM = 200  # file systems allow 255 bytes, and the temporary name is longer
+TEXTS = ("hash", "commit", "diff", "correct")  # columns that are never numbers, even if they have digits only
 
 
 def reduce_study(study: Study) -> pd.DataFrame:
-    """What a study's figure is drawn from: `reduce` of its analysis; the runs where it has none.
+    """The frame that a study's figure is drawn from: `reduce` of its analysis, or the runs if it has none.
 
-    reduce finds a column for each of the analysis's AXES; one that the sweep does not vary has its value in every row.
+    `reduce` gets a column for each of the analysis's AXES; an axis that the sweep does not vary is a constant column.
     """
     found, module = study_tables(study), find_module(study)
     if module is None:
@@ -39,20 +39,20 @@ def reduce_study(study: Study) -> pd.DataFrame:
             runs.insert(list(runs).index("status"), key, values)
         elif any(
             key not in cell.axes for cell in cells
-        ):  # such as the one seed of a first stage, whose second has more
+        ):  # such as the one seed of a first stage, if the second stage has more
             own = [settings(cell.overrides) for cell in cells]
             runs[key] = [given.get(key, value) for given, value in zip(own, runs[key], strict=True)]
     return module.reduce(found._replace(runs=runs))
 
 
 def measure(study: Study, overrides: Sequence[str], store: Path) -> pd.DataFrame:
-    """What the program of a study that is not trained measures, now; UserError for a setting that it cannot take."""
+    """Runs the program of a measured study and returns its rows; UserError for a setting that it does not accept."""
     refuse_settings(study.name or "", overrides)
     return measure_study(_measurement(study), smoke=study.smoke, store=store)
 
 
 def state(name: str, overrides: Sequence[str], store: Path) -> str:
-    """Whether the CSV of a study that is not trained is there and whole, in one line."""
+    """One line: whether the CSV of a measured study exists and is complete."""
     refuse_settings(name, overrides)
     path = target(name, overrides, store)
     try:
@@ -62,17 +62,17 @@ def state(name: str, overrides: Sequence[str], store: Path) -> str:
 
 
 def _setting(config: Any, key: str) -> Any:
-    """The value at a dotted key; a group's (task, model) is its name, a list's or a mapping's its text."""
+    """The value at a dotted key: the name of a group (task, model), the text of a list or a mapping."""
     return plain(functools.reduce(getattr, key.split("."), config))
 
 
 def load_results(name: str, *overrides: str, path: Path | None = None) -> pd.DataFrame:
-    """A study's CSV, which has a row or several for each run that its file wants, or each cell that is measured.
+    """A study's CSV, which has one or more rows for each run of its sweep, or for each measured cell.
 
-    Raises UserError, which names the first that it lacks.
+    Raises UserError, which names the first missing one.
 
-    overrides: those that it was collected with; path: None for analysis/results/<name>.csv. Nothing but the CSV and
-    the configuration is read. The frame is as the CSV has it: of an axis, a list is its text and null is NaN.
+    overrides: those that it was collected with; path: None for analysis/results/<name>.csv. Reads only the CSV and the
+    configuration. The frame has the CSV's values: on an axis, a list is its text and null is NaN.
     """
     path = path or target(name, (), Path())
     with open_study(name, overrides) as study:
@@ -94,9 +94,9 @@ def _read(name: str, path: Path) -> pd.DataFrame:
 
 
 def _numeric_axes(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
-    """Of an axis that has text beside numbers (`${optim.lr}`), pandas reads the numbers as text: here they are numbers.
+    """Converts numbers back on axes that mix text and numbers (`${optim.lr}`), where pandas reads numbers as text.
 
-    Axes that are text stay text.
+    Axes of text only stay text.
     """
     texts = [name for name in study.axes if name in frame and frame[name].dtype in (object, "str")]
     return frame.assign(**{name: frame[name].map(_number) for name in texts})
@@ -116,7 +116,7 @@ def _measurement(study: Study) -> Measurement:
 
 
 def save(frame: pd.DataFrame, to: Path) -> None:
-    """Writes the CSV whole or not at all; numbers in ten digits, which seconds since the epoch need, lists `plain`."""
+    """Writes the CSV atomically; numbers with ten digits, which seconds since the epoch need, and lists as `plain`."""
     if to.is_dir():
         raise UserError(f"--to: {to} is a directory; name a file")
     several = [name for name in frame if any(isinstance(value, (list, tuple, Mapping)) for value in frame[name])]
@@ -125,7 +125,7 @@ def save(frame: pd.DataFrame, to: Path) -> None:
 
 
 def target(name: str, overrides: Sequence[str], store: Path) -> Path:
-    """analysis/results/<name>.csv for the study as its file has it; a file in the store for any other part of it."""
+    """analysis/results/<name>.csv for the study as in its file; a file in the store if it was opened with overrides."""
     if not overrides:
         return study_module.ANALYSIS / "results" / f"{name}.csv"
     stem = f"{name} {' '.join(overrides)}".replace("/", "_")

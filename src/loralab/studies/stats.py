@@ -1,4 +1,4 @@
-"""Intervals and tests over a handful of seeds: pure functions over arrays. They import none of ours."""
+"""Intervals and tests over a handful of seeds: pure functions over arrays, without imports from loralab."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy  # it imports scipy.stats when first used, which takes half a second
+import scipy  # imported on first use: scipy.stats takes half a second to import
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-ROUNDING = 1e-12  # relative; what differs by less differs by the arithmetic that made it
+ROUNDING = 1e-12  # relative; smaller differences are rounding errors
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its interval over n seeds (or pairs, or items), and the two-sided p of the null."""
+    """An estimate, its interval over n seeds (or pairs, or items), and the two-sided p-value of the null hypothesis."""
 
     estimate: float
     low: float
@@ -42,7 +42,7 @@ class Interval:
 
 
 def whole_mean(values: "pd.Series[float]") -> float:
-    """The mean over the seeds; NaN where one of them diverged: what is left would flatter the cell."""
+    """The mean over the seeds; NaN if one diverged, because the mean of the others would be biased."""
     return float(values.mean(skipna=False))
 
 
@@ -55,7 +55,7 @@ def mean_interval(values: ArrayLike, *, null: float = 0.0, level: float = 0.95) 
 def paired(x: ArrayLike, y: ArrayLike, *, null: float = 0.0, level: float = 0.95) -> Interval:
     """Student's interval of the mean of x - y, pair by pair (the same seed in both arms).
 
-    Differences that are all equal have an interval of no width, and p is 1 (they are the null) or 0.
+    If all differences are equal, the interval has zero width, and p is 1 (they equal the null) or 0.
     """
     first, second = as_pairs(x, y)
     return _student(first - second, max(largest(first), largest(second)), null, level)
@@ -68,7 +68,7 @@ def ratio_interval(x: ArrayLike, y: ArrayLike, *, null: float = 1.0, level: floa
         if (array <= 0).any():
             raise ValueError(f"{name}: {array.min():g} has no logarithm; a ratio takes values above 0")
     found = paired(np.log(first), np.log(second), null=math.log(null), level=level)
-    with np.errstate(over="ignore"):  # two pairs can have an interval without end
+    with np.errstate(over="ignore"):  # two pairs can have an infinite interval
         estimate, low, high = np.exp([found.estimate, found.low, found.high]).tolist()
     return Interval(estimate, low, high, found.n, found.p)
 
@@ -76,12 +76,12 @@ def ratio_interval(x: ArrayLike, y: ArrayLike, *, null: float = 1.0, level: floa
 def bootstrap_items(
     x: ArrayLike, y: ArrayLike, *, draws: int = 10_000, seed: int = 0, null: float = 0.0, level: float = 0.95
 ) -> Interval:
-    """Accuracy of x less that of y, with the percentile interval over resampled test items; n counts the items.
+    """Accuracy of x minus accuracy of y, with the percentile interval over resampled test items; n counts the items.
 
-    x, y: which items each seed had right, bool (seeds, items). An item drawn is drawn in both arms and in all seeds:
-    the interval is about other test sets, for the runs as they are; `paired` is about other seeds. The difference is a
-    mean over items, and items with equal differences are alike, so how often each difference is drawn is multinomial.
-    p is 2 (1 + draws at or beyond the null) / (1 + draws), on the thinner side: never 0.
+    x, y: which items each seed got right, bool (seeds, items). A draw takes an item in both arms and for all seeds. The
+    interval is therefore over test sets, with the runs fixed; that of `paired` is over seeds. The difference is a mean
+    over items, and items with equal differences are interchangeable, so the number of times that each difference is
+    drawn is multinomial. p is 2 (1 + draws at or beyond the null) / (1 + draws), on the side with fewer draws: never 0.
     """
     first, second = _answers("x", x), _answers("y", y)
     items = first.shape[1]
@@ -100,9 +100,9 @@ def bootstrap_items(
 def expected_maximum(values: ArrayLike, trials: Sequence[int]) -> Array:
     """E[best of k] = sum_i C(i-1, k-1) / C(n, k) v_(i), for each k of trials: k of the n values without replacement.
 
-    Dodge et al. 2019 (1909.03004), section 3, in the unbiased form of Tang et al. 2020 (2004.13705): drawing with
-    replacement, as the first does, can draw one value twice and comes out too low. A diverged trial was a trial: it is
-    -inf, and the answer is -inf for the k that may draw nothing else. Raises ValueError for a k above n.
+    Dodge et al. 2019 (1909.03004), section 3, in the unbiased form of Tang et al. 2020 (2004.13705): the estimator of
+    Dodge et al. draws with replacement, so it can draw a value twice and is too low. A diverged trial counts as -inf;
+    the result is -inf for each k that can draw only diverged trials. Raises ValueError for a k above n.
     """
     array = np.sort(np.asarray(values, dtype=float))[::-1]
     n = len(array)
@@ -114,13 +114,13 @@ def expected_maximum(values: ArrayLike, trials: Sequence[int]) -> Array:
             raise ValueError(f"trials: {k} of {n} values cannot be drawn; allowed: 1 to {n}")
         left = np.arange(n, 1, -1)  # C(i-2, k-1) / C(i-1, k-1) = (i-k) / (i-1), from the best value, i = n, downward
         weights = k / n * np.cumprod(np.concatenate([[1.0], (left - k) / (left - 1)]))
-        likely = weights > 0  # 0 times -inf is no number
+        likely = weights > 0  # 0 * -inf is nan
         best.append(float(weights[likely] @ array[likely]))
     return np.array(best)
 
 
 def holm(p: ArrayLike) -> Array:
-    """max over j <= i of (m - j + 1) p_(j), at most 1: Holm 1979. A nan is no test: it stays nan and is not in m."""
+    """max over j <= i of (m - j + 1) p_(j), at most 1: Holm 1979. A nan stays nan and is not counted in m."""
     array = np.asarray(p, dtype=float)
     if ((array < 0) | (array > 1)).any():
         raise ValueError(f"p: got {array.tolist()}; each must lie from 0 to 1, or be nan")
@@ -131,9 +131,9 @@ def holm(p: ArrayLike) -> Array:
 
 
 def slope(x: ArrayLike, y: ArrayLike, *, null: float = 0.0, level: float = 0.95) -> Interval:
-    """The slope of the least-squares line of y against x ± t(n - 2) standard errors; a point is the unit, n of them.
+    """The slope of the least-squares line of y against x, ± t(n - 2) standard errors; n counts the points.
 
-    Low, high and p are nan for fewer than three points, all of it is for fewer than two places.
+    Low, high and p are nan for fewer than three points; all values are nan for fewer than two distinct x.
     """
     place, value = as_pairs(x, y)
     n, scale = len(place), largest(value)
@@ -151,9 +151,9 @@ def slope(x: ArrayLike, y: ArrayLike, *, null: float = 0.0, level: float = 0.95)
 
 
 def crossing(steps: ArrayLike, values: ArrayLike, target: float) -> float:
-    """The first step from which the values stay at or above the target to the end; inf where they never do (censored).
+    """The first step from which the values stay at or above the target until the end; inf (censored) if they never do.
 
-    A nan lies below. A metric that falls is passed negated, with its target. Steps must increase.
+    A nan counts as below. For a metric that should fall, negate it and its target. Steps must increase.
     """
     step, value = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
     if step.shape != value.shape or step.ndim != 1:
@@ -166,15 +166,14 @@ def crossing(steps: ArrayLike, values: ArrayLike, target: float) -> float:
 
 
 def speedup(base: ArrayLike, other: ArrayLike, *, horizon: ArrayLike = math.inf, level: float = 0.95) -> Interval:
-    """How many times sooner `other` crosses than `base`: base / other over pairs of crossings; inf is never.
+    """Speed-up of `other` over `base`: base / other over pairs of crossings; inf means never crossed.
 
-    Where all cross: `ratio_interval`. Else no t: the median of the ratios, with the sign test's exact interval and p.
-    There a run that never crossed did so at its horizon (the ratio is inf or 0 where it has none), which bounds how
-    much sooner the other was; a pair in which neither crossed is left out.
-    What is unknown counts against both ends: a run that did not cross by its `horizon` (one length of all runs, or two
-    rows of lengths: of base and of other) may have crossed right after it, and a pair in which neither crossed may have
-    any ratio. So 95% takes six pairs or more; with fewer the interval is (0, inf). Without a horizon, never is later
-    than any step.
+    If all cross: `ratio_interval`. Else the median of the ratios, with the exact interval and p-value of the sign test.
+    For the median, a run that never crossed counts as crossing at its horizon, which bounds the ratio (inf or 0 without
+    a horizon); a pair in which neither crossed is left out. The interval is conservative at both ends: a run that did
+    not cross by its `horizon` (one length for all runs, or two rows of lengths: of base and of other) may have crossed
+    right after it, and a pair in which neither crossed may have any ratio. A 95% interval needs six pairs or more; with
+    fewer it is (0, inf). Without a horizon, a run that never crossed is later than any step.
     """
     first, second = np.asarray(base, dtype=float), np.asarray(other, dtype=float)
     if first.shape != second.shape:
@@ -185,13 +184,13 @@ def speedup(base: ArrayLike, other: ArrayLike, *, horizon: ArrayLike = math.inf,
     if np.isfinite(first).all() and np.isfinite(second).all():
         return ratio_interval(first, second, level=level)
     n, crossed_base, crossed_other = len(first), np.isfinite(first), np.isfinite(second)
-    least, most = np.zeros(n), np.full(n, math.inf)  # bounds of each ratio
+    least, most = np.zeros(n), np.full(n, math.inf)  # bounds on each ratio
     least[crossed_other] = np.minimum(first, ends[0])[crossed_other] / second[crossed_other]
     most[crossed_base] = first[crossed_base] / np.minimum(second, ends[1])[crossed_base]
     known = crossed_base | crossed_other
     outside = int(
         np.sum(scipy.stats.binom.cdf(np.arange(n), n, 0.5) <= (1 - check_level(level)) / 2)
-    )  # ratios cut at each end
+    )  # ratios trimmed at each end
     low, high = (np.sort(least)[outside - 1], np.sort(most)[n - outside]) if outside else (0.0, math.inf)
     against = min(np.sum(least <= 1), np.sum(most >= 1))
     p = min(1.0, 2 * float(scipy.stats.binom.cdf(against, n, 0.5)))
@@ -200,7 +199,7 @@ def speedup(base: ArrayLike, other: ArrayLike, *, horizon: ArrayLike = math.inf,
 
 
 def _geometric_median(base: Array, other: Array) -> float:
-    """Of base / other; between two in the middle, their geometric mean (nan between 0 and inf)."""
+    """Median of base / other; for two middle values their geometric mean (nan between 0 and inf)."""
     ratios = np.sort(base / other).tolist()
     if not ratios:
         return math.nan
@@ -209,7 +208,7 @@ def _geometric_median(base: Array, other: Array) -> float:
 
 
 def _student(values: Array, scale: float, null: float, level: float) -> Interval:
-    """scale: of the numbers that the values were made from, which says how far rounding moves them."""
+    """Student's interval; scale: magnitude of the numbers behind the values, which sets the size of rounding errors."""
     n = len(values)
     check_level(level)
     estimate = float(values.mean()) if n else math.nan

@@ -1,12 +1,12 @@
-"""The protocol of analysis/<study>.py: what it may define, what is taken where it does not, and what is refused.
+"""The protocol of analysis/<study>.py: what it may define, the defaults, and the checks.
 
-`draw(frame)` makes the figure, and is all that it must define. The rest has defaults:
+It must define `draw(frame)`, which makes the figure. The rest has defaults:
 
-    AXES                  keys that get a column in the CSV even where the sweep does not vary them; none
-    reduce(tables)        the CSV's rows, of the Tables of the runs; one row per run
-    caption(frame)        the lines beneath the figure; setting, seeds and code, by the columns that are there
+    AXES                  keys that get a column in the CSV even if the sweep does not vary them; none
+    reduce(tables)        the CSV's rows, from the Tables of the runs; one row per run
+    caption(frame)        the lines beneath the figure; setting, seeds and code, from the columns that exist
     summary(frame)        the report's table; the mean scores of each setting
-    claims(frame)         a paper's claims with the numbers that test them; none
+    claims(frame)         a paper's claims, with the numbers that test them; none
 
 A study that is measured, not trained (`program:` in its sweep) must define KEYS, KEPT, wanted(smoke) and
 measure(smoke) in place of `reduce`.
@@ -50,17 +50,17 @@ __all__ = [
 ]
 
 ANALYSIS = CONF.parent / "analysis"
-NO_ANALYSIS = "none"  # `analysis: none` in a sweep: its CSV is all that is wanted
+NO_ANALYSIS = "none"  # `analysis: none` in a sweep: only the CSV is wanted
 ORIGIN = ("hash", "commit", "diff")
 SPLITS = ("train/", "validation/", "test/")
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What measures a study that is not trained.
+    """The measurement of a study that is not trained.
 
-    keys: the columns that tell rows apart; kept: all columns, commit and diff last; wanted(smoke): the keys of every
-    row that the CSV must hold; measure(smoke): the rows without commit and diff.
+    keys: the columns that identify a row; kept: all columns, commit and diff last; wanted(smoke): the keys of every
+    row that the CSV must contain; measure(smoke): the rows without commit and diff.
     """
 
     file: str
@@ -72,7 +72,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class StudyModule:
-    """A study's analysis, checked, with the defaults in the places of what it leaves out."""
+    """A study's analysis, checked, with defaults for what it does not define."""
 
     axes: tuple[str, ...]
     reduce: Callable[[Tables], pd.DataFrame]
@@ -84,13 +84,13 @@ class StudyModule:
 
 
 def load_module(name: str) -> StudyModule:
-    """The analysis of the study sweeps/<name>.yaml; UserError where it has none, or one that cannot be used."""
+    """The analysis of the study sweeps/<name>.yaml; UserError if it has none, or an invalid one."""
     with open_study(name) as study:
         return module_of(study)
 
 
 def module_of(study: Study) -> StudyModule:
-    """The analysis of a study that is open; UserError where it has none, or one that cannot be used."""
+    """The analysis of an opened study; UserError if it has none, or an invalid one."""
     found, name = find_module(study), analysis_of(study)
     if found is not None:
         return found
@@ -104,7 +104,7 @@ def module_of(study: Study) -> StudyModule:
 
 
 def find_module(study: Study) -> StudyModule | None:
-    """The analysis of a study that is open, or None; UserError for one that cannot be used."""
+    """The analysis of an opened study, or None; UserError for an invalid one."""
     name = analysis_of(study)
     module = import_analysis(name)
     if module is None:
@@ -125,14 +125,14 @@ def find_module(study: Study) -> StudyModule | None:
 
 
 def analysis_of(study: Study) -> str:
-    """The name of its analysis: its own, or that of its file's `analysis: X` or `program: analysis/X.py`."""
+    """The name of a study's analysis: its own name, or X of `analysis: X` or `program: analysis/X.py` in its file."""
     if study.spec.program is not None:
         return Path(study.spec.program).stem
-    return study.spec.study.get("analysis", study.name or "")  # a sweep of the command line alone has none
+    return study.spec.study.get("analysis", study.name or "")  # a sweep defined on the command line has none
 
 
 def import_analysis(name: str) -> ModuleType | None:
-    """The module analysis/<name>.py as it stands there, or None; UserError where Python cannot import it."""
+    """The module analysis/<name>.py, unchecked; None if there is no such file; UserError if it cannot be imported."""
     path = ANALYSIS / f"{name}.py"
     if not path.is_file():
         return None
@@ -149,7 +149,7 @@ def import_analysis(name: str) -> ModuleType | None:
 
 
 def explain_failure(error: Exception) -> str:
-    """One line for an exception: a UserError's own, else the type, the text and the line of the analysis it is from."""
+    """One line for an exception: a UserError's text, else type, text and the analysis's line that raised it."""
     if isinstance(error, UserError):
         return str(error)
     text = " ".join(str(error).split())
@@ -160,7 +160,7 @@ def explain_failure(error: Exception) -> str:
 
 
 def _function(module: ModuleType, file: str, name: str, argument: str) -> Callable[[Any], Any] | None:
-    """A function of the module that takes one argument; None where it has none of this name."""
+    """The module's function of this name, which must take one argument; None if there is none."""
     found: Any = getattr(module, name, None)
     if found is None:
         return None
@@ -190,9 +190,9 @@ def _measurement(module: ModuleType, file: str) -> Measurement:
     if keys is None or kept is None or wanted is None or measure is None:
         parts = {"KEYS": keys, "KEPT": kept, "wanted(smoke)": wanted, "measure(smoke)": measure}
         missing = ", ".join(name for name, part in parts.items() if part is None)
-        raise UserError(f"{file}: lacks {missing}; a study that is measured defines {', '.join(parts)} and draw(frame)")
+        raise UserError(f"{file}: lacks {missing}; a measured study must define {', '.join(parts)} and draw(frame)")
     if kept[-2:] != ("commit", "diff") or not set(keys) <= set(kept):
-        raise UserError(f"{file}: KEPT: got {', '.join(kept)}; it has all of KEYS, and ends with commit, diff")
+        raise UserError(f"{file}: KEPT: got {', '.join(kept)}; it must contain all of KEYS and end with commit, diff")
     return Measurement(file, keys, kept, wanted, measure)
 
 
@@ -206,7 +206,7 @@ def _names(module: ModuleType, file: str, name: str, of: str) -> tuple[str, ...]
 
 
 def _runs(tables: Tables) -> pd.DataFrame:
-    """One row per run, with all that is known of it."""
+    """One row per run, with all columns."""
     return tables.runs
 
 
@@ -215,9 +215,9 @@ def _no_claims(_: pd.DataFrame) -> list[Claim]:
 
 
 def _summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """For each setting that varies (not the seed) its number of runs and mean scores, none where a run has none.
+    """For each setting that varies (not the seed), the number of runs and the mean scores, empty if a run has no score.
 
-    A frame that has no scores, or not the columns of runs, is its own summary, without hash, commit and diff.
+    A frame without scores, or without the columns of runs, is returned without hash, commit and diff.
     """
     columns = [str(name) for name in frame]
     scores = [name for name in columns if name.startswith(SPLITS)]

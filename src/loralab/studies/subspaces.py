@@ -1,6 +1,7 @@
-"""What the updates of runs share: phi(i, j) of pairs of runs as rows of a CSV, and their heatmaps and lines.
+"""Subspace similarity of updates: phi(i, j) of pairs of runs as rows of a CSV, and its heatmaps and lines.
 
-Behind the studies of section 7 of LoRA (Hu et al. 2021). Measuring reads adapters, and loads torch; drawing reads rows.
+Used by the studies of section 7 of LoRA (Hu et al. 2021). Measuring reads adapters and imports torch; drawing needs
+only the rows.
 """
 
 import functools
@@ -78,10 +79,10 @@ DIGITS = 5  # of phi in a CSV
 
 
 class Pair(NamedTuple):
-    """Two runs, by their hashes, and what they are compared as.
+    """Two runs, by their hashes, and the kind of comparison.
 
-    kind: untrained (their starts, before the first step), or a study's own name for it; layers: each layer's phi(i, i)
-    is kept beside the mean over the layers.
+    kind: untrained (their weights before the first step), or a name that the study defines; layers: keep each layer's
+    phi(i, i) in addition to the mean over the layers.
     """
 
     kind: str
@@ -91,14 +92,14 @@ class Pair(NamedTuple):
 
 
 def layer_and_map(name: str) -> tuple[int, str]:
-    """(3, "q") of bert.encoder.layer.3.attention.self.query: a layer's number, and which of its maps it is."""
+    """(3, "q") of bert.encoder.layer.3.attention.self.query: the layer's number and the name of the map."""
     number = re.search(r"\.(\d+)\.", name)
     assert number is not None, f"{name} has no number"
     return int(number[1]), name.rpartition(".")[2][0]
 
 
 def bases(run: RunDirectory) -> Bases:
-    """The directions of a run's layers: of A, of A_0 (its start), of A - A_0, and those of delta W, left and right."""
+    """Orthonormal bases per layer of a run: of A, of A_0 (its start), of A - A_0, and of delta W, left and right."""
     from loralab.inspect.updates import initial_updates
 
     start, found = initial_updates(run), {}
@@ -117,9 +118,9 @@ def random_like(one: Bases, rng: np.random.Generator) -> Bases:
 
 
 def similarities(one: Bases, other: Bases, sides: Mapping[str, str], *, layers: bool = False) -> pd.DataFrame:
-    """phi(i, j) for i and j that are powers of 2: its mean over the layers of each map, and max(i, j) / d beside it.
+    """phi(i, j) for i and j that are powers of 2: its mean over the layers of each map, and chance, max(i, j) / d.
 
-    sides: what a side of a row is called -> its name in the bases. layers: each layer's own phi(i, i) too.
+    sides: name of a side in the rows -> its name in the bases. layers: also return each layer's phi(i, i).
     """
     rows = []
     for name in one:
@@ -138,13 +139,13 @@ def similarities(one: Bases, other: Bases, sides: Mapping[str, str], *, layers: 
 
 
 def following(seeds: Iterable[Any]) -> dict[Any, Any]:
-    """Each seed's next one, and the last one's first: pairs of different seeds, in which each stands twice."""
+    """Each seed with the next one, and the last with the first: pairs of different seeds; each seed is in two pairs."""
     order = sorted(set(seeds))
     return dict(zip(order, [*order[1:], *order[:1]], strict=True))
 
 
 def finished(tables: "Tables") -> dict[str, RunDirectory]:
-    """The runs that ended in success, by their hash."""
+    """The successful runs, by their hash."""
     runs = tables.runs[tables.runs["status"] == "success"]
     return {
         digest: RunDirectory(tables.store / "runs" / run) for digest, run in zip(runs["hash"], runs["run"], strict=True)
@@ -159,7 +160,7 @@ def updates(run: RunDirectory) -> "dict[str, Update]":
 
 
 def frozen(runs: Iterable[RunDirectory]) -> dict[str, Array]:
-    """W of each layer that is adapted; from the first run that has an adapter: all have one backbone. None: {}."""
+    """W of each adapted layer, from the first run with an adapter (all share one backbone); {} if there is none."""
     from loralab.inspect.updates import frozen_weights
 
     for run in runs:
@@ -169,9 +170,9 @@ def frozen(runs: Iterable[RunDirectory]) -> dict[str, Array]:
 
 
 def compare_pairs(tables: "Tables", pairs: Sequence[Pair], *, random: bool = False) -> pd.DataFrame:
-    """A row a run, with its scores (kind `run`); then the rows of the pairs whose runs both ended in success.
+    """One row per run, with its scores (kind `run`); then the rows of the pairs whose runs both succeeded.
 
-    random: each pair beside two random subspaces of its shapes too (kind `random`), drawn with a fixed seed.
+    random: for each pair also compare two random subspaces of the same shapes (kind `random`), from a fixed seed.
     """
     done, rng = finished(tables), np.random.default_rng(0)
     bases_of = functools.cache(lambda digest: bases(done[digest]))
@@ -190,31 +191,31 @@ def compare_pairs(tables: "Tables", pairs: Sequence[Pair], *, random: bool = Fal
 
 
 def _once(pairs: Sequence[Pair]) -> list[Pair]:
-    """Without those that stand there in the other order too, as all of a ring of two seeds do."""
+    """The pairs without duplicates in the other order (with two seeds, `following` returns each pair twice)."""
     return list({(pair.kind, frozenset((pair.first, pair.other))): pair for pair in reversed(pairs)}.values())[::-1]
 
 
 def scored(tables: "Tables", found: Sequence[pd.DataFrame], kept: Sequence[str]) -> pd.DataFrame:
-    """A row a run, with its scores and its code (kind `run`); then the rows found, with their run's settings alone."""
+    """One row per run, with its scores and code (kind `run`); then the found rows, each with its run's settings."""
     own = [*SCORES, "seconds", "commit", "diff"]
     rows = [tables.runs.drop(columns=own, errors="ignore").merge(each, on="hash") for each in found]
     return pd.concat([tables.runs.assign(kind="run"), *rows], ignore_index=True).reindex(columns=list(kept))
 
 
 def by_seed(frame: pd.DataFrame, kind: str, which: str, side: str) -> pd.DataFrame:
-    """phi, the mean over the layers: a row a seed (of the pair's first run), a column (i, j)."""
+    """phi, averaged over the layers: one row per seed (of the pair's first run), one column per (i, j)."""
     chosen = (frame["kind"] == kind) & (frame["map"] == which) & (frame["side"] == side) & (frame["layer"] == "all")
     return frame[chosen].pivot_table(index="seed", columns=["i", "j"], values="phi")
 
 
 def block(phi: pd.DataFrame, size: int) -> "pd.Series[float]":
-    """phi of the directions 2 to `size` of both, without the first ones: ||U_2..size^T V_2..size||_F^2 / (size - 1)."""
+    """phi of the directions 2 to `size` of both: ||U_2..size^T V_2..size||_F^2 / (size - 1)."""
     shared = size * phi[size, size] - phi[1, size] - phi[size, 1] + phi[1, 1]
     return shared / (size - 1)
 
 
 def interval(values: "pd.Series[float]", *, null: float = 0.0) -> Interval:
-    """Student's interval of a mean over seeds; one that has no value is left out, and n says so."""
+    """Student's interval of a mean over seeds; seeds without a value are left out and not counted in n."""
     return mean_interval(values.dropna(), null=null)
 
 
@@ -224,25 +225,25 @@ def with_interval(found: Interval, digits: int = 2) -> str:
 
 
 def setting(frame: pd.DataFrame) -> str:
-    """`TREC, MiniLM, 100 steps of 32, LoRA (λ = 1) on q and v, alpha = r, init A`: what runs share, for a caption."""
+    """`TREC, MiniLM, 100 steps of 32, LoRA (λ = 1) on q and v, alpha = r, init A`: settings common to all runs."""
     ratios = frame["lora.ratio"].dropna().unique()
     ratio = f" (λ = {ratios[0]:g})" if len(ratios) == 1 else ""
     return f"{shared(frame)}, LoRA{ratio} on q and v, alpha = r, init {'/'.join(frame['lora.init'].unique())}"
 
 
 def accuracies(arms: Mapping[str, pd.DataFrame]) -> str:
-    """`Mean test accuracy .912 (r = 8), .905 (r = 64)`: that the arms were trained well, for a caption."""
+    """`Mean test accuracy .912 (r = 8), .905 (r = 64)`: shows in a caption that the arms were trained well."""
     means = {name: whole_mean(rows.loc[rows["kind"] == "run", "test/accuracy"]) for name, rows in arms.items()}
     return "Mean test accuracy " + ", ".join(f"{f'{mean:.3f}'.lstrip('0')} ({name})" for name, mean in means.items())
 
 
 def ranks(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """`r = 8` and so on, in rising order, with the rows."""
+    """`r = 8` and so on, in rising order, with their rows."""
     return {f"r = {rank:g}": rows for rank, rows in frame.groupby("lora.rank")}
 
 
 class Line(NamedTuple):
-    """A line of phi(i, i): its label, the kind of pairs, their side, and how it is drawn."""
+    """A line of phi(i, i): its label, the kind of pairs, their side, and its style."""
 
     label: str
     kind: str
@@ -252,7 +253,7 @@ class Line(NamedTuple):
 
 
 def panels(frame: pd.DataFrame, shown: Sequence[tuple[str, str, str]], drawn: Sequence[Line]) -> "Figure":
-    """For each map a heatmap of phi(i, j) for each (title, kind, side), and the lines of phi(i, i) against i."""
+    """Per map: a heatmap of phi(i, j) for each (title, kind, side), and the lines of phi(i, i) against i."""
     import matplotlib.pyplot as plt
 
     count, sizes = len(shown), frame[["i", "j"]].max()
@@ -288,7 +289,7 @@ def heatmap(ax: "Axes", cells: pd.DataFrame) -> "AxesImage":
 
 
 def lines(ax: "Axes", frame: pd.DataFrame, which: str, drawn: Sequence[Line]) -> None:
-    """phi(i, i) against i, with its interval over the seeds, and what chance gives as dots."""
+    """phi(i, i) against i, with its interval over the seeds, and chance as dots."""
     rows = frame[(frame["map"] == which) & (frame["layer"] == "all") & (frame["i"] == frame["j"])]
     for line in drawn:
         phi = by_seed(frame, line.kind, which, line.side)
@@ -305,7 +306,7 @@ def lines(ax: "Axes", frame: pd.DataFrame, which: str, drawn: Sequence[Line]) ->
 def with_bars(
     ax: "Axes", places: ArrayLike, found: Sequence[Interval], colour: str, label: str, style: str = "-"
 ) -> None:
-    """Means joined by a line, with their intervals; a mean of one seed has none."""
+    """Means joined by a line, with their intervals; the mean of one seed has no interval."""
     middle, low, high = (np.array([getattr(each, end) for each in found]) for end in ("estimate", "low", "high"))
     bars = np.nan_to_num(np.clip([middle - low, high - middle], 0, None))
     ax.errorbar(places, middle, yerr=bars, fmt=f"o{style}", ms=2, color=colour, lw=0.9, elinewidth=0.7, label=label)

@@ -13,29 +13,29 @@ __all__ = ["Tables", "load_study", "study_tables"]
 
 
 class Tables(NamedTuple):
-    """runs: one row a run (sweeps.collect.table); curves: one row a logged value (sweeps.collect.curves)."""
+    """runs: one row per run (sweeps.collect.table); curves: one row per logged value (sweeps.collect.curves)."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
     store: Path
 
     def correct(self, run: str) -> str:
-        """Which test examples a run got right at its last step, packed (loralab.store.predictions); "" for none."""
+        """Which test examples a run got right at its last step, packed (loralab.store.predictions); "" if not saved."""
         path = self.store / "runs" / run / "predictions.parquet"
         return packed_correct(path) if path.is_file() else ""
 
 
 def load_study(name: str, *overrides: str, store: str | Path | None = None) -> Tables:
-    """The runs of sweeps/<name>.yaml: those that are done, and rows for those that are not.
+    """The runs of sweeps/<name>.yaml: finished runs, and rows for those that are not finished.
 
     overrides: as on the command line, e.g. "seed=0" or "smoke=true"; store: None for $LORALAB_STORE, else outputs.
-    Raises UserError for a study that is not there.
+    Raises UserError if the study does not exist.
     """
     with open_study(name, overrides, store=None if store is None else Path(store)) as study:
         return study_tables(study)
 
 
 def study_tables(study: Study) -> Tables:
-    """Both tables of a study that is open."""
+    """Both tables of an opened study."""
     cells = study.cells()
     return Tables(table(study.store, cells), curves(study.store, cells), study.store)

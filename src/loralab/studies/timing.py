@@ -1,7 +1,8 @@
-"""Times that can be compared on a busy machine: CPU time of one thread, of actions taken in turn in a random order.
+"""Comparable times on a busy machine: CPU time of one thread, for actions that run in turn in random order.
 
-For the studies that measure time (`program:`). What other processes do to the clock does not count; what they do to the
-caches and the clock rate does, and does it to neighbours alike: compare times of one repeat (`stats.ratio_interval`).
+For the studies that measure time (`program:`). Waiting for other processes does not count as CPU time. Their effect
+on caches and clock rate does, but it is about the same for neighbouring measurements: compare times of the same
+repeat (`stats.ratio_interval`).
 """
 
 import copy
@@ -25,10 +26,10 @@ Key = TypeVar("Key")
 def in_turn(
     actions: Mapping[Key, Callable[[int], object]], *, repeats: int, passes: int = 1
 ) -> Iterator[tuple[Key, dict[str, Any]]]:
-    """Every action, once a repeat, in a new order each time: (its key, {repeat, cpu, wall}), in seconds.
+    """Runs every action once per repeat, each time in a new order: (its key, {repeat, cpu, wall}), in seconds.
 
-    An action is given the number of the repeat. Each time is the lowest of `passes` that follow one another. A first
-    round, repeat -1, warms up and is left out.
+    An action receives the number of the repeat. Each time is the lowest of `passes` consecutive calls. A first round,
+    repeat -1, warms up and is left out.
     """
     rng = np.random.default_rng(0)
     keys = [*actions]
@@ -46,7 +47,7 @@ def in_turn(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch computes in the calling thread alone, whose time is then all of it."""
+    """Limits torch to the calling thread, so that this thread's CPU time is the total."""
     import torch
 
     before = torch.get_num_threads()
@@ -58,7 +59,7 @@ def one_thread() -> Iterator[None]:
 
 
 def backbone(name: Literal["minilm", "tiny"], device: "torch.device | str" = "cpu") -> "Backbone":
-    """A classifier of two classes in fp32, frozen but for its head; in memory of its own, not in a mapped file."""
+    """A two-class classifier in fp32, frozen except for its head, in memory rather than in a mapped file."""
     import torch
 
     from loralab.backbones.load import load
