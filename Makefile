@@ -14,12 +14,11 @@ PYTEST = "$(RUN)" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadsc
 test: $(VENV)/.ready          ## the gate, some minutes; tests that need a GPU are skipped where there is none
 	$(PYTEST) -m gate
 
-test-all: $(VENV)/.ready      ## every test, and the quick ones on other processors, with other threads, busy, with other versions
+test-all: $(VENV)/.ready      ## every test: each kill, each launcher, the smoke size of every study; about 20 minutes on two cores
 	$(PYTEST)
-	"$(RUN)" tests/matrix.py settings
-	"$(MAKE)" test-versions
 
-test-versions: $(VENV)/.ready ## the quick tests with the oldest and the newest libraries that pyproject.toml allows
+test-versions: $(VENV)/.ready ## the quick tests on other processors, threads, a busy machine, and the oldest and newest libraries
+	"$(RUN)" tests/matrix.py settings
 	"$(RUN)" tests/matrix.py versions
 
 check: $(VENV)/.ready         ## lint, format and types
