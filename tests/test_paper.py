@@ -291,7 +291,7 @@ def test_a_task_can_be_asked_for_by_itself() -> None:
 def test_the_comment_names_the_figure_or_the_table_first(name: str) -> None:
     package, first, *_ = text(name).splitlines()
     assert package == "# @package _global_" and first.startswith(f"# {SHOWS[name]}"), first
-    assert "differs" in text(name), "what is known to differ, or the file that says it"
+    assert "differ" in text(name), "the known differences, or the file that lists them"
 
 
 def test_what_is_not_printed_is_said_where_it_stands() -> None:
