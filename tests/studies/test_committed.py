@@ -36,7 +36,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with one study that works and three that do not; the results of all exist and are complete."""
     found = checkout(tmp_path / "checkout", monkeypatch)
     (found / "analysis").mkdir()
-    (found / "README.md").write_text(PAGE)
+    (found / "docs").mkdir()
+    (found / "docs" / "findings.md").write_text(PAGE)
     rows = [("grid", *row) for row in FIRST]
     rows += [("confirm", seed, ratio, rate) for seed in (100, 101) for ratio, rate in ((1, 0.001), (16, 0.0005))]
     frame = pd.DataFrame(rows, columns=["stage", "seed", "lora.ratio", "optim.lr"])
@@ -67,7 +68,8 @@ def test_the_claims_of_the_others_are_judged(root: Path, capsys: pytest.CaptureF
     assert status == 1 and len(out.splitlines()) == 1 and out.startswith("held ")
     assert [line.split(":")[1].strip() for line in err.splitlines()] == sorted(BROKEN)
     assert "ZeroDivisionError: division by zero (analysis/draws_nothing.py, line 4)" in err
-    assert "| held |" in (root / "analysis" / "claims.md").read_text()
+    for page in ("analysis/claims.md", "docs/findings.md"):
+        assert "| held |" in (root / page).read_text(), page
 
 
 def test_a_report_of_all_has_the_others(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
