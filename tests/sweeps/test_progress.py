@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from loralab.sweeps.progress import Board
+from loralab.sweeps.progress import SweepProgress
 from loralab.sweeps.scheduler import Job, Outcome
 from tests.runs.test_console import Terminal
 
@@ -15,10 +15,10 @@ TRACEBACK = "Traceback (most recent call last):\n  File ...\nRuntimeError: out o
 GOOD = Outcome("success", value=0.5, text="accuracy validation 0.5  1.0 s")
 
 
-def board(*seconds: float, known: bool = True, slots: int = 2, before: Counter[str] | None = None) -> Board:
-    """A board for jobs r-0, r-1, ... of this many seconds, which writes to strings."""
+def progress(*seconds: float, known: bool = True, slots: int = 2, before: Counter[str] | None = None) -> SweepProgress:
+    """A progress for jobs r-0, r-1, ... of this many seconds, which writes to strings."""
     jobs = [Job(f"r-{i}", f"seed={i}", each, known) for i, each in enumerate(seconds)]
-    return Board(jobs, slots, Counter() if before is None else before, io.StringIO(), io.StringIO())
+    return SweepProgress(jobs, slots, Counter() if before is None else before, io.StringIO(), io.StringIO())
 
 
 def text(stream: object) -> str:
@@ -26,7 +26,7 @@ def text(stream: object) -> str:
     return stream.getvalue()
 
 
-def finish(shown: Board, number: int, outcome: Outcome = GOOD, *, took: float = 0.0) -> None:
+def finish(shown: SweepProgress, number: int, outcome: Outcome = GOOD, *, took: float = 0.0) -> None:
     """Runs the job from start to end on slot 0; it began `took` seconds ago."""
     shown.began(0, shown.jobs[number])
     shown.running[0].began -= took
@@ -37,21 +37,21 @@ def finish(shown: Board, number: int, outcome: Outcome = GOOD, *, took: float = 
 
 
 def test_it_begins_with_what_is_there_and_what_is_to_do() -> None:
-    with board(60, 60, 120, before=Counter(success=3, diverged=1)) as shown:
+    with progress(60, 60, 120, before=Counter(success=3, diverged=1)) as shown:
         assert text(shown.err) == "7 runs, done before: 1 diverged, 3 success; 3 to train, 2 at a time, about 2 min\n"
-    with board(before=Counter(success=2)) as shown:
+    with progress(before=Counter(success=2)) as shown:
         assert text(shown.err) == "2 runs, done before: 2 success\n"
-    with board(5, 5, known=False) as shown:
+    with progress(5, 5, known=False) as shown:
         assert text(shown.err) == "2 runs; 2 to train, 2 at a time\n"
 
 
 def test_a_sweep_lasts_no_less_than_its_longest_run() -> None:
-    with board(30, 600, slots=4) as shown:
+    with progress(30, 600, slots=4) as shown:
         assert text(shown.err).endswith("about 10 min\n")
 
 
 def test_without_a_terminal_each_run_that_ends_is_one_plain_line() -> None:
-    with board(*[5.0] * 10, known=False) as shown:
+    with progress(*[5.0] * 10, known=False) as shown:
         finish(shown, 0)
         finish(shown, 1, Outcome("failed", text=TRACEBACK))
         shown.ended(shown.jobs[2], Outcome("diverged", text="at step 3", elsewhere=True))
@@ -64,13 +64,13 @@ def test_without_a_terminal_each_run_that_ends_is_one_plain_line() -> None:
 
 
 def test_runs_done_before_are_counted_in() -> None:
-    with board(5, before=Counter(success=3)) as shown:
+    with progress(5, before=Counter(success=3)) as shown:
         finish(shown, 0)
     assert text(shown.out).startswith("[4/4] success ")
 
 
 def test_the_time_left_is_corrected_by_how_the_runs_here_have_done() -> None:
-    with board(*[10.0] * 5, slots=2) as shown:
+    with progress(*[10.0] * 5, slots=2) as shown:
         finish(shown, 0, took=30)  # three times as long as expected
         assert text(shown.out).endswith("  1 min left\n")  # 4 runs of 30 s on 2 slots
         shown.began(1, shown.jobs[1])
@@ -80,14 +80,14 @@ def test_the_time_left_is_corrected_by_how_the_runs_here_have_done() -> None:
 
 
 def test_where_nothing_is_known_the_first_run_that_ends_tells_the_pace() -> None:
-    with board(1.0, 1.0, 2.0, known=False, slots=1) as shown:
+    with progress(1.0, 1.0, 2.0, known=False, slots=1) as shown:
         assert "about" not in text(shown.err)
         finish(shown, 0, took=40)
     assert text(shown.out).endswith("  2 min left\n")
 
 
 def test_a_run_that_did_not_reach_its_end_tells_no_pace() -> None:
-    with board(10.0, 10.0, slots=1) as shown:
+    with progress(10.0, 10.0, slots=1) as shown:
         shown.began(0, shown.jobs[0])
         shown.message(0, {"step": 3, "steps": 10})
         shown.left(0)
@@ -96,13 +96,13 @@ def test_a_run_that_did_not_reach_its_end_tells_no_pace() -> None:
 
 
 def test_a_retry_says_why_in_one_line() -> None:
-    with board(5) as shown:
+    with progress(5) as shown:
         shown.retried(shown.jobs[0], "Thread 0x1\n  stack\nit hung")
     assert text(shown.err).splitlines()[-1] == "retry: seed=0: it hung"
 
 
 def test_stopping_says_how_many_write_and_promises_no_time_any_more() -> None:
-    with board(5, 5) as shown:
+    with progress(5, 5) as shown:
         shown.began(0, shown.jobs[0])
         shown.stopping(1)
         shown.left(0)
@@ -114,7 +114,7 @@ def test_stopping_says_how_many_write_and_promises_no_time_any_more() -> None:
 def test_a_terminal_has_one_live_table_that_is_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    shown = board(10.0, 10.0, 10.0)
+    shown = progress(10.0, 10.0, 10.0)
     shown.err = Terminal()
     with shown:
         assert shown.live is not None
@@ -141,7 +141,7 @@ def test_a_title_with_brackets_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     job = Job("r-0", "lora.targets=[q,v]", 5.0, True)
-    shown = Board([job], 1, Counter(), Terminal(), io.StringIO())
+    shown = SweepProgress([job], 1, Counter(), Terminal(), io.StringIO())
     with shown:
         shown.began(0, job)
         assert shown.live is not None
@@ -154,7 +154,7 @@ def test_a_title_with_brackets_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch
 
 def test_a_dumb_terminal_has_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
-    shown = board(5)
+    shown = progress(5)
     shown.err = Terminal()
     with shown:
         finish(shown, 0)
@@ -169,7 +169,7 @@ def test_the_end_names_every_run_that_failed_or_diverged() -> None:
         "tiny-c-33": Outcome("diverged", text="at step 7  1.0 s"),
         "tiny-d-44": Outcome("stopped"),
     }
-    shown = board(1)
+    shown = progress(1)
     shown.entered = time.monotonic() - 100
     shown.conclude({key: f"seed={i} lora.ratio=4" for i, key in enumerate(outcomes)}, outcomes)
     assert text(shown.out).splitlines() == [
@@ -184,9 +184,9 @@ def test_the_end_names_every_run_that_failed_or_diverged() -> None:
 
 
 def test_the_end_of_a_good_sweep_is_one_line_and_of_a_stopped_one_says_how_it_goes_on() -> None:
-    shown = board()
+    shown = progress()
     shown.conclude({"a": "seed=0"}, {"a": GOOD})
     assert text(shown.out) == "1 run: 1 success\n"
-    shown = board()
+    shown = progress()
     shown.conclude({"a": "seed=0"}, {"a": Outcome("stopped")})
     assert text(shown.out).splitlines() == ["1 run: 1 stopped", "the same command goes on from here"]

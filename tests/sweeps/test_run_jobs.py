@@ -21,7 +21,7 @@ from loralab.errors import UserError
 from loralab.runs.plan import plan
 from loralab.runs.run import run
 from loralab.store.run_directory import RunDirectory
-from loralab.sweeps.run_jobs import RunBook, best_value
+from loralab.sweeps.run_jobs import RunJobs, best_value
 from loralab.sweeps.run_worker import Result
 from loralab.sweeps.scheduler import Outcome
 from tests.small_runs import SMALL, config
@@ -45,8 +45,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
-def book(composer: Composer, store: Path, *jobs: Sequence[str], first: int = 0) -> RunBook:
-    return RunBook(composer, [(*SMALL, f"store={store}", *job) for job in jobs], first=first)
+def run_jobs(composer: Composer, store: Path, *jobs: Sequence[str], first: int = 0) -> RunJobs:
+    return RunJobs(composer, [(*SMALL, f"store={store}", *job) for job in jobs], first=first)
 
 
 def record_of(store: Path, key: str) -> Any:
@@ -55,7 +55,7 @@ def record_of(store: Path, key: str) -> Any:
 
 
 def test_a_jobs_key_is_its_runs_directory(composer: Composer, tmp_path: Path) -> None:
-    made = book(composer, tmp_path, ("seed=1",), ("seed=2", "lora.rank=4"))
+    made = run_jobs(composer, tmp_path, ("seed=1",), ("seed=2", "lora.rank=4"))
     assert made.keys == [
         plan(config(tmp_path, *overrides)).directory.path.name for overrides in (["seed=1"], ["seed=2", "lora.rank=4"])
     ]
@@ -66,28 +66,28 @@ def test_what_plans_warn_of_is_said_once_for_a_sweep(
 ) -> None:
     monkeypatch.setattr(device, "cpu_has_bf16", lambda: False)
     monkeypatch.setattr(platform, "system", lambda: "Linux")
-    made = book(composer, tmp_path, ("seed=1",), *(("train.precision=bf16", f"seed={seed}") for seed in (1, 2)))
+    made = run_jobs(composer, tmp_path, ("seed=1",), *(("train.precision=bf16", f"seed={seed}") for seed in (1, 2)))
     assert made.warnings(made.keys[:1]) == []
     (line,) = made.warnings(made.keys)
     assert line.startswith("train.precision=bf16: ")
 
 
 def test_one_run_asked_for_twice_has_one_key_and_is_worked_on_once(composer: Composer, tmp_path: Path) -> None:
-    made = book(composer, tmp_path, ("seed=0",), ("seed=1",), ("init_seed=0", "data_seed=0"), ("optim.lr=1e-3",))
+    made = run_jobs(composer, tmp_path, ("seed=0",), ("seed=1",), ("init_seed=0", "data_seed=0"), ("optim.lr=1e-3",))
     assert made.keys[0] == made.keys[2] == made.keys[3] != made.keys[1]
     assert len(made.plans) == 2 and made.numbers[made.keys[0]] == 0
 
 
 def test_a_title_says_what_sets_a_job_apart(composer: Composer, tmp_path: Path) -> None:
-    made = book(composer, tmp_path, ("+sweeps=first", "seed=0", "lora.rank=4"), ("seed=1", "lora.rank=4"), ())
+    made = run_jobs(composer, tmp_path, ("+sweeps=first", "seed=0", "lora.rank=4"), ("seed=1", "lora.rank=4"), ())
     assert [made.title(key) for key in made.keys[:2]] == ["seed=0 lora.rank=4", "seed=1 lora.rank=4"]
     assert made.title(made.keys[2]) == made.keys[2], "nothing sets it apart"
-    alone = book(composer, tmp_path, ("seed=3",))
+    alone = run_jobs(composer, tmp_path, ("seed=3",))
     assert alone.title(alone.keys[0]).endswith(" seed=3")
 
 
 def test_a_payload_is_the_job_with_its_number(composer: Composer, tmp_path: Path) -> None:
-    made = book(composer, tmp_path, ("seed=4",), ("seed=5",), first=10)
+    made = run_jobs(composer, tmp_path, ("seed=4",), ("seed=5",), first=10)
     payload = made.payload(made.keys[1])
     assert (payload.seed, payload.hydra.job.num) == (5, 11)
     assert payload.hydra.overrides.task[-1] == "seed=5"
@@ -98,7 +98,7 @@ def test_a_payload_is_the_job_with_its_number(composer: Composer, tmp_path: Path
 
 
 def test_a_payload_that_was_made_early_is_the_same(composer: Composer, tmp_path: Path) -> None:
-    made = book(composer, tmp_path, ("seed=4",), ("seed=5",))
+    made = run_jobs(composer, tmp_path, ("seed=4",), ("seed=5",))
     wanted = [OmegaConf.to_yaml(made.payload(key)) for key in made.keys]
     for early in (made.keys, made.keys[::-1]):
         for key in early:
@@ -108,12 +108,12 @@ def test_a_payload_that_was_made_early_is_the_same(composer: Composer, tmp_path:
 
 def test_the_wrong_job_names_itself(composer: Composer, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^lora.rank: got 0.* \(job 7: .* seed=1 lora.rank=0\)$"):
-        book(composer, tmp_path, ("seed=0",), ("seed=1", "lora.rank=0"), first=6)
+        run_jobs(composer, tmp_path, ("seed=0",), ("seed=1", "lora.rank=0"), first=6)
 
 
 def test_how_a_finished_run_went_is_its_record(composer: Composer, trained: Path) -> None:
     diverged = ("train.steps=40", "seed=1", "optim.lr=1e6", "optim.clip=null", "optim.warmup=0")
-    made = book(composer, trained, ("train.steps=2",), diverged, ("train.steps=2", "seed=7"))
+    made = run_jobs(composer, trained, ("train.steps=2",), diverged, ("train.steps=2", "seed=7"))
     good, bad, missing = (made.done(key) for key in made.keys)
     assert good is not None and bad is not None and missing is None
     record = record_of(trained, made.keys[0])
@@ -127,7 +127,7 @@ def test_how_a_finished_run_went_is_its_record(composer: Composer, trained: Path
 
 
 def test_only_what_is_not_done_is_work_with_a_likely_time(composer: Composer, trained: Path) -> None:
-    made = book(composer, trained, ("train.steps=2", "seed=7"), ("train.steps=2000", "seed=7"))
+    made = run_jobs(composer, trained, ("train.steps=2", "seed=7"), ("train.steps=2000", "seed=7"))
     short, long = made.jobs(made.keys)
     assert (short.key, short.title) == (made.keys[0], "train.steps=2 seed=7".replace(" seed=7", ""))
     assert short.known and long.known and 0 < short.seconds < long.seconds
@@ -135,7 +135,7 @@ def test_only_what_is_not_done_is_work_with_a_likely_time(composer: Composer, tr
 
 
 def test_with_no_past_runs_the_order_is_known_and_no_time(composer: Composer, tmp_path: Path) -> None:
-    made = book(composer, tmp_path, ("train.steps=20",), ("train.steps=200",))
+    made = run_jobs(composer, tmp_path, ("train.steps=20",), ("train.steps=200",))
     short, long = made.jobs(made.keys)
     assert not short.known and not long.known and 0 < short.seconds < long.seconds
 
@@ -148,9 +148,9 @@ def hold(path: Path, held: Any) -> None:
 
 
 @pytest.fixture
-def elsewhere(composer: Composer, tmp_path: Path) -> Iterator[RunBook]:
+def elsewhere(composer: Composer, tmp_path: Path) -> Iterator[RunJobs]:
     """The jobs with one run, which a live process holds."""
-    made = book(composer, tmp_path, ())
+    made = run_jobs(composer, tmp_path, ())
     context = multiprocessing.get_context("spawn")
     held = context.Event()
     process = context.Process(target=hold, args=(tmp_path / "runs" / made.keys[0], held), daemon=True)
@@ -161,30 +161,30 @@ def elsewhere(composer: Composer, tmp_path: Path) -> Iterator[RunBook]:
     process.join()
 
 
-def test_a_run_is_held_while_a_live_process_works_on_it(elsewhere: RunBook, composer: Composer, tmp_path: Path) -> None:
+def test_a_run_is_held_while_a_live_process_works_on_it(elsewhere: RunJobs, composer: Composer, tmp_path: Path) -> None:
     assert elsewhere.held(elsewhere.keys[0])
-    other = book(composer, tmp_path, ("seed=1",))
+    other = run_jobs(composer, tmp_path, ("seed=1",))
     assert not other.held(other.keys[0])
 
 
-def test_a_failure_of_a_run_that_another_works_on_is_not_written(elsewhere: RunBook, tmp_path: Path) -> None:
+def test_a_failure_of_a_run_that_another_works_on_is_not_written(elsewhere: RunJobs, tmp_path: Path) -> None:
     (key,) = elsewhere.keys
     assert elsewhere.failed(key, "it died", time.time()) == Outcome("failed", text="it died")
     assert not (tmp_path / "runs" / key / "record.json").exists()
 
 
 def test_what_a_worker_gives_becomes_an_outcome(composer: Composer, trained: Path, tmp_path: Path) -> None:
-    made = book(composer, trained, ("train.steps=2",))
+    made = run_jobs(composer, trained, ("train.steps=2",))
     (key,) = made.keys
     assert made.ended(key, Result("done", 0.5), 0.0) == made.done(key)
     assert made.ended(key, Result("stopped"), 0.0) == Outcome("stopped")
-    undone = book(composer, tmp_path, ("seed=1",))
+    undone = run_jobs(composer, tmp_path, ("seed=1",))
     assert undone.ended(undone.keys[0], Result("failed", error="why"), 1.0) == Outcome("failed", text="why")
     assert record_of(tmp_path, undone.keys[0])["error"] == "why"
 
 
 def test_a_death_is_written_down_for_the_run_that_could_not(composer: Composer, tmp_path: Path) -> None:
-    made, started = book(composer, tmp_path, ()), time.time()
+    made, started = run_jobs(composer, tmp_path, ()), time.time()
     (key,) = made.keys
     assert made.failed(key, "its process was killed", started) == Outcome("failed", text="its process was killed")
     record = record_of(tmp_path, key)
@@ -193,7 +193,7 @@ def test_a_death_is_written_down_for_the_run_that_could_not(composer: Composer, 
 
 
 def test_a_failure_that_the_run_wrote_itself_stays(composer: Composer, tmp_path: Path) -> None:
-    made, started = book(composer, tmp_path, ()), time.time()
+    made, started = run_jobs(composer, tmp_path, ()), time.time()
     (key,) = made.keys
     made.failed(key, "its own traceback", started)
     made.failed(key, "a shorter story", started)
@@ -204,7 +204,7 @@ def test_a_failure_that_the_run_wrote_itself_stays(composer: Composer, tmp_path:
 
 def test_a_run_that_its_worker_left_no_record_of_has_failed(composer: Composer, tmp_path: Path) -> None:
     """Its weights or data changed after planning: the worker trained another run."""
-    made = book(composer, tmp_path, ())
+    made = run_jobs(composer, tmp_path, ())
     (key,) = made.keys
     outcome = made.ended(key, Result("done", 0.5), time.time())
     assert outcome.status == "failed" and "trained another run" in outcome.text
@@ -212,7 +212,7 @@ def test_a_run_that_its_worker_left_no_record_of_has_failed(composer: Composer, 
 
 
 def test_a_failure_that_cannot_be_written_down_is_told_all_the_same(composer: Composer, tmp_path: Path) -> None:
-    made = book(composer, tmp_path, ())
+    made = run_jobs(composer, tmp_path, ())
     (key,) = made.keys
     (tmp_path / "runs").touch()  # in place of its folder
     outcome = made.failed(key, "its process was killed", time.time())
@@ -221,7 +221,7 @@ def test_a_failure_that_cannot_be_written_down_is_told_all_the_same(composer: Co
 
 
 def test_a_run_that_another_finished_meanwhile_has_not_failed(composer: Composer, trained: Path) -> None:
-    made = book(composer, trained, ("train.steps=2",))
+    made = run_jobs(composer, trained, ("train.steps=2",))
     (key,) = made.keys
     before = record_of(trained, key)
     assert made.failed(key, "it died", time.time()) == made.done(key)
@@ -232,7 +232,7 @@ def test_a_damaged_record_is_a_failure_and_is_never_trained_over(
     composer: Composer, trained: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(trained / "runs", tmp_path / "runs")
-    made = book(composer, tmp_path, ("train.steps=2",))
+    made = run_jobs(composer, tmp_path, ("train.steps=2",))
     (key,) = made.keys
     (tmp_path / "runs" / key / "record.json").write_text('{"status": ')
     for outcome in (made.done(key), made.failed(key, "it died", time.time())):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loralab.sweeps.pool import Pool
-from loralab.sweeps.scheduler import HELD_SECONDS, RETRIES, Engine, Job, Outcome
+from loralab.sweeps.scheduler import HELD_SECONDS, RETRIES, Job, Outcome, Scheduler
 from tests.sweeps.jobs import prepare
 
 
@@ -106,19 +106,21 @@ def pool(pools: dict[int, Pool]) -> Pool:
     return pools[1]
 
 
-def engine(
+def scheduler(
     pool: Pool,
     payloads: dict[str, tuple[str, Any]],
     *,
-    book: Memory | None = None,
+    source: Memory | None = None,
     interrupted: Callable[[], bool] = lambda: False,
     stop_on_error: bool = False,
-) -> tuple[Engine, Memory, Recorder]:
+) -> tuple[Scheduler, Memory, Recorder]:
     """A scheduler for these jobs (earlier ones take longer), with its jobs in memory and its observer."""
-    book, screen = book or Memory(payloads), Recorder()
+    source, observer = source or Memory(payloads), Recorder()
     jobs = [Job(key, f"job {key}", float(len(payloads) - i), known=True) for i, key in enumerate(payloads)]
-    made = Engine(jobs, pool=pool, book=book, screen=screen, interrupted=interrupted, stop_on_error=stop_on_error)
-    return made, book, screen
+    made = Scheduler(
+        jobs, pool=pool, source=source, observer=observer, interrupted=interrupted, stop_on_error=stop_on_error
+    )
+    return made, source, observer
 
 
 def statuses(outcomes: dict[str, Outcome]) -> dict[str, str]:
@@ -127,37 +129,39 @@ def statuses(outcomes: dict[str, Outcome]) -> dict[str, str]:
 
 def test_no_jobs_are_no_work_and_start_no_worker() -> None:
     pool = Pool([{}], prepare, None, timeout=None)
-    assert engine(pool, {})[0].run() == {} and not pool.workers
+    assert scheduler(pool, {})[0].run() == {} and not pool.workers
     pool.close()
 
 
 def test_the_longest_jobs_begin_first(pool: Pool) -> None:
     seconds = {"short": 1.0, "longest": 60.0, "middle": 5.0, "like middle": 5.0}
     jobs = [Job(key, key, length, known=False) for key, length in seconds.items()]
-    book, screen = Memory(dict.fromkeys(seconds, ("double", 1))), Recorder()
-    outcomes = Engine(jobs, pool=pool, book=book, screen=screen, interrupted=lambda: False, stop_on_error=False).run()
-    assert screen.keys("began") == ["longest", "middle", "like middle", "short"]
+    source, observer = Memory(dict.fromkeys(seconds, ("double", 1))), Recorder()
+    outcomes = Scheduler(
+        jobs, pool=pool, source=source, observer=observer, interrupted=lambda: False, stop_on_error=False
+    ).run()
+    assert observer.keys("began") == ["longest", "middle", "like middle", "short"]
     assert {outcome.value for outcome in outcomes.values()} == {2}
 
 
 def test_the_book_hears_which_job_is_next_while_the_workers_are_busy(pool: Pool) -> None:
-    run, book, screen = engine(pool, {"a": ("alive", 0.3), "b": ("alive", 0.3), "c": ("double", 1)})
+    run, source, observer = scheduler(pool, {"a": ("alive", 0.3), "b": ("alive", 0.3), "c": ("double", 1)})
     announced: dict[str, str] = {}  # by the job that was running
-    screen.after = lambda line: announced.update({line[1]: book.announced[-1]}) if line[0] == "ended" else None
+    observer.after = lambda line: announced.update({line[1]: source.announced[-1]}) if line[0] == "ended" else None
     run.run()
     assert announced == {"a": "b", "b": "c", "c": "c"}
 
 
 def test_two_slots_work_at_once(pools: dict[int, Pool]) -> None:
-    run, _, screen = engine(pools[2], {"a": ("alive", 0.5), "b": ("alive", 0.5)})
+    run, _, observer = scheduler(pools[2], {"a": ("alive", 0.5), "b": ("alive", 0.5)})
     assert statuses(run.run()) == {"a": "success", "b": "success"}
-    first_end = [line[0] for line in screen.lines].index("left")
-    began = [line[1:] for line in screen.lines[:first_end] if line[0] == "began"]
+    first_end = [line[0] for line in observer.lines].index("left")
+    began = [line[1:] for line in observer.lines[:first_end] if line[0] == "began"]
     assert [key for key, _ in began] == ["a", "b"] and {slot for _, slot in began} == {0, 1}
 
 
 def test_what_a_job_tells_is_shown_between_its_beginning_and_its_end(pool: Pool) -> None:
-    run, _, screen = engine(pool, {"a": ("tell", [{"step": 1}, {"step": 2}])})
+    run, _, observer = scheduler(pool, {"a": ("tell", [{"step": 1}, {"step": 2}])})
     run.run()
     kinds = [
         ("began", "a", 0),
@@ -166,109 +170,109 @@ def test_what_a_job_tells_is_shown_between_its_beginning_and_its_end(pool: Pool)
         ("left", 0),
         ("ended", "a", "success"),
     ]
-    assert screen.lines == kinds
+    assert observer.lines == kinds
 
 
 def test_a_worker_that_dies_costs_its_job_one_retry_and_the_others_nothing(pool: Pool, tmp_path: Path) -> None:
     payloads = {"dies once": ("leave once", str(tmp_path / "there")), "a": ("double", 1), "b": ("double", 2)}
-    run, book, screen = engine(pool, payloads)
+    run, source, observer = scheduler(pool, payloads)
     assert statuses(run.run()) == dict.fromkeys(payloads, "success")
     assert run.outcomes["dies once"].value == "at last"
-    assert screen.keys("began") == ["dies once", "dies once", "a", "b"]
-    (line,) = [line for line in screen.lines if line[0] == "retried"]
+    assert observer.keys("began") == ["dies once", "dies once", "a", "b"]
+    (line,) = [line for line in observer.lines if line[0] == "retried"]
     assert line[1] == "dies once" and "exit status 3" in line[2]
-    assert book.written == []
+    assert source.written == []
 
 
 def test_a_job_that_dies_again_has_failed_with_its_reason_and_the_others_go_on(pool: Pool) -> None:
-    run, book, screen = engine(pool, {"dies": ("leave", "why"), "a": ("double", 1)})
+    run, source, observer = scheduler(pool, {"dies": ("leave", "why"), "a": ("double", 1)})
     assert statuses(run.run()) == {"dies": "failed", "a": "success"}
     assert run.outcomes["dies"].text == "why\nits process ended with exit status 3"
-    assert screen.keys("began").count("dies") == 1 + RETRIES
-    assert [key for key, _ in book.written] == ["dies"]
+    assert observer.keys("began").count("dies") == 1 + RETRIES
+    assert [key for key, _ in source.written] == ["dies"]
 
 
 def test_an_exception_is_no_accident_and_is_not_tried_again(pool: Pool) -> None:
-    run, book, screen = engine(pool, {"raises": ("raise", "a bug"), "a": ("double", 1)})
+    run, source, observer = scheduler(pool, {"raises": ("raise", "a bug"), "a": ("double", 1)})
     assert statuses(run.run()) == {"raises": "failed", "a": "success"}
-    assert screen.keys("began") == ["raises", "a"]
-    ((key, reason),) = book.written
+    assert observer.keys("began") == ["raises", "a"]
+    ((key, reason),) = source.written
     assert key == "raises" and reason.endswith("RuntimeError: a bug\n")
 
 
 def test_a_hang_has_its_retry_too() -> None:
     pool = Pool([{}], prepare, None, timeout=0.3)
-    run, _, screen = engine(pool, {"hangs": ("hang", 3600), "a": ("double", 1)})
+    run, _, observer = scheduler(pool, {"hangs": ("hang", 3600), "a": ("double", 1)})
     assert statuses(run.run()) == {"hangs": "failed", "a": "success"}
     pool.close()
-    assert screen.keys("began") == ["hangs", "hangs", "a"]
+    assert observer.keys("began") == ["hangs", "hangs", "a"]
     assert "no sign of life" in run.outcomes["hangs"].text
 
 
 def test_a_worker_that_dies_with_its_record_written_did_its_job(pool: Pool, tmp_path: Path) -> None:
     payloads = {"a": ("leave once", str(tmp_path / "a"))}
-    run, _, screen = engine(pool, payloads, book=Late(payloads, folder=tmp_path))
+    run, _, observer = scheduler(pool, payloads, source=Late(payloads, folder=tmp_path))
     assert run.run() == {"a": Outcome("success", value="recorded")}
-    assert screen.keys("retried") == []
+    assert observer.keys("retried") == []
 
 
 def test_a_worker_that_dies_while_it_stops_did_its_job_if_its_record_is_written(
     pools: dict[int, Pool], tmp_path: Path
 ) -> None:
     payloads = {key: ("stop and leave", str(tmp_path / file)) for key, file in (("a", "a"), ("b", "checkpoint"))}
-    run, _, screen = engine(pools[2], payloads, book=Late(payloads, folder=tmp_path))
-    run.interrupted = lambda: screen.lines.count(("message", "started")) == 2
+    run, _, observer = scheduler(pools[2], payloads, source=Late(payloads, folder=tmp_path))
+    run.interrupted = lambda: observer.lines.count(("message", "started")) == 2
     assert run.run() == {"a": Outcome("success", value="recorded"), "b": Outcome("stopped")}
 
 
 def test_a_worker_told_to_stop_by_another_is_a_death_like_any(pool: Pool, tmp_path: Path) -> None:
-    run, _, screen = engine(pool, {"a": ("stop", str(tmp_path / "checkpoint"))})
-    screen.after = lambda line: pool.signal(signal.SIGTERM) if line == ("message", "started") else None
+    run, _, observer = scheduler(pool, {"a": ("stop", str(tmp_path / "checkpoint"))})
+    observer.after = lambda line: pool.signal(signal.SIGTERM) if line == ("message", "started") else None
     assert statuses(run.run()) == {"a": "failed"}
-    assert screen.keys("began") == ["a", "a"] and "asked to stop" in run.outcomes["a"].text
+    assert observer.keys("began") == ["a", "a"] and "asked to stop" in run.outcomes["a"].text
 
 
 def test_stop_on_error_has_the_others_write_their_checkpoints(pools: dict[int, Pool], tmp_path: Path) -> None:
     payloads = {"runs": ("stop", str(tmp_path / "checkpoint")), "raises": ("raise", ""), "later": ("double", 1)}
-    run, _, screen = engine(pools[2], payloads, stop_on_error=True)
+    run, _, observer = scheduler(pools[2], payloads, stop_on_error=True)
     assert statuses(run.run()) == {"runs": "stopped", "raises": "failed", "later": "stopped"}
     assert (tmp_path / "checkpoint").exists()
-    assert screen.keys("began") == ["runs", "raises"]
-    assert ("stopping", 1) in screen.lines
+    assert observer.keys("began") == ["runs", "raises"]
+    assert ("stopping", 1) in observer.lines
 
 
 def test_an_interrupt_stops_what_runs_and_begins_nothing_more(pools: dict[int, Pool], tmp_path: Path) -> None:
     payloads = {key: ("stop", str(tmp_path / key)) for key in "abcd"}
-    run, _, screen = engine(pools[2], payloads)
-    run.interrupted = lambda: screen.lines.count(("message", "started")) == 2
+    run, _, observer = scheduler(pools[2], payloads)
+    run.interrupted = lambda: observer.lines.count(("message", "started")) == 2
     assert statuses(run.run()) == dict.fromkeys("abcd", "stopped")
-    assert screen.keys("began") == ["a", "b"]
+    assert observer.keys("began") == ["a", "b"]
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
 
 
 def test_a_job_held_elsewhere_is_left_for_later_and_taken_when_it_is_free(pool: Pool) -> None:
-    run, book, screen = engine(pool, {"held": ("double", 1), "free": ("double", 2)})
-    book.held_until["held"] = time.monotonic() + 1.5 * HELD_SECONDS
+    run, source, observer = scheduler(pool, {"held": ("double", 1), "free": ("double", 2)})
+    source.held_until["held"] = time.monotonic() + 1.5 * HELD_SECONDS
     assert statuses(run.run()) == {"held": "success", "free": "success"}
-    assert screen.keys("began") == ["free", "held"]
-    assert book.written == []
+    assert observer.keys("began") == ["free", "held"]
+    assert source.written == []
 
 
 def test_a_job_that_another_sweep_did_meanwhile_is_not_run(pool: Pool) -> None:
-    run, book, screen = engine(pool, {"first": ("double", 1), "theirs": ("double", 2)})
+    run, source, observer = scheduler(pool, {"first": ("double", 1), "theirs": ("double", 2)})
     theirs = Outcome("diverged", value=0.5)
-    screen.after = lambda line: book.outcomes.update(theirs=theirs) if line[0] == "began" else None
+    observer.after = lambda line: source.outcomes.update(theirs=theirs) if line[0] == "began" else None
     outcomes = run.run()
     assert outcomes["theirs"] == Outcome("diverged", value=0.5, elsewhere=True)
     assert not outcomes["first"].elsewhere
-    assert screen.keys("began") == ["first"] and ("ended", "theirs", "diverged") in screen.lines
+    assert observer.keys("began") == ["first"] and ("ended", "theirs", "diverged") in observer.lines
 
 
 def test_a_failure_found_while_handing_out_stops_the_rest_too(pool: Pool) -> None:
     """For example a damaged record: no job is handed out after it."""
     payloads = dict.fromkeys(("first", "damaged", "later"), ("double", 1))
-    run, book, screen = engine(pool, payloads, stop_on_error=True)
+    run, source, observer = scheduler(pool, payloads, stop_on_error=True)
     damaged = Outcome("failed", text="damaged")
-    screen.after = lambda line: book.outcomes.update(damaged=damaged) if line[:2] == ("ended", "first") else None
+    observer.after = lambda line: source.outcomes.update(damaged=damaged) if line[:2] == ("ended", "first") else None
     assert statuses(run.run()) == {"first": "success", "damaged": "failed", "later": "stopped"}
-    assert screen.keys("began") == ["first"]
+    assert observer.keys("began") == ["first"]

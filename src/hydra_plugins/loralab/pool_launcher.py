@@ -46,14 +46,14 @@ class PoolLauncher(Launcher):
         """The return of every job, in their order. Raises Interrupted once the runs have written their checkpoints."""
         from loralab.config.compose import Composer
         from loralab.sweeps.launch import train_missing
-        from loralab.sweeps.run_jobs import RunBook
+        from loralab.sweeps.run_jobs import RunJobs
 
         self._check()
         setup_globals()
-        book = RunBook(Composer(self.context.config_loader, self.config), job_overrides, first=initial_job_idx)
-        outcomes = train_missing(book, self._pool, stop_on_error=self.on_error == "stop")
+        runs = RunJobs(Composer(self.context.config_loader, self.config), job_overrides, first=initial_job_idx)
+        outcomes = train_missing(runs, self._pool, stop_on_error=self.on_error == "stop")
         return [
-            self._returned(outcomes[key], overrides) for key, overrides in zip(book.keys, job_overrides, strict=True)
+            self._returned(outcomes[key], overrides) for key, overrides in zip(runs.keys, job_overrides, strict=True)
         ]
 
     def _check(self) -> None:

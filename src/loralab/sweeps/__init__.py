@@ -1,1 +1,1 @@
-"""Sweeps: grids of runs (grid, select), and the pool of worker processes that trains them (engine, pool, worker)."""
+"""Many runs: a study's file, grid and selection; the scheduler, and the pool of worker processes that trains them."""

@@ -5,34 +5,34 @@ from collections import Counter
 from collections.abc import Callable
 
 from loralab.sweeps.pool import Pool
-from loralab.sweeps.progress import Board
-from loralab.sweeps.run_jobs import RunBook
-from loralab.sweeps.scheduler import Engine, Outcome
+from loralab.sweeps.progress import SweepProgress
+from loralab.sweeps.run_jobs import RunJobs
+from loralab.sweeps.scheduler import Outcome, Scheduler
 from loralab.training.signals import Interrupted, Interrupts
 
 __all__ = ["train_missing"]
 
 
-def train_missing(book: RunBook, open_pool: Callable[[], Pool], *, stop_on_error: bool) -> dict[str, Outcome]:
+def train_missing(runs: RunJobs, open_pool: Callable[[], Pool], *, stop_on_error: bool) -> dict[str, Outcome]:
     """Every run's outcome, by its key. Raises Interrupted once the interrupted runs have written their checkpoints.
 
     open_pool: called only if a run is missing; stop_on_error: whether the first failed run stops the others.
     """
-    found = {key: book.done(key) for key in dict.fromkeys(book.keys)}
+    found = {key: runs.done(key) for key in dict.fromkeys(runs.keys)}
     outcomes = {key: outcome for key, outcome in found.items() if outcome is not None}
-    jobs = book.jobs([key for key, outcome in found.items() if outcome is None])
-    for line in book.warnings([job.key for job in jobs]):
+    jobs = runs.jobs([key for key, outcome in found.items() if outcome is None])
+    for line in runs.warnings([job.key for job in jobs]):
         print(f"warning: {line}", file=sys.stderr)
     pool = open_pool() if jobs else None
     before = Counter(outcome.status for outcome in outcomes.values())
-    with Interrupts() as interrupts, Board(jobs, len(pool.slots) if pool else 0, before) as board:
+    with Interrupts() as interrupts, SweepProgress(jobs, len(pool.slots) if pool else 0, before) as progress:
         if pool is not None:
-            engine = Engine(
-                jobs, pool=pool, book=book, screen=board,
+            scheduler = Scheduler(
+                jobs, pool=pool, source=runs, observer=progress,
                 interrupted=lambda: interrupts.noted is not None, stop_on_error=stop_on_error,
             )  # fmt: skip
-            outcomes |= engine.run()
-    board.conclude({key: book.title(key) for key in outcomes}, outcomes)
+            outcomes |= scheduler.run()
+    progress.conclude({key: runs.title(key) for key in outcomes}, outcomes)
     if interrupts.noted is not None:
         raise Interrupted(interrupts.noted)
     return outcomes

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 from loralab.text import clock, count
 
-__all__ = ["Board"]
+__all__ = ["SweepProgress"]
 
 WIDEST_TITLE = 60
 
@@ -34,7 +34,7 @@ class _Running:
 
 
 @dataclass
-class Board:
+class SweepProgress:
     """The display of a sweep. before: runs by status that were done before; jobs: those to train."""
 
     jobs: Sequence[Job]
@@ -53,7 +53,7 @@ class Board:
         self.entered = time.monotonic()
         self.live: Live | None = None
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "SweepProgress":
         known = ", ".join(f"{n} {status}" for status, n in sorted(self.before.items()))
         lines = [f"{count(self.total, 'run')}" + (f", done before: {known}" if known else "")]
         if self.jobs:

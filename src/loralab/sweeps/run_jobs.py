@@ -16,10 +16,10 @@ from loralab.sweeps.run_worker import Result
 from loralab.sweeps.scheduler import Job, Outcome
 from loralab.text import figure
 
-__all__ = ["RunBook", "best_value"]
+__all__ = ["RunJobs", "best_value"]
 
 
-class RunBook:
+class RunJobs:
     """The runs of a sweep by the names of their directories. `keys` has the run of every job, in the order of the jobs.
 
     Raises UserError, or what Hydra raises, for the first job that does not compose.

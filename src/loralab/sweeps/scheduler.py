@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from loralab.sweeps.pool import Event, Pool, Worker
 
-__all__ = ["Book", "Engine", "Job", "Outcome", "Screen"]
+__all__ = ["Job", "JobSource", "Observer", "Outcome", "Scheduler"]
 
 # Seconds between two checks for an interrupt, and for runs that another process holds.
 TICK = 0.2
@@ -44,7 +44,7 @@ class Outcome:
     elsewhere: bool = False
 
 
-class Book(Protocol):
+class JobSource(Protocol):
     """What the scheduler needs to know about jobs, by their keys."""
 
     def done(self, key: str) -> Outcome | None:
@@ -66,7 +66,7 @@ class Book(Protocol):
         """Records that a job failed, unless the run recorded it since `started` (seconds since the epoch)."""
 
 
-class Screen(Protocol):
+class Observer(Protocol):
     """Observer of scheduler events."""
 
     def began(self, slot: int, job: Job) -> None: ...
@@ -82,7 +82,7 @@ class Screen(Protocol):
     def stopping(self, running: int) -> None: ...
 
 
-class Engine:
+class Scheduler:
     """One pass over `jobs`; `outcomes` collects what they came to.
 
     interrupted: whether the user has interrupted it; stop_on_error: whether the first failed job stops the others,
@@ -90,11 +90,11 @@ class Engine:
     """
 
     def __init__(
-        self, jobs: Sequence[Job], *, pool: Pool, book: Book, screen: Screen,
+        self, jobs: Sequence[Job], *, pool: Pool, source: JobSource, observer: Observer,
         interrupted: Callable[[], bool], stop_on_error: bool,
     ) -> None:  # fmt: skip
         self.jobs = {job.key: job for job in jobs}
-        self.pool, self.book, self.screen = pool, book, screen
+        self.pool, self.source, self.observer = pool, source, observer
         self.interrupted, self.stop_on_error = interrupted, stop_on_error
         self.waiting = [job.key for job in sorted(jobs, key=lambda job: -job.seconds)]
         self.attempts = dict.fromkeys(self.jobs, 0)
@@ -112,7 +112,7 @@ class Engine:
                 self.pool.start(len(self.waiting) + len(self.pool.busy()))
                 self._hand_out()
                 if self.waiting:
-                    self.book.ready(self.waiting[0])
+                    self.source.ready(self.waiting[0])
             elif time.monotonic() > self.stop_by:
                 self.pool.signal(signal.SIGKILL)
             for event in self.pool.events(TICK):
@@ -124,12 +124,12 @@ class Engine:
         if not idle or time.monotonic() - self.looked < HELD_SECONDS:
             return
         for key in list(self.waiting):
-            if (outcome := self.book.done(key)) is not None:
+            if (outcome := self.source.done(key)) is not None:
                 self.waiting.remove(key)
                 self._end(key, replace(outcome, elsewhere=True))
                 if self.stop_by is not None:  # it was a failure, and stopped the others
                     return
-            elif not self.book.held(key):
+            elif not self.source.held(key):
                 self.waiting.remove(key)
                 self._give(idle.pop(0), key)
             if not idle:
@@ -140,24 +140,24 @@ class Engine:
     def _give(self, worker: Worker, key: str) -> None:
         self.attempts[key] += 1
         self.began.setdefault(key, time.time())
-        self.pool.give(worker, key, self.book.payload(key))
-        self.screen.began(worker.slot, self.jobs[key])
+        self.pool.give(worker, key, self.source.payload(key))
+        self.observer.began(worker.slot, self.jobs[key])
 
     def _handle(self, event: Event) -> None:
         key = event.job
         if event.kind == "message":
-            self.screen.message(event.slot, event.content)
+            self.observer.message(event.slot, event.content)
             return
-        self.screen.left(event.slot)
+        self.observer.left(event.slot)
         if event.kind == "done":
-            outcome = self.book.ended(key, event.content, self.began[key])
+            outcome = self.source.ended(key, event.content, self.began[key])
             if outcome.status == "stopped" and self.stop_by is None:  # by a signal to the worker, not to the sweep
                 self._retry(key, "its process was asked to stop")
             else:
                 self._end(key, outcome)
         elif event.kind == "raised":
-            self._end(key, self.book.failed(key, event.content, self.began[key]))
-        elif (done := self.book.done(key)) is not None:  # it died with its record written
+            self._end(key, self.source.failed(key, event.content, self.began[key]))
+        elif (done := self.source.done(key)) is not None:  # it died with its record written
             self._end(key, done)
         elif self.stop_by is not None:
             self._end(key, Outcome("stopped"))
@@ -168,13 +168,13 @@ class Engine:
         """Runs it again from its checkpoint; the second time it has failed."""
         if self.attempts[key] <= RETRIES:
             self.waiting.insert(0, key)
-            self.screen.retried(self.jobs[key], reason)
+            self.observer.retried(self.jobs[key], reason)
         else:
-            self._end(key, self.book.failed(key, reason, self.began[key]))
+            self._end(key, self.source.failed(key, reason, self.began[key]))
 
     def _end(self, key: str, outcome: Outcome) -> None:
         self.outcomes[key] = outcome
-        self.screen.ended(self.jobs[key], outcome)
+        self.observer.ended(self.jobs[key], outcome)
         if outcome.status == "failed" and self.stop_on_error and self.stop_by is None:
             self._stop()
 
@@ -184,5 +184,5 @@ class Engine:
         for key in self.waiting:
             self.outcomes[key] = Outcome("stopped")
         self.waiting.clear()
-        self.screen.stopping(len(self.pool.busy()))
+        self.observer.stopping(len(self.pool.busy()))
         self.pool.signal(signal.SIGTERM)
