@@ -3,6 +3,7 @@
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def script(tmp_path: Path) -> Path:
 def test_arguments_folder_environment_session_and_status_are_those_of_a_cold_process(
     script: Path, tmp_path: Path
 ) -> None:
-    settings = {"env": {"LC_CTYPE": "C.UTF-8", "ONE": "1"}, "cwd": tmp_path, "start_new_session": True}
+    settings: dict[str, Any] = {"env": {"LC_CTYPE": "C.UTF-8", "ONE": "1"}, "cwd": tmp_path, "start_new_session": True}
     command = [sys.executable, str(script), "3", "x y"]
     cold, warm = (kind(command, tmp_path / kind.__name__, **settings) for kind in (Process, Warm))
     assert sorted(warm.ends(3).splitlines()) == sorted(cold.ends(3).splitlines())

@@ -24,9 +24,9 @@ SETTINGS = ("smoke=true", "tracker=none", "train.device=cpu", "train.threads=1",
 FEWER = {"ratio": ("lora.init=A",)}  # of cells, for the test's time
 COMMANDS = ("first", "ratio", "methods")
 OTHERS = (
-    "first", "lr_grid", "best_ratio", "ratio_head", "ratio_imdb", "rank_ratio", "convergence", "targets", "rank", "low_data",
-    "subspace_rank", "subspace_seed", "subspace_ratio", "subspace_weight", "amplification", "intruders", "width",
-    "width_features", "intrinsic_dimension",
+    "first", "lr_grid", "best_ratio", "ratio_head", "ratio_imdb", "rank_ratio", "convergence", "targets", "rank",
+    "low_data", "subspace_rank", "subspace_seed", "subspace_ratio", "subspace_weight", "amplification", "intruders",
+    "width", "width_features", "intrinsic_dimension",
 )  # fmt: skip
 
 
