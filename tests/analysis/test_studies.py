@@ -24,7 +24,8 @@ ONE = "hydra.launcher.slots=1"  # worker, which imports torch once
 SETTINGS = ("smoke=true", "tracker=none", "train.device=cpu", "train.threads=1", "train.max_length=16", ONE, FEW)
 FEWER = {"ratio": ("lora.init=A",)}  # number of cells, to limit the test's time
 COMMANDS = ("first", "ratio", "methods")
-OTHERS = [name for name in studies() if not name.startswith("paper/") and name not in COMMANDS and name not in MEASURED]
+BY_COMMAND_ALONE = ("ratio", "methods")
+OTHERS = [n for n in studies() if not n.startswith("paper/") and n not in BY_COMMAND_ALONE and n not in MEASURED]
 
 
 @pytest.fixture(scope="module")
