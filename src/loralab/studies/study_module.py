@@ -100,7 +100,10 @@ def module_of(study: Study) -> StudyModule:
         raise UserError(
             f"hydra.sweeper.study.program: {study.spec.program} is not there; it is analysis/{study.name}.py"
         )
-    raise UserError(f"study {study.name!r} has no analysis/{name}.py, which draws its figure; it defines draw(frame)")
+    raise UserError(
+        f"study {study.name!r} has no analysis/{name}.py, which draws its figure; it defines draw(frame). Without a "
+        f"figure, `python train.py sweeps={study.name}` trains it and `loralab collect {study.name}` writes its CSV"
+    )
 
 
 def find_module(study: Study) -> StudyModule | None:
