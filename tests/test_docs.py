@@ -21,9 +21,8 @@ PAGES = [
 ]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES}
 TOP = ("src", "conf", "sweeps", "analysis", "docs", "tests", "benchmarks")
-PLACEHOLDER = re.compile(
-    r"NAME|ROOM|[<*{]|\bX\b|sweeps/mine|sweeps/my_ratio"
-)  # such as `conf/model/NAME.yaml`: written by the reader
+# Such as `conf/model/NAME.yaml`: written by the reader.
+PLACEHOLDER = re.compile(r"NAME|ROOM|[<*{]|\bX\b|sweeps/mine|sweeps/my_ratio")
 STUDIES = ("NAME", "mine", "my_ratio")  # names of a reader's study in the pages
 LEFT = re.compile(r"^ {4,}(?=\S)|^(?=python |loralab |make )")
 

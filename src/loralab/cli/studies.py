@@ -9,9 +9,8 @@ from loralab.config.compose import CONF
 from loralab.config.overrides import to_override
 from loralab.errors import UserError
 from loralab.files import write_text
-from loralab.studies import committed, figures, new_study, results, study_module
+from loralab.studies import committed, new_study, results, study_module
 from loralab.studies.claims import embedded, markdown
-from loralab.studies.report import report as write_report
 from loralab.studies.tables import study_tables
 from loralab.sweeps import status as forecast
 from loralab.sweeps.collect import mixed_versions
@@ -74,6 +73,7 @@ def collect(name: str, overrides: Sequence[str], store: Path, to: Path | None) -
 
 def figure(name: str, overrides: Sequence[str], store: Path) -> int:
     """Draws a study's figure, or `all`: then failures are listed and the others are drawn."""
+    from loralab.studies import figures  # imports matplotlib
 
     def draw(each: str) -> None:
         print(*figures.draw(each, overrides, store=store), sep="\n", flush=True)
@@ -97,6 +97,8 @@ def claims() -> int:
 
 def report(names: Sequence[str], to: Path) -> int:
     """Writes the report page of the studies."""
+    from loralab.studies.report import report as write_report  # imports matplotlib
+
     failures = write_report(names, to)
     print(to)
     return _print_failures(failures)
