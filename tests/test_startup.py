@@ -20,6 +20,7 @@ COMMANDS: dict[tuple[str, ...], set[str]] = {  # the modules of HEAVY that each 
     ("loralab", "show", "RUN"): {"hydra"},
     ("loralab", "status", "first"): {"hydra", "pandas", "torch"},
     ("loralab", "figure", "first", "seed=0"): {"hydra", "pandas", "matplotlib"},  # no CSV, so no figure
+    ("loralab", "spectrum", "RUN", "--top", "0"): {"torch", "transformers", "matplotlib"},
     ("train.py", "--help"): {"hydra"},
     ("train.py", "sweeps=frist"): {"hydra"},
 }
