@@ -47,14 +47,19 @@ def test_one_command_trains_collects_and_draws(name: str, store: Path, tmp_path:
 @pytest.mark.parametrize("name", OTHERS)
 def test_its_runs_are_trained_collected_and_drawn(name: str, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = (*SETTINGS, *FEWER.get(name, ()))
-    before = {path.name for path in store.glob("runs/*")}
     with open_study(name, settings, store=store) as study:
         train(study)
     for command in ("collect", "figure"):
         assert main([command, name, *settings, "--store", str(store)]) == 0
     check(name, settings, store, capsys.readouterr().out)
-    there = {path.name for path in store.glob("runs/*")}
-    assert name != "best_ratio" or there == before, "the runs of lr_grid are its own"
+
+
+def test_best_ratio_uses_the_runs_of_lr_grid(tmp_path: Path) -> None:
+    runs = {}
+    for name in ("best_ratio", "lr_grid"):
+        with open_study(name, SETTINGS, store=tmp_path) as study:
+            runs[name] = {cell.run for cell in study.cells()}
+    assert runs["best_ratio"] <= runs["lr_grid"]
 
 
 def check(name: str, settings: tuple[str, ...], store: Path, said: str) -> None:
