@@ -14,7 +14,7 @@ PYTEST = "$(RUN)" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadsc
 test: $(VENV)/.ready          ## the gate, some minutes; tests that need a GPU are skipped where there is none
 	$(PYTEST) -m gate
 
-test-all: $(VENV)/.ready      ## every test: each kill, each launcher, the smoke size of every study; about 20 minutes on two cores
+test-all: $(VENV)/.ready      ## every test: each kill, each launcher, the smoke size of every study; about 12 minutes on two cores
 	$(PYTEST)
 
 test-versions: $(VENV)/.ready ## the quick tests on other processors, threads, a busy machine, and the oldest and newest libraries

@@ -30,8 +30,14 @@ GATE = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)  # before -k and -m deselect
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks the tests of the gate. Files with slow tests come first, so that none is alone at work in the end."""
+    if not any("::" in argument for argument in config.args):  # whole files
+        found, files = {item.nodeid for item in items}, {item.nodeid.partition("::")[0] for item in items}
+        lost = [name for name in GATE if name.partition("::")[0] in files and name not in found]
+        if lost:
+            raise pytest.UsageError(f"GATE names tests that are not there: {', '.join(lost)}")
     slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
     items.sort(key=lambda item: item.path not in slow)
     for item in items:

@@ -16,11 +16,10 @@ from loralab.methods.lora import linear_factors
 from loralab.runs.run import run
 from loralab.training.loop import Progress, unwatched
 from loralab.training.probes import QUANTITIES, probing
-from loralab.training.signals import Interrupted, Interrupts
 from tests.adapted import adapt, shake
 from tests.families import FAMILIES, example_batch
 from tests.runs.test_run import lines
-from tests.small_runs import config, outcome
+from tests.small_runs import config, cut_off, outcome
 
 Values = dict[str, float | None]
 
@@ -267,18 +266,7 @@ def test_a_run_with_probes_goes_on_to_the_byte(
     """Interrupted next to a probed update and between two: a probe must not draw from dropout's generator."""
     options = (*OPTIONS, f"train.threads={threads}", "train.eval_every=12")
     run(config(tmp_path / "whole", *options))
-    steps = 0
-
-    def cut(self: Interrupts) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == at:
-            raise Interrupted(15)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Interrupts, "check", cut)
-        with pytest.raises(Interrupted):
-            run(config(tmp_path / "cut", *options))
+    cut_off(config(tmp_path / "cut", *options), monkeypatch, at=at)
     record = run(config(tmp_path / "cut", *options))
     assert record["timing"]["steps_executed"] == 12
     assert len(probes(tmp_path / "cut")) == 3

@@ -170,5 +170,5 @@ def _generation_config(config: Any, eos_id: int) -> Any:
     """Greedy decoding with the model's special tokens, without the checkpoint's sampling settings."""
     from transformers import GenerationConfig
 
-    start = getattr(config, "decoder_start_token_id", None)
+    start = getattr(config, "decoder_start_token_id", None)  # only an encoder-decoder has one
     return GenerationConfig(eos_token_id=eos_id, pad_token_id=config.pad_token_id, decoder_start_token_id=start)

@@ -220,7 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     show = add(
-        "show", _show, "show one run: its settings, figures, parameter groups, origin and files",
+        "show", _show, "show one run: its settings, scores, parameter groups, origin and files",
         "loralab show 47d00a88bf", "loralab show minilm-trec", "loralab show 47d0 --json | jq .metrics",
     )  # fmt: skip
     show.add_argument("run", metavar="RUN", help=RUN)

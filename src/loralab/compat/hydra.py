@@ -111,7 +111,7 @@ def share_store() -> None:
     when it takes it from the store, so that the store stays as it is. Another release than those of READ is left alone.
     """
     if is_read():
-        ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
+        ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]  # it has none to replace
 
 
 def escape(key: str) -> str:

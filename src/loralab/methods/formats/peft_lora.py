@@ -147,7 +147,7 @@ def _config(model: nn.Module, head: Sequence[str], base_model: str) -> dict[str,
 
 def _task_type(model: Any) -> str:
     """PEFT's task type of the model; a model that does not generate is a classifier."""
-    generates = getattr(model, "can_generate", None)
+    generates = getattr(model, "can_generate", None)  # a plain nn.Module has none
     if generates is None or not generates():
         return "SEQ_CLS"
     return "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
