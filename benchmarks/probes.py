@@ -27,6 +27,7 @@ from loralab.runs.build import adapted_backbone, objective, read_task
 from loralab.runs.plan import plan
 from loralab.training import optim
 from loralab.training.batches import Order, by_length
+from loralab.training.gradient import CPU_PARTS
 from loralab.training.loop import Probing, Progress, train
 from loralab.training.probes import ROWS_AT_ONCE, probing
 from loralab.training.threads import Workers
@@ -91,6 +92,7 @@ def measure(steps: int, overrides: Sequence[str]) -> tuple[list[float], float]:
             factor=lambda _step: 1.0,
             scaler=torch.amp.GradScaler("cpu", enabled=False),
             workers=workers,
+            parts=CPU_PARTS,
             clip=config.optim.clip,
             log_every=1000,
             progress=Progress(),

@@ -62,6 +62,7 @@ def main() -> None:
                         scaler=scaler,
                         parameters=parameters,
                         workers=workers,
+                        parts=count,
                     )
                     if timed:
                         least[way, length] = min(least[way, length], time.perf_counter() - start)

@@ -83,15 +83,20 @@ def imitated(precision: str, device: torch.device) -> str | None:
 
 
 def prepare(device: torch.device, *, threads: int | None) -> int:
-    """Sets CPU threads (None: torch's default) and, on CUDA, deterministic kernels; returns the number of threads."""
+    """The number of CPU threads (None: torch's default); on CUDA, also turns deterministic kernels on.
+
+    On a CPU torch computes every operation on one thread, so that results do not depend on the number; the threads
+    compute micro-batches, or batches of an evaluation (`loralab.training.threads`).
+    """
     most = 8 * (os.cpu_count() or 1)
     if threads is not None and threads > most:
         raise UserError(f"train.threads: got {threads}; at most {most} here, eight times the cores")
-    torch.set_num_threads(threads or OWN_THREADS)
+    count = threads or OWN_THREADS
+    torch.set_num_threads(1 if device.type == "cpu" else count)
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-    return torch.get_num_threads()
+    return count
 
 
 def describe(device: torch.device) -> str:

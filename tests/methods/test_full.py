@@ -61,6 +61,7 @@ def train(model: Any, steps: int, workers: int = 1) -> list[float]:
                 scaler=scaler,
                 parameters=parameters,
                 workers=at_work,
+                parts=workers,
             )
             optimizer.step()
             optimizer.zero_grad()

@@ -240,6 +240,7 @@ def test_two_threads_give_the_gradient_of_one_and_repeat_to_the_bit(projection: 
                 scaler=torch.amp.GradScaler("cpu", enabled=False),
                 parameters=parameters,
                 workers=at_work,
+                parts=workers,
             )
         found = [p.grad.clone() for p in parameters]
         model.zero_grad()

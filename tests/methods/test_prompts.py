@@ -222,6 +222,7 @@ def test_threads_that_share_the_model_give_the_gradient_of_one(kind: prompts.Kin
                 scaler=scaler,
                 parameters=parameters,
                 workers=at_work,
+                parts=workers,
             )
         return [p.grad for p in parameters if p.grad is not None]
 

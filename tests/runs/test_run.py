@@ -228,6 +228,38 @@ def test_a_run_in_bf16_repeats_and_goes_on_to_the_byte(
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("method=lora_plus", "train.precision=bf16"),
+        ("method=full", "train.batch_size=7"),
+        ("method=lora_plus", "model.dropout=.1", "lora.dropout=.1"),
+        ("method=lora_plus", "train.micro_batch_size=3"),
+        ("method=intrinsic", "probe.every=null"),
+    ],
+    ids=" ".join,
+)
+def test_a_run_has_the_same_bytes_on_any_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """Also when it is stopped on one number of threads and goes on with another."""
+    one = run(config(tmp_path / "one", *options))
+    assert run(config(tmp_path / "three", *options, "train.threads=3"))["run_id"] == one["run_id"]
+    cut_off(config(tmp_path / "cut", *options), monkeypatch, at=7)
+    assert run(config(tmp_path / "cut", *options, "train.threads=2"))["timing"]["steps_executed"] == 12
+    assert outcome(tmp_path / "one") == outcome(tmp_path / "three") == outcome(tmp_path / "cut")
+
+
+def test_micro_batches_learn_what_the_whole_batch_does(tmp_path: Path) -> None:
+    options = ("train.precision=fp32", "train.max_length=24", "optim.lr=3e-3")
+    sizes = ("null", "1", "3", "8")
+    ids = {run(config(tmp_path / size, *options, f"train.micro_batch_size={size}"))["run_id"] for size in sizes}
+    assert len(ids) == len(sizes), "the last bits differ, and so must the run's identity"
+    losses = [[line["values"]["loss"] for line in lines(tmp_path / size)] for size in sizes]
+    for found in losses[1:]:
+        assert found == pytest.approx(losses[0], abs=1e-5)
+
+
 def test_a_lucky_first_batch_is_no_divergence(tmp_path: Path) -> None:
     options = ("task=snippets", "train.batch_size=1", "train.steps=40", "train.log_every=10", "method=lora")
     assert run(config(tmp_path, *options, "seed=0"))["status"] == "success"

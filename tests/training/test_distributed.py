@@ -68,6 +68,7 @@ def gradients(rows: int, ranks: Ranks) -> list[torch.Tensor]:
             scaler=SCALER,
             parameters=parameters,
             workers=workers,
+            parts=1,
             ranks=ranks,
         )
     return [loss, *(p.grad for p in parameters if p.grad is not None)]
@@ -85,6 +86,7 @@ def text_gradients(rows: int, ranks: Ranks) -> list[torch.Tensor]:
             scaler=SCALER,
             parameters=parameters,
             workers=workers,
+            parts=1,
             ranks=ranks,
         )
     return [loss, *(p.grad for p in parameters if p.grad is not None)]

@@ -40,6 +40,7 @@ class Trace:
             "factor": lambda t: 1.0,
             "scaler": torch.amp.GradScaler("cpu", enabled=False),
             "workers": Workers(1),
+            "parts": 1,
             "clip": clip,
             "log_every": log_every,
             "evaluation_due": lambda step: step % 5 == 0,

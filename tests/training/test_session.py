@@ -89,7 +89,8 @@ def loop(net: Net, session: Session, fetch: Callable[[int], tuple[dict[str, torc
     train(
         net, session.trained.optimizer, steps=STEPS, fetch=fetch,
         loss_of=lambda logits, labels: (logits.squeeze(-1) - labels).square().mean(),
-        factor=lambda step: 1.0, scaler=session.trained.scaler, workers=session.workers, clip=None, log_every=1,
+        factor=lambda step: 1.0, scaler=session.trained.scaler, workers=session.workers, parts=1,
+        clip=None, log_every=1,
         progress=session.progress, evaluation_due=lambda step: step == 5,
         evaluate=lambda _: session.log("validation", {"loss": float("nan")}),
         log=lambda _, loss: session.log("train", {"loss": loss}), checkpoint=lambda _: session.between_steps(),

@@ -176,6 +176,7 @@ class TrainConfig:
     epochs: float | None = number(above=0)
     steps: int | None = number(at_least=1)
     batch_size: int = number(at_least=1)
+    micro_batch_size: int | None = added_later(number(at_least=1), before=None)
     max_length: int = number(at_least=4)
     bucketing: bool = MISSING
     eval_every: int | None = number(at_least=1)

@@ -36,6 +36,7 @@ from loralab.training.batches import Order
 from loralab.training.checkpoint import Trained
 from loralab.training.distributed import launched
 from loralab.training.evaluate import forward
+from loralab.training.gradient import CPU_PARTS
 from loralab.training.loop import train
 from loralab.training.session import Session, open_session, stored_state
 from loralab.training.signals import Interrupts
@@ -204,6 +205,7 @@ def _train(
             factor=optim.schedule("linear", warmup=config.optim.warmup, steps=prepared.steps),
             scaler=trained.scaler,
             workers=session.workers,
+            parts=CPU_PARTS if prepared.device.type == "cpu" else 1,
             clip=config.optim.clip,
             log_every=config.train.log_every,
             progress=session.progress,

@@ -1,5 +1,6 @@
 """Plan -> Prepared: builds and checks everything that a run trains with; writes nothing and takes no step."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from loralab.training import optim
 from loralab.training.batches import Order, by_length
 from loralab.training.checkpoint import Trained
 from loralab.training.distributed import Ranks
+from loralab.training.gradient import CPU_PARTS
 from loralab.training.loop import Probing, Progress
 from loralab.training.probes import ROWS_AT_ONCE, probing
 
@@ -47,6 +49,7 @@ class Prepared:
     probe: Callable[[Tell], Probing]
     threads: int
     workers: int
+    parts: int
     seconds: float  # of preparation
 
     @property
@@ -75,6 +78,9 @@ def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
     _refuse_too_long(config, backbone, generates=task.kind == "generation")
     with ranks.in_turn():
         its_objective = objective(planned, task, backbone)
+    workers, parts = _workers(planned, threads, ranks), _parts(planned, ranks)
+    if planned.device.type == "cpu" and ranks.count == 1 and threads > min(workers, parts):
+        console.warn(_idle_threads(config, workers, parts, threads))
     groups = _param_groups(config, backbone)
     order = Order(
         its_objective.lengths("train"),
@@ -92,7 +98,8 @@ def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
         steps=_steps(config, order),
         probe=_probe(config, backbone, its_objective, ranks),
         threads=threads,
-        workers=_workers(planned, threads, ranks),
+        workers=workers,
+        parts=parts,
         seconds=time.monotonic() - began,
     )
 
@@ -170,3 +177,22 @@ def _workers(planned: Plan, threads: int, ranks: Ranks) -> int:
     """One worker per CPU thread; one in all on a GPU, under torchrun, and with dropout (threads share a generator)."""
     draws = planned.config.model.dropout > 0 or planned.config.lora.dropout > 0
     return 1 if draws or ranks.count > 1 or planned.device.type != "cpu" else threads
+
+
+def _parts(planned: Plan, ranks: Ranks) -> int:
+    """The number of micro-batches in which each rank computes its share of a batch."""
+    config = planned.config.train
+    if config.micro_batch_size is not None:
+        return math.ceil(config.batch_size / ranks.count / config.micro_batch_size)
+    return CPU_PARTS if planned.device.type == "cpu" and ranks.count == 1 else 1
+
+
+def _idle_threads(config: Config, workers: int, parts: int, threads: int) -> str:
+    """Why a step uses fewer than `threads` threads, and the fix."""
+    if workers == 1:
+        return "a CPU run with dropout uses one thread: its threads would share a random generator"
+    size = max(1, config.train.batch_size // threads)
+    return (
+        f"a step uses {parts} of {threads} threads, one per micro-batch; train.micro_batch_size={size} uses more, with "
+        "other last bits and so as another run"
+    )

@@ -128,6 +128,7 @@ def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunE
             factor=optim.schedule(cast(Any, config.optim.schedule), warmup=config.optim.warmup, steps=prepared.steps),
             scaler=trained.scaler,
             workers=session.workers,
+            parts=prepared.parts,
             clip=config.optim.clip,
             log_every=config.train.log_every,
             progress=progress,

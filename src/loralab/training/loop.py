@@ -89,6 +89,7 @@ def train(
     factor: Callable[[int], float],
     scaler: torch.amp.GradScaler,
     workers: Workers,
+    parts: int,
     clip: float | None,
     log_every: int,
     progress: Progress,
@@ -101,10 +102,10 @@ def train(
 ) -> None:
     """Trains from `progress.step` to `steps`, or until the loss is not finite or explodes (`progress.diverged`).
 
-    fetch: step -> its batch and the number of its real tokens; factor: step -> the factor on each group's `peak_lr`;
-    log: called with the mean loss of every `log_every` steps; checkpoint: called between any two steps, when `progress`
-    is consistent; it may raise; probing: opened around each update, before which `progress.step` is one less than
-    after it; ranks: the processes that share each batch.
+    fetch: step -> its batch and the number of its real tokens; parts: the micro-batches of a batch; factor: step -> the
+    factor on each group's `peak_lr`; log: called with the mean loss of every `log_every` steps; checkpoint: called
+    between any two steps, when `progress` is consistent; it may raise; probing: opened around each update, before which
+    `progress.step` is one less than after it; ranks: the processes that share each batch.
     """
     params = [p for group in optimizer.param_groups for p in group["params"]]
     model.train()
@@ -121,7 +122,9 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor(progress.step)
         batch, tokens = fetch(progress.step)
-        loss = backward(model, batch, loss_of=loss_of, scaler=scaler, parameters=params, workers=workers, ranks=ranks)
+        loss = backward(
+            model, batch, loss_of=loss_of, scaler=scaler, parameters=params, workers=workers, parts=parts, ranks=ranks
+        )
         if clip is not None:
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(params, clip)

@@ -16,7 +16,8 @@ Result = TypeVar("Result")
 class Workers:
     """A context with a `map` over `count` threads; a count of 1 is a plain `map` in the calling thread.
 
-    With more than one, torch's number of threads is 1 inside.
+    torch's number of threads is 1 inside, so that no result depends on the count: torch splits an operation by its
+    threads, and the last bits of the result change with the split.
     """
 
     def __init__(self, count: int) -> None:
@@ -24,9 +25,9 @@ class Workers:
         self.pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> "Workers":
+        self.before = torch.get_num_threads()
+        torch.set_num_threads(1)
         if self.count > 1:
-            self.before = torch.get_num_threads()
-            torch.set_num_threads(1)
             self.pool = ThreadPoolExecutor(self.count, "worker", torch.set_num_threads, (1,))
         return self
 
@@ -35,7 +36,7 @@ class Workers:
     ) -> None:
         if self.pool is not None:
             self.pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(self.before)
+        torch.set_num_threads(self.before)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """The results in the order of the items; the first exception is raised, and items not begun are dropped."""
