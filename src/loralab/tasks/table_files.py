@@ -77,13 +77,17 @@ def _csv(delimiter: str) -> Callable[[Path, dict[str, str]], Table]:
     return read
 
 
-class _Object(dict[str, Any]):
-    """A JSON object, with the keys that it has more than once."""
+class _Repeated(dict[str, Any]):
+    """A JSON object that has keys more than once: `keys_twice`."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        counts = Counter(key for key, _ in pairs) if len(self) < len(pairs) else {}
-        self.repeated = {key for key, count in counts.items() if count > 1}
+        self.keys_twice = {key for key, count in Counter(key for key, _ in pairs).items() if count > 1}
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _Repeated(pairs)
 
 
 def _json_lines(path: Path, columns: dict[str, str]) -> Table:
@@ -93,14 +97,15 @@ def _json_lines(path: Path, columns: dict[str, str]) -> Table:
         if not line.strip():
             continue
         try:
-            record = json.loads(line, object_pairs_hook=_Object)
+            record = json.loads(line, object_pairs_hook=_object)
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {number}: malformed JSON ({error.msg}, column {error.colno})") from None
         except (ValueError, RecursionError) as error:  # a number with thousands of digits, or very deep nesting
             raise UserError(f"{path}, line {number}: JSON that cannot be read ({error})") from None
-        if not isinstance(record, _Object):
+        if not isinstance(record, dict):
             raise UserError(f"{path}, line {number}: holds a JSON {type(record).__name__}; each line must be an object")
-        for column in record.repeated & set(columns):
+        if isinstance(record, _Repeated) and (twice := record.keys_twice & set(columns)):
+            column = min(twice)
             raise UserError(f"{path}, line {number}: has '{in_line(column)}' more than once; keep one")
         _require(path, columns, list(record), at=f", line {number}")
         for column in columns:
