@@ -75,6 +75,7 @@ def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
     _refuse_too_long(config, backbone, generates=task.kind == "generation")
     with ranks.in_turn():
         its_objective = objective(planned, task, backbone)
+    console.read(its_objective.rows())
     groups = _param_groups(config, backbone)
     order = Order(
         its_objective.lengths("train"),
