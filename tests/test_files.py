@@ -1,5 +1,7 @@
 """Files are complete or absent, and fingerprints depend only on content."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -68,4 +70,17 @@ def test_a_cached_fingerprint_sees_a_change(tmp_path: Path) -> None:
     before = fingerprint([path], cache=cache)
     assert fingerprint([path], cache=cache) == before == fingerprint([path])
     write_text(path, "other")
+    assert fingerprint([path], cache=cache) == fingerprint([path]) != before
+
+
+def test_a_cached_fingerprint_sees_a_change_in_place_whose_time_is_put_back(tmp_path: Path) -> None:
+    path, cache = tmp_path / "data.csv", tmp_path / "cache"
+    write_text(path, "good")
+    before, at = fingerprint([path], cache=cache), path.stat()
+    time.sleep(0.02)  # the file system's clock ticks every few milliseconds
+    with path.open("r+b") as stream:
+        stream.write(b"evil")
+    os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))
+    now = path.stat()
+    assert (now.st_size, now.st_mtime_ns, now.st_ino) == (at.st_size, at.st_mtime_ns, at.st_ino)
     assert fingerprint([path], cache=cache) == fingerprint([path]) != before

@@ -96,8 +96,8 @@ def remove_temporaries(directory: Path) -> None:
 def fingerprint(paths: Iterable[Path], *, cache: Path | None = None) -> str:
     """SHA-256 (first 16 hex digits) over the names and contents of `paths`, in the order of their names.
 
-    cache: a directory for the digest of each file, keyed by path, size and modification time, so that gigabytes of
-    weights are read once.
+    cache: a directory for the digest of each file, keyed by path, size and times (a modification time can be put
+    back, that of the last change of the inode can't), so that gigabytes of weights are read once.
     """
     total = hashlib.sha256()
     for path in sorted(paths, key=lambda p: p.name):
@@ -107,7 +107,7 @@ def fingerprint(paths: Iterable[Path], *, cache: Path | None = None) -> str:
 
 def _digest(path: Path, cache: Path | None) -> str:
     stat = path.stat()
-    stamp = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}"
+    stamp = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0{stat.st_ino}"
     entry = None if cache is None else cache / "digests" / hashlib.sha256(stamp.encode()).hexdigest()[:32]
     if entry is not None and entry.exists():
         return entry.read_text()

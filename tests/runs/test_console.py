@@ -101,6 +101,13 @@ def test_a_resumed_run_says_where_it_goes_on() -> None:
     assert "run name: 100 steps, going on from step 37" in err.getvalue()
 
 
+def test_a_single_run_says_how_many_rows_were_read() -> None:
+    for title, shown in ((None, "rows: train 1,048, validation 6\n"), ("lr=1", "")):
+        err = io.StringIO()
+        Console(err, io.StringIO(), title).read({"train": 1048, "validation": 6})
+        assert err.getvalue() == shown
+
+
 def test_an_interrupted_run_says_that_it_can_go_on() -> None:
     err = io.StringIO()
     Console(err, io.StringIO()).interrupted(3, 10)

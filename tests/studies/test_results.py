@@ -1,5 +1,6 @@
 """A study's CSV: Python loads what the command saves, and neither leaves out a run."""
 
+import csv
 import io
 import re
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from loralab.cli.main import main
 from loralab.errors import UserError
 from loralab.runs.record import fail
+from loralab.studies import results
 from loralab.studies.results import load_results, reduce_study, save, target
 from loralab.studies.tables import load_study
 from loralab.sweeps.study import open_study
@@ -238,3 +240,30 @@ def test_a_saved_table_keeps_ten_digits_and_what_is_missing_is_empty(tmp_path: P
 def test_a_folder_is_no_place_for_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=r"--to: .* is a directory; name a file"):
         save(pd.read_csv(io.StringIO("a\n1\n")), tmp_path)
+
+
+def test_text_that_a_spreadsheet_would_run_is_inert_in_the_file_and_itself_when_loaded(tmp_path: Path) -> None:
+    texts = [
+        *["=1+1", "+cmd", "-2+3|x", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''+a", "-", "=", '="a,b"'],
+        *["plain", "-1", "+1e-05", "-inf", "it's", "a\r=1", "'quoted'", "", None],
+    ]
+    frame = pd.DataFrame({"=error": texts, "loss": [-0.5] * len(texts)})
+    save(frame, tmp_path / "x.csv")
+    with (tmp_path / "x.csv").open(newline="") as stream:
+        cells = [cell for row in csv.reader(stream) for cell in row]
+    assert not [
+        cell for cell in cells if re.match(r"[=+\-@\t\r]", cell) and not re.fullmatch(r"[-+][\de.-]+|-inf", cell)
+    ]
+    assert cells[0] == "'=error" and cells[2] == "'=1+1" and cells.count("-0.5") == len(texts)
+    found = results._read("x", tmp_path / "x.csv")
+    assert found.columns.tolist() == ["=error", "loss"] and set(found["loss"]) == {-0.5}
+    assert found["=error"].dropna().tolist() == texts[:-2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "analysis" / "results").glob("*.csv")), ids=lambda path: path.stem
+)
+def test_a_committed_table_is_the_same_when_it_is_written_again(path: Path, tmp_path: Path) -> None:
+    save(results._read(path.stem, path), tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == path.read_bytes()

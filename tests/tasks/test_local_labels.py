@@ -1,8 +1,11 @@
 """task=local on files written here: kinds, class order, splits, and one line for every mistake."""
 
 # ruff: noqa: E501, a case of a table is one line
+import itertools
 import json
+import unicodedata
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,15 @@ def _rows(labels: list[Any], n: int = 20) -> list[tuple[str, Any]]:
         ([1.0, 0.0], "classification", ("0", "1")),
         ([True, False], "classification", ("False", "True")),
         (["007", "7"], "classification", ("007", "7")),
+        (["-0.0", "0.0", "1.0", "0"], "classification", ("0", "1")),
+        ([-0.0, 0, 1, 1.0, "1", "1e0", "+1", "1."], "classification", ("0", "1")),
+        (["01", "01.0", "1"], "classification", ("01", "1")),
+        ([9007199254740993, "9007199254740992"], "classification", ("9007199254740992", "9007199254740993")),
+        ([True, 1, "true"], "classification", ("1", "True", "true")),
+        (["caf\u00e9", "cafe\u0301 ", "tea"], "classification", ("caf\u00e9", "tea")),
+        (["1_0", "\uff11", "1e-9999999"], "classification", ("1_0", "1e-9999999", "\uff11")),
+        (["nan", "inf", "x"], "classification", ("inf", "nan", "x")),
+        (["3,5", "high"], "classification", ("3,5", "high")),
         ([0.5, 1, 2], "regression", None),
         (["-1.5", "2e-3"], "regression", None),
     ],
@@ -62,7 +74,51 @@ def test_kind_and_classes_are_told_from_the_labels(
         if classes is None:
             assert values[text] == np.float32(label)
         else:
-            assert classes[int(values[text])].removesuffix(".0") == str(label).strip().removesuffix(".0")
+            named = classes[int(values[text])]
+            assert named == unicodedata.normalize("NFC", str(label).strip()).removesuffix(".0") or float(
+                named
+            ) == float(label)
+
+
+def test_a_whole_number_is_one_class_in_every_kind_of_file(read: Read, tmp_path: Path) -> None:
+    texts, values = [f"text {i}" for i in range(6)], [0, 1, 2, 1, 0, 2]
+    columns: dict[str, pa.Array] = {
+        "int": pa.array(values, pa.int8()),
+        "float": pa.array(map(float, values)),
+        "half": pa.array([np.float16(v) for v in values], pa.float16()),
+        "decimal": pa.array([Decimal(v) for v in values], pa.decimal128(5, 2)),
+        "dictionary": pa.array([str(v) for v in values]).dictionary_encode(),
+        "text": pa.array([f"{v}.0" for v in values], pa.large_string()),
+    }
+    for name, column in columns.items():
+        pq.write_table(pa.table({"text": texts, "label": column}), tmp_path / f"{name}.parquet")
+    (tmp_path / "a.csv").write_text(
+        "text,label\n" + "".join(f"{t},{v}.0\n" for t, v in zip(texts, values, strict=True))
+    )
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"text": t, "label": v}) + "\n" for t, v in zip(texts, values, strict=True))
+    )
+    files = [tmp_path / "a.csv", tmp_path / "a.jsonl", *(tmp_path / f"{name}.parquet" for name in columns)]
+    for train, test in [*itertools.pairwise(files), (files[-1], files[0])]:
+        given = {"train": str(train), "validation": str(train), "test": str(test)}
+        task = read("local", files=given, text=["text"], label="label")
+        assert task.labels == ("0", "1", "2")
+        assert all(split.labels.tolist() == values for split in task.splits.values())
+
+
+def test_a_float_has_the_digits_of_its_own_precision(read: Read, tmp_path: Path) -> None:
+    scores = pa.array([0.1, 0.2, 0.7], pa.float32())
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "label": scores}), tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text("text,label\na,0.2\nb,0.1\n")
+    given = {
+        "train": str(tmp_path / "a.parquet"),
+        "validation": str(tmp_path / "a.csv"),
+        "test": str(tmp_path / "a.csv"),
+    }
+    task = read("local", files=given, text=["text"], label="label", kind="classification")
+    assert task.labels == ("0.1", "0.2", "0.7") and task.splits["test"].labels.tolist() == [1, 0]
+    scored = read("local", files=given, text=["text"], label="label")
+    assert scored.splits["train"].labels.tolist() == scores.to_pylist()
 
 
 def test_kind_can_be_set_against_the_labels_look(read: Read, write: Write) -> None:
@@ -138,6 +194,13 @@ SCORES = [("a", 0.5), ("b", 1), ("c", 2.5)]
         ([[*GOOD, (float("nan"), "x")], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'text' is empty"),
         ([[*GOOD, (7, "x")], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'text' holds int 7, not text"),
         ([[*GOOD, ("e", None)], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'label' is empty"),
+        ([[("a", 1), ("b", 0), ("c", "NaN")], GOOD, GOOD], {}, r"train\.jsonl, line 3: label 'NaN' in column 'label' is not a number, and other labels are; fix the row, or"),
+        ([[("a", 1), ("b", float("inf"))], GOOD, GOOD], {}, r"train\.jsonl, line 2: label 'inf' in column 'label' is not a number, and other labels are"),
+        ([[("a", "1"), ("b", "3,5")], GOOD, GOOD], {}, r"train\.jsonl, line 2: label '3,5' in column 'label' has a comma: write 3\.5, or 35 if the comma separates"),
+        ([[("a", "1.5"), ("b", "1.50")], GOOD, GOOD], {"kind": "classification"}, r"task\.label: .* has the labels '1\.5' and '1\.50', which are one number"),
+        ([[("a", 1), ("b", 2.0**53)], GOOD, GOOD], {}, r"train\.jsonl, line 2: label 9007199254740992\.0 in column 'label' is a float beyond 2\^53"),
+        ([[*GOOD, ("e", "\ud800")], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'label' holds half a surrogate pair"),
+        ([GOOD, GOOD, [("e", "\x1b" + "z" * 200_000)]], {}, r"test\.jsonl, line 1: unknown label '\\x1bz{100,200}\.\.\.' in"),
         ([[*GOOD, ("e", ["x"])], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'label' holds list \['x'\], not a label"),
         ([[("a", "x"), ("b", "x")], GOOD, GOOD], {}, r"task\.label: every row of \S*train\.jsonl has the label 'x'; at least two"),
         ([[*SCORES, ("d", "high")], SCORES, SCORES], {}, r"train\.jsonl, line 4: label 'high' in column 'label' is not a finite number"),

@@ -2,8 +2,11 @@
 
 # ruff: noqa: E501, a case of a table is one line
 import json
+import os
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -72,6 +75,9 @@ def test_a_very_long_cell_is_read_whole(tmp_path: Path) -> None:
         ("a.jsonl", b'["a", 0]\n', r"a\.jsonl, line 1: holds a JSON list; each line must be an object"),
         ("a.jsonl", b'{"text": "a", "label": 0}\n{"text": "b"}\n', r"task\.label: \S*a\.jsonl, line 2 has no column 'label'"),
         ("a.jsonl", b'\xef\xbb\xbf{"text": "\xe9"}\n', r"a\.jsonl, line 1: not UTF-8"),
+        ("a.jsonl", b'{"text": "a", "label": 0, "label": 1}\n', r"a\.jsonl, line 1: has 'label' more than once; keep one"),
+        ("a.csv", b"text,\x1b[2Jlabel\na,0\n", r"its columns: text, \\x1b\[2Jlabel"),
+        ("a.csv", b"x" * 200_000, r"its columns: x{197}\.\.\.$"),
         ("a.parquet", b"not parquet at all", r"a\.parquet: cannot be read as parquet \("),
         ("a.parquet", b"", r"a\.parquet: cannot be read as parquet \("),
     ],
@@ -90,6 +96,73 @@ def test_parquet_without_a_column_lists_those_it_has(tmp_path: Path) -> None:
         UserError, match=r"task\.text: \S*a\.parquet has no column 'texts'; its columns: id, text, label; did"
     ):
         read_table(path, {"texts": "task.text"})
+
+
+DAY = 2**62
+TYPES: dict[str, pa.Array] = {
+    "timestamp[us]": pa.array([DAY, DAY], pa.timestamp("us")),
+    "timestamp[us, tz=Nowhere/City]": pa.array([DAY, DAY], pa.timestamp("us", tz="Nowhere/City")),
+    "date32[day]": pa.array([2**30, 0], pa.date32()),
+    "time64[us]": pa.array([2**40, 0], pa.time64("us")),
+    "duration[ms]": pa.array([DAY, DAY], pa.duration("ms")),
+    "binary": pa.array([b"\xff", b"a"]),
+    "fixed_size_binary[2]": pa.array([b"ab", b"cd"], pa.binary(2)),
+    "list<element: int64>": pa.array([[1], [2]]),
+    "struct<a: int64>": pa.array([{"a": 1}, {"a": 2}]),
+    "dictionary<values=binary, indices=int32, ordered=0>": pa.array([b"a", b"b"]).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_column_that_is_neither_text_nor_numbers_is_refused_by_its_type(
+    tmp_path: Path, kind: str, column: str
+) -> None:
+    plain = {"text": pa.array(["a", "b"]), "label": pa.array([0, 1])}
+    pq.write_table(pa.table(plain | {column: TYPES[kind]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError) as raised:
+        read_table(tmp_path / "a.parquet", COLUMNS)
+    line = f"task.{column}: column '{column}' of {tmp_path}/a.parquet has the type {kind}; allowed: text, numbers, "
+    assert str(raised.value).startswith(line)
+    assert len(read_table(tmp_path / "a.parquet", {({"text", "label"} - {column}).pop(): "task.x"})) == 2
+
+
+def test_parquet_cells_are_text_numbers_and_null(tmp_path: Path) -> None:
+    columns = {
+        "dictionary": (pa.array(["a", None, "a"]).dictionary_encode(), ["a", None, "a"]),
+        "decimal": (pa.array([Decimal("1.00"), None, Decimal("0.25")]), [1, None, 0.25]),
+        "half": (pa.array([np.float16(0.1), None, np.float16(2)], pa.float16()), [0.1, None, 2.0]),
+        "single": (pa.array([0.1, None, float("nan")], pa.float32()), [0.1, None, float("nan")]),
+        "truth": (pa.array([True, None, False]), [True, None, False]),
+        "large": (pa.array([2**63, None, 1], pa.uint64()), [2**63, None, 1]),
+        "null": (pa.array([None, None, None], pa.null()), [None, None, None]),
+    }
+    path = tmp_path / "class=1" / "a.parquet"  # a folder that would name a column if it were a data set's
+    path.parent.mkdir()
+    pq.write_table(pa.table({name: cells for name, (cells, _) in columns.items()}), path)
+    found = read_table(path, dict.fromkeys(columns, "task.text")).columns
+    assert repr(found) == repr({name: expected for name, (_, expected) in columns.items()})
+    with pytest.raises(UserError, match=r"has no column 'class'; its columns: dictionary, "):
+        read_table(path, {"class": "task.label"})
+    pq.write_table(pa.table({}), tmp_path / "none.parquet")
+    with pytest.raises(UserError, match=r"none\.parquet has no column 'text'; its columns: none$"):
+        read_table(tmp_path / "none.parquet", COLUMNS)
+
+
+def test_what_is_no_regular_file_is_refused_without_opening_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "circle.csv").symlink_to(tmp_path / "circle.csv")
+    (tmp_path / "nowhere.csv").symlink_to(tmp_path / "none")
+    for name, found in {
+        "pipe": "is not a regular file",
+        "circle": "does not exist",
+        "nowhere": "does not exist",
+    }.items():
+        with pytest.raises(UserError, match=rf"^task\.files\.train: '\S*{name}\.csv' {found} \(looked in "):
+            existing("task.files.train", str(tmp_path / f"{name}.csv"))
+    for path in ("a" * 5000 + ".csv", "a\0.csv", f"{tmp_path}/pipe.csv/a.csv", "~nobody/a.csv"):
+        with pytest.raises(UserError, match=r"^task\.files\.train: [^\n]*$"):
+            existing("task.files.train", path)
 
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import contextvars
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -45,6 +45,11 @@ class Console:
         """Announces the loading of weights and texts, which takes seconds; on a terminal and for a single run only."""
         if self.title is None and self.err.isatty():
             self._say(f"loading {model}, reading {task}")
+
+    def read(self, rows: Mapping[str, int]) -> None:
+        """Prints how many rows each split has; for a single run only."""
+        if self.title is None:
+            self._say("rows: " + ", ".join(f"{split} {count:,}" for split, count in rows.items()))
 
     def warn(self, line: str) -> None:
         """Prints a warning for a single run; a sweep prints it once for all of its runs."""

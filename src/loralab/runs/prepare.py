@@ -81,6 +81,7 @@ def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
     workers, parts = _workers(planned, threads, ranks), _parts(planned, ranks)
     if planned.device.type == "cpu" and ranks.count == 1 and threads > min(workers, parts):
         console.warn(_idle_threads(config, workers, parts, threads))
+    console.read(its_objective.rows())
     groups = _param_groups(config, backbone)
     order = Order(
         its_objective.lengths("train"),

@@ -2,7 +2,8 @@
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from loralab.sweeps.study import Study, open_study
 __all__ = ["load_results", "measure", "reduce_study", "save", "state", "target"]
 
 LONGEST_STEM = 200  # file systems allow 255 bytes, and the temporary name is longer
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")  # beginnings of a formula (OWASP), also of one that is inert already
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-inf", re.ASCII)
+_RETURN = "\ue00d\n"  # for a carriage return: csv quotes cells for a line feed alone, and readers end a row at both
 TEXTS = ("hash", "commit", "diff", "correct")  # columns that are never numbers, even if they have digits only
 
 
@@ -88,7 +92,7 @@ def load_results(name: str, *overrides: str, path: Path | None = None) -> pd.Dat
 
 def _read(name: str, path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
+        return _texts(pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str)), _original)
     except FileNotFoundError:
         raise UserError(f"{path} is not there; `loralab study {name}` makes it") from None
 
@@ -121,7 +125,24 @@ def save(frame: pd.DataFrame, to: Path) -> None:
         raise UserError(f"--to: {to} is a directory; name a file")
     several = [name for name in frame if any(isinstance(value, (list, tuple, Mapping)) for value in frame[name])]
     frame = frame.assign(**{str(name): frame[name].map(plain) for name in several})
-    write_text(to, frame.to_csv(index=False, float_format="%.10g"))
+    write_text(to, _texts(frame, _inert).to_csv(index=False, float_format="%.10g").replace(_RETURN, "\r"))
+
+
+def _texts(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """The frame with `change` applied to its column names and to each cell that is text."""
+    texts = [name for name in frame if frame[name].dtype in (object, "str")]
+    changed = {name: frame[name].map(lambda cell: change(cell) if isinstance(cell, str) else cell) for name in texts}
+    return frame.assign(**changed).rename(columns=change)
+
+
+def _inert(text: str) -> str:
+    """The text, after an apostrophe if a spreadsheet would run it as a formula."""
+    return (f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text).replace("\r", _RETURN)
+
+
+def _original(text: str) -> str:
+    """The text that `_inert` was given."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def target(name: str, overrides: Sequence[str], store: Path) -> Path:

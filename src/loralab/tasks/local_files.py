@@ -7,11 +7,12 @@ from typing import Any
 
 from loralab.errors import UserError
 from loralab.files import fingerprint
+from loralab.tasks.delimited import in_line
 from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import Rows, hold_out
 from loralab.tasks.table_files import Table, existing, read_table
 
-__all__ = ["columns", "identity", "is_empty", "paths", "tables", "texts", "with_shares"]
+__all__ = ["columns", "encodable", "identity", "is_empty", "paths", "tables", "texts", "with_shares"]
 
 _PARTS = ("train", "validation", "test")
 
@@ -68,15 +69,20 @@ def texts(table: Table, column: str, *, numbers: bool = False) -> list[str]:
         if is_empty(cell):
             raise UserError(f"{table.path}, {where}: column '{column}' is empty; every row needs its text")
         if not isinstance(cell, kinds) or isinstance(cell, bool):
-            raise UserError(f"{table.path}, {where}: column '{column}' holds {type(cell).__name__} {cell!r}, not text")
-        text = str(cell)
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            half = f"{table.path}, {where}: column '{column}' holds half a surrogate pair, which is not text"
-            raise UserError(half) from None
-        found.append(text)
+            held = f"{type(cell).__name__} {in_line(repr(cell))}"
+            raise UserError(f"{table.path}, {where}: column '{column}' holds {held}, not text")
+        found.append(encodable(table, column, where, str(cell)))
     return found
+
+
+def encodable(table: Table, column: str, where: str, text: str) -> str:
+    """The text; raises UserError where it cannot be encoded as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        half = f"{table.path}, {where}: column '{column}' holds half a surrogate pair, which is not text"
+        raise UserError(half) from None
+    return text
 
 
 def with_shares(

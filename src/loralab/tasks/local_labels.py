@@ -3,11 +3,18 @@
 Classes are the distinct labels of the training file, in numeric order if all are numbers, else in alphabetical order.
 With `kind` null, the task is regression if the training file has a label that is a number but not a whole number, else
 classification.
+
+Labels without surrounding blanks are compared as text, in Unicode's form NFC, and case counts. A whole number is one
+class however it is stored or written: 1, 1.0, 1e0, +1, and -0.0 is 0. Leading zeros are not a number's: 01 is not 1.
 """
 
 import difflib
+import math
 import re
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +22,18 @@ import numpy as np
 
 from loralab.errors import UserError
 from loralab.tasks import local_files
+from loralab.tasks.delimited import in_line
 from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import Kind, RawTask, Texts
 from loralab.tasks.table_files import Table
 
 __all__ = ["read"]
 
-_WHOLE_FLOAT = re.compile(r"^(-?\d+)\.0*$")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
+_LEADING_ZERO = re.compile(r"[+-]?0\d")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_NO_NUMBER = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_EXACT = 2.0**53  # floats above it are not exact whole numbers
 _LARGEST = float(np.finfo(np.float32).max)  # scores are float32
 _MOST_CLASSES = 1_000  # with more distinct labels the column is probably a mistake
 
@@ -35,6 +47,8 @@ def read(settings: TaskSettings) -> RawTask:
     tables = local_files.tables(settings)
     labels = {part: _Labels.of(table, label) for part, table in tables.items()}
     kind = labels["train"].kind() if settings.kind is None else settings.kind
+    if settings.kind is None:
+        labels["train"].refuse_half_numbers()
     classes = labels["train"].classes() if kind == "classification" else None
     splits = {
         part: Texts(
@@ -70,30 +84,51 @@ class _Labels:
             if local_files.is_empty(cell):
                 raise UserError(f"{table.path}, {where}: column '{column}' is empty; every row needs its label")
             if not isinstance(cell, str | int | float):
-                raise UserError(
-                    f"{table.path}, {where}: column '{column}' holds {type(cell).__name__} {cell!r}, not a label"
-                )
-            names.append(str(cell).strip())
+                held = f"{type(cell).__name__} {in_line(repr(cell))}"
+                raise UserError(f"{table.path}, {where}: column '{column}' holds {held}, not a label")
+            name = local_files.encodable(table, column, where, str(cell).strip())
+            names.append(unicodedata.normalize("NFC", name))
         return cls(table, column, names, [_number(name) for name in names])
 
     def kind(self) -> Kind:
         fractional = any(number is not None and not number.is_integer() for number in self.numbers)
         return "regression" if fractional else "classification"
 
+    def refuse_half_numbers(self) -> None:
+        """Raises UserError if all labels but some such as `nan`, `inf` or `3,5` are numbers."""
+        texts = [(i, name) for i, name in enumerate(self.names) if self.numbers[i] is None]
+        half = [(i, name) for i, name in texts if _NO_NUMBER.fullmatch(name) or _DECIMAL_COMMA.fullmatch(name)]
+        if not half or len(half) < len(texts):
+            return
+        i, name = half[0]
+        if _DECIMAL_COMMA.fullmatch(name):
+            point, none = name.replace(",", "."), name.replace(",", "")
+            why = f"has a comma: write {point}, or {none} if the comma separates thousands"
+        elif len(half) < len(self.names):
+            why = "is not a number, and other labels are; fix the row"
+        else:
+            return
+        raise UserError(
+            f"{self.table.path}, {self.table.where[i]}: label '{name}' in column '{self.column}' {why}, "
+            "or set task.kind=classification if it is a class"
+        )
+
     def classes(self) -> tuple[str, ...]:
         """The distinct labels in the order of their ids; 1 and 1.0 are one class."""
         names = sorted(set(self._class_names()))
         if None not in self.numbers:
-            names.sort(key=float)
+            names.sort(key=Decimal)
         if len(names) == 1:
             raise UserError(
-                f"task.label: every row of {self.table.path} has the label '{names[0]}'; at least two are needed"
+                f"task.label: every row of {self.table.path} has the label '{in_line(names[0])}'; at least two are "
+                "needed"
             )
         if len(names) > _MOST_CLASSES:
             raise UserError(
                 f"task.label: column '{self.column}' of {self.table.path} has {len(names)} distinct labels, over "
                 f"{_MOST_CLASSES}; name the label's column, or set task.kind=regression if it is a number"
             )
+        _refuse_two_spellings(self.table.path, self.column, names)
         return tuple(names)
 
     def ids(self, classes: tuple[str, ...], known_from: Path) -> Any:
@@ -102,11 +137,13 @@ class _Labels:
         names = self._class_names()
         for where, name in zip(self.table.where, names, strict=True):
             if name not in id_of:
-                shown = ", ".join(classes[:10]) + (f", ... ({len(classes)} in all)" if len(classes) > 10 else "")
+                shown = in_line(", ".join(classes[:10])) + (
+                    f", ... ({len(classes)} in all)" if len(classes) > 10 else ""
+                )
                 near = difflib.get_close_matches(name, classes, n=1)
-                hint = f"; did you mean '{near[0]}'?" if near else ""
+                hint = f"; did you mean '{in_line(near[0])}'?" if near else ""
                 raise UserError(
-                    f"{self.table.path}, {where}: unknown label '{name}' in column '{self.column}'; "
+                    f"{self.table.path}, {where}: unknown label '{in_line(name)}' in column '{self.column}'; "
                     f"labels of {known_from}: {shown}{hint}"
                 )
         return np.array([id_of[name] for name in names], dtype=np.int64)
@@ -116,19 +153,48 @@ class _Labels:
         for where, name, number in zip(self.table.where, self.names, self.numbers, strict=True):
             if number is None:
                 raise UserError(
-                    f"{self.table.path}, {where}: label '{name}' in column '{self.column}' is not a finite number, and "
-                    f"the task is regression; fix the row, or set task.kind=classification"
+                    f"{self.table.path}, {where}: label '{in_line(name)}' in column '{self.column}' is not a finite "
+                    f"number, and the task is regression; fix the row, or set task.kind=classification"
                 )
         return np.array(self.numbers, dtype=np.float32)
 
     def _class_names(self) -> list[str]:
-        """The labels as text, with 1.0 as 1, since whole numbers are often stored as floats."""
-        return [_WHOLE_FLOAT.sub(r"\1", name) for name in self.names]
+        """The labels as text, and whole numbers in their shortest form; UserError for floats that are not exact."""
+        cells = self.table.columns[self.column]
+        for where, cell in zip(self.table.where, cells, strict=True):
+            if isinstance(cell, float) and _EXACT <= abs(cell) < math.inf:
+                raise UserError(
+                    f"{self.table.path}, {where}: label {cell!r} in column '{self.column}' is a float beyond 2^53, "
+                    "where neighbouring whole numbers are one; store the labels as whole numbers or as text"
+                )
+        return [_class_name(name) for name in self.names]
+
+
+def _class_name(name: str) -> str:
+    """1 for 1.0, 1e0 and +1, 0 for -0.0; any other text unchanged, but 007.0 is 007."""
+    if not _NUMBER.fullmatch(name) or _number(name) is None:
+        return name
+    if _LEADING_ZERO.match(name):
+        return re.sub(r"\.0*$", "", name)
+    number = Decimal(name)
+    return str(int(number)) if number == number.to_integral_value() else name
+
+
+def _refuse_two_spellings(path: Path, column: str, names: Sequence[str]) -> None:
+    """Raises UserError for two classes that are one fractional number, such as 0.5 and .50."""
+    known: dict[Decimal, str] = {}
+    for name in names:
+        if _number(name) is not None and not _LEADING_ZERO.match(name):
+            other = known.setdefault(Decimal(name), name)
+            if other != name:
+                raise UserError(
+                    f"task.label: column '{column}' of {path} has the labels '{other}' and '{name}', which are one "
+                    "number; write it in one way"
+                )
 
 
 def _number(name: str) -> float | None:
-    try:
-        number = float(name)
-    except ValueError:
+    if not _NUMBER.fullmatch(name):
         return None
-    return number if abs(number) <= _LARGEST else None  # False for NaN too
+    number = float(name)
+    return number if abs(number) <= _LARGEST else None

@@ -1,16 +1,18 @@
 """Reads columns of the user's data files (csv, tsv, json lines, parquet); every error names file and line."""
 
-import csv
 import difflib
-import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from loralab.errors import UserError
+from loralab.tasks.delimited import in_line, read_records
 
 __all__ = ["SUFFIXES", "Table", "existing", "read_table"]
 
@@ -33,15 +35,19 @@ class Table:
 def existing(key: str, path: str) -> Path:
     """The existing file at `path`, of a known suffix; `key` is its setting, for messages."""
     file = Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser raises for an unknown ~user
+    shown = in_line(path)
     if file.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{key}: '{path}' must end in one of {', '.join(SUFFIXES)}")
-    if not file.is_file():
+        raise UserError(f"{key}: '{shown}' must end in one of {', '.join(SUFFIXES)}")
+    try:
+        if file.is_file():
+            return file
         siblings = [sibling.name for sibling in file.parent.iterdir()] if file.parent.is_dir() else []
-        near = difflib.get_close_matches(file.name, siblings, n=1)
-        found = "is a directory" if file.is_dir() else "does not exist"
-        hint = f"; did you mean '{file.parent / near[0]}'?" if near else ""
-        raise UserError(f"{key}: '{path}' {found} (looked in {file.parent.resolve()}){hint}")
-    return file
+    except OSError as error:
+        raise UserError(f"{key}: '{shown}' cannot be read ({error.strerror})") from None
+    near = difflib.get_close_matches(file.name, siblings, n=1)
+    found = "is a directory" if file.is_dir() else "is not a regular file" if file.exists() else "does not exist"
+    hint = f"; did you mean '{in_line(str(file.parent / near[0]))}'?" if near and near[0] != file.name else ""
+    raise UserError(f"{key}: '{shown}' {found} (looked in {in_line(os.path.abspath(file.parent))}){hint}")  # noqa: PTH100  # Path.resolve raises for links in a circle
 
 
 def read_table(path: Path, columns: dict[str, str]) -> Table:
@@ -51,6 +57,8 @@ def read_table(path: Path, columns: dict[str, str]) -> Table:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UserError(f"{path}, line {line}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     if not len(table):
         raise UserError(f"{path}: has no rows")
     return table
@@ -58,41 +66,28 @@ def read_table(path: Path, columns: dict[str, str]) -> Table:
 
 def _csv(delimiter: str) -> Callable[[Path, dict[str, str]], Table]:
     def read(path: Path, columns: dict[str, str]) -> Table:
-        records = _records(path, delimiter)
-        header = next(records, None)
-        if header is None:
+        found = read_records(str(path), _text(path), delimiter, columns)
+        if not found.names:
             raise UserError(f"{path}: is empty; its first line must name the columns")
-        names = header[1]
-        _require(path, columns, names)
-        at = {column: names.index(column) for column in columns}
-        cells: dict[str, list[Any]] = {column: [] for column in columns}
-        where = []
-        for line, row in records:
-            if len(row) != len(names):
-                raise UserError(f"{path}, line {line}: has {len(row)} fields, and the header has {len(names)}")
-            for column, index in at.items():
-                cells[column].append(row[index])
-            where.append(f"line {line}")
-        return Table(path, cells, where)
+        _require(path, columns, found.names)
+        at = {column: found.names.index(column) for column in columns}
+        cells: dict[str, list[Any]] = {column: [row[index] for row in found.rows] for column, index in at.items()}
+        return Table(path, cells, [f"line {line}" for line in found.lines])
 
     return read
 
 
-def _records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields (first line, fields) of every record that is not blank."""
-    csv.field_size_limit(2**31 - 1)  # the default of 131,072 characters is too small for long documents
-    reader = csv.reader(io.StringIO(_text(path), newline=""), delimiter=delimiter, strict=True)
-    start = 1
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise UserError(f"{path}, line {start}: malformed ({error})") from None
-        if row:
-            yield start, row
-        start = reader.line_num + 1
+class _Repeated(dict[str, Any]):
+    """A JSON object that has keys more than once: `keys_twice`."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.keys_twice = {key for key, count in Counter(key for key, _ in pairs).items() if count > 1}
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _Repeated(pairs)
 
 
 def _json_lines(path: Path, columns: dict[str, str]) -> Table:
@@ -102,13 +97,16 @@ def _json_lines(path: Path, columns: dict[str, str]) -> Table:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=_object)
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {number}: malformed JSON ({error.msg}, column {error.colno})") from None
         except (ValueError, RecursionError) as error:  # a number with thousands of digits, or very deep nesting
             raise UserError(f"{path}, line {number}: JSON that cannot be read ({error})") from None
         if not isinstance(record, dict):
             raise UserError(f"{path}, line {number}: holds a JSON {type(record).__name__}; each line must be an object")
+        if isinstance(record, _Repeated) and (twice := record.keys_twice & set(columns)):
+            column = min(twice)
+            raise UserError(f"{path}, line {number}: has '{in_line(column)}' more than once; keep one")
         _require(path, columns, list(record), at=f", line {number}")
         for column in columns:
             cells[column].append(record[column])
@@ -121,12 +119,55 @@ def _parquet(path: Path, columns: dict[str, str]) -> Table:
     import pyarrow.parquet
 
     try:
-        _require(path, columns, pyarrow.parquet.read_schema(path).names)
-        table = pyarrow.parquet.read_table(path, columns=list(columns))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: cannot be read as parquet ({str(error).splitlines()[0]})") from None
-    cells = {column: table.column(column).to_pylist() for column in columns}
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            _require(path, columns, names)
+            found = {name: file.schema_arrow.field(name).type for name in columns}
+            _require_cells(path, columns, found)
+            table = file.read(columns=list(columns))
+            cells = {column: _cells(table.column(column)) for column in columns}
+    except UserError:
+        raise
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: a column of text has bytes that are not UTF-8 ({error.reason})") from None
+    except Exception as error:  # the reader of a foreign file: a damaged one ends in errors of many classes
+        reason = in_line((str(error) or type(error).__name__).splitlines()[0])
+        raise UserError(f"{path}: cannot be read as parquet ({reason})") from None
     return Table(path, cells, [f"row {row}" for row in range(1, table.num_rows + 1)])
+
+
+def _require_cells(path: Path, columns: dict[str, str], types: dict[str, Any]) -> None:
+    """Raises UserError for a column whose cells are neither text, numbers nor true and false."""
+    from pyarrow import types as of
+
+    allowed = (
+        of.is_string, of.is_large_string, of.is_string_view, of.is_integer, of.is_floating, of.is_decimal,
+        of.is_boolean, of.is_null,
+    )  # fmt: skip
+    for column, kind in types.items():
+        value = kind.value_type if of.is_dictionary(kind) else kind
+        if not any(check(value) for check in allowed):
+            raise UserError(
+                f"{columns[column]}: column '{in_line(column)}' of {path} has the type {in_line(str(kind))}; allowed: "
+                "text, numbers, true and false; write it as text"
+            )
+
+
+def _cells(column: Any) -> list[Any]:
+    """The column's cells as str, int, float, bool or None; a float of few digits has those of its own precision."""
+    from pyarrow import types as of
+
+    if of.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    cells: list[Any] = column.to_pylist()
+    if of.is_decimal(column.type):
+        return [
+            cell if cell is None else int(cell) if cell == cell.to_integral_value() else float(cell) for cell in cells
+        ]
+    if of.is_float16(column.type) or of.is_float32(column.type):  # 0.1, not 0.10000000149011612
+        short = np.float16 if of.is_float16(column.type) else np.float32
+        return [None if cell is None else float(str(short(cell))) for cell in cells]
+    return cells
 
 
 SUFFIXES: dict[str, Callable[[Path, dict[str, str]], Table]] = {
@@ -146,7 +187,10 @@ def _require(path: Path, columns: dict[str, str], names: Sequence[str], *, at: s
     for column, key in columns.items():
         if column not in names:
             near = difflib.get_close_matches(column, names, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise UserError(f"{key}: {path}{at} has no column '{column}'; its columns: {', '.join(names)}{hint}")
+            hint = f"; did you mean '{in_line(near[0])}'?" if near else ""
+            shown = in_line(", ".join(names)) or "none"
+            raise UserError(f"{key}: {path}{at} has no column '{in_line(column)}'; its columns: {shown}{hint}")
         if names.count(column) > 1:
-            raise UserError(f"{key}: {path} has {names.count(column)} columns named '{column}'; rename all but one")
+            raise UserError(
+                f"{key}: {path} has {names.count(column)} columns named '{in_line(column)}'; rename all but one"
+            )

@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import itertools
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from loralab.errors import UserError
 from loralab.files import atomic_path
+from loralab.tasks.special_tokens import encode
 from loralab.tasks.splits import Labels, RawTask, Texts
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Split", "collate", "tokenise"]
 
-_FORMAT = "1"  # version of the cache files; part of their key
+_FORMAT = "2"  # version of the cache files; part of their key
 _ROWS_A_CALL = 8_192  # texts per call of the tokenizer: bounds the Python lists that it returns
 
 
@@ -62,7 +63,7 @@ def tokenise(
         path = cache / "tokens" / f"{_key(texts, tokenizer_identity, max_length)}.npz"
         arrays = _load(path, len(texts))
         if arrays is None:
-            arrays = _encode(texts.texts, tokenizer, max_length)
+            arrays = _encode(texts, tokenizer, max_length, name=f"{raw.name}'s {part} row")
             with atomic_path(path) as temporary, temporary.open("wb") as stream:
                 np.savez(
                     stream,
@@ -104,13 +105,12 @@ def collate(split: Split, indices: npt.NDArray[np.int64] | Sequence[int], *, pad
     return {name: torch.from_numpy(array) for name, array in (batch | {"labels": split.labels[at]}).items()}
 
 
-def _encode(texts: Sequence[tuple[str, ...]], tokenizer: Any, max_length: int) -> dict[str, npt.NDArray[Any]]:
+def _encode(split: Texts, tokenizer: Any, max_length: int, *, name: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a split; `name` precedes the row number in errors."""
     ids, types, lengths = [], [], []
-    for start in range(0, len(texts), _ROWS_A_CALL):
-        columns = [list(column) for column in zip(*texts[start : start + _ROWS_A_CALL], strict=True)]
-        encoded: Mapping[str, list[list[int]]] = tokenizer(
-            *columns, truncation=True, max_length=max_length, padding=False, return_attention_mask=False
-        )
+    for start in range(0, len(split), _ROWS_A_CALL):
+        columns = [list(column) for column in zip(*split.texts[start : start + _ROWS_A_CALL], strict=True)]
+        encoded = encode(tokenizer, columns, name, split.rows[start:], truncation=True, max_length=max_length)
         ids.append(_flat(encoded["input_ids"], np.int32))
         lengths.append(np.array([len(row) for row in encoded["input_ids"]], dtype=np.int64))
         if "token_type_ids" in encoded:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from loralab.errors import UserError
 from loralab.files import atomic_path
+from loralab.tasks.special_tokens import encode
 from loralab.tasks.splits import Pairs, RawTask
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ __all__ = ["IGNORED", "PairSplit", "collate_contexts", "collate_training", "toke
 
 IGNORED = -100  # label that torch's cross entropy ignores
 
-_FORMAT = "2"  # version of the cache files; part of their key
+_FORMAT = "3"  # version of the cache files; part of their key
 _ROWS_A_CALL = 8_192  # texts per call of the tokenizer: bounds the Python lists that it returns
 
 _Ids = npt.NDArray[np.int32]
@@ -141,11 +142,14 @@ def _encode(
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Token ids of contexts and targets; `name` precedes the row number in errors."""
 
+    def read(texts: list[str], **settings: Any) -> list[list[int]]:
+        return _call(tokenizer, texts, name, pairs.rows, **settings)
+
     def ids(texts: list[str]) -> list[list[int]]:
-        return _call(tokenizer, texts, add_special_tokens=False, verbose=False)
+        return read(texts, add_special_tokens=False, verbose=False)
 
     targets = [[*row, tokenizer.eos_token_id] for row in ids([references[0] for references in pairs.references])]
-    before, after = ([], []) if seq2seq else (_start(tokenizer), ids([separator])[0])
+    before, after = ([], []) if seq2seq else (_start(tokenizer), _separator(tokenizer, separator))
     longest = max(range(len(targets)), key=lambda i: len(targets[i]))
     needed = len(before) + len(after) + len(targets[longest])
     if needed > max_length:
@@ -154,7 +158,7 @@ def _encode(
             f"by itself, and targets are never cut; set it to {needed} at least, and to more for the contexts"
         )
     if seq2seq:
-        contexts = _call(tokenizer, pairs.contexts, truncation=True, max_length=max_length)
+        contexts = read(pairs.contexts, truncation=True, max_length=max_length)
     else:
         room = max_length - needed  # the same for every row, so that a context's length does not reveal its target's
         contexts = [before + context[:room] + after for context in ids(pairs.contexts)]
@@ -164,12 +168,18 @@ def _encode(
     return contexts, targets
 
 
-def _call(tokenizer: Any, texts: list[str], **settings: Any) -> list[list[int]]:
+def _call(tokenizer: Any, texts: list[str], name: str, numbers: _Indices, **settings: Any) -> list[list[int]]:
     rows: list[list[int]] = []
     for start in range(0, len(texts), _ROWS_A_CALL):
         some = texts[start : start + _ROWS_A_CALL]
-        rows += tokenizer(some, padding=False, return_attention_mask=False, **settings)["input_ids"]
+        rows += encode(tokenizer, [some], name, numbers[start:], **settings)["input_ids"]
     return rows
+
+
+def _separator(tokenizer: Any, separator: str) -> list[int]:
+    """The separator's ids; it is a setting, so that a special token in it is meant as one."""
+    found: list[int] = tokenizer(separator, add_special_tokens=False)["input_ids"]
+    return found
 
 
 def _start(tokenizer: Any) -> list[int]:

@@ -1,0 +1,169 @@
+"""Records of csv and tsv text: no row is lost to a stray quotation mark, and the header shows the delimiter.
+
+A quotation mark that opens a field and closes some lines later makes one record of the rows between. Such a record is
+refused if each of its lines is a row by itself: it has the header's number of fields, values that other rows have where
+a column repeats its values, and no blank after the delimiter, as in prose.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from loralab.errors import UserError
+
+__all__ = ["Records", "in_line", "read_records"]
+
+_DELIMITERS = (",", "\t", ";", "|")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_HINT = 'a field that begins with a quotation mark must end with one, and those inside are doubled ("")'
+
+
+@dataclass(frozen=True)
+class Records:
+    """The fields of every record that is not blank; `lines[i]` is the first line of row i, from 1."""
+
+    names: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+
+
+def in_line(text: str, longest: int = 200) -> str:
+    """A file's text for a message: unprintable characters as escapes, and `...` for what exceeds `longest`."""
+    shown = text if len(text) <= longest else f"{text[: longest - 3]}..."
+    return shown if shown.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
+
+
+class _MalformedError(Exception):
+    """A line that cannot be split, with the reason."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+def read_records(where: str, text: str, delimiter: str, asked: Iterable[str]) -> Records:
+    """The records of a file's text; `where` is the file and `asked` are the columns that must be in its header.
+
+    `delimiter` is the usual one for the file's suffix; another one is used if the header has the columns with it only.
+    Tab-separated lines that are not valid with quoted fields are read without quoting. Raises UserError, with the line.
+    """
+    csv.field_size_limit(2**31 - 1)  # the default of 131,072 characters is too small for long documents
+    lines = list(io.StringIO(text, newline=""))
+    wanted = list(asked)
+    delimiter = _delimiter(lines, delimiter, wanted)
+    try:
+        quoted, ends = _quoted(lines, delimiter)
+    except _MalformedError as error:
+        plain = _plain(lines) if delimiter == "\t" else None
+        if plain is None:
+            raise UserError(f"{where}, line {error.line}: malformed ({error}); {_HINT}") from None
+        quoted, ends = plain, plain.lines
+    _check(where, quoted, ends, lines, delimiter, wanted)
+    return quoted
+
+
+def _delimiter(lines: Sequence[str], usual: str, asked: Sequence[str]) -> str:
+    """The first delimiter, beginning with the usual one, with which the header has all asked columns.
+
+    If none has: the usual one where it splits the header, else the one that gives the most names.
+    """
+    names: dict[str, list[str]] = {}
+    for delimiter in (usual, *_DELIMITERS):
+        try:
+            names[delimiter] = next(csv.reader(lines, delimiter=delimiter, strict=True), [])
+        except csv.Error:
+            names[delimiter] = []
+    for delimiter, found in names.items():
+        if set(asked) <= set(found):
+            return delimiter
+    return usual if len(names[usual]) > 1 else max(names, key=lambda delimiter: len(names[delimiter]))
+
+
+def _quoted(lines: Sequence[str], delimiter: str) -> tuple[Records, list[int]]:
+    """The records of lines in which fields may be quoted, and the last line of each row."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    records, starts, ends = [], [], []
+    start = 1
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            raise _MalformedError(start, str(error)) from None
+        if row:
+            records.append(row)
+            starts.append(start)
+            ends.append(reader.line_num)
+        start = reader.line_num + 1
+    return Records(records[0] if records else [], records[1:], starts[1:]), ends[1:]
+
+
+def _plain(lines: Sequence[str]) -> Records | None:
+    """The lines split at tabs, without quoting; None where some fields are quoted, or the numbers of fields differ."""
+    split = [(i, line.rstrip("\r\n").split("\t")) for i, line in enumerate(lines, start=1) if line.strip("\r\n")]
+    names = split[0][1]
+    for _, fields in split:
+        if len(fields) != len(names) or any(_is_quoted(field) and '""' in field[1:-1] for field in fields):
+            return None
+    if any(map(_is_quoted, names)):
+        return None
+    return Records(names, [fields for _, fields in split[1:]], [line for line, _ in split[1:]])
+
+
+def _is_quoted(field: str) -> bool:
+    return len(field) > 1 and field[0] == field[-1] == '"'
+
+
+def _check(
+    where: str, found: Records, ends: Sequence[int], lines: Sequence[str], delimiter: str, asked: Sequence[str]
+) -> None:
+    """Raises UserError for swallowed rows, a record with another number of fields, and a repeated header."""
+    width = len(found.names)
+    ordinary = [row for row, start, end in zip(found.rows, found.lines, ends, strict=True) if start == end]
+    columns = [_Column(found.names.index(name), ordinary) for name in asked if name in found.names]
+    for row, start, end in zip(found.rows, found.lines, ends, strict=True):
+        if end > start and all(_is_row(line, delimiter, width, columns) for line in lines[start - 1 : end]):
+            raise UserError(
+                f"{where}, lines {start} to {end}: a quotation mark opens a field on line {start} and closes it on "
+                f"line {end}, but each of these lines is a row of {width} fields by itself; {_HINT}"
+            )
+        if len(row) != width:
+            many = "" if end == start else f", up to line {end},"
+            split = "" if delimiter in ",\t" else f" separated by '{delimiter}'"
+            raise UserError(f"{where}, line {start}: has{many} {len(row)} fields{split}, and the header has {width}")
+        if row == found.names:
+            raise UserError(f"{where}, line {start}: repeats the header ({in_line(', '.join(row))}); remove the line")
+
+
+class _Column:
+    """What the cells of a column have in common in records of one line."""
+
+    def __init__(self, at: int, rows: Sequence[Sequence[str]]) -> None:
+        cells = [row[at] for row in rows if at < len(row)]
+        self.at = at
+        self.known = {_bare(cell) for cell in cells}
+        self.repeats = bool(cells) and 2 * len(self.known) <= len(cells)
+        self.numbers = bool(cells) and all(_NUMBER.fullmatch(cell) for cell in self.known)
+        self.spaced = any(cell[:1].isspace() for cell in cells)
+
+    def allows(self, cell: str) -> bool:
+        if self.numbers:
+            return _NUMBER.fullmatch(_bare(cell)) is not None
+        return _bare(cell) != "" and (self.spaced or not cell[:1].isspace())
+
+
+def _bare(cell: str) -> str:
+    return cell.strip().strip('"').strip()
+
+
+def _is_row(line: str, delimiter: str, width: int, columns: Sequence[_Column]) -> bool:
+    """Whether a line is a row by itself."""
+    text = line.rstrip("\r\n")
+    fields = text.split(delimiter) if text.count('"') % 2 else next(csv.reader([text], delimiter=delimiter), [])
+    if len(fields) != width or width == 1:
+        return False
+    repeating = [_bare(fields[column.at]) in column.known for column in columns if column.repeats]
+    return all(column.allows(fields[column.at]) for column in columns) and (not repeating or any(repeating))
