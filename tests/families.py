@@ -26,6 +26,14 @@ _NO_DROPOUT: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_drop
 _ENCODER = _NAMED_AS_BERT | _NO_DROPOUT
 _DECODER = _NAMED_AS_BERT | {"num_key_value_heads": 2, "attention_dropout": 0.0}
 
+_FALCON: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "ffn_hidden_size": 48,
+    "max_position_embeddings": 64,
+}
+
 _SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("bert", _ENCODER),
     "roberta": ("roberta", _ENCODER),
@@ -107,12 +115,38 @@ _SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 _MORE_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mt5": ("mt5", _SETTINGS["t5"][1] | {"feed_forward_proj": "gated-gelu"}),
     "xlm_roberta": ("xlm-roberta", _ENCODER),
     "mistral": ("mistral", _DECODER),
     "qwen3": ("qwen3", _DECODER | {"head_dim": 8}),
     "phi": ("phi", _DECODER | {"resid_pdrop": 0.0, "embd_pdrop": 0.0}),
     "phi3": ("phi3", _DECODER | {"resid_pdrop": 0.0, "embd_pdrop": 0.0}),
     "gemma": ("gemma", _DECODER | {"head_dim": 8}),
+    "gemma2": ("gemma2", _DECODER | {"head_dim": 8, "sliding_window": 12}),
+    "falcon": ("falcon", _FALCON),
+    "falcon_grouped": ("falcon", _FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    "falcon_per_head": ("falcon", _FALCON | {"multi_query": False, "alibi": True}),
+    "mpt": (
+        "mpt",
+        {"d_model": 32, "n_heads": 4, "n_layers": 2, "expansion_ratio": 2, "max_seq_len": 64},
+    ),
+    "bart": (
+        "bart",
+        {
+            "d_model": 32,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 48,
+            "decoder_ffn_dim": 48,
+            "max_position_embeddings": 64,
+            "scale_embedding": True,
+            "dropout": 0.0,
+            "decoder_start_token_id": 2,
+        },
+    ),
+    "albert": ("albert", _ENCODER | {"embedding_size": 16, "classifier_dropout_prob": 0.0}),
     "bloom": (
         "bloom",
         {"hidden_size": 32, "n_layer": 2, "n_head": 4, "hidden_dropout": 0.0, "attention_dropout": 0.0},

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from loralab.backbones import families as module
 from loralab.backbones.checkpoint import width_of
 from loralab.backbones.families import FAMILIES as TABLE
-from loralab.backbones.families import ROLES, LinearMap, linear_maps
+from loralab.backbones.families import ROLES, LinearMap, kind_of, linear_maps
 from loralab.compat.transformers import has_sdpa
-from loralab.errors import UserError
 from tests.families import ALL, example_batch
 
-FUSED = ("gpt2", "gpt_neox", "phi3", "bloom", "modernbert")
+FUSED = ("gpt2", "gpt_neox", "phi3", "bloom", "modernbert", "mpt", "falcon", "falcon_grouped", "falcon_per_head")
 TOKEN = 3
 
 families = pytest.mark.parametrize("family", ALL)
@@ -63,12 +63,13 @@ def observe(model: PreTrainedModel, one: LinearMap) -> tuple[Tensor, Tensor]:
     batch = example_batch(model)
     del batch["labels"]
     output = model(**batch, output_attentions=True)
-    if model.config.model_type != "t5":
+    if not model.config.is_encoder_decoder:
         kind = "attentions"
-    elif "encoder.block" in one.name:
+    elif ".encoder." in one.name:
         kind = "encoder_attentions"
     else:
-        kind = "cross_attentions" if "EncDecAttention" in one.name else "decoder_attentions"
+        crosses = "EncDecAttention" in one.name or "encoder_attn" in one.name
+        kind = "cross_attentions" if crosses else "decoder_attentions"
     return output[kind][0][:1], output.logits  # the first sentence, which has no padding
 
 
@@ -85,7 +86,7 @@ def changed(before: Tensor, after: Tensor, dims: tuple[int, ...]) -> Tensor:
 @families
 def test_q_moves_only_the_tokens_own_row_of_attention(model: PreTrainedModel) -> None:
     ones = [one for one in first_block(model) if one.role == "q"]
-    assert len(ones) == (3 if model.config.model_type == "t5" else 1)
+    assert len(ones) == (3 if model.config.is_encoder_decoder else 1)
     for one in ones:
         before, _ = observe(model, one)
         with shifted(model, one):
@@ -96,7 +97,7 @@ def test_q_moves_only_the_tokens_own_row_of_attention(model: PreTrainedModel) ->
 @families
 def test_k_moves_other_tokens_attention_to_the_token(model: PreTrainedModel) -> None:
     ones = [one for one in first_block(model) if one.role == "k"]
-    assert len(ones) == (3 if model.config.model_type == "t5" else 1)
+    assert len(ones) == (3 if model.config.is_encoder_decoder else 1)
     for one in ones:
         before, _ = observe(model, one)
         with shifted(model, one):
@@ -110,8 +111,8 @@ def test_v_o_and_mlp_move_the_output_but_not_their_blocks_attention(model: PreTr
     ones = [one for one in first_block(model) if one.role == role]
     assert ones
     for one in ones:
-        if model.config.model_type == "t5" and role != "v":
-            continue  # a T5 decoder block attends twice: its first o does move its second attention
+        if model.config.is_encoder_decoder and role != "v":
+            continue  # a decoder block attends twice: its first o does move its second attention
         before, logits = observe(model, one)
         with shifted(model, one):
             after, moved = observe(model, one)
@@ -189,7 +190,7 @@ def test_every_linear_map_of_the_blocks_has_a_role_and_nothing_else_has(model: P
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | Conv1D) and name.startswith(f"{prefix}.") and "pooler" not in name
-    }
+    } - {"albert.encoder.embedding_hidden_mapping_in"}
     maps = linear_maps(model)
     assert {one.name for one in maps} == linear
     assert {one.role for one in maps} == set(ROLES)
@@ -200,15 +201,32 @@ def test_the_families_of_the_table_are_those_tested() -> None:
     assert {make().config.model_type for make in ALL.values()} == set(TABLE)
 
 
-def test_unknown_family_lists_the_known_ones_and_offers_globs() -> None:
+def test_a_family_without_a_row_has_no_roles() -> None:
     config = AutoConfig.for_model(
-        "albert", hidden_size=16, embedding_size=8, num_attention_heads=2, intermediate_size=16, vocab_size=20
+        "nystromformer", hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=20
     )
-    with pytest.raises(
-        UserError, match=r"^lora.targets: .*'albert'.*bert, .*gpt2.*globs over module names work"
-    ) as info:
-        linear_maps(AutoModelForSequenceClassification.from_config(config))
-    assert "\n" not in str(info.value)
+    assert linear_maps(AutoModelForSequenceClassification.from_config(config)) == ()
+
+
+@pytest.mark.parametrize(
+    ("model_type", "kind"),
+    [
+        ("gpt_neo", "decoder"), ("stablelm", "decoder"), ("marian", "encoder_decoder"), ("mbart", "encoder_decoder"),
+        ("camembert", "encoder"), ("longformer", "encoder"), ("no_such_family", "encoder"),
+    ],
+)  # fmt: skip
+def test_the_kind_of_a_family_without_a_row_is_transformers_own(model_type: str, kind: str) -> None:
+    assert model_type not in TABLE
+    assert kind_of(model_type) == kind
+
+
+@pytest.mark.parametrize("model_type", sorted(TABLE))
+def test_the_kind_of_a_row_is_what_transformers_says(
+    model_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = TABLE[model_type].kind
+    monkeypatch.setattr(module, "FAMILIES", {})
+    assert kind_of(model_type) == said
 
 
 @families
@@ -235,7 +253,7 @@ def test_a_decoder_alone_does_not_look_ahead(model: PreTrainedModel) -> None:
 def test_the_width_and_the_position_table_of_a_row_are_the_configs(model: PreTrainedModel) -> None:
     settings, row = model.config.to_dict(), TABLE[model.config.model_type]
     assert width_of(settings, "model.path", Path()) == 32
-    table = settings.get("max_position_embeddings", settings.get("n_positions"))
+    table = settings.get("max_position_embeddings", settings.get("n_positions", settings.get("max_seq_len")))
     assert row.unused_positions is None or table == 64
 
 

@@ -82,7 +82,7 @@ def test_a_loaded_run_answers_as_the_run_did(tmp_path: Path, parrot: list[str]) 
 
 
 def test_an_encoder_cannot_answer(tmp_path: Path, parrot: list[str]) -> None:
-    with pytest.raises(UserError, match=r"^model\.name: .* which does not generate; families that do: "):
+    with pytest.raises(UserError, match=r"^model\.name: .* an encoder, which does not generate; "):
         run(config(tmp_path / "store", *parrot))
 
 

@@ -1,8 +1,9 @@
 """Table of the backbone families, keyed by the config's `model_type`.
 
 A row gives the role of each linear map of a block, and the facts that loading, attention and virtual tokens need. No
-other module is keyed by the model type. To add a family, add a row here and a tiny model to tests/families.py; tests
-check the row. This module does not depend on LoRA and does not import torch.
+other module is keyed by the model type. A family without a row has no roles; `kind_of` asks transformers what it is.
+To add a family, add a row here and a tiny model to tests/families.py; tests check the row. This module does not depend
+on LoRA and does not import torch.
 """
 
 import re
@@ -10,20 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from loralab.errors import UserError
-
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
     "FAMILIES",
-    "GENERATORS",
-    "KNOWN_FAMILIES",
     "ROLES",
     "WIDTHS",
     "Family",
     "LinearMap",
     "family_of",
+    "kind_of",
     "linear_maps",
 ]
 
@@ -48,7 +46,7 @@ class LinearMap:
 
 
 def _thirds(config: Any) -> dict[str, Rows]:
-    """Rows (3, heads, head_dim): GPT-2, ModernBERT."""
+    """Rows (3, heads, head_dim): GPT-2, ModernBERT, MPT."""
     width = config.hidden_size
     return {"q": range(width), "k": range(width, 2 * width), "v": range(2 * width, 3 * width)}
 
@@ -56,18 +54,39 @@ def _thirds(config: Any) -> dict[str, Rows]:
 def _per_head(config: Any) -> dict[str, Rows]:
     """Rows (heads, 3, head_dim), each head's q, k and v side by side: GPT-NeoX, BLOOM."""
     heads = config.num_attention_heads
-    size = config.hidden_size // heads
-    return {
-        role: tuple(3 * size * head + size * place + i for head in range(heads) for i in range(size))
-        for place, role in enumerate("qkv")
-    }
+    return _interleaved(heads, heads, config.hidden_size // heads, groups=heads)
 
 
 def _grouped(config: Any) -> dict[str, Rows]:
     """Rows (heads + 2 key-value heads, head_dim): Phi-3."""
     size = config.hidden_size // config.num_attention_heads
-    q, kv = size * config.num_attention_heads, size * config.num_key_value_heads
-    return {"q": range(q), "k": range(q, q + kv), "v": range(q + kv, q + 2 * kv)}
+    return _interleaved(config.num_attention_heads, config.num_key_value_heads, size, groups=1)
+
+
+def _falcon(config: Any) -> dict[str, Rows]:
+    """Rows (groups, heads of the group + 2, head_dim), each group's heads of q before its one k and v.
+
+    All heads are one group (multi_query), or each head is a group (Falcon-RW); new_decoder_architecture says how many.
+    """
+    heads = config.num_attention_heads
+    if config.new_decoder_architecture:
+        groups = config.num_kv_heads
+    else:
+        groups = 1 if config.multi_query else heads
+    return _interleaved(heads, groups, config.hidden_size // heads, groups=groups)
+
+
+def _interleaved(heads: int, key_heads: int, size: int, *, groups: int) -> dict[str, Rows]:
+    """The rows of q, k and v that lie side by side in each group; contiguous rows are a range."""
+    counts = {"q": heads // groups * size, "k": key_heads // groups * size, "v": key_heads // groups * size}
+    rows: dict[str, Rows] = {}
+    first = 0
+    for role, count in counts.items():
+        step = sum(counts.values())
+        each = tuple(group * step + first + i for group in range(groups) for i in range(count))
+        rows[role] = range(first, first + count) if groups == 1 else each
+        first += count
+    return rows
 
 
 @dataclass(frozen=True)
@@ -131,6 +150,18 @@ _LLAMA = Family(
     takes_cache=True,
 )
 
+_T5 = Family(
+    r"block\.\d+",
+    {
+        **_attention("layer.0.SelfAttention", "q", "k", "v", "o"),
+        **_attention("layer.1.EncDecAttention", "q", "k", "v", "o"),
+        **_mlp(*(f"layer.{at}.DenseReluDense.{name}" for at in (1, 2) for name in ("wi", "wi_0", "wi_1", "wo"))),
+    },
+    kind="encoder_decoder",
+    width="d_model",
+    unused_positions=None,
+)
+
 FAMILIES: Mapping[str, Family] = {
     "bert": _BERT,
     "roberta": _ROBERTA,
@@ -159,6 +190,10 @@ FAMILIES: Mapping[str, Family] = {
     "modernbert": Family(
         r"layers\.\d+",
         {**_fused("attn.Wqkv", _thirds, "attn.Wo"), **_mlp("mlp.Wi", "mlp.Wo")},
+    ),
+    "albert": Family(
+        r"albert_layers\.\d+",
+        {**_attention("attention", "query", "key", "value", "dense"), **_mlp("ffn", "ffn_output")},
     ),
     "gpt2": Family(
         r"h\.\d+",
@@ -208,6 +243,7 @@ FAMILIES: Mapping[str, Family] = {
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
     "gemma": _LLAMA,
+    "gemma2": replace(_LLAMA, sdpa=False),
     "phi": replace(
         _LLAMA,
         maps={**_attention("self_attn", "q_proj", "k_proj", "v_proj", "dense"), **_mlp("mlp.fc1", "mlp.fc2")},
@@ -219,46 +255,67 @@ FAMILIES: Mapping[str, Family] = {
             **_mlp("mlp.gate_up_proj", "mlp.down_proj"),
         },
     ),
-    "t5": Family(
-        r"block\.\d+",
+    "falcon": Family(
+        r"h\.\d+",
         {
-            **_attention("layer.0.SelfAttention", "q", "k", "v", "o"),
-            **_attention("layer.1.EncDecAttention", "q", "k", "v", "o"),
-            **_mlp(*(f"layer.{at}.DenseReluDense.{name}" for at in (1, 2) for name in ("wi", "wi_0", "wi_1", "wo"))),
+            **_fused("self_attention.query_key_value", _falcon, "self_attention.dense"),
+            **_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
+        },
+        kind="decoder",
+        takes_cache=True,
+    ),
+    "mpt": Family(
+        r"blocks\.\d+",
+        {**_fused("attn.Wqkv", _thirds, "attn.out_proj"), **_mlp("ffn.up_proj", "ffn.down_proj")},
+        kind="decoder",
+        width="d_model",
+        sdpa=False,
+        takes_cache=True,
+    ),
+    "bart": Family(
+        r"layers\.\d+",
+        {
+            **_attention("self_attn", "q_proj", "k_proj", "v_proj", "out_proj"),
+            **_attention("encoder_attn", "q_proj", "k_proj", "v_proj", "out_proj"),
+            **_mlp("fc1", "fc2"),
         },
         kind="encoder_decoder",
         width="d_model",
-        unused_positions=None,
     ),
+    "t5": _T5,
+    "mt5": _T5,
 }
 
-KNOWN_FAMILIES = tuple(sorted(FAMILIES))
-GENERATORS = tuple(name for name in KNOWN_FAMILIES if FAMILIES[name].kind != "encoder")
-WIDTHS = tuple(dict.fromkeys(family.width for family in FAMILIES.values()))
-"""The config.json keys that hold the width, over all families."""
+WIDTHS = (*dict.fromkeys(family.width for family in FAMILIES.values()), "emb_dim")
+"""The config.json keys that hold the width, over all families; emb_dim is XLM's."""
 
 _WITHOUT_A_ROW = Family(block="", maps={})
 
 
 def family_of(model_type: str) -> Family:
-    """The row of a model type; without a row, the defaults and no linear maps."""
+    """The row of a model type; without a row, the defaults and no linear maps. Its kind is `kind_of`'s to say."""
     return FAMILIES.get(model_type, _WITHOUT_A_ROW)
+
+
+def kind_of(model_type: str) -> Kind:
+    """The kind of a model type; that of a family without a row is derived from transformers, which it imports."""
+    if model_type in FAMILIES:
+        return FAMILIES[model_type].kind
+    from loralab.compat.transformers import generates
+
+    if generates(model_type, seq2seq=True):
+        return "encoder_decoder"
+    return "decoder" if generates(model_type, seq2seq=False) else "encoder"
 
 
 def linear_maps(model: "nn.Module") -> tuple[LinearMap, ...]:
     """The attention and MLP maps of the model's blocks, in module order; not the head, embeddings or pooler.
 
-    A fused projection has one entry for each of q, k and v, with their rows. T5 has the maps of its encoder,
-    its decoder and its cross-attention. Raises UserError for a family without a row in the table.
+    A fused projection has one entry for each of q, k and v, with their rows. An encoder-decoder has the maps of its
+    encoder, its decoder and its cross-attention. Empty for a family without a row in the table.
     """
     config: Any = model.config
-    family = config.model_type
-    if family not in FAMILIES:
-        raise UserError(
-            f"lora.targets: the roles of a {family!r} model are not known (known families: "
-            f"{', '.join(KNOWN_FAMILIES)}); globs over module names work, e.g. lora.targets=['*proj*']"
-        )
-    row = FAMILIES[family]
+    row = family_of(config.model_type)
     block = re.compile(rf"(?:^|\.){row.block}\.(?P<inside>.+)$")
     maps: list[LinearMap] = []
     for name, _ in model.named_modules():
@@ -270,5 +327,4 @@ def linear_maps(model: "nn.Module") -> tuple[LinearMap, ...]:
             maps.append(LinearMap(name, role, None))
         else:
             maps.extend(LinearMap(name, part, rows) for part, rows in role(config).items())
-    assert {m.role for m in maps} == set(ROLES), f"the row of {family} does not fit the model"
     return tuple(maps)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from loralab.backbones.attention import use_eager, use_fp32_softmax
-from loralab.backbones.families import FAMILIES, GENERATORS, KNOWN_FAMILIES, LinearMap, family_of, linear_maps
+from loralab.backbones.families import LinearMap, kind_of, linear_maps
 from loralab.backbones.first_token import narrow_last_layer, widen_last_layer
 from loralab.backbones.head import head_of, prepare_head
 from loralab.backbones.shortcuts import use_shortcut
@@ -31,8 +31,8 @@ __all__ = ["Backbone", "load", "load_generator"]
 class Backbone:
     """A loaded backbone.
 
-    `head`: paths of the trained modules. `maps`: empty for a family whose roles are not known (`linear_maps` raises for
-    it); globs over module names still work there. `seq2seq`: whether it is an encoder-decoder that generates. `notes`:
+    `head`: paths of the trained modules. `maps`: empty for a family whose roles are not known; globs over module names
+    and `all` still work there. `seq2seq`: whether it is an encoder-decoder that generates. `notes`:
     one line for each shortcut that does not work with the installed libraries.
     """
 
@@ -81,7 +81,7 @@ def load(
         notes = [use_shortcut(model, narrow_last_layer, widen_last_layer, name="the last layer for position 0 only")]
         notes.append(_fp32_softmax(model, implementation, device))
     model.eval().to(device)
-    maps = linear_maps(model) if source.family in FAMILIES else ()
+    maps = linear_maps(model)
     return Backbone(model, tokenizer, maps, head, source, notes=tuple(note for note in notes if note is not None))
 
 
@@ -100,7 +100,7 @@ def load_generator(
     overflow in fp32. Raises UserError for a family that does not generate, and for weights that are incomplete.
     """
     _check_generates(source)
-    seq2seq = family_of(source.family).kind == "encoder_decoder"
+    seq2seq = kind_of(source.family) == "encoder_decoder"
     device = torch.device(device)
     with quiet(), torch.random.fork_rng(devices=[]):
         tokenizer = load_tokenizer(source)
@@ -141,18 +141,18 @@ def _classifier(config: "PretrainedConfig", source: Source) -> Any:
     classes = classifiers()
     if type(config) not in classes:
         raise UserError(
-            f"{source.key}: {source.origin} is a {source.family!r} model, which cannot classify sequences; "
-            f"supported families: {', '.join(KNOWN_FAMILIES)}"
+            f"{source.key}: {source.origin} is a {source.family!r} model, for which transformers has no sequence "
+            "classifier; give another model, e.g. model=minilm"
         )
     return classes[type(config)]
 
 
 def _check_generates(source: Source) -> None:
     """Raises UserError unless the source's family generates; loads nothing."""
-    if source.family not in GENERATORS:
+    if kind_of(source.family) == "encoder":
         raise UserError(
-            f"{source.key}: {source.origin} is a {source.family!r} model, which does not generate; families that do: "
-            f"{', '.join(GENERATORS)}; e.g. model=gpt2"
+            f"{source.key}: {source.origin} is a {source.family!r} model, an encoder, which does not generate; the "
+            "decoders and encoder-decoders of transformers do, e.g. model=gpt2"
         )
 
 

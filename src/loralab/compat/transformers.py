@@ -18,6 +18,7 @@ __all__ = [
     "conv1d",
     "extended",
     "filled_cache",
+    "generates",
     "generators",
     "has_sdpa",
     "initialise",
@@ -115,6 +116,19 @@ def generators(*, seq2seq: bool) -> Mapping[Any, Any]:
 
     found: Mapping[Any, Any] = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if seq2seq else MODEL_FOR_CAUSAL_LM_MAPPING
     return found
+
+
+def generates(model_type: str, *, seq2seq: bool) -> bool:
+    """Whether a model type has a class that reads a text and generates another (seq2seq), or that continues a text.
+
+    A masked language model may have the latter too (BertLMHeadModel); it reads in both directions, so it does not count.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    if seq2seq:
+        return model_type in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    masked = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and model_type not in masked
 
 
 def conv1d() -> type[nn.Module]:

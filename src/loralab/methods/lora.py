@@ -23,7 +23,7 @@ from loralab.methods.lora_layers import (
     LoRAModule,
     Rows,
 )
-from loralab.methods.targets import WHOLE, RoleMap, Target, adaptable, matches, select
+from loralab.methods.targets import WHOLE, RoleMap, Target, adaptable, maps_by_name, matches, select
 
 __all__ = [
     "attach",
@@ -63,13 +63,14 @@ def attach(
 ) -> None:
     """Adds scaling * B A to each targeted map of `model`, in place; delta W = 0 until trained.
 
-    maps: the linear maps by role; head: names of modules that are fully trained, never adapted; targets and the keys of
+    maps: the linear maps by role, empty where no roles are known (`all` is then every linear map); head: names of modules that are fully trained, never adapted; targets and the keys of
     rank_pattern: roles or globs (the last matching key of rank_pattern wins). The factors are drawn on the CPU from
     `seed` in the order of the modules, so that they are the same on every device. dora: adds a magnitude to each map.
     Raises UserError for a target or pattern that matches nothing, and with dora for one that is not a whole linear map.
     """
     modules = adaptable(model, head)
-    chosen = select(targets, maps, modules)
+    maps = maps or maps_by_name(model, modules)
+    chosen = select(targets, maps, modules, model=model)
     ranks = _ranks(chosen, maps, modules, rank, rank_pattern)
     generator = torch.Generator().manual_seed(seed)
     grouped: dict[str, list[Target]] = {}

@@ -11,6 +11,8 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from loralab.methods.targets import embedding_scale
+
 __all__ = ["BiasUpdate", "Factors", "LoRAConv1D", "LoRAEmbedding", "LoRALinear", "LoRAModule", "Rows"]
 
 Rows = slice | tuple[int, ...]
@@ -182,13 +184,17 @@ class LoRAConv1D(LoRALinear):
 
 
 class LoRAEmbedding(LoRAModule):
-    """torch.nn.Embedding, a table (tokens, d_out), with its update: A (r, tokens), B (d_out, r)."""
+    """torch.nn.Embedding, a table (tokens, d_out), with its update: A (r, tokens), B (d_out, r).
+
+    A subclass that multiplies the rows by a scale (BART, Gemma) multiplies their update too, as in PEFT.
+    """
 
     def forward(self, ids: Tensor) -> Tensor:
         y = self.base(ids)
         if not self.merged:
             for block in self.blocks.values():
-                y = y + cast(Factors, block).update(ids).to(y.dtype)
+                update = cast(Factors, block).update(ids) * embedding_scale(self.base)
+                y = y + update.to(y.dtype)
         return cast(Tensor, y)
 
     @staticmethod

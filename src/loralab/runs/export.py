@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from loralab.backbones.families import family_of
+from loralab.backbones.families import kind_of
 from loralab.backbones.source import Source
 from loralab.backbones.tokenizer import load_tokenizer
 from loralab.config.command import command
@@ -98,7 +98,7 @@ def _readme(run: RunDirectory, record: Record, directory: Path, source: Source, 
         auto = "AutoModelForSequenceClassification"
         backbone = f"\n    {backbone}, num_labels={outputs}, pad_token_id=tokenizer.pad_token_id\n"
     else:
-        seq2seq = family_of(source.family).kind == "encoder_decoder"
+        seq2seq = kind_of(source.family) == "encoder_decoder"
         auto = "AutoModelForSeq2SeqLM" if seq2seq else "AutoModelForCausalLM"
     loading = code.format(auto=auto, backbone=backbone, directory=directory)
     scores = "\n".join(scores_table(record["metrics"]))
