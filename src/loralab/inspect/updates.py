@@ -5,7 +5,6 @@ in PEFT: the A's of their blocks stacked, each B in its rows. An embedding is a 
 the number of tokens.
 """
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,9 @@ from loralab.backbones.load import load, load_generator
 from loralab.backbones.source import Source, locate
 from loralab.errors import UserError
 from loralab.inspect.spectra import ThinSVD, thin_svd
-from loralab.methods.formats.peft_lora import CONFIG, factors_of, read_factors
+from loralab.methods.formats.peft_config import CONFIG
+from loralab.methods.formats.peft_folder import read_lora
+from loralab.methods.formats.peft_lora import factors_of, read_factors
 from loralab.methods.lora import shape_of
 from loralab.methods.lora_layers import LoRALinear
 from loralab.runs.build import adapted_backbone, read_task
@@ -64,12 +65,12 @@ class Adapter:
         """The frozen W (d, k) of each layer; UserError where it is not available on this machine."""
         if self.run is not None:
             return frozen_weights(self.run, self.updates)
-        config = json.loads((self.directory / CONFIG).read_text())
-        base = config.get("base_model_name_or_path")
+        config = read_lora(self.directory).config
+        base = config["base_model_name_or_path"]
         if base is None or not Path(base).is_dir():
             raise UserError(f"{self.directory}: its base_model_name_or_path, {base!r}, is no folder here")
         source = locate("base", package=None, hub=None, revision=None, path=base, cache=None)
-        return _weights(source, self.updates, generates=config.get("task_type") in ("CAUSAL_LM", "SEQ_2_SEQ_LM"))
+        return _weights(source, self.updates, generates=config["task_type"] in ("CAUSAL_LM", "SEQ_2_SEQ_LM"))
 
 
 def find_adapter(store: Path, wanted: str) -> Adapter:

@@ -35,6 +35,7 @@ __all__ = [
     "swap",
     "train_bias",
     "unmerge",
+    "wrap",
 ]
 
 SCALINGS: dict[str, Callable[[float, int], float]] = {
@@ -94,11 +95,11 @@ def attach(
             factors = make(d_in, size, rank=r, scaling=SCALINGS[scaling](alpha, r), dropout=dropout, rows=rows)
             factors.reset(init=init, dist=init_dist, generator=generator)
             blocks[part.block] = factors
-        _wrap(model, name, cls(base, blocks))
+        wrap(model, name, cls(base, blocks))
     _train_biases(model, head, bias)
 
 
-def _wrap(model: nn.Module, name: str, adapted: LoRAModule) -> None:
+def wrap(model: nn.Module, name: str, adapted: LoRAModule) -> None:
     """Replaces the module `name` by `adapted`, on the same device and in the same mode.
 
     A weight that is shared (T5's embeddings) is copied first, since merging must change only this map.

@@ -10,20 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from loralab.errors import UserError
-from loralab.methods.formats.peft_lora import CONFIG, Delta, factors_of, read_factors
+from loralab.methods.formats.peft_config import CONFIG
+from loralab.methods.formats.peft_folder import PeftLoRA, read_lora
+from loralab.methods.formats.peft_lora import Delta, factors_in, factors_of
 from loralab.methods.lora import bias_updates, shape_of
 from loralab.methods.lora_layers import LoRALinear, LoRAModule
 from loralab.methods.targets import adaptable
 
 __all__ = ["TaskAdapter", "adapter_of", "check_fit", "input_first", "place", "read_adapter"]
-
-PREFIX = "base_model.model."
-WEIGHTS = "adapter_model.safetensors"
-SPARE = (".lora_", ".base_layer.weight", ".modules_to_save.", ".original_module.")  # factors, and PEFT's copies
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +28,12 @@ class TaskAdapter:
     """What a task changes in a backbone, by the bare backbone's names.
 
     updates: map -> A (r, d_in), B (d_out, r) and scaling, delta W = scaling B A; the blocks of a fused map are one.
-    whole: parameter -> its value (the head; trained biases).
+    whole: parameter -> its value (the head; trained biases). folder: what it was read from.
     """
 
     updates: dict[str, Delta]
     whole: dict[str, Tensor]
+    folder: PeftLoRA | None = None
 
     @property
     def nbytes(self) -> int:
@@ -49,18 +47,13 @@ def read_adapter(directory: Path) -> TaskAdapter:
 
     Raises UserError where there is none, or none that is plain LoRA.
     """
-    from safetensors.torch import load_file
-
     inside = directory / "adapter"
     if not (directory / CONFIG).is_file() and inside.is_dir():
         directory = inside
     if (directory / "prefix" / CONFIG).is_file():
         raise UserError(f"{directory}: LoRA with a prefix (method=lora_prefix), whose virtual tokens are not served")
-    updates = read_factors(directory)
-    file: dict[str, Tensor] = load_file(directory / WEIGHTS)
-    kept = {key: value for key, value in file.items() if not any(part in key for part in SPARE)}
-    names = {key: key.removeprefix(PREFIX).replace(".base_layer.", ".") for key in kept}
-    return TaskAdapter(updates, {names[key]: value for key, value in kept.items()})
+    found = read_lora(directory)
+    return TaskAdapter(factors_in(found), found.whole, found)
 
 
 def adapter_of(model: nn.Module, head: tuple[str, ...]) -> TaskAdapter:
@@ -73,15 +66,28 @@ def adapter_of(model: nn.Module, head: tuple[str, ...]) -> TaskAdapter:
     return TaskAdapter(updates, whole)
 
 
-def place(adapters: Mapping[str, TaskAdapter], device: torch.device) -> dict[str, TaskAdapter]:
-    """The adapters with their tensors on a device: factors in fp32, the rest in its own precision."""
+def place(model: nn.Module, adapters: Mapping[str, TaskAdapter]) -> dict[str, TaskAdapter]:
+    """The adapters with their tensors on the model's device: factors in fp32, the rest in its own precision."""
+    device = next(model.parameters()).device
     return {
         name: TaskAdapter(
             {at: (A.float().to(device), B.float().to(device), s) for at, (A, B, s) in adapter.updates.items()},
-            {at: value.to(device) for at, value in adapter.whole.items()},
+            {at: value.to(device) for at, value in _under_every_name(model, adapter).items()},
         )
         for name, adapter in adapters.items()
     }
+
+
+def _under_every_name(model: nn.Module, adapter: TaskAdapter) -> dict[str, Tensor]:
+    """What an adapter brings whole, also for the parameters that are tied to it (T5's tables).
+
+    The modules that PEFT copies (`modules_to_save`) are no longer tied, and those of a run likewise.
+    """
+    if adapter.folder is None:
+        return adapter.whole
+    saves, names = adapter.folder.config.saves, dict(model.named_parameters(remove_duplicate=False))
+    shared = {id(names[at]): value for at, value in adapter.whole.items() if not saves(at)}
+    return {at: shared[id(own)] for at, own in names.items() if id(own) in shared and not saves(at)} | adapter.whole
 
 
 def check_fit(model: Any, adapters: Mapping[str, TaskAdapter], *, key: str) -> None:
@@ -95,6 +101,7 @@ def check_fit(model: Any, adapters: Mapping[str, TaskAdapter], *, key: str) -> N
         raise UserError(f"{key}: the model has an adapter in place already; give the bare backbone")
     maps, parameters = adaptable(model, ()), dict(model.named_parameters(remove_duplicate=False))
     for name, adapter in adapters.items():
+        _check_folder(model, name, adapter, key)
         for at, (A, B, _) in adapter.updates.items():
             there = shape_of(maps[at])[1:] if at in maps else None
             if there != (A.shape[1], B.shape[0]):
@@ -106,6 +113,14 @@ def check_fit(model: Any, adapters: Mapping[str, TaskAdapter], *, key: str) -> N
             if own is None or own.shape[free:] != value.shape[free:] or own.ndim != value.ndim:
                 has = "no such parameter" if own is None else f"{tuple(own.shape)}"
                 raise UserError(f"{key}: {name!r} brings {at}, {tuple(value.shape)}; the model has {has}")
+
+
+def _check_folder(model: nn.Module, name: str, adapter: TaskAdapter, key: str) -> None:
+    if adapter.folder is not None:
+        try:
+            adapter.folder.check_fit(model)
+        except UserError as error:
+            raise UserError(f"{key}: {name!r}: {error}") from error
 
 
 def input_first(host: nn.Module) -> bool:

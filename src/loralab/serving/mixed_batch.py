@@ -39,7 +39,7 @@ class AdapterBank:
         self.device = next(model.parameters()).device
         self.places = {name: at for at, name in enumerate(adapters)}
         self._call: contextvars.ContextVar[tuple[Tensor, int] | None] = contextvars.ContextVar("call", default=None)
-        placed = list(place(adapters, self.device).values())
+        placed = list(place(model, adapters).values())
         modules: dict[str, Any] = dict(model.named_modules())
         adapted = dict.fromkeys(name for adapter in placed for name in adapter.updates)
         parts = [(name, _update(name, modules[name], placed)) for name in adapted]

@@ -30,12 +30,12 @@ class Switch:
     def __init__(self, model: nn.Module, adapters: Mapping[str, TaskAdapter], *, exact: bool = True) -> None:
         check_fit(model, adapters, key="Switch")
         self.active: str | None = None
-        self.adapters = place(adapters, next(model.parameters()).device)
+        self.adapters = place(model, adapters)
         modules: dict[str, Any] = dict(model.named_modules())
         self.hosts = {name: modules[name] for adapter in adapters.values() for name in adapter.updates}
         _untie(model, self.hosts)
         self.frozen = {name: _by_output(host).clone() for name, host in self.hosts.items()} if exact else None
-        names = {name for adapter in adapters.values() for name in adapter.whole}
+        names = {name for adapter in self.adapters.values() for name in adapter.whole}
         self.owners = {name: (modules[name.rpartition(".")[0]], name.rpartition(".")[2]) for name in names}
         self.own = {name: owner._parameters[leaf] for name, (owner, leaf) in self.owners.items()}
         for name in self.adapters:

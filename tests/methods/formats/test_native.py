@@ -132,7 +132,8 @@ def test_another_programs_files_are_refused(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("{", r"its adapter\.json is damaged"),
-        ("[]", r"its adapter\.json is of format None, or lacks a key; this version reads format 1"),
+        ("[]", r"its adapter\.json is damaged \(it holds \[\], not an object\)"),
+        ("{}", r"its adapter\.json is of format null, or lacks a key; this version reads format 1"),
         ('{"format": 1, "method": "houlsby"}', r"or lacks a key; .* with base_model, format, head, method, settings"),
     ],
 )

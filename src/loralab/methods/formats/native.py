@@ -3,7 +3,6 @@
 Used at the end of a run and when a run is loaded. LoRA uses PEFT's format (`loralab.methods.formats.peft_lora`).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ from torch import Tensor, nn
 
 from loralab.errors import UserError
 from loralab.files import write_bytes, write_json
+from loralab.methods.formats.tensor_file import read_json, read_tensors, shown
 
 __all__ = ["CONFIG", "FORMAT", "WEIGHTS", "describe", "load", "save"]
 
 CONFIG = "adapter.json"
 WEIGHTS = "adapter.safetensors"
 FORMAT = 1
-KEYS = {"format", "method", "settings", "base_model", "head"}
+KEYS: dict[str, type] = {"format": int, "method": str, "settings": dict, "base_model": str, "head": list}
 
 
 def save(
@@ -55,19 +55,15 @@ def describe(directory: Path) -> dict[str, Any]:
 
     Raises UserError if it is missing or has another format.
     """
-    for file in (directory / CONFIG, directory / WEIGHTS):
-        if not file.is_file():
-            raise UserError(f"{directory}: no {file.name} there; such an adapter has {CONFIG} and {WEIGHTS}")
-    try:
-        found = json.loads((directory / CONFIG).read_text())
-    except ValueError as error:
-        raise UserError(f"{directory}: its {CONFIG} is damaged ({error})") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT or not found.keys() >= KEYS:
-        version = found.get("format") if isinstance(found, dict) else None
+    found = read_json(directory, CONFIG, (CONFIG, WEIGHTS))
+    if found.get("format") != FORMAT or not found.keys() >= KEYS.keys():
         raise UserError(
-            f"{directory}: its {CONFIG} is of format {version!r}, or lacks a key; this version reads format {FORMAT}, "
-            f"with {', '.join(sorted(KEYS))}"
+            f"{directory}: its {CONFIG} is of format {shown(found.get('format'))}, or lacks a key; this version reads "
+            f"format {FORMAT}, with {', '.join(sorted(KEYS))}"
         )
+    for key, value in found.items():
+        if not isinstance(value, KEYS.get(key, object)):
+            raise UserError(f"{directory}: its {CONFIG}: {key}: got {shown(value)}; allowed: a {KEYS[key].__name__}")
     return found
 
 
@@ -76,14 +72,8 @@ def load(model: nn.Module, directory: Path) -> None:
 
     Raises UserError, naming the difference, if names, shapes or precision differ; the model is then unchanged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     described = describe(directory)
-    try:
-        file: dict[str, Tensor] = load_file(directory / WEIGHTS)
-    except SafetensorError as error:
-        raise UserError(f"{directory}: its {WEIGHTS} is damaged ({error})") from error
+    file = read_tensors(directory, (WEIGHTS,))
     own = _trained(model)
     for name in [*own, *sorted(file.keys() - own.keys())]:
         here, there = (_kind(tensors.get(name)) for tensors in (own, file))

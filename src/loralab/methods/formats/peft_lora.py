@@ -8,11 +8,10 @@ alpha includes the scaling rule, and the blocks of a fused projection become one
 each B is placed in its rows.
 """
 
-import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,29 +20,25 @@ from torch import Tensor, nn
 
 from loralab.errors import UserError
 from loralab.files import write_bytes, write_json
-from loralab.methods.dora import DoRALinear
-from loralab.methods.lora import bias_updates, lora_modules, swap
+from loralab.methods.dora import DoRAConv1D, DoRALinear
+from loralab.methods.formats.peft_config import CONFIG, NO_TARGETS, WEIGHTS
+from loralab.methods.formats.peft_folder import PREFIX, PeftLoRA, read_lora
+from loralab.methods.lora import bias_updates, lora_modules, shape_of, swap, train_bias, wrap
 from loralab.methods.lora_layers import (
+    ALL_ROWS,
     BiasUpdate,
+    EmbeddingFactors,
     Factors,
     LoRAConv1D,
     LoRAEmbedding,
     LoRAModule,
 )
+from loralab.methods.targets import WHOLE
 
-__all__ = ["CONFIG", "factors_of", "load_adapter", "read_factors", "save_peft"]
+__all__ = ["CONFIG", "attach_peft", "factors_in", "factors_of", "load_adapter", "read_factors", "save_peft"]
 
 Delta = tuple[Tensor, Tensor, float]
 """A (r, d_in), B (d_out, r) and the scaling of one delta W = scaling B A."""
-
-PREFIX = "base_model.model."
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
-# PEFT's defaults for the keys that files of its older versions lack.
-OLDER = {"bias": "none", "lora_dropout": 0.0, "alpha_pattern": {}, "use_rslora": False}
-# Other tensors in PEFT's files: the frozen table of an adapted embedding; with bias=all, the head's biases thrice.
-SPARE = r"\.base_layer\.weight$|\.modules_to_save\.|\.original_module\."
-NO_TARGETS = "dummy-target-modules"  # PEFT's own constant for an adapter without LoRA layers
 
 
 def save_peft(model: nn.Module, directory: Path, *, head: Sequence[str], base_model: str) -> None:
@@ -60,7 +55,7 @@ def save_peft(model: nn.Module, directory: Path, *, head: Sequence[str], base_mo
     whole = {f"{path}.{key}": t for path in head for key, t in model.get_submodule(path).state_dict().items()}
     tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(model, whole).items()}
     write_json(directory / CONFIG, _config(model, head, base_model))
-    write_bytes(directory / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    write_bytes(directory / WEIGHTS[0], save(tensors, metadata={"format": "pt"}))
 
 
 def load_adapter(model: nn.Module, directory: Path) -> None:
@@ -70,22 +65,87 @@ def load_adapter(model: nn.Module, directory: Path) -> None:
     bias as frozen + update, so its update is restored up to rounding.
     Raises UserError if the names or shapes of the tensors differ from the model's; the model is then unchanged.
     """
-    config, file = _read(directory)
+    _load(model, read_lora(directory))
+
+
+def attach_peft(model: nn.Module, directory: Path) -> None:
+    """Attaches the adapter of a folder in PEFT's LoRA format to a bare `model`, as trained as it is in the folder.
+
+    The model computes what that of `peft.PeftModel.from_pretrained` does. Trainable is what PEFT trained: A and B (with
+    DoRA the magnitudes), the modules to save, and the biases; all else is frozen. Each adapter covers its whole map.
+    Raises UserError, and changes nothing, if the folder has no LoRA or DoRA, or was made for another model.
+    """
+    found = read_lora(directory)
+    found.check_shapes(model)
+    found.check_fit(model)
+    hosts = dict(model.named_modules())
+    if tables := [name for name in found.magnitudes if shape_of(hosts[name])[0] is LoRAEmbedding]:
+        raise UserError(f"{directory}: it adapts the embedding {tables[0]!r} by DoRA, which is here for linear maps")
+    _untie(model, [name for name in found.whole if found.config.saves(name)])
+    found = _once(model, found)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in found.whole)
+    for name, (A, B) in found.factors.items():
+        cls = shape_of(hosts[name])[0]
+        if name in found.magnitudes:
+            cls = DoRAConv1D if cls is LoRAConv1D else DoRALinear
+        make = EmbeddingFactors if cls is LoRAEmbedding else Factors
+        scaling, dropout = found.scaling(name), found.config["lora_dropout"]
+        factors = make(A.shape[1], len(B), rank=len(A), scaling=scaling, dropout=dropout, rows=ALL_ROWS)
+        wrap(model, name, cls(hosts[name], {WHOLE: factors}))
+    modules = lora_modules(model)
+    for name, module in list(model.named_modules()):
+        inner = name.removesuffix(".base")
+        whole = f"{inner}.weight" in found.whole  # a module with both is trained whole
+        if _bias_name(name, modules) in found.tensors and not whole:
+            cast(Tensor, module.bias).requires_grad_(False)
+            train_bias(module)
+    _load(model, found)
+
+
+def _untie(model: nn.Module, names: Iterable[str]) -> None:
+    """Gives modules that PEFT copies (`modules_to_save`) their own parameters in the place of shared ones."""
+    for name in names:
+        owner, _, leaf = name.rpartition(".")
+        module = model.get_submodule(owner)
+        own = module._parameters[leaf]
+        if own is not None and sum(p is own for _, p in model.named_parameters(remove_duplicate=False)) > 1:
+            module._parameters[leaf] = nn.Parameter(own.detach().clone())
+
+
+def _once(model: nn.Module, found: PeftLoRA) -> PeftLoRA:
+    """The adapter with tied parameters (those that are still tied) under their first name alone."""
+    every, first = dict(model.named_parameters(remove_duplicate=False)), dict(model.named_parameters())
+    names = {id(parameter): name for name, parameter in first.items()}
+    tensors, whole = dict(found.tensors), dict[str, Tensor]()
+    for name, value in found.whole.items():
+        only = names[id(every[name])]
+        if not torch.equal(whole.setdefault(only, value), value):
+            raise UserError(f"{found.directory}: its {name} and {only} differ, and the model ties them")
+        if only != name:
+            tensors[PREFIX + only] = tensors.pop(PREFIX + name)
+    return replace(found, tensors=tensors, whole=whole)
+
+
+def _load(model: nn.Module, found: PeftLoRA) -> None:
+    directory, file = found.directory, found.tensors
     modules, biases = lora_modules(model), bias_updates(model)
     owners = [m for m in model.modules() if isinstance(m, Factors | BiasUpdate | DoRALinear)]
     ours = {id(p) for m in owners for p in m.parameters(recurse=False)}
     whole = {name: p for name, p in model.named_parameters() if p.requires_grad and id(p) not in ours}
     with torch.no_grad():
         _check_same(directory, _tensors(model, whole), file)
+        if not any(module.merged for module in modules.values()):
+            found.check_frozen(model)
         values = {name: file[PREFIX + name] for name in whole}
         for name, module in modules.items():
-            A, B = (file[key] for key in _factor_names(name, module))
-            blocks = _into_blocks(module, A, B, _scaling_in(config, name, len(A)))
+            A, B = found.factors[name]
+            blocks = _into_blocks(module, A, B, found.scaling(name))
             if blocks is None:
                 raise UserError(f"{directory}: its update of {name!r} touches outputs that this model does not adapt")
             values |= {f"{name}.blocks.{key}": value for key, value in blocks.items()}
             if isinstance(module, DoRALinear):
-                values[f"{name}.magnitude"] = file[_magnitude_name(name)]
+                values[f"{name}.magnitude"] = found.magnitudes[name]
         for name, (host, _) in biases.items():
             values[f"{name}.bias_update.b"] = file[_bias_name(name, modules)] - cast(Tensor, host.bias).float().cpu()
     swap(model, values)
@@ -97,18 +157,17 @@ def read_factors(directory: Path) -> dict[str, Delta]:
     PEFT or loralab may have written it; ranks and alphas may differ. An embedding is a map of one-hot vectors:
     A (r, tokens). Raises UserError if it is not plain LoRA: no adapter, no factors, or more than A and B (DoRA).
     """
-    config, file = _read(directory)
-    found = {}
-    for name, (key_a, key_b) in _factor_keys(file).items():
-        A, B = file[key_a], file.get(key_b)
-        dora = _magnitude_name(name) in file
-        if dora or B is None or A.ndim != 2:
-            what = "DoRA" if dora else "B is missing" if B is None else f"A is {tuple(A.shape)}"
-            raise UserError(f"{directory}: its update of {name!r} is not scaling B A of two matrices: {what}")
-        found[name] = A, B, _scaling_in(config, name, len(A))
-    if not found:
-        raise UserError(f"{directory}: no LoRA factors in its {WEIGHTS}; it adapts no map")
-    return found
+    return factors_in(read_lora(directory))
+
+
+def factors_in(found: PeftLoRA) -> dict[str, Delta]:
+    """The same of a folder that is read. Raises UserError for DoRA, and where it adapts no map."""
+    if found.magnitudes:
+        name = next(iter(found.magnitudes))
+        raise UserError(f"{found.directory}: its update of {name!r} is not scaling B A of two matrices: DoRA")
+    if not found.factors:
+        raise UserError(f"{found.directory}: no LoRA factors in its {WEIGHTS[0]}; it adapts no map")
+    return {name: (A, B, found.scaling(name)) for name, (A, B) in found.factors.items()}
 
 
 def factors_of(model: nn.Module) -> dict[str, Delta]:
@@ -200,16 +259,6 @@ def _magnitude_name(name: str) -> str:
     return f"{PREFIX}{name}.lora_magnitude_vector"
 
 
-def _factor_keys(file: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """The name of each adapted map -> a file's keys of its A and B."""
-    found = {}
-    for key in file:
-        match = re.fullmatch(rf"{re.escape(PREFIX)}(?P<name>.+)\.lora_(?P<kind>A\.weight|embedding_A)", key)
-        if match is not None:
-            found[match["name"]] = key, key[: match.start("kind")] + match["kind"].replace("A", "B")
-    return found
-
-
 def _bias_name(host: str, adapted: dict[str, LoRAModule]) -> str:
     """PEFT's name of a bias; the bias of an adapted map is in `base_layer`."""
     inner = host.removesuffix(".base")
@@ -233,33 +282,6 @@ def _commonest(values: Iterable[float]) -> float:
     """The value of most modules; other values become exceptions (`rank_pattern`). Without modules, 1."""
     counts = Counter(values).most_common(1)
     return counts[0][0] if counts else 1
-
-
-def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """PEFT's config and tensors; raises UserError if they are missing, damaged or not LoRA."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    for file in (directory / CONFIG, directory / WEIGHTS):
-        if not file.is_file():
-            raise UserError(f"{directory}: no {file.name} there; an adapter in PEFT format has {CONFIG} and {WEIGHTS}")
-    try:
-        config = OLDER | json.loads((directory / CONFIG).read_text())
-        kind = config["peft_type"]
-        tensors: dict[str, Tensor] = load_file(directory / WEIGHTS) if kind == "LORA" else {}
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UserError(f"{directory}: its {CONFIG} or {WEIGHTS} is damaged ({error})") from error
-    if kind != "LORA":
-        raise UserError(f"{directory}: a {kind} adapter; only LORA adapters can be loaded")
-    return config, {name: t for name, t in tensors.items() if not re.search(SPARE, name)}
-
-
-def _scaling_in(config: Mapping[str, Any], name: str, rank: int) -> float:
-    """alpha / r or alpha / sqrt(r) of one module; the first matching key of alpha_pattern applies, as in PEFT."""
-    patterns = config["alpha_pattern"]
-    key = next((k for k in patterns if re.match(rf"(.*\.)?({k})$", name)), None)
-    alpha: float = config["lora_alpha"] if key is None else patterns[key]
-    return alpha / (math.sqrt(rank) if config["use_rslora"] else rank)
 
 
 def _into_blocks(module: LoRAModule, A: Tensor, B: Tensor, scaling: float) -> dict[str, Tensor] | None:

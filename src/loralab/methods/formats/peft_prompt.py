@@ -3,7 +3,6 @@
 The file holds the encoder's output (an MLP is folded into its vectors), as in PEFT.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,45 @@ from torch import Tensor, nn
 
 from loralab.errors import UserError
 from loralab.files import write_bytes, write_json
+from loralab.methods.formats.peft_config import (
+    ANYTHING,
+    CONFIG,
+    NAMES,
+    REQUIRED,
+    TEXT,
+    WEIGHTS,
+    Field,
+    PeftConfig,
+    count,
+    read_config,
+)
+from loralab.methods.formats.tensor_file import read_tensors
 from loralab.methods.prompts import Prefix, VirtualTokens, virtual_tokens
 
 __all__ = ["load", "save"]
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
 VECTORS = "prompt_embeddings"
 PREFIX = "base_model."  # PEFT's virtual tokens do not wrap the backbone, so this is shorter than LoRA's
 TYPES = {"prefix": "PREFIX_TUNING", "prompt": "PROMPT_TUNING", "p_tuning": "P_TUNING"}
+HEADER = ("peft_type", "auto_mapping", "inference_mode", "peft_version", "revision")
+FIELDS: dict[str, Field] = {
+    "num_virtual_tokens": Field(count, "a whole number from 1", REQUIRED),
+    "num_transformer_submodules": Field(lambda n: count(n) and n == 1, "1: of an encoder and decoder, not both", 1),
+    "num_layers": Field(count, "a whole number from 1"),
+    "num_attention_heads": Field(count, "a whole number from 1"),
+    "modules_to_save": NAMES,
+    "token_dim": Field(count, "a whole number from 1"),
+    "base_model_name_or_path": TEXT,
+    "task_type": TEXT,
+    **dict.fromkeys(HEADER, ANYTHING),
+}
+OWN = {  # settings of encoders, whose output alone is in the file, and of how the vectors start
+    "prefix": ("encoder_hidden_size", "prefix_projection", "init_weights"),
+    "prompt": ("prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path", "tokenizer_kwargs"),
+    "p_tuning": (*("encoder_reparameterization_type", "encoder_hidden_size", "encoder_num_layers", "encoder_dropout"),),
+}
+TABLES = {TYPES[kind]: FIELDS | dict.fromkeys(own, ANYTHING) for kind, own in OWN.items()}
+"""The fields that each type may have. Any other is refused unless its value is null, false or empty."""
 
 
 def save(model: Any, directory: Path, *, head: Sequence[str], base_model: str) -> None:
@@ -37,7 +66,7 @@ def save(model: Any, directory: Path, *, head: Sequence[str], base_model: str) -
         tensors = {VECTORS: virtual.vectors(), **{PREFIX + name: value for name, value in _whole(model, head).items()}}
     write_json(directory / CONFIG, _config(model, virtual, tensors[VECTORS].shape[1], head, base_model))
     content = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    write_bytes(directory / WEIGHTS, as_bytes(content, metadata={"format": "pt"}))
+    write_bytes(directory / WEIGHTS[0], as_bytes(content, metadata={"format": "pt"}))
 
 
 def load(model: Any, directory: Path) -> None:
@@ -47,10 +76,11 @@ def load(model: Any, directory: Path) -> None:
     Raises UserError if the directory has no virtual tokens or does not fit the model; the model is then unchanged.
     """
     virtual = _virtual(model)
-    config, file = _read(directory)
-    if config["peft_type"] != TYPES[virtual.kind]:
-        raise UserError(f"{directory}: its adapter is {config['peft_type']}, the model's {TYPES[virtual.kind]}")
-    own = _whole(model, config.get("modules_to_save") or ())
+    config = read_config(directory, TABLES, what=f"virtual tokens are {', '.join(TYPES.values())}")
+    file = read_tensors(directory, WEIGHTS)
+    _check_kind(config, virtual)
+    modules = dict(model.named_modules())
+    own = _whole(model, [name for name in config["modules_to_save"] if name in modules])
     with torch.no_grad():
         wanted = {VECTORS: virtual.vectors(), **{PREFIX + name: value for name, value in own.items()}}
     for key in sorted(wanted.keys() | file.keys()):
@@ -61,6 +91,18 @@ def load(model: Any, directory: Path) -> None:
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(file[PREFIX + name])
+
+
+def _check_kind(config: PeftConfig, virtual: VirtualTokens) -> None:
+    """Raises UserError where vectors of the model's shape would be read as others: of another type, layers or heads."""
+    if config.kind != TYPES[virtual.kind]:
+        raise UserError(f"{config.directory}: its adapter is {config.kind}, the model's {TYPES[virtual.kind]}")
+    own = {"num_virtual_tokens": virtual.tokens}
+    if isinstance(virtual, Prefix):
+        own |= {"num_layers": virtual.layers, "num_attention_heads": virtual.heads}
+    for field, value in own.items():
+        if config[field] not in (None, value):
+            raise config.refuse(field, f"got {config[field]}; the model has {value}")
 
 
 def _virtual(model: nn.Module) -> VirtualTokens:
@@ -96,21 +138,3 @@ def _config(model: Any, virtual: VirtualTokens, width: int, head: Sequence[str],
         "modules_to_save": list(head) or None,
         **own[virtual.kind],
     }
-
-
-def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    for file in (directory / CONFIG, directory / WEIGHTS):
-        if not file.is_file():
-            raise UserError(f"{directory}: no {file.name} there; virtual tokens in PEFT format are {CONFIG}, {WEIGHTS}")
-    try:
-        config: dict[str, Any] = json.loads((directory / CONFIG).read_text())
-        if config["peft_type"] not in TYPES.values():
-            raise UserError(
-                f"{directory}: a {config['peft_type']} adapter; virtual tokens are {', '.join(TYPES.values())}"
-            )
-        return config, load_file(directory / WEIGHTS)
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{directory}: its {CONFIG} or {WEIGHTS} is damaged ({error})") from error
