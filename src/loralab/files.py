@@ -1,6 +1,7 @@
 """Atomic writes of files and directories, and fingerprints of their contents. Any module may import it."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from loralab.errors import UserError
@@ -16,6 +18,7 @@ __all__ = [
     "atomic_directory",
     "atomic_path",
     "fingerprint",
+    "read_regular",
     "remove_temporaries",
     "write_bytes",
     "write_json",
@@ -68,6 +71,18 @@ def atomic_directory(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def read_regular(path: Path) -> bytes:
+    """The content of a regular file; raises OSError for anything else, such as a FIFO, which would block."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        with open(handle, "rb", closefd=False) as stream:
+            return stream.read()
+    finally:
+        os.close(handle)
+
+
 def write_bytes(target: Path, content: bytes) -> None:
     """Writes `content` to `target`, atomically and durably."""
     with atomic_path(target) as temporary:
@@ -109,14 +124,27 @@ def _digest(path: Path, cache: Path | None) -> str:
     stat = path.stat()
     stamp = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0{stat.st_ino}"
     entry = None if cache is None else cache / "digests" / hashlib.sha256(stamp.encode()).hexdigest()[:32]
-    if entry is not None and entry.exists():
-        return entry.read_text()
+    if entry is not None and (known := _sealed(entry, stamp)) is not None:
+        return known
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if entry is not None:
         with contextlib.suppress(OSError):  # a read-only store has no cache
-            write_text(entry, digest)
+            write_text(entry, f"{digest} {_seal(stamp, digest)}")
     return digest
+
+
+def _sealed(entry: Path, stamp: str) -> str | None:
+    """The digest in a file of the cache; None where there is none, or where the file is damaged."""
+    try:
+        digest, seal = read_regular(entry).decode("ascii").split(" ")
+    except (OSError, ValueError):
+        return None
+    return digest if seal == _seal(stamp, digest) else None
+
+
+def _seal(stamp: str, digest: str) -> str:
+    return hashlib.sha256(f"{stamp}\0{digest}".encode()).hexdigest()[:16]
 
 
 def _umask() -> int:

@@ -2,8 +2,10 @@
 
 import json
 import multiprocessing
+import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from loralab.errors import UserError
 from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory, record_of, status
 from tests.small_runs import config
+from tests.store.records import record
 
 
 def unfinished(store: Path, name: str = "tiny-x-0123456789", step: int | None = None) -> RunDirectory:
@@ -81,8 +84,47 @@ def test_a_damaged_record_hides_no_other_run(tmp_path: Path, finished: RunDirect
     for name in ("whole-0000000001", "cut-0000000002"):
         shutil.copytree(finished.path, tmp_path / "runs" / name)
     (tmp_path / "runs" / "cut-0000000002" / "record.json").write_text('{"status": ')
-    states = {line.split()[0]: line.split()[1] for line in listing(tmp_path)[1:]}
+    _, *lines, why = listing(tmp_path)
+    states = {line.split()[0]: line.split()[1] for line in lines}
     assert states == {"whole-0000000001": "success", "cut-0000000002": "damaged"}
+    assert why.startswith(f"{tmp_path}/runs/cut-0000000002/record.json is damaged (")
+
+
+def _record(run: RunDirectory, **changes: Any) -> None:
+    (run.path / "record.json").write_text(json.dumps(record("success", **changes)))
+
+
+DAMAGES: dict[str, Callable[[RunDirectory], object]] = {
+    "no metrics": lambda run: _record(run, metrics=None),
+    "a time out of range": lambda run: _record(run, ended=1e20),
+    "a directory for a record": lambda run: (run.path / "record.json").mkdir(),
+    "a FIFO for a record": lambda run: os.mkfifo(run.path / "record.json"),
+    "a loop of links for a record": lambda run: (run.path / "record.json").symlink_to("record.json"),
+    "brackets in brackets": lambda run: (run.path / "record.json").write_text("[" * 200_000),
+    "metrics without UTF-8": lambda run: (run.path / "metrics.jsonl").write_bytes(b"\xff\xfe\n"),
+    "metrics that are no objects": lambda run: (run.path / "metrics.jsonl").write_text("3\n"),
+    "a FIFO for metrics": lambda run: os.mkfifo(run.path / "metrics.jsonl"),
+    "a directory for metrics": lambda run: (run.path / "metrics.jsonl").mkdir(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_run_is_listed_with_its_reason_and_hides_no_other(
+    tmp_path: Path, finished: RunDirectory, damage: Callable[[RunDirectory], object]
+) -> None:
+    shutil.copytree(finished.path, tmp_path / "runs" / finished.path.name)
+    run = unfinished(tmp_path)
+    damage(run)
+    _, *lines, why = listing(tmp_path)
+    states = {line.split()[0]: line.split()[1] for line in lines}
+    assert states == {run.path.name: "damaged", finished.path.name: "success"}
+    assert why.startswith(f"{run.path}/") and ("damaged (" in why or "cannot be read (" in why)
+
+
+@pytest.mark.parametrize("text", ["- a list\n", "{", "\x00"])
+def test_runs_are_listed_whatever_their_config_says(tmp_path: Path, text: str) -> None:
+    (unfinished(tmp_path).path / "config.yaml").write_text(text)
+    assert [line.split()[1] for line in listing(tmp_path)[1:]] == ["cut"]
 
 
 def test_a_run_whose_lock_is_held_is_running(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import pickle
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +16,10 @@ from typing import Any
 import pytest
 
 from loralab.errors import UserError
+from loralab.store.metrics_file import StepCounter
 from loralab.store.run_directory import (
-    MetricsFile,
     RunDirectory,
     Standing,
-    StepCounter,
     directory_of,
     final_status,
     find,
@@ -27,8 +28,8 @@ from loralab.store.run_directory import (
     standing,
     status,
 )
-
-RECORD = {"metrics": None, "started": 0.0, "ended": 1.0}
+from loralab.store.run_lock import LostRunError
+from tests.store.records import record
 
 
 def directory(store: Path, name: str = "tiny-x-0123456789") -> RunDirectory:
@@ -117,10 +118,10 @@ def test_only_success_and_divergence_are_final(tmp_path: Path) -> None:
     run = directory(tmp_path)
     assert run.record() is None
     for word, final in (("failed", False), ("success", True), ("diverged", True)):
-        run.finish(RECORD | {"status": word})
+        run.finish(record(word))
         assert (run.finished() is not None) == final
-        record: Any = run.record()
-        assert record == RECORD | {"status": word}
+        found: Any = run.record()
+        assert found == record(word)
 
 
 def test_how_a_run_stands(tmp_path: Path) -> None:
@@ -130,9 +131,8 @@ def test_how_a_run_stands(tmp_path: Path) -> None:
     assert standing(run) == Standing("cut off") and status(run) == "cut off at step 0"
     with doing(_hold, run):
         assert standing(run) == Standing("running") and status(run) == "running, step 0"
-        assert standing(run, probe=False) == Standing("cut off")
     for word in ("failed", final_status(diverged=True), final_status(diverged=False)):
-        run.finish(RECORD | {"status": word})
+        run.finish(record(word))
         found = standing(run)
         assert found.status == status(run) == word
         assert found.record == run.record() and is_final(found.record) == (word != "failed")
@@ -145,54 +145,11 @@ def test_how_a_run_stands(tmp_path: Path) -> None:
 def test_finishing_removes_what_only_a_running_run_needs(tmp_path: Path) -> None:
     run = directory(tmp_path)
     run.checkpoint.mkdir()
-    StepCounter(run).close()
-    run.finish(RECORD | {"status": "failed"})
+    StepCounter(run.path).close()
+    run.finish(record("failed"))
     assert run.checkpoint.exists()
-    run.finish(RECORD | {"status": "success"})
+    run.finish(record("success"))
     assert sorted(p.name for p in run.path.iterdir()) == ["config.yaml", "record.json"]
-
-
-def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
-    run = directory(tmp_path)
-    metrics = MetricsFile(run, size=0)
-    metrics.append({"step": 1})
-    size = metrics.sync()
-    metrics.append({"step": 2})
-    metrics.stream.write(b'{"step"')  # a line cut in half by a kill
-    metrics.close()
-    again = MetricsFile(run, size=size)
-    again.append({"step": 2, "again": True})
-    again.close()
-    assert [json.loads(line) for line in metrics.path.read_text().splitlines()] == [
-        {"step": 1},
-        {"step": 2, "again": True},
-    ]
-
-
-def test_a_nan_never_reaches_the_metrics(tmp_path: Path) -> None:
-    metrics = MetricsFile(directory(tmp_path), size=0)
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        metrics.append({"loss": float("nan")})
-    metrics.close()
-    assert metrics.path.read_bytes() == b""
-
-
-def _count(run: RunDirectory) -> None:
-    counter = StepCounter(run)
-    for _ in range(5):
-        counter.add()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_executed_steps_survive_a_kill(tmp_path: Path) -> None:
-    run = directory(tmp_path)
-    for _ in range(2):
-        process = multiprocessing.get_context("fork").Process(target=_count, args=(run,))
-        process.start()
-        process.join()
-    counter = StepCounter(run)
-    counter.close()
-    assert counter.count == 10
 
 
 def test_a_run_is_found_by_name_hash_or_beginning(tmp_path: Path) -> None:
@@ -203,3 +160,45 @@ def test_a_run_is_found_by_name_hash_or_beginning(tmp_path: Path) -> None:
     for wanted in ("tiny", "01", "nothing"):
         with pytest.raises(UserError, match=r"names (no run|2 runs) in"):
             find(tmp_path, wanted)
+
+
+def test_a_run_that_is_done_has_no_checkpoint_left_by_a_kill(tmp_path: Path) -> None:
+    run = directory(tmp_path)
+    run.checkpoint.mkdir()
+    (run.path / "executed").touch()
+    run.tidy()
+    assert run.checkpoint.exists(), "it is not done"
+    (run.path / "record.json").write_text(json.dumps(record("success")))
+    with doing(_hold, run):
+        run.tidy()
+        assert run.checkpoint.exists(), "another process is at it"
+    run.tidy()
+    assert sorted(path.name for path in run.path.iterdir()) == ["config.yaml", "record.json"]
+
+
+def test_a_directory_that_is_gone_is_neither_written_to_nor_made_again(tmp_path: Path) -> None:
+    run = directory(tmp_path)
+    with run.hold(wait=False):
+        run.begin("seed: 0\n")
+        shutil.rmtree(tmp_path)
+        for write in (run.check, lambda: run.begin("seed: 0\n"), lambda: run.finish(record("failed"))):
+            with pytest.raises(LostRunError, match="was removed or replaced"):
+                write()
+    assert not tmp_path.exists()
+
+
+def test_a_run_and_its_copy_in_another_process_are_equal_and_only_one_is_held(tmp_path: Path) -> None:
+    run = directory(tmp_path)
+    with run.hold(wait=False):
+        run.begin("seed: 0\n")
+        copy = pickle.loads(pickle.dumps(run))
+        shutil.rmtree(run.path)
+        copy.check()
+    assert copy == run
+
+
+def test_a_run_whose_files_are_damaged_says_so(tmp_path: Path) -> None:
+    run = directory(tmp_path)
+    (run.path / "metrics.jsonl").write_bytes(b"\xff\xfe\n")
+    now = standing(run)
+    assert now.status == status(run) == "damaged" and now.error is not None and "metrics.jsonl" in now.error

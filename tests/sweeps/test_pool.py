@@ -1,6 +1,7 @@
 """The pool, with real processes: a crash or a hang costs one job, and no worker grows or outlives its parent."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -333,3 +334,17 @@ def test_workers_end_with_a_killed_parent_and_a_run_writes_its_checkpoint_first(
         _, alive = psutil.wait_procs(workers, timeout=SECONDS / 2)
     assert not alive
     assert checkpoint.exists() and not Path(folder).exists()
+
+
+def test_a_folder_that_a_cleaner_removes_costs_no_job(mortal: Callable[..., Pool]) -> None:
+    pool = mortal(2)
+    (first,) = ready(pool)
+    shutil.rmtree(pool.folder)
+    assert kinds(done(pool, ("double", [1]), worker=first)) == ["done"]
+    pool.start(2)
+    shutil.rmtree(pool.folder, ignore_errors=True)
+    until(lambda: len(pool.idle()) == 2, pool)
+    for worker in pool.idle():
+        assert kinds(done(pool, ("double", [1]), worker=worker)) == ["done"]
+    (died,) = done(pool, ("leave", 3), worker=pool.idle()[0])
+    assert died.kind == "died"

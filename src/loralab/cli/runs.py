@@ -1,12 +1,13 @@
 """What `loralab runs` and `loralab show` print of a store: read from its files alone, without torch."""
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from loralab.runs.console import group_table, summary
 from loralab.store.record import FailedRecord, Record
-from loralab.store.run_directory import RunDirectory, status
+from loralab.store.run_directory import RunDirectory, is_final, standing, status
 from loralab.text import align, figure
 
 __all__ = ["listing", "shown"]
@@ -14,19 +15,29 @@ __all__ = ["listing", "shown"]
 
 @dataclass(frozen=True)
 class _Line:
-    """One run of the list, and when it last changed (seconds since the epoch)."""
+    """One run of the list, when it last changed (seconds since the epoch), and what is wrong with a damaged one."""
 
     cells: tuple[str, ...]
     when: float
+    error: str | None = None
 
 
 def listing(store: Path) -> list[str]:
     """One line per run, the latest last: status, primary metric on validation and test (last step), time."""
-    lines = [_line(RunDirectory(path)) for path in (store / "runs").glob("*") if (path / "config.yaml").is_file()]
+    lines = [_line(RunDirectory(path)) for path in (store / "runs").glob("*") if _is_run(path)]
     if not lines:
         return [f"no runs in {store / 'runs'}; `python train.py` makes one"]
+    lines.sort(key=lambda line: line.when)
     header = ("run", "status", "metric", "validation", "test", "seconds", "when")
-    return align([header, *(line.cells for line in sorted(lines, key=lambda line: line.when))], text=3)
+    return [*align([header, *(line.cells for line in lines)], text=3), *(line.error for line in lines if line.error)]
+
+
+def _is_run(path: Path) -> bool:
+    """Whether it has a config.yaml or a record.json, in whatever state."""
+    try:
+        return any((path / name).exists() for name in ("config.yaml", "record.json"))
+    except OSError:  # it may not be read, which its line says
+        return True
 
 
 def shown(run: RunDirectory) -> list[str]:
@@ -50,18 +61,25 @@ def shown(run: RunDirectory) -> list[str]:
 
 
 def _line(run: RunDirectory) -> _Line:
-    state = status(run)
-    # a damaged record must not hide the other runs; `loralab show` explains it
-    record = None if state == "damaged" else run.finished()
-    if record is None:
-        moved = max(path.stat().st_mtime for path in run.path.iterdir())
-        return _Line((run.path.name, state, "", "", "", "", _clock(moved)), moved)
+    now = standing(run)
+    record = now.record
+    if not is_final(record):
+        moved = _moved(run.path)
+        return _Line((run.path.name, status(run), "", "", "", "", _clock(moved)), moved, now.error)
     primary = record["metrics"]["primary"]
     tests = [split for split in record["metrics"] if split.startswith("test")]
     scores = [record["metrics"][split]["last"] for split in ("validation", *tests[:1])]
     shown = [figure(None if s is None else s[primary]) for s in scores] + ["-"] * (2 - len(scores))
     seconds = f"{record['timing']['seconds']:.1f}"
-    return _Line((run.path.name, state, primary, *shown, seconds, _clock(record["ended"])), record["ended"])
+    return _Line((run.path.name, now.status, primary, *shown, seconds, _clock(record["ended"])), record["ended"])
+
+
+def _moved(directory: Path) -> float:
+    """When a file in the directory, or the directory, last changed."""
+    times = [0.0]
+    with contextlib.suppress(OSError):  # it may not be read, or is being removed
+        times += [path.lstat().st_mtime for path in (directory, *directory.iterdir())]
+    return max(times)
 
 
 def _origin(record: Record | FailedRecord) -> str:

@@ -13,7 +13,7 @@ from loralab.studies import committed, new_study, results, study_module
 from loralab.studies.claims import embedded, markdown
 from loralab.studies.tables import study_tables
 from loralab.sweeps import status as forecast
-from loralab.sweeps.collect import mixed_versions
+from loralab.sweeps.collect import damaged, mixed_versions
 from loralab.sweeps.study import open_study
 
 __all__ = ["claims", "collect", "figure", "new", "report", "status", "study"]
@@ -67,7 +67,7 @@ def collect(name: str, overrides: Sequence[str], store: Path, to: Path | None) -
         to = to or results.target(name, overrides, opened.store)
         results.save(results.reduce_study(opened), to)
     tally = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
-    print("\n".join([f"{len(runs)} runs ({tally}) in {to}", *mixed_versions(runs)]))
+    print("\n".join([f"{len(runs)} runs ({tally}) in {to}", *damaged(runs), *mixed_versions(runs)]))
     return 0
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loralab.errors import UserError
 from loralab.files import atomic_directory
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """RoBERTa's, with its ids: 0 to 4."""
 
 _FORMAT = "1"  # version of the cache; part of its key
+FILES = ("tokenizer.json", "train.npy", "heldout.npy")
+DIGEST = "digest"  # a file with the SHA-256 of the others
 _TEXTS_A_CALL = 1_000
 
 
@@ -44,8 +48,13 @@ def prepare(train: Sequence[str], heldout: Sequence[str], *, vocabulary: int, le
     trained on `train` only, and lower-cases text, like the sentences of Rotten Tomatoes.
     """
     folder = cache / "corpora" / _key(train, heldout, vocabulary, length)
-    if not folder.is_dir():
-        _build(folder, train, heldout, vocabulary, length)
+    if not _is_whole(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            _build(folder, train, heldout, vocabulary, length)
+        except (OSError, UserError):
+            if not _is_whole(folder):  # else another process has built it meanwhile
+                raise
     blocks = {part: np.load(folder / f"{part}.npy") for part in ("train", "heldout")}
     return Corpus(_wrapped(folder / "tokenizer.json", length), **blocks)
 
@@ -64,6 +73,23 @@ def _build(folder: Path, train: Sequence[str], heldout: Sequence[str], vocabular
         tokenizer.save(str(temporary / "tokenizer.json"))
         for part, of in blocks.items():
             np.save(temporary / f"{part}.npy", of)
+        (temporary / DIGEST).write_text(_digest(temporary))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the folder's files are those that were written there."""
+    try:
+        return (folder / DIGEST).read_text() == _digest(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _digest(folder: Path) -> str:
+    total = hashlib.sha256()
+    for name in FILES:
+        with (folder / name).open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
 
 
 def _trained(texts: Sequence[str], vocabulary: int) -> Any:

@@ -28,16 +28,18 @@ from loralab.pretraining.roberta import AtPositions, roberta
 from loralab.runs.console import Console
 from loralab.runs.plan import NUMERICS_VERSION, make_store
 from loralab.runs.record import as_yaml, ending, origin
+from loralab.store.leftovers import remove_old_temporaries
 from loralab.store.record import PretrainingEnding, PretrainingRecord
 from loralab.store.run_directory import RunDirectory
 from loralab.store.trackers import Tracker, open_tracker
+from loralab.text import finite
 from loralab.training import optim
 from loralab.training.batches import Order
-from loralab.training.checkpoint import Trained
+from loralab.training.checkpoint import Trained, refuse_foreign
 from loralab.training.distributed import launched
 from loralab.training.evaluate import forward
 from loralab.training.gradient import CPU_PARTS
-from loralab.training.loop import train
+from loralab.training.loop import exploded, train
 from loralab.training.session import Session, open_session, stored_state
 from loralab.training.signals import Interrupts
 
@@ -57,14 +59,17 @@ def pretrain(config: PretrainConfig, *, wait: bool = False, console: Console | N
     console = console or Console.for_terminal()
     if launched() > 1:
         raise UserError("pretrain.py trains in one process; start it without torchrun")
-    make_store(Path(config.store))
     directory = RunDirectory(Path(config.store) / "pretrained" / config.name)
     place = device.pick_device(config.train.device)
     identity = _identity(config, device.pick_precision(config.train.precision, place, width=config.model.width))
+    if (done := _done(directory, identity)) is not None:
+        directory.tidy()
+        console.already_done(done, directory.path)
+        return done
+    make_store(Path(config.store))
+    remove_old_temporaries(Path(config.store))
     with Interrupts() as interrupts, directory.hold(wait=wait, check=interrupts.check):
-        done = cast(PretrainingRecord | None, directory.finished())
-        if done is not None:
-            _refuse_other(directory, done["identity"], identity)
+        if (done := _done(directory, identity)) is not None:  # by another process
             console.already_done(done, directory.path)
             return done
         started = time.time()
@@ -75,6 +80,14 @@ def pretrain(config: PretrainConfig, *, wait: bool = False, console: Console | N
         directory.finish(record)
     console.finished(record, directory.path)
     return record
+
+
+def _done(directory: RunDirectory, identity: dict[str, Any]) -> PretrainingRecord | None:
+    """The record of a finished model; raises UserError where it is of other settings."""
+    done = cast(PretrainingRecord | None, directory.finished())
+    if done is not None:
+        _refuse_other(directory, done["identity"], identity)
+    return done
 
 
 def _identity(config: PretrainConfig, precision: str) -> dict[str, Any]:
@@ -170,7 +183,9 @@ def _train(
     config, trained = prepared.config, prepared.trained
     state = stored_state(directory, trained.ranks)
     if state is not None:
-        _refuse_other(directory, state["identity"], identity)
+        there = state.get("identity")
+        refuse_foreign(directory.checkpoint, None if isinstance(there, dict) else "it has no identity")
+        _refuse_other(directory, cast(dict[str, Any], there), identity)
     directory.begin(as_yaml(config))
     with open_session(
         trained,
@@ -216,6 +231,7 @@ def _train(
         )
         session.save()
         if not session.progress.diverged:
+            directory.check()
             _write_model(prepared, directory)
         end = _ending(prepared, session)
         session.journal.summarise(end["metrics"])
@@ -263,7 +279,10 @@ def _evaluate(prepared: _Prepared, session: Session) -> None:
     starts = range(0, len(heldout), EVALUATION_BATCH)
     losses, rights, sizes = zip(*session.workers.map(of_batch, starts), strict=True)
     loss, accuracy = (float(np.average(values, weights=sizes)) for values in (losses, rights))
-    session.progress.last = {"step": session.progress.step, "loss": loss, "accuracy": accuracy}
+    progress = session.progress
+    progress.last = {"step": progress.step, "loss": finite(loss), "accuracy": accuracy}
+    if progress.step == prepared.steps:  # no training loss would show that the last update broke the model
+        progress.diverged = exploded(loss, progress.first_loss) or not prepared.trained.is_finite()
     session.log("validation", {"loss": loss, "accuracy": accuracy})
 
 

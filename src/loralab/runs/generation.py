@@ -102,6 +102,10 @@ class TextObjective:
         loss = float(predictions.losses.sum() / predictions.tokens.sum())
         return {**tasks.score_texts(self.task.metrics, predictions.texts, self._pairs(split)), "loss": finite(loss)}
 
+    def start(self, split: str) -> float:  # noqa: ARG002
+        """Unknown: it depends on the backbone."""
+        return 0.0
+
     def write(self, path: Path, predictions: Mapping[str, Mapping[str, Predicted]]) -> None:
         correct = {
             at: {s: tasks.correct(self.metric, p.texts, self._pairs(s)) for s, p in by_split.items()}

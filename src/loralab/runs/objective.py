@@ -65,6 +65,9 @@ class Objective(Protocol):
     def scores(self, split: str, predictions: Any) -> dict[str, float | None]:
         """The task's metrics and the loss."""
 
+    def start(self, split: str) -> float:
+        """About the loss before training; 0 where it is unknown."""
+
     def write(self, path: Path, predictions: Mapping[str, Mapping[str, Any]]) -> None:
         """Writes predictions.parquet from {at (last or best step): {split: predictions}}."""
 
@@ -111,6 +114,12 @@ class LabelObjective:
         loss = self.loss(torch.from_numpy(predictions), torch.from_numpy(labels)).item()
         guesses = predictions[:, 0] if self.task.kind == "regression" else predictions
         return {**tasks.score(self.task.metrics, guesses, labels), "loss": finite(loss)}
+
+    def start(self, split: str) -> float:
+        """The loss of logits of 0: of a regression, the labels' mean square, which outliers raise."""
+        if self.task.kind != "regression":
+            return 0.0
+        return float(np.square(self.splits[split].labels.astype(np.float64)).mean())
 
     def write(self, path: Path, predictions: Mapping[str, Mapping[str, Logits]]) -> None:
         write_predictions(path, predictions, self.splits)

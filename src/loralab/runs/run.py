@@ -22,11 +22,12 @@ from loralab.runs.objective import Predictor
 from loralab.runs.plan import Plan, make_store, plan
 from loralab.runs.prepare import Prepared, prepare
 from loralab.runs.record import as_yaml, fail, header, run_ending
+from loralab.store.leftovers import remove_old_temporaries
 from loralab.store.record import Record, RunEnding, Scores, SplitScores
 from loralab.store.trackers import Tracker, open_tracker
 from loralab.training import optim
 from loralab.training.distributed import Ranks, join
-from loralab.training.loop import train
+from loralab.training.loop import exploded, train
 from loralab.training.session import Session, open_session, stored_state
 from loralab.training.signals import Interrupts
 
@@ -37,7 +38,8 @@ def run(config: Config, *, wait: bool = False, console: Console | None = None) -
     """The record of `config`'s run: the stored one if it is finished; else the run is trained, or resumed.
 
     wait: wait for another process that holds the run, rather than raise UserError. An exception in training is
-    recorded as `failed` and raised again; on a signal, Interrupted is raised after a checkpoint is written.
+    recorded as `failed` and raised again; on a signal, Interrupted is raised after a checkpoint is written. A run whose
+    directory is removed while it trains ends in LostRunError and writes nothing more.
     """
     console = console or Console.for_terminal()
     with Interrupts() as interrupts, join(config.train.device) as ranks:
@@ -48,18 +50,31 @@ def run(config: Config, *, wait: bool = False, console: Console | None = None) -
             interrupts.check()
             console.alive()
 
-        make_store(Path(config.store))
+        unwritable = _made(Path(config.store))
         planned = plan(config)
         done = planned.directory.finished()
         if done is None:
+            if unwritable is not None:
+                raise unwritable
+            remove_old_temporaries(Path(config.store))
             with planned.directory.hold(wait=wait, check=alive):
                 done = planned.directory.finished()  # by the other process
                 if done is None:
                     ranks.of_first((planned, None))
                     return ranks.of_first(_lead(planned, console, interrupts, ranks))
         ranks.of_first((planned, done))
+        planned.directory.tidy()
     console.already_done(done, planned.directory.path)
     return done
+
+
+def _made(store: Path) -> UserError | None:
+    """Makes the store; the error where it cannot be written to, for a run that is finished needs no writing."""
+    try:
+        make_store(store)
+    except UserError as error:
+        return error
+    return None
 
 
 def _follow(ranks: Ranks, interrupts: Interrupts) -> Record:
@@ -87,6 +102,7 @@ def _lead(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks)
     except UserError:
         raise
     except Exception:  # any error is recorded and raised again
+        planned.directory.check()  # one that is gone gets no record
         fail(planned, traceback.format_exc(), started=started)
         raise
     planned.directory.finish(record)
@@ -111,6 +127,7 @@ def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunE
         checkpoint_seconds=config.train.checkpoint_seconds,
         screen=console,
         interrupts=interrupts,
+        kept={"run": planned.directory.hash},
     ) as session:
         progress = session.progress
 
@@ -180,11 +197,20 @@ def _predict(prepared: Prepared, session: Session, split: str) -> Any:
 
 
 def _validate(prepared: Prepared, session: Session) -> None:
-    """Logs the validation scores, and keeps the weights of the best step by the primary metric."""
-    progress, metric = session.progress, prepared.objective.metric
-    scores = prepared.objective.scores("validation", _predict(prepared, session, "validation"))
+    """Logs the validation scores, and keeps the weights of the best step by the primary metric.
+
+    At the last step, also judges whether the last update broke the model: no training loss would show it.
+    """
+    progress, objective, metric = session.progress, prepared.objective, prepared.objective.metric
+    predictions = _predict(prepared, session, "validation")
+    scores = objective.scores("validation", predictions)
     progress.last = {"step": progress.step, **scores}
-    if progress.best is None or tasks.better(metric, scores[metric], progress.best[metric]):
+    if progress.step == prepared.steps:
+        start = max(progress.first_loss or 0.0, objective.start("validation"))
+        progress.diverged = exploded(scores["loss"], start) or not prepared.trained.is_finite()
+    if progress.diverged:
+        pass  # weights that are of no use are the best of nothing
+    elif progress.best is None or tasks.better(metric, scores[metric], progress.best[metric]):
         progress.best = progress.last
         prepared.trained.keep_best()
     session.log("validation", scores)
@@ -195,6 +221,7 @@ def _test(prepared: Prepared, session: Session) -> dict[str, SplitScores]:
     planned, objective, trained = prepared.planned, prepared.objective, prepared.trained
     best, last = session.progress.best, session.progress.step
     if prepared.ranks.leads:
+        planned.directory.check()
         method = CATALOGUE[planned.config.method.name]
         method.save(prepared.backbone, planned.config, planned.directory.path / method.folder, planned.source.origin)
     assert best is not None and trained.best is not None, "the last step is always evaluated"
@@ -205,6 +232,7 @@ def _test(prepared: Prepared, session: Session) -> dict[str, SplitScores]:
         with trained.at_best():  # an interrupt here still checkpoints the weights of the last step
             at_best = {split: _predict(prepared, session, split) for split in names}
     if prepared.ranks.leads:
+        planned.directory.check()
         objective.write(planned.directory.predictions, {"last": at_last, "best": at_best})
 
     def scored(split: str, step: int, predictions: dict[str, Any]) -> Scores:

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from loralab.store.run_directory import MetricsFile, RunDirectory, StepCounter
+from loralab.store.metrics_file import MetricsFile, StepCounter
+from loralab.store.run_directory import RunDirectory
 from loralab.store.trackers import Tracker
 
 __all__ = ["Journal", "open_journal"]
@@ -60,8 +61,8 @@ def open_journal(directory: RunDirectory, tracker: Tracker, *, size: int) -> Ite
 
     On exit, also by an exception, closes the files and finishes the tracker.
     """
-    metrics = MetricsFile(directory, size=size)
-    counter = StepCounter(directory)
+    metrics = MetricsFile(directory.path, size=size)
+    counter = StepCounter(directory.path)
     try:
         with tracker:
             yield _Written(metrics, counter, tracker)

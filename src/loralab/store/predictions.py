@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from loralab.errors import UserError
 from loralab.files import atomic_path
 
 __all__ = ["packed_correct", "unpacked", "write_answers", "write_predictions"]
@@ -97,11 +98,18 @@ def write_answers(
 def packed_correct(path: Path) -> str:
     """Whether each test example is correct at the last step, in the order of the source's rows, as text for a CSV.
 
-    `unpacked` reads it. Empty for a regression, for a metric of the whole split, and without a test split.
+    `unpacked` reads it. Empty for a regression, for a metric of the whole split, and without a test split. Raises
+    UserError for a damaged file.
     """
-    from pyarrow import parquet
+    from pyarrow import ArrowException, parquet
 
-    table = parquet.read_table(path, filters=[("at", "==", "last"), ("split", "==", "test")]).sort_by("row")
+    try:
+        table = parquet.read_table(path, filters=[("at", "==", "last"), ("split", "==", "test")]).sort_by("row")
+    except (ArrowException, OSError, KeyError) as error:
+        raise UserError(
+            f"{path} is damaged ({str(error).splitlines()[0][:80]}); remove {path.parent}, and the same command trains "
+            "the run again"
+        ) from error
     if "correct" in table.column_names:
         right = None if table["correct"].null_count else table["correct"].to_numpy()
     else:

@@ -8,25 +8,23 @@
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
-from filelock import FileLock, Timeout
-
 from loralab.errors import UserError
 from loralab.files import remove_temporaries, write_json, write_text
+from loralab.store.metrics_file import StepCounter, last_logged
 from loralab.store.record import FailedRecord, Record
+from loralab.store.record_file import read_record
+from loralab.store.run_lock import Hold, is_held
 
 __all__ = [
     "FINAL",
-    "MetricsFile",
     "RunDirectory",
     "Standing",
-    "StepCounter",
     "directory_of",
     "final_status",
     "find",
@@ -40,6 +38,7 @@ __all__ = [
 
 # Checking whether a run is held takes its lock for less than this; a lock held for longer belongs to a run.
 PROBE_SECONDS = 0.2
+WAIT_SECONDS = 0.5  # between two checks of a caller that waits for the run
 FINAL = ("success", "diverged")
 """The statuses of runs that are never trained again."""
 
@@ -60,11 +59,20 @@ def run_hash(identity: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
 
+@dataclass
+class _Holding:
+    hold: Hold | None = None
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """One run's files."""
 
     path: Path
+    _holding: _Holding = field(default_factory=_Holding, init=False, repr=False, compare=False)  # of this process
+
+    def __reduce__(self) -> tuple[Any, ...]:  # another process does not hold it
+        return RunDirectory, (self.path,)
 
     @property
     def hash(self) -> str:
@@ -89,18 +97,7 @@ class RunDirectory:
 
     def record(self) -> Record | FailedRecord | None:
         """The record, or None for a run that has not ended; raises UserError for a damaged one."""
-        try:
-            record: Record | FailedRecord = json.loads((self.path / "record.json").read_text())
-            if not {"status", "metrics", "started", "ended"} <= record.keys():
-                raise ValueError("it is not a run's record")
-        except FileNotFoundError:
-            return None
-        except (ValueError, AttributeError) as error:
-            raise UserError(
-                f"{self.path / 'record.json'} is damaged ({error}); remove it, and the same command trains the run "
-                "again"
-            ) from error
-        return record
+        return read_record(self.path / "record.json")
 
     def finished(self) -> Record | None:
         """The record if its status is final, else None."""
@@ -112,102 +109,66 @@ class RunDirectory:
         """Holds the run for this process, by an OS file lock that dies with the process.
 
         If another process holds it: with `wait`, waits and calls `check`, which may raise, every half second; else
-        raises UserError at once. The lock file is kept: after a removal two processes could lock different files of one
-        name.
+        raises UserError at once. Until `begin` creates the run's directory, the lock file alone holds the run.
         """
-        lock = self._lock()
-        try:
-            while True:
-                with contextlib.suppress(Timeout) if wait else contextlib.nullcontext():
-                    lock.acquire(timeout=0.5 if wait else PROBE_SECONDS, poll_interval=0.02)
-                    break
-                check()
-        except Timeout:
-            raise UserError(
-                f"run {self.path.name} is being trained by another process; wait for it, or change a setting to get "
-                "another run"
-            ) from None
+        hold = Hold(self._lock, self.path)
+        while not hold.take(WAIT_SECONDS if wait else PROBE_SECONDS):
+            if not wait:
+                raise UserError(
+                    f"run {self.path.name} is being trained by another process; wait for it, or change a setting to "
+                    "get another run"
+                )
+            check()
+        self._holding.hold = hold
         try:
             yield
         finally:
-            lock.release()
+            self._holding.hold = None
+            hold.release()
 
-    def _lock(self) -> FileLock:
-        locks = self.path.parent.parent / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        return FileLock(locks / f"{self.hash}.lock")
+    @property
+    def _lock(self) -> Path:
+        return self.path.parent.parent / "locks" / f"{self.hash}.lock"
 
     def held(self) -> bool:
         """Whether a live process holds the run."""
-        try:
-            lock = self._lock()
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        except PermissionError:  # a read-only store: no process here can train in it
-            return False
-        lock.release()
-        return False
+        return is_held(self._lock, self.path)
+
+    def check(self) -> None:
+        """Before each write that counts: raises LostRunError if the directory was removed since `begin`.
+
+        Nothing in a process that does not hold the run.
+        """
+        if self._holding.hold is not None:
+            self._holding.hold.check()
 
     def finish(self, record: Mapping[str, Any]) -> None:
         """Writes the record; if its status is final, removes the checkpoint and the step counter."""
+        self.check()
         write_json(self.path / "record.json", record)
         if record["status"] in FINAL:
-            shutil.rmtree(self.checkpoint, ignore_errors=True)
-            (self.path / StepCounter.FILE).unlink(missing_ok=True)
+            self._remove_progress()
+
+    def tidy(self) -> None:
+        """Removes what a process left that died right after it wrote a final record; nothing while the run is held."""
+        there = (self.checkpoint, self.path / StepCounter.FILE)
+        with contextlib.suppress(OSError, UserError):  # a read-only store, or another process is at it
+            if any(path.exists() for path in there):
+                with self.hold(wait=False):
+                    if self.finished() is not None:
+                        self._remove_progress()
+                        remove_temporaries(self.path)
+
+    def _remove_progress(self) -> None:
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
+        (self.path / StepCounter.FILE).unlink(missing_ok=True)
 
     def begin(self, config: str) -> None:
         """Creates the directory with config.yaml, and removes temporary files; for the process that holds the run."""
+        if self._holding.hold is not None:
+            self._holding.hold.make_directory()
         remove_temporaries(self.path)
         write_text(self.path / "config.yaml", config)
-
-
-class MetricsFile:
-    """metrics.jsonl: appended line by line; on resume truncated to its size at the checkpoint."""
-
-    def __init__(self, directory: RunDirectory, *, size: int) -> None:
-        self.path = directory.path / "metrics.jsonl"
-        self.stream = self.path.open("ab")
-        there = os.fstat(self.stream.fileno()).st_size
-        if there < size:  # truncate would pad it with NUL bytes
-            self.stream.close()
-            raise UserError(
-                f"{self.path} holds {there:,} bytes, but its checkpoint was written at {size:,}; remove "
-                f"{directory.path} to train the run from the start"
-            )
-        self.stream.truncate(size)
-
-    def append(self, line: dict[str, Any]) -> None:
-        """Appends one object; raises ValueError for NaN and infinities, which callers replace by None."""
-        self.stream.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-        self.stream.flush()
-
-    def sync(self) -> int:
-        """Flushes every line to disk and returns the file's size, for the checkpoint."""
-        os.fsync(self.stream.fileno())
-        return os.fstat(self.stream.fileno()).st_size
-
-    def close(self) -> None:
-        self.sync()
-        self.stream.close()
-
-
-class StepCounter:
-    """Number of executed steps, over all processes of the run; written at each step, so a kill loses none."""
-
-    FILE = "executed"
-
-    def __init__(self, directory: RunDirectory) -> None:
-        self.handle = os.open(directory.path / self.FILE, os.O_RDWR | os.O_CREAT, 0o644)
-        self.count = int(os.pread(self.handle, 20, 0).strip(b"\0") or b"0")
-
-    def add(self) -> None:
-        """Counts one step; takes 1 us, without fsync, since the page cache survives a killed process."""
-        self.count += 1
-        os.pwrite(self.handle, f"{self.count:020d}".encode(), 0)
-
-    def close(self) -> None:
-        os.close(self.handle)
 
 
 def directory_of(store: Path, slug: str, digest: str) -> RunDirectory:
@@ -219,8 +180,9 @@ def directory_of(store: Path, slug: str, digest: str) -> RunDirectory:
 def find(store: Path, wanted: str) -> RunDirectory:
     """The run with this directory, name or hash, or a prefix of these; raises UserError unless exactly one matches."""
     as_path = Path(wanted)
-    if (as_path / "config.yaml").is_file():
-        return RunDirectory(as_path.absolute())
+    with contextlib.suppress(OSError):  # it is no path, such as one that is too long
+        if (as_path / "config.yaml").is_file():
+            return RunDirectory(as_path.absolute())
     every = sorted(path for path in (store / "runs").glob("*") if path.is_dir())
     hits = [p for p in every if wanted in (p.name, p.name.rsplit("-", 1)[-1])] or [
         p for p in every if p.name.startswith(wanted) or p.name.rsplit("-", 1)[-1].startswith(wanted)
@@ -235,49 +197,47 @@ def find(store: Path, wanted: str) -> RunDirectory:
 class Standing:
     """A run's status, with the record that it is read from, or the error of a damaged record.
 
-    status: success, diverged, failed, running, cut off, missing or damaged.
+    status: success, diverged, failed, running, cut off, missing or damaged; step: how far one came that has no final
+    record.
     """
 
     status: str
     record: Record | FailedRecord | None = None
     error: str | None = None
+    step: int = 0
 
 
-def standing(run: RunDirectory, *, probe: bool = True) -> Standing:
-    """The run's current status; probe: also check its lock, to find a running one."""
+def standing(run: RunDirectory) -> Standing:
+    """The run's current status."""
     try:
         record = run.record()
-        if probe and not is_final(record):
-            if run.held():
-                return Standing("running")
-            record = run.record()  # it may have ended between the two checks
+        if is_final(record):
+            return Standing(record["status"], record)
+        if run.held():
+            return Standing("running", step=last_step(run))
+        record = run.record()  # it may have ended between the two checks
+        if record is not None:
+            return Standing(record["status"], record, step=record["steps"] if is_final(record) else last_step(run))
+        there = run.path.is_dir()
+        return Standing("cut off", step=last_step(run)) if there else Standing("missing")
     except UserError as error:
         return Standing("damaged", error=str(error))
-    if record is None:
-        return Standing("cut off" if run.path.is_dir() else "missing")
-    return Standing(record["status"], record)
+    except OSError as error:
+        return Standing("damaged", error=f"{run.path} cannot be read ({error.strerror})")
 
 
 def status(run: RunDirectory) -> str:
     """The status in words, with the current step of a run that has not ended."""
-    word = standing(run).status
-    if word == "running":
-        return f"running, step {last_step(run)}"
-    return f"cut off at step {last_step(run)}" if word == "cut off" else word
+    now = standing(run)
+    if now.status == "running":
+        return f"running, step {now.step}"
+    return f"cut off at step {now.step}" if now.status == "cut off" else now.status
 
 
 def last_step(run: RunDirectory) -> int:
-    """The step of the last complete line of metrics.jsonl; 0 without one."""
-    try:
-        lines = (run.path / "metrics.jsonl").read_text().splitlines()
-    except FileNotFoundError:
-        return 0
-    for line in reversed(lines):
-        try:
-            return int(json.loads(line)["step"])
-        except json.JSONDecodeError:  # an incomplete line, being written or cut by a kill
-            continue
-    return 0
+    """The step of the last complete line of metrics.jsonl; 0 without one. Raises UserError for a damaged file."""
+    line = last_logged(run.path)
+    return 0 if line is None else int(line["step"])
 
 
 def record_of(run: RunDirectory) -> Record | FailedRecord:

@@ -36,6 +36,9 @@ def load_study(name: str, *overrides: str, store: str | Path | None = None) -> T
 
 
 def study_tables(study: Study) -> Tables:
-    """Both tables of an opened study."""
-    cells = study.cells()
-    return Tables(table(study.store, cells), curves(study.store, cells), study.store)
+    """Both tables of an opened study; a run with a damaged metrics.jsonl is `damaged`, and has no curves."""
+    cells, left_out = study.cells(), dict[str, str]()
+    runs, long = table(study.store, cells), curves(study.store, cells, left_out=left_out)
+    for run, why in left_out.items():
+        runs.loc[runs["run"] == run, ["status", "error"]] = ("damaged", why)
+    return Tables(runs, long, study.store)

@@ -3,8 +3,6 @@
 A run that failed, diverged, was cut off or never began is a row like any other; a number that is missing is NaN.
 """
 
-import contextlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,16 +11,15 @@ from typing import Any
 import pandas as pd
 
 from loralab.errors import UserError
+from loralab.files import read_regular
+from loralab.store.metrics_file import MetricsFile, last_logged, parsed
 from loralab.store.record import FailedRecord, Record, split_scores
 from loralab.store.run_directory import FINAL, RunDirectory, standing
 from loralab.sweeps.cell import Cell
 
-__all__ = ["curves", "mixed_versions", "table"]
+__all__ = ["curves", "damaged", "mixed_versions", "table"]
 
 TIMING = ("seconds", "training_seconds", "set_up_seconds", "steps_per_second", "steps_executed")
-# Bytes at the end of metrics.jsonl that are looked at first: some ten lines.
-TAIL = 2048
-
 Facts = dict[str, Any]
 
 
@@ -35,12 +32,11 @@ def table(store: Path, cells: Sequence[Cell]) -> pd.DataFrame:
     are those of training and evaluation, without set-up); threads, device, commit, diff; started, ended (seconds since
     the epoch).
 
-    A diverged run has no scores at its last step: it was not evaluated there. On an axis, None is the value null, and
+    A diverged run has no scores at its last step: they are of no use. On an axis, None is the value null, and
     NaN says that the cell has no such axis; lists are tuples.
     """
     there = _directories(store)
-    locked = _listed(store / "locks")
-    rows = [_row(store, cell, there, locked) for cell in cells]
+    rows = [_row(store, cell, there) for cell in cells]
     names = dict.fromkeys(name for row in rows for name in row)
     best = [name for name in names if name.startswith("best/") and name != "best/step"]
     last = [name for name in names if "/" in name and not name.startswith("best/")]
@@ -56,21 +52,31 @@ def table(store: Path, cells: Sequence[Cell]) -> pd.DataFrame:
     return pd.DataFrame(columns | numbers("started", "ended"))
 
 
-def curves(store: Path, cells: Sequence[Cell], split: str | None = None) -> pd.DataFrame:
+def curves(
+    store: Path, cells: Sequence[Cell], split: str | None = None, *, left_out: dict[str, str] | None = None
+) -> pd.DataFrame:
     """Every logged value, of one split or of all: run, the axes, step, split, name, value, seconds (since the start).
 
-    Runs that have not ended are in it as far as they came; a value that was not finite is NaN.
+    Runs that have not ended are in it as far as they came; a value that was not finite is NaN. left_out: receives what
+    is wrong with each run whose metrics.jsonl is damaged, by its name; without it, the first one raises UserError.
     """
     there = _directories(store)
     names = [there.get(_hash(cell.run), cell.run) for cell in cells]
     source: list[int] = []  # the cell of each row
     values: list[tuple[Any, ...]] = []
     for at, run in enumerate(names):
-        for line in _logged(store / "runs" / run / "metrics.jsonl"):
+        try:
+            lines = list(_logged(store / "runs" / run))
+        except UserError as error:
+            if left_out is None:
+                raise
+            left_out[run] = str(error)
+            continue
+        for line in lines:
             if split is None or line["split"] == split:
                 for name, value in line["values"].items():
                     source.append(at)
-                    values.append((line["step"], line["split"], name, value, line["seconds"]))
+                    values.append((line["step"], line["split"], name, value, line.get("seconds")))
     runs = pd.DataFrame({"run": pd.Series(names, dtype=str), **_axes(cells)})
     long = pd.DataFrame(values, columns=["step", "split", "name", "value", "seconds"])
     long = long.astype({"step": int, "split": str, "name": str, "value": float, "seconds": float})
@@ -93,39 +99,47 @@ def mixed_versions(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _row(store: Path, cell: Cell, there: dict[str, str], locked: set[str]) -> Facts:
+def damaged(table: pd.DataFrame) -> list[str]:
+    """A line for each damaged run of a table: its name, and what is wrong with it."""
+    rows = table[table["status"] == "damaged"]
+    return [f"left out, for it is damaged: {run}: {why}" for run, why in zip(rows["run"], rows["error"], strict=True)]
+
+
+def _row(store: Path, cell: Cell, there: dict[str, str]) -> Facts:
     digest = _hash(cell.run)
     name = there.get(digest, cell.run)
-    run = RunDirectory(store / "runs" / name)
-    facts = _facts(run, maybe_held=f"{digest}.lock" in locked)
-    return {"run": name, "hash": digest, "stage": cell.stage, **facts}
+    return {"run": name, "hash": digest, "stage": cell.stage, **_facts(RunDirectory(store / "runs" / name))}
 
 
-def _facts(run: RunDirectory, *, maybe_held: bool) -> Facts:
-    """What the run's files tell; only one that is not done, and whose lock was ever taken, is probed for a holder."""
-    now = standing(run, probe=maybe_held)
+def _facts(run: RunDirectory) -> Facts:
+    """What the run's files tell."""
+    now = standing(run)
     if now.status in ("running", "cut off"):
-        return {"status": now.status, "step": _reached(run)}
+        return {"status": now.status, "step": now.step}
     if now.record is None:  # missing or damaged
         return {"status": now.status} | ({} if now.error is None else {"error": now.error})
     if now.record["status"] != "failed":
-        return _finished(run, now.record)
+        try:
+            return _finished(run, now.record)
+        except UserError as why:
+            return {"status": "damaged", "error": str(why)}
     text = now.record["error"].strip().splitlines()
     error = text[-1] if text else None
-    return {"status": "failed", "error": error, "step": _reached(run), **_origin(now.record)}
+    return {"status": "failed", "error": error, "step": now.step, **_origin(now.record)}
 
 
 def _finished(run: RunDirectory, record: Record) -> Facts:
     facts: Facts = {"status": record["status"], "step": record["steps"]}
     for split, scores in split_scores(record["metrics"]).items():
         for at, prefix, values in (("last", "", scores["last"]), ("best", "best/", scores["best"])):
-            if values is not None and (at == "best" or values["step"] == record["steps"]):
+            at_end = values is not None and values["step"] == record["steps"] and record["status"] == "success"
+            if values is not None and (at == "best" or at_end):
                 facts |= {f"{prefix}{split}/{name}": value for name, value in values.items() if name != "step"}
     best = record["metrics"]["validation"]["best"]
     facts["best/step"] = None if best is None else best["step"]
-    line = _last_logged(run.path / "metrics.jsonl", "train")
-    facts["train/loss"] = None if line is None else line["values"]["loss"]
-    facts |= {name: record["timing"][name] for name in TIMING}
+    line = last_logged(run.path, "train")
+    facts["train/loss"] = None if line is None else line["values"].get("loss")
+    facts |= {name: record["timing"].get(name) for name in TIMING}
     return {**facts, "threads": record["threads"], "device": record["device"], **_origin(record)}
 
 
@@ -133,44 +147,17 @@ def _origin(record: Record | FailedRecord) -> Facts:
     return {**record["git"], "started": record["started"], "ended": record["ended"]}
 
 
-def _reached(run: RunDirectory) -> int:
-    line = _last_logged(run.path / "metrics.jsonl")
-    return 0 if line is None else int(line["step"])
-
-
-def _last_logged(path: Path, split: str | None = None) -> dict[str, Any] | None:
-    """The last whole line of metrics.jsonl, or of one split; the end of the file is read, and all of it in need."""
+def _logged(directory: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a metrics.jsonl, none where there is no file; raises UserError for a damaged one."""
+    path = directory / MetricsFile.FILE
     try:
-        stream = path.open("rb")
-    except FileNotFoundError:
-        return None
-    with stream:
-        size = stream.seek(0, os.SEEK_END)
-        for start in sorted({max(0, size - TAIL), 0}, reverse=True):
-            stream.seek(start)
-            lines = stream.read().split(b"\n")[1 if start else 0 : -1]  # the first may be cut, the last has no end yet
-            for text in reversed(lines):
-                with contextlib.suppress(ValueError):  # `curves` says what is wrong with it
-                    line: dict[str, Any] = json.loads(text)
-                    if split is None or line["split"] == split:
-                        return line
-    return None
-
-
-def _logged(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a metrics.jsonl; none where there is no file."""
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]  # what has no end yet is being written, or was cut by a kill
+        lines = read_regular(path).split(b"\n")[:-1]  # what has no end yet is being written, or was cut by a kill
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); remove {directory}") from error
     for number, text in enumerate(lines, start=1):
-        try:
-            yield json.loads(text)
-        except ValueError as error:
-            raise UserError(
-                f"{path}, line {number} is damaged ({error}); remove {path.parent}, and the same command trains the "
-                "run again"
-            ) from error
+        yield parsed(text, f"{path}, line {number}", directory)
 
 
 def _axes(cells: Sequence[Cell]) -> dict[str, pd.Series]:
@@ -201,7 +188,7 @@ def _directories(store: Path) -> dict[str, str]:
 def _listed(directory: Path) -> set[str]:
     try:
         return set(os.listdir(directory))  # noqa: PTH208  # names alone: Path.iterdir makes an object of each
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return set()
 
 

@@ -140,8 +140,17 @@ def _successes(store: Path) -> Iterator[Record]:
             record = RunDirectory(path).finished()
         except UserError:
             continue
-        if record is not None and record["status"] == "success":
+        if record is not None and record["status"] == "success" and _is_usable(record):
             yield record
+
+
+def _is_usable(record: Record) -> bool:
+    """Whether the record gives an estimate; one of another version may lack a setting."""
+    try:
+        _past(record), _keys(record["config"]), record["config"]["task"]["train_rows"]
+    except (KeyError, TypeError, ZeroDivisionError):
+        return False
+    return True
 
 
 def _past(record: Record) -> _Past:

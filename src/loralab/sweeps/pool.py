@@ -7,9 +7,7 @@ import contextlib
 import math
 import multiprocessing
 import os
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, cast
 
+from loralab.sweeps.pool_folder import PoolFolder, remove_dead_folders
 from loralab.sweeps.worker import Prepare, serve
 
 __all__ = ["Event", "Pool", "Worker"]
@@ -74,7 +73,9 @@ class Pool:
         self.workers: dict[int, Worker] = {}
         self.futile = 0
         self.stopping = False
-        self.folder = Path(tempfile.mkdtemp(prefix="loralab-pool-"))
+        remove_dead_folders()
+        self.place = PoolFolder()
+        self.folder = self.place.path
 
     def start(self, count: int) -> None:
         """Starts workers until `count` of them, or one per slot, are running or starting."""
@@ -145,12 +146,12 @@ class Pool:
                 worker.process.kill()
                 worker.process.join()
         self.workers.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.place.remove()
 
     def _started(self, slot: int, environment: Mapping[str, str]) -> Worker:
         context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads, and CUDA not at all
         ours, theirs = context.Pipe()
-        output = self.folder / f"worker-{slot}"
+        output = self.place.there() / f"worker-{slot}"
         arguments = (theirs, output, self.prepare, self.shared)
         process = context.Process(target=serve, args=arguments, name=f"worker {slot}", daemon=True)
         # Ctrl-C in a terminal reaches the child until it has called setsid
@@ -231,7 +232,9 @@ class Pool:
         )
 
     def _last_words(self, worker: Worker) -> str:
-        lines = worker.output.read_text(errors="replace").splitlines() if worker.output.exists() else []
+        lines = []
+        with contextlib.suppress(OSError):  # a cleaner of temporary files may have removed it
+            lines = worker.output.read_text(errors="replace").splitlines()
         return "\n".join(lines[-OUTPUT_LINES:])
 
     def _is_hung(self, worker: Worker) -> bool:

@@ -10,6 +10,7 @@ from loralab.config.schema import from_hydra
 from loralab.errors import UserError
 from loralab.runs.plan import Plan, make_store, plan
 from loralab.runs.record import fail
+from loralab.store.leftovers import remove_old_temporaries
 from loralab.store.record import Record, split_scores
 from loralab.sweeps.estimate import Estimator
 from loralab.sweeps.run_worker import Result
@@ -36,9 +37,7 @@ class RunJobs:
         self.shared = set.intersection(*(set(job) for job in jobs)) if len(jobs) > 1 else set()
         for number, overrides in enumerate(jobs, first):
             planned = self._planned(number, overrides)
-            if Path(planned.config.store) not in self.stores:
-                make_store(Path(planned.config.store))
-                self.stores.add(Path(planned.config.store))
+            self._make_store(planned)
             key = planned.directory.path.name
             self.keys.append(key)
             self.plans.setdefault(key, planned)
@@ -71,7 +70,10 @@ class RunJobs:
             record = self.plans[key].directory.finished()
         except UserError as error:  # a damaged record is kept: it may be all that is left of a run
             return Outcome("failed", text=str(error))
-        return None if record is None else _outcome(record)
+        if record is None:
+            return None
+        self.plans[key].directory.tidy()
+        return _outcome(record)
 
     def held(self, key: str) -> bool:
         return self.plans[key].directory.held()
@@ -92,6 +94,8 @@ class RunJobs:
     def ended(self, key: str, result: Result, started: float) -> Outcome:
         if result.status == "stopped":
             return Outcome("stopped")
+        if result.status == "lost":
+            return Outcome("failed", text=result.error)
         if result.status == "failed":
             return self.failed(key, result.error, started)
         outcome = self.done(key)
@@ -113,6 +117,20 @@ class RunJobs:
         except OSError as error:  # such as a full disk, which must not end the other runs
             reason += f"\n(and it could not be written down: {error})"
         return Outcome("failed", text=reason)
+
+    def _make_store(self, planned: Plan) -> None:
+        """Makes the run's store, once; one that cannot be written to is enough for a finished run."""
+        store = Path(planned.config.store)
+        if store in self.stores:
+            return
+        try:
+            make_store(store)
+        except UserError:
+            if planned.directory.finished() is None:
+                raise
+        else:
+            self.stores.add(store)
+            remove_old_temporaries(store)
 
     def _planned(self, number: int, overrides: Sequence[str]) -> Plan:
         try:

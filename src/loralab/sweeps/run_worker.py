@@ -21,6 +21,7 @@ from loralab.config.explain import explain
 from loralab.imports import without_collection
 from loralab.runs.console import Console, report_to
 from loralab.store.record import PretrainingRecord, Record
+from loralab.store.run_lock import LostRunError
 from loralab.training.signals import Interrupted
 
 __all__ = ["Reporter", "Result", "Shared", "prepare"]
@@ -43,7 +44,10 @@ class Shared:
 
 @dataclass(frozen=True)
 class Result:
-    """How a job ended in its worker: done (value: what the task function returned), failed (why), or stopped."""
+    """How a job ended in its worker: done (value: what the task function returned), failed (why), stopped, or lost.
+
+    lost: the run's directory was removed while it trained, and nothing may be written there.
+    """
 
     status: str
     value: Any = None
@@ -119,6 +123,8 @@ def prepare(shared: Shared, send: Callable[..., None]) -> Callable[[DictConfig],
         if job.status == JobStatus.COMPLETED:
             return Result("done", job.return_value)
         error = outcome(job)
+        if isinstance(error, LostRunError):
+            return Result("lost", error=str(error))
         return Result("failed", error=explain(error) or "".join(traceback.format_exception(error)))
 
     def work(config: DictConfig) -> Result:

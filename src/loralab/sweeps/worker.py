@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 __all__ = ["Prepare", "serve"]
 
@@ -37,7 +37,7 @@ def serve(connection: Connection, output: Path, prepare: Prepare, shared: Any) -
     goes to the file `output`; on SIGUSR1 it writes the stack of each thread there.
     """
     os.setsid()
-    with output.open("wb") as stream:
+    with _opened(output) as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     assert isinstance(sys.stdout, io.TextIOWrapper)
@@ -58,12 +58,21 @@ def serve(connection: Connection, output: Path, prepare: Prepare, shared: Any) -
             job = connection.recv()
         except (EOFError, ConnectionResetError):
             return
-        os.truncate(1, 0)
-        os.lseek(1, 0, os.SEEK_SET)
+        with contextlib.suppress(OSError):  # os.devnull has no length
+            os.truncate(1, 0)
+            os.lseek(1, 0, os.SEEK_SET)
         try:
             send("done", work(job))
         except Exception:  # a bug in a job must not end the worker; the parent shows it
             send("raised", traceback.format_exc())
+
+
+def _opened(output: Path) -> BinaryIO:
+    """The file, or os.devnull where its folder is gone: what a worker prints is of use only if it dies."""
+    try:
+        return output.open("wb")
+    except OSError:
+        return Path(os.devnull).open("wb")
 
 
 def _end_with_parent(folder: Path) -> None:

@@ -3,8 +3,7 @@
 import hashlib
 import importlib.metadata
 import itertools
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loralab.errors import UserError
-from loralab.files import atomic_path
+from loralab.store.cached_arrays import read_arrays, write_arrays
 from loralab.tasks.special_tokens import encode
 from loralab.tasks.splits import Labels, RawTask, Texts
 
@@ -64,13 +63,7 @@ def tokenise(
         arrays = _load(path, len(texts))
         if arrays is None:
             arrays = _encode(texts, tokenizer, max_length, name=f"{raw.name}'s {part} row")
-            with atomic_path(path) as temporary, temporary.open("wb") as stream:
-                np.savez(
-                    stream,
-                    input_ids=arrays["input_ids"],
-                    offsets=arrays["offsets"],
-                    token_type_ids=arrays["token_type_ids"],
-                )
+            write_arrays(path, arrays)
         if not np.diff(arrays["offsets"]).all():
             empty = texts.rows[np.flatnonzero(np.diff(arrays["offsets"]) == 0)[0]]
             raise UserError(f"task.text: {raw.name}'s {part} row {empty} has no tokens; remove it or give it text")
@@ -139,11 +132,9 @@ def _key(texts: Texts, tokenizer_identity: str, max_length: int) -> str:
 
 
 def _load(path: Path, count: int) -> dict[str, npt.NDArray[Any]] | None:
-    """The cached arrays; None if the file is missing or damaged (the zip's checksums are verified)."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in ("input_ids", "offsets", "token_type_ids")}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+    """The cached arrays; None if the file is missing or damaged."""
+    arrays = read_arrays(path, ("input_ids", "offsets", "token_type_ids"))
+    if arrays is None:
         return None
     offsets, ids, types = arrays["offsets"], arrays["input_ids"], arrays["token_type_ids"]
     whole = len(offsets) == count + 1 and offsets[-1] == len(ids) and len(types) in (0, len(ids))

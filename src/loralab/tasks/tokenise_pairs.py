@@ -7,7 +7,6 @@ target. In both, the target ends with the tokenizer's end-of-sequence token, and
 import hashlib
 import importlib.metadata
 import itertools
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loralab.errors import UserError
-from loralab.files import atomic_path
+from loralab.store.cached_arrays import read_arrays, write_arrays
 from loralab.tasks.special_tokens import encode
 from loralab.tasks.splits import Pairs, RawTask
 
@@ -93,14 +92,7 @@ def tokenise_pairs(
             name = f"{raw.name}'s {part} row"
             contexts, targets = _encode(pairs, tokenizer, max_length, seq2seq=seq2seq, separator=separator, name=name)
             arrays = _ragged("context", contexts) | _ragged("target", targets)
-            with atomic_path(path) as temporary, temporary.open("wb") as stream:
-                np.savez(
-                    stream,
-                    context_ids=arrays["context_ids"],
-                    context_offsets=arrays["context_offsets"],
-                    target_ids=arrays["target_ids"],
-                    target_offsets=arrays["target_offsets"],
-                )
+            write_arrays(path, arrays)
         splits[part] = PairSplit(**arrays, rows=pairs.rows)
     return splits
 
@@ -232,12 +224,9 @@ def _key(pairs: Pairs, tokenizer_identity: str, max_length: int, seq2seq: bool, 
 
 
 def _load(path: Path, count: int) -> dict[str, npt.NDArray[Any]] | None:
-    """The cached arrays; None if the file is missing or damaged (the zip's checksums are verified)."""
-    names = [f"{side}_{what}" for side in ("context", "target") for what in ("ids", "offsets")]
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in names}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+    """The cached arrays; None if the file is missing or damaged."""
+    arrays = read_arrays(path, [f"{side}_{what}" for side in ("context", "target") for what in ("ids", "offsets")])
+    if arrays is None:
         return None
     whole = all(
         len(arrays[f"{side}_offsets"]) == count + 1 and arrays[f"{side}_offsets"][-1] == len(arrays[f"{side}_ids"])

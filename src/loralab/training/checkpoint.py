@@ -1,12 +1,12 @@
 """Exact resume: everything that changes during training, in one file that is replaced atomically."""
 
 import contextlib
-import pickle
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from loralab.errors import UserError
 from loralab.files import atomic_path
 from loralab.training.distributed import ALONE, Ranks
+from loralab.training.sealed_file import refuse_damaged, seal
 
-__all__ = ["Checkpointer", "Trained", "load"]
+__all__ = ["Checkpointer", "Trained", "load", "refuse_foreign", "unlike"]
 
 FILE = "state.pt"
 # A checkpoint may cost at most this share of the training time: the next one waits until it does.
@@ -48,16 +49,60 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 def load(directory: Path) -> dict[str, Any] | None:
-    """The last state saved under `directory`, or None; unpickles tensors and plain values only."""
+    """The last state saved under `directory`, or None; unpickles tensors and plain values only.
+
+    Raises UserError unless the file's bytes are those that were saved.
+    """
     path = directory / FILE
-    if not path.exists():
-        return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if not S_ISREG(path.stat().st_mode):
+            raise _unusable(directory, "it is not a regular file")
+        refuse_damaged(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None
+    except UserError:
+        raise
+    except Exception as error:  # torch.load raises whatever a damaged file leads it to
         why = (str(error) or "it is empty").splitlines()[0][:80]
-        raise UserError(f"{path} is damaged ({why}); remove {directory} to train the run from the start") from error
+        raise _unusable(directory, why) from error
+    if not isinstance(state, dict):
+        raise _unusable(directory, "it is not a training's state")
     return state
+
+
+def _unusable(directory: Path, why: str) -> UserError:
+    return UserError(f"{directory / FILE} is damaged ({why}); remove {directory} to train the run from the start")
+
+
+def refuse_foreign(directory: Path, why: str | None) -> None:
+    """Raises UserError if there is a reason why the checkpoint in `directory` is not one of this training."""
+    if why is not None:
+        raise UserError(
+            f"{directory / FILE} is not a checkpoint of this run ({why}); remove {directory} to train the run from the "
+            "start"
+        )
+
+
+def unlike(value: Any, like: Any, name: str) -> str | None:
+    """How a value differs in its keys, types and shapes from one like it; None in `like` stands for anything."""
+    if isinstance(like, Tensor):
+        if not isinstance(value, Tensor):
+            return f"{name} is no tensor"
+        some, other = (f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)}" for t in (value, like))
+        return None if some == other else f"{name} is {some}, not {other}"
+    if isinstance(like, dict):
+        if not isinstance(value, dict) or value.keys() != like.keys():
+            differing = sorted(map(str, value.keys() ^ like.keys()))[:1] if isinstance(value, dict) else []
+            return f"{name} differs in {differing[0]}" if differing else f"{name} is no mapping"
+        return next((w for key in like if (w := unlike(value[key], like[key], f"{name}.{key}")) is not None), None)
+    if isinstance(like, list):
+        if not isinstance(value, list) or len(value) != len(like):
+            return f"{name} is no list of {len(like)}"
+        pairs = zip(value, like, strict=True)
+        return next((w for a, b in pairs if (w := unlike(a, b, name)) is not None), None)
+    wanted = (int, float) if type(like) is float else type(like)
+    return None if like is None or isinstance(value, wanted) else f"{name} is no {type(like).__name__}"
 
 
 @dataclass
@@ -75,6 +120,10 @@ class Trained:
         if self.ranks.count > 1:
             self.put(self.ranks.of_first(self._copied()))
         torch.manual_seed(self.ranks.seed(seed))
+
+    def is_finite(self) -> bool:
+        """Whether no trained weight is infinite or NaN."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.weights.values())
 
     def keep_best(self) -> None:
         """Copies the current weights, on the host."""
@@ -112,6 +161,45 @@ class Trained:
             "random_of_other_ranks": others,
         }
 
+    def misfit(self, state: dict[str, Any]) -> str | None:
+        """Why `restore` cannot take the state, before it changes anything; None if it can."""
+        weights = {name: parameter.detach() for name, parameter in self.weights.items()}
+        generators = {**random_state(), "cuda": None}
+        parts = {
+            "weights": weights,
+            "best": weights if state.get("best") is not None else None,
+            "optimizer": {"state": None, "param_groups": None},
+            "scaler": self.scaler.state_dict(),
+            "random": generators,
+            "random_of_other_ranks": None,
+        }
+        missing = [name for name in parts if name not in state]
+        if missing:
+            return f"it has no {missing[0]}"
+        wrong = (unlike(state[name], like, name) for name, like in parts.items())
+        return next((w for w in wrong if w is not None), None) or self._misfit_of_optimizer(state["optimizer"])
+
+    def _misfit_of_optimizer(self, state: dict[str, Any]) -> str | None:
+        """The same for the optimizer's state, which has no entries before the first step."""
+        groups, own = state["param_groups"], self.optimizer.state_dict()["param_groups"]
+        like = [{name: group[name] for name in ("params", "lr", "peak_lr") if name in group} for group in own]
+        if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+            return "optimizer.param_groups is no list of groups"
+        cut = [{name: group[name] for name in ("params", "lr", "peak_lr") if name in group} for group in groups]
+        if (wrong := unlike(cut, like, "optimizer.param_groups")) is not None:
+            return wrong
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if not isinstance(state["state"], dict):
+            return "optimizer.state is no mapping"
+        for index, found in state["state"].items():
+            if index not in range(len(parameters)) or not isinstance(found, dict):
+                return f"optimizer.state.{index} belongs to no parameter"
+            for name, value in found.items():
+                shape, kind = (torch.Size(), value.dtype) if name == "step" else _form(parameters[index])
+                if not isinstance(value, Tensor) or (value.shape, value.dtype) != (shape, kind):
+                    return f"optimizer.state.{index}.{name} is not like its parameter"
+        return None
+
     def restore(self, state: dict[str, Any]) -> None:
         """Restores what `capture` returned; a rank that did not exist then keeps its generators."""
         self.put(state["weights"])
@@ -123,12 +211,19 @@ class Trained:
             restore_random_state(states[self.ranks.index])
 
 
-class Checkpointer:
-    """Saves at most every `every` seconds, and rarely enough that saving costs under 2% of the time."""
+def _form(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return tensor.shape, tensor.dtype
 
-    def __init__(self, directory: Path, *, every: float) -> None:
+
+class Checkpointer:
+    """Saves at most every `every` seconds, and rarely enough that saving costs under 2% of the time.
+
+    check: called before a file is written, and again before it replaces the last one; it may raise.
+    """
+
+    def __init__(self, directory: Path, *, every: float, check: Callable[[], None] = lambda: None) -> None:
         self.path = directory / FILE
-        self.every = every
+        self.every, self.check = every, check
         self.wait = every
         self.last = time.monotonic()
 
@@ -139,7 +234,10 @@ class Checkpointer:
     def save(self, state: dict[str, Any]) -> None:
         """Replaces the file atomically: at every moment the old or the new state is there, whole."""
         start = time.monotonic()
+        self.check()
         with atomic_path(self.path) as temporary:
             torch.save(state, temporary)
+            seal(temporary)
+            self.check()
         self.last = time.monotonic()
         self.wait = max(self.every, (self.last - start) / COST)

@@ -19,11 +19,16 @@ from loralab.training.distributed import ALONE, Ranks
 from loralab.training.gradient import backward
 from loralab.training.threads import Workers
 
-__all__ = ["Probing", "Progress", "train", "unwatched"]
+__all__ = ["Probing", "Progress", "exploded", "train", "unwatched"]
 
 # A run has exploded when its training loss passes this multiple of the loss before the first step, and of 1: a lucky
 # batch, or a checkpoint that was trained on the task, starts near 0.
 EXPLODED = 20.0
+
+
+def exploded(loss: float | None, start: float | None) -> bool:
+    """Whether a loss is not finite (None), or far above `start`, the loss before the first step."""
+    return loss is None or not math.isfinite(loss) or loss > EXPLODED * max(1.0, start or 0.0)
 
 
 @dataclass
@@ -102,6 +107,8 @@ def train(
 ) -> None:
     """Trains from `progress.step` to `steps`, or until the loss is not finite or explodes (`progress.diverged`).
 
+    The last update is judged by the last evaluation, which sets `progress.diverged`, since no training loss follows.
+
     fetch: step -> its batch and the number of its real tokens; parts: the micro-batches of a batch; factor: step -> the
     factor on each group's `peak_lr`; log: called with the mean loss of every `log_every` steps; checkpoint: called
     between any two steps, when `progress` is consistent; it may raise; probing: opened around each update, before which
@@ -141,5 +148,5 @@ def train(
         if len(progress.losses) == log_every or progress.step == steps:
             mean = fmean(map(float, progress.losses))  # the only synchronisation with the device
             progress.losses = []
-            progress.diverged = not math.isfinite(mean) or mean > EXPLODED * max(1.0, progress.first_loss)
+            progress.diverged = exploded(mean, progress.first_loss)
             log(progress, mean)

@@ -14,7 +14,7 @@ from loralab.store.run_directory import RunDirectory
 from loralab.store.trackers import Tracker
 from loralab.text import finite
 from loralab.training import checkpoint
-from loralab.training.checkpoint import Checkpointer, Trained
+from loralab.training.checkpoint import Checkpointer, Trained, refuse_foreign, unlike
 from loralab.training.distributed import Ranks
 from loralab.training.loop import Progress
 from loralab.training.signals import Interrupted, Interrupts
@@ -40,6 +40,7 @@ class Session:
 
     progress: Progress
     trained: Trained
+    directory: RunDirectory
     journal: Journal
     workers: Workers
     saver: Checkpointer
@@ -63,13 +64,18 @@ class Session:
             self.screen.line(line)
 
     def between_steps(self) -> None:
-        """Saves when a checkpoint is due on rank 0; raises Interrupted after any rank received a signal."""
+        """Saves when a checkpoint is due on rank 0; raises Interrupted after any rank received a signal.
+
+        Raises LostRunError if the run's directory was removed, as does `between_batches`.
+        """
+        self.directory.check()
         if self.trained.ranks.agree(self.interrupts, due=self.saver.due()):
             self.save()
         self.screen.step(self.progress.step)
 
     def between_batches(self) -> None:
         """For evaluations: raises Interrupted after any rank received a signal; never saves."""
+        self.directory.check()
         self.trained.ranks.agree(self.interrupts)
         self.screen.alive()
 
@@ -82,7 +88,10 @@ class Session:
 
 
 def stored_state(directory: RunDirectory, ranks: Ranks) -> dict[str, Any] | None:
-    """The checkpoint's state, read by rank 0 and sent to the others; None where there is no checkpoint."""
+    """The checkpoint's state, read by rank 0 and sent to the others; None where there is no checkpoint.
+
+    Raises UserError for a damaged one.
+    """
     return ranks.of_first(checkpoint.load(directory.checkpoint) if ranks.leads else None)
 
 
@@ -106,10 +115,12 @@ def open_session(
     """Opens a training, resumed from `state` unless it is None; only rank 0 opens the journal and the tracker.
 
     name, steps, groups: shown when the training starts; seed: of the random generators, whose state a checkpoint
-    restores; kept: stored in each checkpoint beside the training's state.
+    restores; kept: stored in each checkpoint beside the training's state. Raises UserError if `state` is not of this
+    training: of other weights, or with another value of something kept.
     """
     trained.begin(seed)
     if state is not None:
+        refuse_foreign(directory.checkpoint, _misfit(trained, state, kept or {}))
         trained.restore(state)
     with ExitStack() as stack:
         journal = Journal()
@@ -119,9 +130,10 @@ def open_session(
         session = Session(
             Progress() if state is None else Progress.from_state(state["progress"]),
             trained,
+            directory,
             journal,
             stack.enter_context(Workers(workers)),
-            Checkpointer(directory.checkpoint, every=checkpoint_seconds),
+            Checkpointer(directory.checkpoint, every=checkpoint_seconds, check=directory.check),
             screen,
             interrupts,
             kept or {},
@@ -135,3 +147,18 @@ def open_session(
             raise
         finally:
             screen.close()
+
+
+def _misfit(trained: Trained, state: dict[str, Any], kept: dict[str, Any]) -> str | None:
+    """Why a checkpoint's state is not one of this training; None if it is."""
+    for name, value in kept.items():
+        if state.get(name, value) != value:  # older checkpoints do not have every name
+            return f"its {name} is {str(state[name])[:40]}"
+    parts = {"progress": {**Progress().to_state(), "losses": None}, "metrics_size": 0}
+    for name, like in parts.items():
+        if (wrong := unlike(state.get(name), like, name)) is not None:
+            return wrong
+    progress = state["progress"]
+    if not isinstance(progress["losses"], list) or min(progress["step"], state["metrics_size"]) < 0:
+        return "progress has no losses, or is negative"
+    return trained.misfit(state)
