@@ -1,8 +1,8 @@
 """Pretrains a masked language model of a given width; with -m, several. `--help` lists the settings."""
 
-import os
+from loralab import startup
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in train.py
+startup.begin()  # as in train.py
 
 import hydra
 from omegaconf import DictConfig

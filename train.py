@@ -1,8 +1,8 @@
 """Trains one run of LoRA or LoRA+; with -m, several. `python train.py --help` lists the settings."""
 
-import os
+from loralab import startup
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep, so that contended cores don't stall torch
+startup.begin()  # before the imports that take long
 
 import hydra
 from omegaconf import DictConfig

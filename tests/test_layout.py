@@ -19,7 +19,7 @@ FORBIDDEN = {"utils", "util", "common", "helpers", "helper", "misc", "base", "ma
 # The packages ("rooms") of src/loralab in import order, single-file ones first: a room imports only rooms before it
 # and itself. `__init__` is above all. Add a new room to this list.
 ROOMS = (
-    "errors", "files", "text", "imports", "device", "hub", "plotting",
+    "errors", "files", "text", "imports", "streams", "startup", "device", "hub", "plotting",
     "compat", "config", "theory", "store", "backbones", "tasks", "training", "methods", "runs", "serving", "sweeps",
     "pretraining", "inspect", "studies", "cli", "__init__",
 )  # fmt: skip

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from loralab.text import align, bold, clock, count, figure, finite
+from loralab.text import align, bold, clock, count, figure, finite, printed, shown
 from tests.runs.test_console import Terminal
 
 
@@ -47,3 +47,33 @@ def test_a_number_that_json_cannot_hold_is_none() -> None:
         0,
         1.5,
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("plain λ é 漢", "plain λ é 漢"),
+        ("s\x1b[2J\x07\x9b\x7f", "s\\x1b[2J\\x07\\x9b\\x7f"),
+        ("invoice\u202efdp.exe\u2066\ufeff", "invoice\\u202efdp.exe\\u2066\\ufeff"),
+        ("\udce9.csv", "\\udce9.csv"),
+        ("a\tb", "a\\tb"),
+        ("one\n\n  two\r\nthree\n", "one two three"),
+        ("    indented", "    indented"),
+        ("", ""),
+    ],
+)
+def test_a_shown_line_has_no_control_characters(text: str, said: str) -> None:
+    assert shown(text) == said
+    assert shown(said) == said
+
+
+def test_a_long_line_loses_its_middle() -> None:
+    line = shown("a" * 100_000 + "b" * 100_000)
+    assert len(line) == 1_000 and line.startswith("aaa") and line.endswith("bbb") and "a...b" in line
+    assert len(shown("a" * 200_000, longest=None)) == 200_000
+    assert shown("a" * 1_000) == "a" * 1_000
+
+
+def test_tables_and_lists_have_no_control_characters() -> None:
+    assert align([("\x1b[2J", "1"), ("x", "22")]) == ["\\x1b[2J   1", "x        22"]
+    assert printed(["a\nb", "\x1b"]) == "a b\n\\x1b"

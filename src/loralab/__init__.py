@@ -2,8 +2,7 @@
 
 __version__ = "0.1.0"
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as typing's, which takes longer to import than all that a command imports before its signals
 if TYPE_CHECKING:
     from loralab.runs.load import load_run
     from loralab.studies.tables import load_study
@@ -11,7 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["load_run", "load_study"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """`from loralab import load_study` imports pandas and Hydra, `load_run` torch; nothing else of loralab should."""
     if name == "load_run":
         from loralab.runs.load import load_run

@@ -1,15 +1,45 @@
-"""Formatting for people: columns, bold, numbers, counts and durations. Imports nothing from loralab."""
+"""Formatting for people: lines, columns, bold, numbers, counts and durations. Imports nothing from loralab."""
 
 import math
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
-__all__ = ["align", "bold", "clock", "count", "figure", "finite"]
+__all__ = ["align", "bold", "clock", "count", "figure", "finite", "printed", "shown"]
+
+# The longest line that is printed, in characters, of texts that come from files, arguments and libraries.
+LONGEST = 1_000
+# Controls of terminals (C0, DEL, C1), marks that change the direction of a text, and halves of surrogate pairs.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def shown(text: str, *, longest: int | None = LONGEST) -> str:
+    """The text as one line for a terminal: its lines joined, controls as \\x1b, the middle of a long one left out.
+
+    A file's text can otherwise move the cursor, clear the screen, or reverse what is read.
+    """
+    lines = text.splitlines()
+    if len(lines) > 1:
+        text = " ".join(line.strip() for line in lines if line.strip())
+    text = _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text.rstrip("\r\n"))
+    if longest is None or len(text) <= longest:
+        return text
+    left = (longest - 3) // 2
+    return f"{text[:left]}...{text[len(text) - (longest - 3 - left) :]}"
+
+
+def printed(lines: Iterable[str]) -> str:
+    """Several lines for `print`, each as `shown`, uncut."""
+    return "\n".join(shown(line, longest=None) for line in lines)
 
 
 def align(rows: Sequence[Sequence[str]], *, text: int = 1) -> list[str]:
-    """The rows as lines, columns two spaces apart: the first `text` columns left-aligned, the others right-aligned."""
+    """The rows as lines, columns two spaces apart: the first `text` columns left-aligned, the others right-aligned.
+
+    Cells are as `shown`.
+    """
+    rows = [[shown(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

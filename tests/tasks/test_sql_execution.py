@@ -1,5 +1,8 @@
 """Queries are compared by their results; a predicted query is read-only and limited in time and size."""
 
+import resource
+import time
+
 import pytest
 
 from loralab.tasks.sql_execution import Database, by_script, same_results
@@ -78,3 +81,54 @@ def test_a_stopped_query_does_not_stop_the_next() -> None:
         for name in ("endless", "many steps"):
             assert database.rows(REFUSED[name]) is None
         assert database.rows("select count(*) from t") == [(3.0,)]
+
+
+def _doubled(seed: str, times: int) -> str:
+    """SQL for a text that is `seed`, doubled `times` - 1 times."""
+    grown = f"with recursive g(s, n) as (select '{seed}', 1 union all select s || s, n + 1 from g where n < {times})"
+    return f"({grown} select max(s) from g)"
+
+
+_COUNT = "r(i) as (select 1 union all select i + 1 from r where i < %d)"
+_NESTED = ", ".join(f"c{i + 1} as (select a from c{i} union all select a from c{i})" for i in range(30))
+GREEDY = {  # short queries that want gigabytes, minutes, or a temporary file
+    "wide rows": f"with recursive {_COUNT % 9000}, c(s) as (select {_doubled('abcdefgh', 6)}) "
+    f"select {', '.join(['s'] * 60)} from c, r",
+    "long values": f"with recursive {_COUNT % 9000}, c(s) as (select {_doubled('abcdefgh', 13)}) select s from c, r",
+    "many kept values": f"with recursive c(g) as (select {_doubled('aaaaaaaa', 7)}), r(i, s) as "
+    "(select 1, '' union select i + 1, g || i from r, c where i < 900000) select count(*) from r",
+    "a sort": f"with recursive {_COUNT % 90000}, c(g) as (select {_doubled('aaaaaaaa', 7)}) "
+    "select i from (select i, g || i as k from c, r order by k limit -1 offset 0)",
+    "a long pattern": f"with recursive {_COUNT % 1000}, c(g) as materialized (select {_doubled('aaaaaaaa', 14)}), "
+    f"d(p) as materialized (select {_doubled('aaaaaaaa', 13)}) "
+    "select count(nullif((g || i) like ('%' || p || 'b'), 1)) from c, d, r",
+    "a query of 2^30 parts": f"with c0 as (select a from t), {_NESTED} select count(*) from c30",
+}
+
+
+@pytest.mark.parametrize("query", GREEDY.values(), ids=GREEDY)
+def test_a_greedy_query_ends_soon_with_little_memory(query: str) -> None:
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    with Database(SCRIPT) as database:
+        assert database.rows(query) is None
+        assert database.rows("select count(*) from t") == [(3.0,)]
+    assert time.process_time() - start < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # KB
+
+
+def test_what_is_sorted_stays_in_memory() -> None:
+    with Database(SCRIPT) as database:
+        database._connection.set_authorizer(None)
+        assert database._connection.execute("pragma temp_store").fetchone() == (2,)
+
+
+def test_the_slowest_pattern_within_the_limits_takes_seconds() -> None:
+    each = " + ".join(["(g like p)"] * 40)
+    query = (
+        f"with recursive {_COUNT % 1500}, c(g) as materialized (select {_doubled('aaaaaaa', 8)}), "
+        f"d(p) as materialized (select '%' || {_doubled('aaaaaaaa', 3)} || 'b') select sum({each}) from c, d, r"
+    )
+    start = time.process_time()
+    with Database(SCRIPT) as database:
+        database.rows(query)
+    assert time.process_time() - start < 11

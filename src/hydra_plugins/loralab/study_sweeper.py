@@ -51,13 +51,14 @@ class StudySweeper(Sweeper):
         from loralab.errors import RunsFailed
         from loralab.sweeps.status import forecast
         from loralab.sweeps.study import Study, Unfinished
+        from loralab.text import printed, shown
         from loralab.training.distributed import refuse_multirun
 
         refuse_multirun()
         assert self.config is not None
         study = Study.of(self.context.config_loader, self.config, arguments)
         if self.dry_run:
-            print("\n".join(forecast(study)))
+            print(printed(forecast(study)))
             return []
         returns = [self._launched(study.grid, 0)]
         if study.spec.confirm is not None:
@@ -66,7 +67,7 @@ class StudySweeper(Sweeper):
             except Unfinished as why:
                 raise RunsFailed(f"there is no second stage: {why}") from why
             for line in study.warnings():
-                print(f"warning: {line}", file=sys.stderr)
+                print(f"warning: {shown(line)}", file=sys.stderr)
             print(f"second stage: {len(study.chosen())} selected by {study.spec.confirm.select}, on fresh seeds")
             returns.append(self._launched(second, len(study.grid)))
         return returns
@@ -75,6 +76,7 @@ class StudySweeper(Sweeper):
         from loralab.compat.hydra import outcome
         from loralab.config.explain import explain
         from loralab.errors import RunsFailed
+        from loralab.text import shown
 
         returns = self.launcher.launch(jobs, first)
         failed = [job for job in returns if job.status != JobStatus.COMPLETED]
@@ -83,7 +85,7 @@ class StudySweeper(Sweeper):
             if not isinstance(error, RunsFailed):  # another launcher's; the pool has shown a table
                 line = explain(error) or f"{type(error).__name__}: {error}"
                 overrides = " ".join(job.overrides or ()).replace("+sweeps=", "sweeps=")  # as a person writes it
-                print(f"failed: {overrides}: {line}", file=sys.stderr)
+                print(f"failed: {shown(f'{overrides}: {line}')}", file=sys.stderr)
         if failed:
             raise RunsFailed
         return returns

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loralab.errors import UserError
+from loralab.text import shown
 
 __all__ = ["Check", "checks", "doctor"]
 
@@ -39,7 +40,7 @@ def doctor(store: Path) -> int:
     for check in checks(store):
         bad += check.mark == "missing"
         mark = {"ok": "+", "note": ".", "missing": "X"}[check.mark] if plain else MARKS[check.mark]
-        print(f"{mark} {check.name:<11} {check.found}", flush=True)
+        print(f"{mark} {check.name:<11} {shown(check.found)}", flush=True)
     print(
         "all that `python train.py` needs is here"
         if not bad

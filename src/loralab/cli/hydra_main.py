@@ -1,7 +1,7 @@
 """The entries that Hydra starts: they register the schema and print a user's mistake in one line.
 
-Exit status: 0 done, 2 a mistake of the user's, 130 or 143 interrupted (the same command goes on),
-141 its output is no longer read, 1 anything else.
+Exit status: 0 done, 2 a mistake of the user's, or standard output that could not be written (a run that was trained is
+kept), 130 or 143 interrupted (the same command goes on), 141 its output is no longer read, 1 anything else.
 """
 
 import contextlib
@@ -25,6 +25,8 @@ from loralab.config.schema import Config, from_hydra
 from loralab.errors import RunsFailed, UserError
 from loralab.imports import without_collection
 from loralab.runs.console import Console
+from loralab.streams import finish, prepare
+from loralab.text import shown
 from loralab.training.distributed import launched, let_first_speak, refuse_multirun
 from loralab.training.signals import Interrupted
 
@@ -84,20 +86,22 @@ def launch(command: Callable[[], Any], *, schema: type = Config) -> None:
     Under torchrun the process exits without the interpreter's teardown: a thread of its process group may outlive the
     group, and the process would end with SIGABRT after all is done.
     """
-    if launched() == 1:
-        _launch(command, schema)
-        return
+    prepare()
     status: Any = 0
     try:
         _launch(command, schema)
     except SystemExit as ended:
-        status = ended.code
+        status = ended.code or 0
     except BaseException:
+        if launched() == 1:
+            raise
         traceback.print_exc()
         status = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status if isinstance(status, int) else 1)
+    status = finish(status if isinstance(status, int) else 1, unread=141)
+    if launched() > 1:
+        os._exit(status)
+    if status:
+        sys.exit(status)
 
 
 def _launch(command: Callable[[], Any], schema: type) -> None:
@@ -119,20 +123,14 @@ def _launch(command: Callable[[], Any], schema: type) -> None:
         sys.exit(_say(line))
     compat.use_arguments_parser()
     try:
-        try:
-            command()
-        finally:
-            sys.stdout.flush()  # here, since a closed pipe would print a message at the exit
+        command()
     except KeyboardInterrupt:
         sys.exit(130)
     except Interrupted as interrupt:
         sys.exit(interrupt.status)
-    except BrokenPipeError:  # such as `--help | head`; nothing may be flushed at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except RunsFailed as error:
         if error.args:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {shown(str(error))}", file=sys.stderr)
         sys.exit(1)
     except (Exception, Mistake) as error:
         line = str(error) if isinstance(error, Mistake) else explain(error, schema)
@@ -152,5 +150,5 @@ def _job_title() -> str | None:
 
 def _say(line: str) -> int:
     let_first_speak()
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {shown(line)}", file=sys.stderr)
     return 2

@@ -1,16 +1,21 @@
 """The `loralab` command: studies, and inspection of trained runs. Subcommands import heavy modules on use."""
 
 import argparse
+import difflib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loralab import startup
 from loralab.compat.home import use_temporary_caches
-from loralab.errors import UserError
+from loralab.errors import UserError, explain_os_error
 from loralab.imports import with_rare_collection
+from loralab.streams import finish
+from loralab.text import printed, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,25 +28,28 @@ ADAPTER = f"a folder with adapter_config.json, as PEFT writes it, or a run: {RUN
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one subcommand and returns the exit status: 0 for success, 2 for a user's mistake.
+    """Runs one subcommand and returns the exit status: 0 for success, 2 for a user's mistake or what cannot be written.
 
     1: something is missing (doctor), runs failed (study), or some studies failed (figure all, claims, report).
+    A reader that stops reading (head, less) is a success. arguments: None for this process's, which is then prepared.
     """
+    if arguments is None:
+        startup.begin()
     use_temporary_caches()
     try:
-        try:
-            with with_rare_collection():
-                return _run(arguments)
-        finally:
-            sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        with with_rare_collection():
+            status = _run(arguments)
+    except (UserError, OSError) as error:
+        line = explain_os_error(error) if isinstance(error, OSError) else str(error)
+        if line is None:
+            raise
+        print(f"error: {shown(line)}", file=sys.stderr)
+        status = 2
     except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader (head, less) closed the pipe; Python must not flush to it again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        status = 130
+    except SystemExit as ended:  # argparse's, of --help or a mistake
+        sys.exit(finish(int(ended.code or 0), unread=0))
+    return finish(status, unread=0)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -59,18 +67,18 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _runs(given: argparse.Namespace) -> int:
-    from loralab.cli.runs import listing
+    from loralab.cli import runs
 
-    print("\n".join(listing(given.store)))
+    print(printed(runs.listing(given.store)))
     return 0
 
 
 def _show(given: argparse.Namespace) -> int:
-    from loralab.cli.runs import shown
+    from loralab.cli import runs
     from loralab.store.run_directory import find, record_of
 
     run = find(given.store, given.run)
-    print(json.dumps(record_of(run), indent=2) if given.json else "\n".join(shown(run)))
+    print(json.dumps(record_of(run), indent=2) if given.json else printed(runs.shown(run)))
     return 0
 
 
@@ -82,7 +90,7 @@ def _export(given: argparse.Namespace) -> int:
 
     export(run, given.to, merged=given.merged, dtype=given.dtype)
     what = "checkpoint for transformers" if given.merged else "adapter in PEFT format"
-    print(f"{run.path.name}: {what} in {given.to}")
+    print(printed([f"{run.path.name}: {what} in {given.to}"]))
     return 0
 
 
@@ -95,7 +103,7 @@ def _spectrum(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps(anatomy.as_json(adapter, layers, notes), indent=2))
     else:
-        print("\n".join([adapter.name, "", *anatomy.table(layers), "", *notes]))
+        print(printed([adapter.name, "", *anatomy.table(layers), "", *notes]))
     return _drawn(given, f"spectrum-{adapter.name}", lambda: anatomy.drawn(adapter.name, layers))
 
 
@@ -108,7 +116,7 @@ def _compare(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps(compared.as_json(first, second, pairs, notes), indent=2))
     else:
-        print("\n".join([first.name, second.name, "", *compared.table(pairs), "", *notes]))
+        print(printed([first.name, second.name, "", *compared.table(pairs), "", *notes]))
     name = f"compare-{first.name}-{second.name}"
     return _drawn(given, name, lambda: compared.drawn(first.name, second.name, pairs))
 
@@ -121,7 +129,7 @@ def _probes(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps(probed.as_json(found), indent=2))
     else:
-        print("\n".join([found.name, "", *probed.table(found), "", *probed.NOTES, probed.verdict(found)]))
+        print(printed([found.name, "", *probed.table(found), "", *probed.NOTES, probed.verdict(found)]))
     return _drawn(given, f"probes-{found.name}", lambda: probed.drawn(found))
 
 
@@ -131,7 +139,7 @@ def _drawn(given: argparse.Namespace, name: str, draw: "Callable[[], Figure]") -
 
     if given.to or not given.json:
         files = save(draw, given.to or given.store / "figures" / f"{name}.png")
-        print(*files, sep="\n", file=sys.stderr if given.json else sys.stdout)
+        print(printed(map(str, files)), file=sys.stderr if given.json else sys.stdout)
     return 0
 
 
@@ -180,10 +188,13 @@ def _report(given: argparse.Namespace) -> int:
 
 
 class _OneLine(argparse.ArgumentParser):
-    """Reports a mistake in one line, with the command for help."""
+    """Reports a mistake in one line, with the nearest choice and the command for help."""
 
     def error(self, message: str) -> None:  # type: ignore[override]  # it does not return
-        self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
+        found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message, re.DOTALL)
+        near = difflib.get_close_matches(found[1], re.findall(r"[\w-]+", found[2]), n=1) if found else []
+        hint = f"; did you mean {near[0]}?" if near else ""
+        self.exit(2, f"error: {shown(message)}{hint}; see `{self.prog} --help`\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ from loralab.studies.tables import study_tables
 from loralab.sweeps import status as forecast
 from loralab.sweeps.collect import damaged, mixed_versions
 from loralab.sweeps.study import open_study
+from loralab.text import printed, shown
 
 __all__ = ["claims", "collect", "figure", "new", "report", "status", "study"]
 
@@ -26,7 +27,7 @@ def new(arguments: Sequence[str]) -> int:
         raise UserError(f"study new: got {got}; it takes one name, as loralab study new mine")
     (name,) = arguments
     written = new_study.write_study(name)
-    print("\n".join([*map(str, written), *new_study.next_steps(name)]))
+    print(printed([*map(str, written), *new_study.next_steps(name)]))
     return 0
 
 
@@ -50,7 +51,7 @@ def status(name: str, overrides: Sequence[str], store: Path) -> int:
     with open_study(name, overrides, store=store) as opened:
         trained = opened.spec.program is None
         lines = forecast.state(opened) if trained else forecast.heading(opened)
-    print("\n".join(lines if trained else [*lines, results.state(name, overrides, store)]))
+    print(printed(lines if trained else [*lines, results.state(name, overrides, store)]))
     return 0
 
 
@@ -61,13 +62,13 @@ def collect(name: str, overrides: Sequence[str], store: Path, to: Path | None) -
             frame = results.measure(opened, overrides, store)
             to = to or results.target(name, overrides, store)
             results.save(frame, to)
-            print(f"{len(frame)} rows in {to}")
+            print(printed([f"{len(frame)} rows in {to}"]))
             return 0
         runs = study_tables(opened).runs
         to = to or results.target(name, overrides, opened.store)
         results.save(results.reduce_study(opened), to)
     tally = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
-    print("\n".join([f"{len(runs)} runs ({tally}) in {to}", *damaged(runs), *mixed_versions(runs)]))
+    print(printed([f"{len(runs)} runs ({tally}) in {to}", *damaged(runs), *mixed_versions(runs)]))
     return 0
 
 
@@ -76,7 +77,7 @@ def figure(name: str, overrides: Sequence[str], store: Path) -> int:
     from loralab.studies import figures  # imports matplotlib
 
     def draw(each: str) -> None:
-        print(*figures.draw(each, overrides, store=store), sep="\n", flush=True)
+        print(printed(map(str, figures.draw(each, overrides, store=store))), flush=True)
 
     if name != "all":
         draw(name)
@@ -91,7 +92,7 @@ def claims() -> int:
     write_text(study_module.ANALYSIS / "claims.md", markdown(rows))
     write_text(page, embedded(page.read_text(encoding="utf-8"), rows))
     for row in rows:
-        print(f"{row.verdict:24}  {row.claim.text}: {row.claim.ours}")
+        print(printed([f"{row.verdict:24}  {row.claim.text}: {row.claim.ours}"]))
     return _print_failures(failures)
 
 
@@ -100,12 +101,12 @@ def report(names: Sequence[str], to: Path) -> int:
     from loralab.studies.report import report as write_report  # imports matplotlib
 
     failures = write_report(names, to)
-    print(to)
+    print(printed([str(to)]))
     return _print_failures(failures)
 
 
 def _print_failures(failures: Mapping[str, str]) -> int:
     """Prints one line to stderr for each study that failed; returns 1 if there is one, else 0."""
     for name, line in failures.items():
-        print(f"error: {name}: {line}", file=sys.stderr)
+        print(f"error: {shown(f'{name}: {line}')}", file=sys.stderr)
     return int(bool(failures))

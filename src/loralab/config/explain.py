@@ -1,7 +1,6 @@
 """Exceptions of Hydra and OmegaConf -> one line that names the key, its value, and what is allowed."""
 
 import difflib
-import errno
 import re
 from collections.abc import Iterator, Sequence
 from types import NoneType
@@ -21,12 +20,10 @@ from omegaconf.errors import (
 from loralab.compat.submitit import lacks_slurm
 from loralab.config.keys import no_such_key, type_of
 from loralab.config.schema import Config
-from loralab.errors import UserError
+from loralab.errors import UserError, explain_os_error
 
 __all__ = ["explain", "in_arguments"]
 
-# The disk is full or not writable.
-_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 # Hydra launchers in separate packages, and the commands that install them.
 _PLUGINS = {
     "submitit_slurm": "pip install -e '.[slurm]'",
@@ -43,11 +40,8 @@ def explain(error: BaseException, schema: type = Config) -> str | None:
     """
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, OSError) and error.errno in _STORAGE:
-        return (
-            f"{error.filename or 'the store'}: {error.strerror}; "
-            "finished work is kept: fix this, then run the same command again"
-        )
+    if (line := explain_os_error(error)) is not None:  # Hydra's MissingConfigException is an OSError too
+        return line
     if lacks_slurm(error):
         return "hydra/launcher: got slurm, but there is no SLURM here (no srun on the PATH)"
     if type(error) is ValueError:  # Hydra raises plain ValueErrors for two user's mistakes

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 from loralab.store.record import FailedRecord, PretrainingRecord, Record, split_scores
-from loralab.text import align, bold, figure
+from loralab.text import align, bold, figure, printed, shown
 
 __all__ = ["Console", "group_table", "report_to", "scores_table", "summary"]
 
@@ -44,7 +44,7 @@ class Console:
     def loading(self, model: str, task: str) -> None:
         """Announces the loading of weights and texts, which takes seconds; on a terminal and for a single run only."""
         if self.title is None and self.err.isatty():
-            self._say(f"loading {model}, reading {task}")
+            self._say(shown(f"loading {model}, reading {task}"))
 
     def read(self, rows: Mapping[str, int]) -> None:
         """Prints how many rows each split has; for a single run only."""
@@ -54,7 +54,7 @@ class Console:
     def warn(self, line: str) -> None:
         """Prints a warning for a single run; a sweep prints it once for all of its runs."""
         if self.title is None:
-            self._say(f"warning: {line}")
+            self._say(f"warning: {shown(line)}")
 
     def started(self, name: str, steps: int, groups: Sequence[dict[str, Any]], *, resumed_at: int) -> None:
         """Prints the run's name and every parameter group with its resolved rates."""
@@ -63,9 +63,9 @@ class Console:
         going_on = f", going on from step {resumed_at}" if resumed_at else ""
         if self.title is not None:
             rates = "  ".join(f"{g['name']} {g['lr']:.3g}" for g in groups)
-            self._say(f"{bold(self.title, self.err)}\n    {length}{going_on}  lr: {rates}")
+            self._say(f"{bold(shown(self.title), self.err)}\n    {length}{going_on}  lr: {rates}")
         else:
-            self._say(f"run {bold(name, self.err)}: {length}{going_on}")
+            self._say(f"run {bold(shown(name), self.err)}: {length}{going_on}")
             self._say("\n".join(group_table(groups)))
         if self.err.isatty() and os.environ.get("TERM") != "dumb":
             self._start_bar(resumed_at)
@@ -107,7 +107,7 @@ class Console:
     def already_done(self, record: Record | PretrainingRecord, path: Path) -> None:
         """Prints that nothing was trained, and the stored scores."""
         if self.title is not None:
-            self._say(f"{bold(self.title, self.err)}\n    already done")
+            self._say(f"{bold(shown(self.title), self.err)}\n    already done")
         else:
             print("this run is already done; its record:", file=self.out)
         self.finished(record, path)
@@ -122,9 +122,9 @@ class Console:
                 if scores["last"] is not None
             ]
             line = "  ".join([record["status"], primary, *figures, f"{record['timing']['seconds']:.1f} s", str(path)])
-            print(f"    {line}", file=self.out, flush=True)
+            print(printed([f"    {line}"]), file=self.out, flush=True)
             return
-        lines = [*summary(record), str(path)]
+        lines = [*summary(record), shown(str(path), longest=None)]
         lines[0] = bold(lines[0], self.out)
         print("\n".join(lines), file=self.out, flush=True)
 
@@ -165,7 +165,7 @@ def report_to(console: Console) -> Iterator[None]:
 def summary(record: Record | PretrainingRecord | FailedRecord) -> list[str]:
     """A record in a few lines: status, scores by split, time; of a failed one, the last line of its error."""
     if record["status"] == "failed":
-        return ["failed", record["error"].strip().splitlines()[-1]]
+        return ["failed", shown(record["error"].strip().splitlines()[-1])]
     timing, parameters = record["timing"], record["parameters"]
     ended = f"{record['status']} at step {record['steps']}" if record["status"] == "diverged" else record["status"]
     memory = record["memory"]["device_bytes"] or record["memory"]["host_bytes"]

@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from loralab.errors import UserError
 from loralab.store.predictions import packed_correct
+from loralab.store.run_directory import FINAL
 from loralab.sweeps.collect import curves, table
 from loralab.sweeps.study import Study, open_study
 
@@ -29,16 +31,26 @@ def load_study(name: str, *overrides: str, store: str | Path | None = None) -> T
     """The runs of sweeps/<name>.yaml: finished runs, and rows for those that are not finished.
 
     overrides: as on the command line, e.g. "seed=0" or "smoke=true"; store: None for $LORALAB_STORE, else outputs.
-    Raises UserError if the study does not exist.
+    Raises UserError if the study does not exist, or none of its runs is finished.
     """
     with open_study(name, overrides, store=None if store is None else Path(store)) as study:
         return study_tables(study)
 
 
 def study_tables(study: Study) -> Tables:
-    """Both tables of an opened study; a run with a damaged metrics.jsonl is `damaged`, and has no curves."""
+    """Both tables of an opened study; a run with a damaged metrics.jsonl is `damaged`, and has no curves.
+
+    Raises UserError where none of its runs is finished: there are no scores.
+    """
+    none = f"{study.store / runs}: no run of sweeps/{study.name}.yaml is finished there"
+    train = f"train them: python train.py sweeps={study.name}"
+    if not any((study.store / "runs").glob("*/config.yaml")):  # the table identifies each run, which takes longer
+        raise UserError(f"{none}; {train}")
     cells, left_out = study.cells(), dict[str, str]()
     runs, long = table(study.store, cells), curves(study.store, cells, left_out=left_out)
     for run, why in left_out.items():
         runs.loc[runs["run"] == run, ["status", "error"]] = ("damaged", why)
+    if not runs["status"].isin(FINAL).any():
+        tally = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
+        raise UserError(f"{none} ({tally}); {train}")
     return Tables(runs, long, study.store)

@@ -8,6 +8,7 @@ from loralab.sweeps.pool import Pool
 from loralab.sweeps.progress import SweepProgress
 from loralab.sweeps.run_jobs import RunJobs
 from loralab.sweeps.scheduler import Outcome, Scheduler
+from loralab.text import shown
 from loralab.training.signals import Interrupted, Interrupts
 
 __all__ = ["train_missing"]
@@ -22,7 +23,7 @@ def train_missing(runs: RunJobs, open_pool: Callable[[], Pool], *, stop_on_error
     outcomes = {key: outcome for key, outcome in found.items() if outcome is not None}
     jobs = runs.jobs([key for key, outcome in found.items() if outcome is None])
     for line in runs.warnings([job.key for job in jobs]):
-        print(f"warning: {line}", file=sys.stderr)
+        print(f"warning: {shown(line)}", file=sys.stderr)
     pool = open_pool() if jobs else None
     before = Counter(outcome.status for outcome in outcomes.values())
     with Interrupts() as interrupts, SweepProgress(jobs, len(pool.slots) if pool else 0, before) as progress:

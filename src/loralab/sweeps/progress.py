@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from loralab.sweeps.scheduler import Job, Outcome
-from loralab.text import align
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.live import Live
 
-from loralab.text import clock, count
+from loralab.text import align, clock, count, shown
 
 __all__ = ["SweepProgress"]
 
@@ -97,11 +96,11 @@ class SweepProgress:
         status = f"{outcome.status} (elsewhere)" if outcome.elsewhere else outcome.status
         left = "" if self.live is not None or self.halted else self._time_left("  {} left")
         line = f"[{done:>{len(str(self.total))}}/{self.total}] {status:<8}  {job.title}  {_last(outcome.text)}{left}"
-        self._say(line.rstrip(), self.out)
+        self._say(shown(line.rstrip()), self.out)
 
     def retried(self, job: Job, reason: str) -> None:
         """A run's worker died; the run goes on from its checkpoint."""
-        self._say(f"retry: {job.title}: {_last(reason)}", self.err)
+        self._say(shown(f"retry: {job.title}: {_last(reason)}"), self.err)
 
     def stopping(self, running: int) -> None:
         """The sweep was interrupted."""
@@ -167,7 +166,7 @@ class SweepProgress:
         rows = Table.grid(padding=(0, 2))
         for slot, run in sorted(self.running.items()):
             at = f"step {run.step}/{run.steps}" if run.steps else "loading"
-            rows.add_row(str(slot), Text(_cut(run.job.title)), at, run.values)  # a text may have [brackets]
+            rows.add_row(str(slot), Text(_cut(shown(run.job.title))), at, run.values)  # a text may have [brackets]
         return Group(head, rows)
 
 

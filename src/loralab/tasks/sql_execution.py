@@ -1,10 +1,11 @@
 """Execution of SQL answers: an answer is correct if it returns the rows of the reference query on the row's database.
 
 A predicted query may be any text that a model generates. It runs on a read-only in-memory database, with limits on its
-steps, its rows and the size of its values.
+steps, its time, its rows, the size of its values and SQLite's memory; it writes no file.
 """
 
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
@@ -15,11 +16,25 @@ import numpy.typing as npt
 
 __all__ = ["Database", "by_script", "same_results"]
 
-_STEPS_A_CALL = 1_000  # steps of SQLite's virtual machine between two calls of the progress handler
-_MOST_CALLS = 1_000  # a million steps; a query over a dozen rows takes some hundreds
+_STEPS_A_CALL = 50  # steps of SQLite's virtual machine between two calls of the progress handler
+_MOST_CALLS = 4_000  # 200,000 steps; a query over a dozen rows takes some hundreds
+_MOST_SECONDS = 10.0  # a pattern or a trim of the greatest lengths would take longer within the steps
 _MOST_ROWS = 10_000
-_LONGEST_VALUE = 100_000  # bytes
-_LONGEST_QUERY = 10_000  # bytes
+_LARGEST_RESULT = 10_000_000  # characters and bytes of all its texts
+_MOST_MEMORY = 2**27  # bytes, of all of SQLite in this process
+# The progress handler is not called within one `like` or `trim`, whose time grows with the product of two lengths.
+_LIMITS = {
+    sqlite3.SQLITE_LIMIT_LENGTH: 1_000,  # bytes of a value or a row; those of the tables have some dozens
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 10_000,  # bytes of a query
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 50,
+    sqlite3.SQLITE_LIMIT_COLUMN: 100,
+    sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 50,
+    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,
+    sqlite3.SQLITE_LIMIT_VDBE_OP: 25_000,
+    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
+    sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER: 0,
+    sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
+}
 _READS = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE}
 _FUNCTIONS = {
     "abs", "avg", "coalesce", "count", "ifnull", "length", "like", "lower", "max", "min", "nullif", "round", "substr",
@@ -36,9 +51,10 @@ class Database:
         self._calls = 0
         self._known: dict[str, list[_Row] | None] = {}  # by query
         self._connection = sqlite3.connect(":memory:")
-        self._connection.executescript(script)
-        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
-        self._connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _LONGEST_QUERY)
+        self._ends = 0.0
+        self._connection.executescript(f"pragma temp_store = memory; pragma hard_heap_limit = {_MOST_MEMORY}; {script}")
+        for limit, value in _LIMITS.items():
+            self._connection.setlimit(limit, value)
         self._connection.set_authorizer(_may)
         self._connection.set_progress_handler(self._enough, _STEPS_A_CALL)
 
@@ -64,19 +80,24 @@ class Database:
         return got == wanted or ("order by" not in reference.lower() and Counter(got) == Counter(wanted))
 
     def _run(self, query: str) -> list[_Row] | None:
-        self._calls = 0
+        self._calls, self._ends = 0, time.monotonic() + _MOST_SECONDS
+        found: list[_Row] = []
+        size = 0
         try:
             cursor = self._connection.execute(query)
-            found = cursor.fetchmany(_MOST_ROWS + 1)
-        except (sqlite3.Error, sqlite3.Warning, ValueError):  # two statements are a Warning, a NUL is a ValueError
+            for row in cursor:
+                size += sum(len(value) for value in row if isinstance(value, str | bytes))
+                if len(found) == _MOST_ROWS or size > _LARGEST_RESULT:
+                    return None
+                found.append(tuple(map(_plain, row)))
+        # two statements are a Warning, a NUL is a ValueError, and SQLite's memory limit is a MemoryError
+        except (sqlite3.Error, sqlite3.Warning, ValueError, MemoryError):
             return None
-        if cursor.description is None or len(found) > _MOST_ROWS:  # not a query (an empty text), or too many rows
-            return None
-        return [tuple(map(_plain, row)) for row in found]
+        return None if cursor.description is None else found  # no description: not a query, such as an empty text
 
     def _enough(self) -> bool:
         self._calls += 1
-        return self._calls > _MOST_CALLS
+        return self._calls > _MOST_CALLS or time.monotonic() > self._ends
 
 
 def same_results(
