@@ -42,7 +42,7 @@ def study_tables(study: Study) -> Tables:
 
     Raises UserError where none of its runs is finished: there are no scores.
     """
-    none = f"{study.store / runs}: no run of sweeps/{study.name}.yaml is finished there"
+    none = f"{study.store / 'runs'}: no run of sweeps/{study.name}.yaml is finished there"
     train = f"train them: python train.py sweeps={study.name}"
     if not any((study.store / "runs").glob("*/config.yaml")):  # the table identifies each run, which takes longer
         raise UserError(f"{none}; {train}")
