@@ -122,6 +122,13 @@ def test_the_header_shows_the_delimiter(usual: str, delimiter: str, quoting: Any
     assert _read(out.getvalue(), usual) == rows
 
 
+def test_a_spreadsheets_own_first_line_names_the_delimiter() -> None:
+    for first in ("sep=;\n", '"sep=;"\r\n'):
+        found = read_records("mine", f"{first}sentence;class\na,b;1\n", ",", ASKED)
+        assert (found.names, found.rows, found.lines) == (list(ASKED), [["a,b", "1"]], [3])
+    assert read_records("mine", "\n\nsentence;class\na;1\n", ",", ASKED).lines == [4]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -18,6 +18,7 @@ __all__ = ["Records", "in_line", "read_records"]
 
 _DELIMITERS = (",", "\t", ";", "|")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NAMED = re.compile('"?sep=([,;|\t])"?')
 _ENOUGH = 10  # records that show whether a column repeats its values
 _HINT = 'a field that begins with a quotation mark must end with one, and those inside are doubled ("")'
 
@@ -54,7 +55,10 @@ def read_records(where: str, text: str, delimiter: str, asked: Iterable[str]) ->
     csv.field_size_limit(2**31 - 1)  # the default of 131,072 characters is too small for long documents
     lines = list(io.StringIO(text, newline=""))
     wanted = list(asked)
-    delimiter = _delimiter(lines, delimiter, wanted)
+    named = _NAMED.fullmatch(lines[0].rstrip("\r\n")) if lines else None
+    if named is not None:  # a spreadsheet's own line; blank, so that lines keep their numbers
+        lines[0] = "\n"
+    delimiter = _delimiter(lines, delimiter if named is None else named[1], wanted)
     try:
         quoted, ends = _quoted(lines, delimiter)
     except _MalformedError as error:
@@ -74,7 +78,7 @@ def _delimiter(lines: Sequence[str], usual: str, asked: Sequence[str]) -> str:
     names: dict[str, list[str]] = {}
     for delimiter in (usual, *_DELIMITERS):
         try:
-            names[delimiter] = next(csv.reader(lines, delimiter=delimiter, strict=True), [])
+            names[delimiter] = next(filter(None, csv.reader(lines, delimiter=delimiter, strict=True)), [])
         except csv.Error:
             names[delimiter] = []
     for delimiter, found in names.items():
