@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 METRIC = "validation/loss"
 AXES = ["seed", "task", "optim.lr", "lora.ratio", *captions.SETTING]
-KEPT = ["hash", "stage", *AXES, "status", METRIC, "validation/accuracy", "test/accuracy", "seconds", "commit", "diff"]
+KEPT = ["hash", "stage", *AXES, "status", METRIC, "seconds", "commit", "diff"]  # and the task's own scores
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """One row per run: its axes, its scores, and the version of the code."""
-    return tables.runs[KEPT]
+    runs, at = tables.runs, KEPT.index("seconds")
+    scores = [
+        name for name in map(str, runs) if name.startswith(("validation/", "test/")) and not name.endswith("/loss")
+    ]
+    return runs[[*KEPT[:at], *scores, *KEPT[at:]]]
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from loralab.studies.tables import load_study
 from loralab.sweeps.study import open_study
 from tests.small_studies import FIRST, NAME, SETTINGS, checkout, first_stage
 
+COMMITTED = sorted((Path(__file__).parents[2] / "analysis" / "results").glob("*.csv"))
 DRAW = "def draw(frame):\n    raise NotImplementedError\n"
 REDUCER = """
 AXES = ("seed", "task")

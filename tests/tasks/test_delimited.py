@@ -1,6 +1,7 @@
 """csv and tsv text: rows read are the file's records, or one line says where it cannot be split."""
 
 # ruff: noqa: E501, a case of a table is one line
+import contextlib
 import csv
 import io
 import random
@@ -63,6 +64,40 @@ def test_quoted_prose_with_commas_and_line_breaks_is_one_record() -> None:
     assert _read(out.getvalue()) == rows
 
 
+def test_code_in_quotes_is_one_record() -> None:
+    rows = [[f"write {i}", f"x = {i}\nreturn g(a,{i})"] for i in range(20)] + [["write g, please", "g"]]
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([ASKED, *rows])
+    assert _read(out.getvalue()) == rows
+    with pytest.raises(UserError, match=r"^mine, lines 2 to 3: a quotation mark opens"):
+        _read(out.getvalue().replace(", please", ""))  # nothing tells it from a stray quotation mark
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(400))
+def test_a_stray_quotation_never_takes_a_row(seed: int) -> None:
+    draw = random.Random(seed)
+    delimiter, n = draw.choice(",\t"), draw.choice([6, 20, 60])
+    kind = draw.choice(["class", "score", "answer"])
+    rows = []
+    for i in range(n):
+        label = {"class": draw.choice(["pos", "neg"]), "score": f"{draw.uniform(0, 5):.2f}", "answer": f"it is {i}"}[
+            kind
+        ]
+        rows.append([f"the kettle {i} sings", label, str(draw.randint(0, 9))])
+    order = draw.sample(range(3), 3)
+    rows = [[row[k] for k in order] for row in rows]
+    first = draw.randrange(n)
+    last = min(n - 1, first + draw.randint(0, 6))
+    opens = order.index(draw.choice([0, 0, 1]))
+    rows[first][opens] = '"' + rows[first][opens]
+    rows[last][draw.randrange(3)] += '"'
+    names = [[*ASKED, "other"][k] for k in order]
+    text = "".join(delimiter.join(row) + "\n" for row in [names, *rows])
+    with contextlib.suppress(UserError):
+        assert len(_read(text, delimiter)) == n
+
+
 @pytest.mark.parametrize("delimiter", [",", "\t"])
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
 @pytest.mark.parametrize("seed", range(20))
@@ -85,6 +120,13 @@ def test_the_header_shows_the_delimiter(usual: str, delimiter: str, quoting: Any
     out = io.StringIO()
     csv.writer(out, delimiter=delimiter, quoting=quoting).writerows([[*ASKED, "other"], *rows])
     assert _read(out.getvalue(), usual) == rows
+
+
+def test_a_spreadsheets_own_first_line_names_the_delimiter() -> None:
+    for first in ("sep=;\n", '"sep=;"\r\n'):
+        found = read_records("mine", f"{first}sentence;class\na,b;1\n", ",", ASKED)
+        assert (found.names, found.rows, found.lines) == (list(ASKED), [["a,b", "1"]], [3])
+    assert read_records("mine", "\n\nsentence;class\na;1\n", ",", ASKED).lines == [4]
 
 
 @pytest.mark.parametrize(

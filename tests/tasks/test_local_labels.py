@@ -57,6 +57,7 @@ def _rows(labels: list[Any], n: int = 20) -> list[tuple[str, Any]]:
         ([9007199254740993, "9007199254740992"], "classification", ("9007199254740992", "9007199254740993")),
         ([True, 1, "true"], "classification", ("1", "True", "true")),
         (["caf\u00e9", "cafe\u0301 ", "tea"], "classification", ("caf\u00e9", "tea")),
+        (["b\u200b", "b", "\ufeffb", "a"], "classification", ("a", "b")),
         (["1_0", "\uff11", "1e-9999999"], "classification", ("1_0", "1e-9999999", "\uff11")),
         (["nan", "inf", "x"], "classification", ("inf", "nan", "x")),
         (["3,5", "high"], "classification", ("3,5", "high")),
@@ -75,7 +76,7 @@ def test_kind_and_classes_are_told_from_the_labels(
             assert values[text] == np.float32(label)
         else:
             named = classes[int(values[text])]
-            assert named == unicodedata.normalize("NFC", str(label).strip()).removesuffix(".0") or float(
+            assert named == unicodedata.normalize("NFC", str(label).strip(" \u200b\ufeff")).removesuffix(".0") or float(
                 named
             ) == float(label)
 
@@ -199,6 +200,8 @@ SCORES = [("a", 0.5), ("b", 1), ("c", 2.5)]
         ([[("a", "1"), ("b", "3,5")], GOOD, GOOD], {}, r"train\.jsonl, line 2: label '3,5' in column 'label' has a comma: write 3\.5, or 35 if the comma separates"),
         ([[("a", "1.5"), ("b", "1.50")], GOOD, GOOD], {"kind": "classification"}, r"task\.label: .* has the labels '1\.5' and '1\.50', which are one number"),
         ([[("a", 1), ("b", 2.0**53)], GOOD, GOOD], {}, r"train\.jsonl, line 2: label 9007199254740992\.0 in column 'label' is a float beyond 2\^53"),
+        ([[("a", "3,5"), ("b", "1")], GOOD, GOOD], {"kind": "regression"}, r"line 1: label '3,5' .* the task is regression; write 3\.5, or set"),
+        ([[*GOOD, ("e", "\u200b ")], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'label' is empty"),
         ([[*GOOD, ("e", "\ud800")], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'label' holds half a surrogate pair"),
         ([GOOD, GOOD, [("e", "\x1b" + "z" * 200_000)]], {}, r"test\.jsonl, line 1: unknown label '\\x1bz{100,200}\.\.\.' in"),
         ([[*GOOD, ("e", ["x"])], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'label' holds list \['x'\], not a label"),

@@ -70,6 +70,8 @@ def test_a_very_long_cell_is_read_whole(tmp_path: Path) -> None:
         ("a.csv", b'text,label\na,0\n"b,1\nc,0\n', r"a\.csv, line 3: malformed \(unexpected end of data\)"),
         ("a.csv", b'text,label\na,0\n"b"x,1\n', r"a\.csv, line 3: malformed \(',' expected after '\"'\)"),
         ("a.csv", b"text,label\na,0\n\xff\xfe,1\n", r"a\.csv, line 3: not UTF-8 \(invalid start byte\)"),
+        ("a.csv", "text,label\na,0\n".encode("utf-16"), r"a\.csv: looks like UTF-16, not UTF-8; save the file as UTF-8"),
+        ("a.csv", "text,label\na,0\n".encode("utf-16-le"), r"a\.csv: looks like UTF-16, not UTF-8"),
         ("a.jsonl", b"\n", r"a\.jsonl: has no rows"),
         ("a.jsonl", b'{"text": "a", "label": 0}\n{"text": \n', r"a\.jsonl, line 2: malformed JSON \(Expecting value, column \d+\)"),
         ("a.jsonl", b'["a", 0]\n', r"a\.jsonl, line 1: holds a JSON list; each line must be an object"),

@@ -11,6 +11,7 @@ from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.studies import committed, new_study, results, study_module
 from loralab.studies.claims import embedded, markdown
+from loralab.studies.required_scores import refuse_other_tasks
 from loralab.studies.tables import study_tables
 from loralab.sweeps import status as forecast
 from loralab.sweeps.collect import damaged, mixed_versions
@@ -38,6 +39,9 @@ def study(name: str, overrides: Sequence[str], store: Path) -> int:
         drawn = study_module.analysis_of(opened) != study_module.NO_ANALYSIS
         if drawn:
             study_module.module_of(opened)
+    if trained and drawn:
+        with open_study(name, overrides, store=store) as opened:
+            refuse_other_tasks(opened, study_module.module_of(opened), overrides)
     if trained:
         command = [sys.executable, str(CONF.parent / "train.py"), f"sweeps={name}", f"store={to_override(str(store))}"]
         failed = subprocess.run([*command, *overrides], check=False).returncode

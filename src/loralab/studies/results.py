@@ -15,6 +15,7 @@ from loralab.files import write_text
 from loralab.studies import measured, study_module
 from loralab.studies.completeness import plain, refuse_holes
 from loralab.studies.measured import measure_study, refuse_settings
+from loralab.studies.required_scores import refuse_without_scores
 from loralab.studies.study_module import Measurement, find_module, module_of
 from loralab.studies.tables import study_tables
 from loralab.sweeps.study import Study, open_study
@@ -46,6 +47,7 @@ def reduce_study(study: Study) -> pd.DataFrame:
         ):  # such as the one seed of a first stage, if the second stage has more
             own = [settings(cell.overrides) for cell in cells]
             runs[key] = [given.get(key, value) for given, value in zip(own, runs[key], strict=True)]
+    refuse_without_scores(study, module, [str(name) for name in runs])
     return module.reduce(found._replace(runs=runs))
 
 
@@ -131,7 +133,9 @@ def save(frame: pd.DataFrame, to: Path) -> None:
 def _texts(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
     """The frame with `change` applied to its column names and to each cell that is text."""
     texts = [name for name in frame if frame[name].dtype in (object, "str")]
-    changed = {name: frame[name].map(lambda cell: change(cell) if isinstance(cell, str) else cell) for name in texts}
+    changed: dict[str, Any] = {
+        str(name): frame[name].map(lambda cell: change(cell) if isinstance(cell, str) else cell) for name in texts
+    }
     return frame.assign(**changed).rename(columns=change)
 
 

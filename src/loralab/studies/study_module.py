@@ -72,7 +72,10 @@ class Measurement:
 
 @dataclass(frozen=True)
 class StudyModule:
-    """A study's analysis, checked, with defaults for what it does not define."""
+    """A study's analysis, checked, with defaults for what it does not define.
+
+    scores: the columns of scores in its KEPT, which its runs must have.
+    """
 
     axes: tuple[str, ...]
     reduce: Callable[[Tables], pd.DataFrame]
@@ -81,6 +84,7 @@ class StudyModule:
     summary: Callable[[pd.DataFrame], pd.DataFrame]
     claims: Callable[[pd.DataFrame], list[Claim]]
     measurement: Measurement | None
+    scores: tuple[str, ...] = ()
 
 
 def load_module(name: str) -> StudyModule:
@@ -124,6 +128,7 @@ def find_module(study: Study) -> StudyModule | None:
         summary=_function(module, file, "summary", "frame") or _summary,
         claims=_function(module, file, "claims", "frame") or _no_claims,
         measurement=None if study.spec.program is None else _measurement(module, file),
+        scores=_scores(module, file),
     )
 
 
@@ -185,6 +190,11 @@ def _axes(module: ModuleType, file: str) -> tuple[str, ...]:
         if type_of(key, Config) is None:
             raise UserError(f"{file}: AXES: {no_such_key(key, Config)}")
     return found or ()
+
+
+def _scores(module: ModuleType, file: str) -> tuple[str, ...]:
+    kept = _names(module, file, "KEPT", "columns of its CSV") or ()
+    return tuple(name for name in kept if name.startswith(SPLITS))
 
 
 def _measurement(module: ModuleType, file: str) -> Measurement:

@@ -1,8 +1,9 @@
 """Records of csv and tsv text: no row is lost to a stray quotation mark, and the header shows the delimiter.
 
 A quotation mark that opens a field and closes some lines later makes one record of the rows between. Such a record is
-refused if each of its lines is a row by itself: it has the header's number of fields, values that other rows have where
-a column repeats its values, and no blank after the delimiter, as in prose.
+refused if each of its lines is a row by itself: it has the header's number of fields and no blank after the delimiter,
+as prose has, and most of the lines have values that other rows have, where a column repeats its values. Without such a
+column, a file that has the delimiter in quoted fields is trusted.
 """
 
 import csv
@@ -17,6 +18,8 @@ __all__ = ["Records", "in_line", "read_records"]
 
 _DELIMITERS = (",", "\t", ";", "|")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NAMED = re.compile('"?sep=([,;|\t])"?')
+_ENOUGH = 10  # records that show whether a column repeats its values
 _HINT = 'a field that begins with a quotation mark must end with one, and those inside are doubled ("")'
 
 
@@ -52,7 +55,10 @@ def read_records(where: str, text: str, delimiter: str, asked: Iterable[str]) ->
     csv.field_size_limit(2**31 - 1)  # the default of 131,072 characters is too small for long documents
     lines = list(io.StringIO(text, newline=""))
     wanted = list(asked)
-    delimiter = _delimiter(lines, delimiter, wanted)
+    named = _NAMED.fullmatch(lines[0].rstrip("\r\n")) if lines else None
+    if named is not None:  # a spreadsheet's own line; blank, so that lines keep their numbers
+        lines[0] = "\n"
+    delimiter = _delimiter(lines, delimiter if named is None else named[1], wanted)
     try:
         quoted, ends = _quoted(lines, delimiter)
     except _MalformedError as error:
@@ -72,7 +78,7 @@ def _delimiter(lines: Sequence[str], usual: str, asked: Sequence[str]) -> str:
     names: dict[str, list[str]] = {}
     for delimiter in (usual, *_DELIMITERS):
         try:
-            names[delimiter] = next(csv.reader(lines, delimiter=delimiter, strict=True), [])
+            names[delimiter] = next(filter(None, csv.reader(lines, delimiter=delimiter, strict=True)), [])
         except csv.Error:
             names[delimiter] = []
     for delimiter, found in names.items():
@@ -122,10 +128,11 @@ def _check(
 ) -> None:
     """Raises UserError for swallowed rows, a record with another number of fields, and a repeated header."""
     width = len(found.names)
-    ordinary = [row for row, start, end in zip(found.rows, found.lines, ends, strict=True) if start == end]
-    columns = [_Column(found.names.index(name), ordinary) for name in asked if name in found.names]
+    columns = [_Column(found.names.index(name), found.rows) for name in asked if name in found.names]
+    told = any(column.repeats or column.numbers for column in columns)
+    suspect = told or not _has_quoted_delimiters(found, ends, lines, delimiter)
     for row, start, end in zip(found.rows, found.lines, ends, strict=True):
-        if end > start and all(_is_row(line, delimiter, width, columns) for line in lines[start - 1 : end]):
+        if suspect and end > start and _are_rows(lines[start - 1 : end], delimiter, width, columns):
             raise UserError(
                 f"{where}, lines {start} to {end}: a quotation mark opens a field on line {start} and closes it on "
                 f"line {end}, but each of these lines is a row of {width} fields by itself; {_HINT}"
@@ -138,14 +145,23 @@ def _check(
             raise UserError(f"{where}, line {start}: repeats the header ({in_line(', '.join(row))}); remove the line")
 
 
+def _has_quoted_delimiters(found: Records, ends: Sequence[int], lines: Sequence[str], delimiter: str) -> bool:
+    """Whether a record of one line has the delimiter in a quoted field: a csv writer made it, which quotes rightly."""
+    width = len(found.names)
+    return any(
+        start == end and len(row) == width and lines[start - 1].count(delimiter) >= width
+        for row, start, end in zip(found.rows, found.lines, ends, strict=True)
+    )
+
+
 class _Column:
-    """What the cells of a column have in common in records of one line."""
+    """What the cells of a column have in common."""
 
     def __init__(self, at: int, rows: Sequence[Sequence[str]]) -> None:
         cells = [row[at] for row in rows if at < len(row)]
         self.at = at
         self.known = {_bare(cell) for cell in cells}
-        self.repeats = bool(cells) and 2 * len(self.known) <= len(cells)
+        self.repeats = len(cells) >= _ENOUGH and 2 * len(self.known) <= len(cells)
         self.numbers = bool(cells) and all(_NUMBER.fullmatch(cell) for cell in self.known)
         self.spaced = any(cell[:1].isspace() for cell in cells)
 
@@ -159,11 +175,14 @@ def _bare(cell: str) -> str:
     return cell.strip().strip('"').strip()
 
 
-def _is_row(line: str, delimiter: str, width: int, columns: Sequence[_Column]) -> bool:
-    """Whether a line is a row by itself."""
-    text = line.rstrip("\r\n")
-    fields = text.split(delimiter) if text.count('"') % 2 else next(csv.reader([text], delimiter=delimiter), [])
-    if len(fields) != width or width == 1:
-        return False
-    repeating = [_bare(fields[column.at]) in column.known for column in columns if column.repeats]
-    return all(column.allows(fields[column.at]) for column in columns) and (not repeating or any(repeating))
+def _are_rows(lines: Sequence[str], delimiter: str, width: int, columns: Sequence[_Column]) -> bool:
+    """Whether each line is a row by itself, and most have a value that other rows have where values repeat."""
+    repeating = [column for column in columns if column.repeats]
+    known = 0
+    for line in lines:
+        text = line.rstrip("\r\n")
+        fields = text.split(delimiter) if text.count('"') % 2 else next(csv.reader([text], delimiter=delimiter), [])
+        if len(fields) != width or width == 1 or not all(column.allows(fields[column.at]) for column in columns):
+            return False
+        known += any(_bare(fields[column.at]) in column.known for column in repeating)
+    return not repeating or 2 * known > len(lines)

@@ -33,6 +33,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
 _LEADING_ZERO = re.compile(r"[+-]?0\d")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _NO_NUMBER = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_INVISIBLE = "\ufeff\u200b\u2060"  # byte-order mark, zero-width space, word joiner: from copied text and joined files
 _EXACT = 2.0**53  # floats above it are not exact whole numbers
 _LARGEST = float(np.finfo(np.float32).max)  # scores are float32
 _MOST_CLASSES = 1_000  # with more distinct labels the column is probably a mistake
@@ -81,12 +82,13 @@ class _Labels:
     def of(cls, table: Table, column: str) -> "_Labels":
         names = []
         for where, cell in zip(table.where, table.columns[column], strict=True):
-            if local_files.is_empty(cell):
+            bare = cell.strip().strip(_INVISIBLE) if isinstance(cell, str) else cell
+            if local_files.is_empty(bare):
                 raise UserError(f"{table.path}, {where}: column '{column}' is empty; every row needs its label")
             if not isinstance(cell, str | int | float):
                 held = f"{type(cell).__name__} {in_line(repr(cell))}"
                 raise UserError(f"{table.path}, {where}: column '{column}' holds {held}, not a label")
-            name = local_files.encodable(table, column, where, str(cell).strip())
+            name = local_files.encodable(table, column, where, str(bare).strip())
             names.append(unicodedata.normalize("NFC", name))
         return cls(table, column, names, [_number(name) for name in names])
 
@@ -152,9 +154,11 @@ class _Labels:
         """The labels as numbers, float32; one that is not a finite number raises UserError."""
         for where, name, number in zip(self.table.where, self.names, self.numbers, strict=True):
             if number is None:
+                comma = _DECIMAL_COMMA.fullmatch(name) is not None
+                fix = f"write {name.replace(',', '.')}" if comma else "fix the row"
                 raise UserError(
                     f"{self.table.path}, {where}: label '{in_line(name)}' in column '{self.column}' is not a finite "
-                    f"number, and the task is regression; fix the row, or set task.kind=classification"
+                    f"number, and the task is regression; {fix}, or set task.kind=classification"
                 )
         return np.array(self.numbers, dtype=np.float32)
 

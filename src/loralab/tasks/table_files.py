@@ -180,7 +180,10 @@ SUFFIXES: dict[str, Callable[[Path, dict[str, str]], Table]] = {
 
 def _text(path: Path) -> str:
     """The file's UTF-8 text, without a byte-order mark, with unchanged line ends."""
-    return path.read_bytes().decode("utf-8-sig")
+    content = path.read_bytes()
+    if b"\0" in content[:2] or content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{path}: looks like UTF-16, not UTF-8; save the file as UTF-8")
+    return content.decode("utf-8-sig")
 
 
 def _require(path: Path, columns: dict[str, str], names: Sequence[str], *, at: str = "") -> None:
