@@ -16,9 +16,8 @@ from loralab.backbones.checkpoint import width_of
 from loralab.backbones.families import FAMILIES as TABLE
 from loralab.backbones.families import ROLES, LinearMap, kind_of, linear_maps
 from loralab.compat.transformers import has_sdpa
-from tests.families import ALL, example_batch
+from tests.families import ALL, FUSED, example_batch
 
-FUSED = ("gpt2", "gpt_neox", "phi3", "bloom", "modernbert", "mpt", "falcon", "falcon_grouped", "falcon_per_head")
 TOKEN = 3
 
 families = pytest.mark.parametrize("family", ALL)
@@ -221,9 +220,7 @@ def test_the_kind_of_a_family_without_a_row_is_transformers_own(model_type: str,
 
 
 @pytest.mark.parametrize("model_type", sorted(TABLE))
-def test_the_kind_of_a_row_is_what_transformers_says(
-    model_type: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_kind_of_a_row_is_what_transformers_says(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said = TABLE[model_type].kind
     monkeypatch.setattr(module, "FAMILIES", {})
     assert kind_of(model_type) == said

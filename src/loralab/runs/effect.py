@@ -34,9 +34,10 @@ def check_effect(backbone: Backbone, method: str) -> tuple[str, ...]:
     positions = getattr(model.config, "max_position_embeddings", None)
     if not parts or (positions is not None and positions - beside < 5):
         return ()
-    was_training, texts = model.training, short_texts(model, beside=beside)
+    was_training = model.training
     model.eval()
     try:
+        texts = short_texts(model, beside=beside)
         reached = _reached(model, texts, [p for part in parts.values() for p in part], seq2seq=backbone.seq2seq)
         generates = virtual is None or not model.can_generate() or _generates_alike(model, texts)
     except torch.OutOfMemoryError:
