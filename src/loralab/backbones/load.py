@@ -113,8 +113,8 @@ def load_generator(
         _check_complete(source, absent)
         if seq2seq and getattr(config, "decoder_start_token_id", None) is None:
             raise UserError(
-                f"{source.key}: {source.origin}: its config.json has no decoder_start_token_id, the token that an answer "
-                "starts from; add the one that it was trained with"
+                f"{source.key}: {source.origin}: its config.json has no decoder_start_token_id, the token "
+                "that an answer starts from; add the one that it was trained with"
             )
         model.requires_grad_(False)
         model.generation_config = _generation_config(config, tokenizer.eos_token_id)
