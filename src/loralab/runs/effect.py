@@ -51,7 +51,9 @@ def check_effect(backbone: Backbone, method: str) -> tuple[str, ...]:
     model.train(was_training)
     for part, parameters in parts.items():
         if not any(p in reached for p in parameters):
-            raise UserError(f"method.name: {method}: {_class(model)} ignores the {part}; {REMEDY}")
+            names = [] if part == "virtual tokens" else [*lora_modules(model)][:3]
+            remedy = f"name other maps than {', '.join(names)} in lora.targets, or {REMEDY}" if names else REMEDY
+            raise UserError(f"method.name: {method}: {_class(model)} ignores the {part}; {remedy}")
     if not generates:
         raise UserError(f"method.name: {method}: generate of {_class(model)} ignores the virtual tokens; {REMEDY}")
     return _unused(model, reached)
