@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = ["ALL", "FAMILIES", "MODEL_TYPES", "MORE_FAMILIES", "example_batch", "save_checkpoint"]
+__all__ = ["ALL", "FAMILIES", "FUSED", "MODEL_TYPES", "MORE_FAMILIES", "example_batch", "save_checkpoint"]
 
 VOCABULARY = 100
 PAD = 1  # OPT and RoBERTa count positions from the padding id
@@ -205,6 +205,8 @@ MORE_FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
 """The other families of the table: their rows are tested, and what a row decides."""
 
 ALL = FAMILIES | MORE_FAMILIES
+FUSED = ("gpt2", "gpt_neox", "phi3", "bloom", "modernbert", "mpt", "falcon", "falcon_grouped", "falcon_per_head")
+"""Those whose q, k and v are one map."""
 MODEL_TYPES = {name: model_type for name, (model_type, _) in (_SETTINGS | _MORE_SETTINGS).items()}
 
 

@@ -1,4 +1,4 @@
-"""One tiny random generator per family of causal or sequence-to-sequence models: FAMILIES, with their own heads."""
+"""One tiny random generator per family of causal or sequence-to-sequence models, with their own heads."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
-from tests.families import FAMILIES, PAD, VOCABULARY
+from loralab.backbones.families import kind_of
+from tests.families import ALL, MODEL_TYPES, PAD, VOCABULARY
 
-__all__ = ["CAUSAL", "EOS", "GENERATORS", "contexts", "pairs"]
+__all__ = ["CAUSAL", "EOS", "EVERY_GENERATOR", "GENERATORS", "contexts", "pairs"]
 
 CAUSAL = ("gpt2", "gpt_neox", "opt", "llama", "qwen2")
 EOS = 2
 
 
 def _build(family: str) -> PreTrainedModel:
-    config = FAMILIES[family]().config
+    config = ALL[family]().config
     of_family: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -31,6 +32,10 @@ def _build(family: str) -> PreTrainedModel:
 
 
 GENERATORS: dict[str, Callable[[], PreTrainedModel]] = {family: partial(_build, family) for family in (*CAUSAL, "t5")}
+EVERY_GENERATOR: dict[str, Callable[[], PreTrainedModel]] = {
+    family: partial(_build, family) for family, name in MODEL_TYPES.items() if kind_of(name) != "encoder"
+}
+"""Those of the whole table: what a row decides is tested on them."""
 
 
 def _texts(seed: int, rows: int, longest: int) -> list[list[int]]:

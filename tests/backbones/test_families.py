@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,12 @@ from loralab.backbones import families as module
 from loralab.backbones.checkpoint import width_of
 from loralab.backbones.families import FAMILIES as TABLE
 from loralab.backbones.families import ROLES, LinearMap, kind_of, linear_maps
+from loralab.backbones.load import load_generator
 from loralab.compat.transformers import has_sdpa
-from tests.families import ALL, example_batch
+from tests.backbones.checkpoints import find, take
+from tests.families import ALL, FUSED, MORE_FAMILIES, example_batch, save_checkpoint
+from tests.generators import EVERY_GENERATOR, GENERATORS, pairs
 
-FUSED = ("gpt2", "gpt_neox", "phi3", "bloom", "modernbert", "mpt", "falcon", "falcon_grouped", "falcon_per_head")
 TOKEN = 3
 
 families = pytest.mark.parametrize("family", ALL)
@@ -221,9 +224,7 @@ def test_the_kind_of_a_family_without_a_row_is_transformers_own(model_type: str,
 
 
 @pytest.mark.parametrize("model_type", sorted(TABLE))
-def test_the_kind_of_a_row_is_what_transformers_says(
-    model_type: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_kind_of_a_row_is_what_transformers_says(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said = TABLE[model_type].kind
     monkeypatch.setattr(module, "FAMILIES", {})
     assert kind_of(model_type) == said
@@ -262,3 +263,34 @@ def test_the_shortcuts_reach_the_families_that_they_were_made_for() -> None:
     assert plain >= {"bert", "roberta", "xlm-roberta", "electra", "distilbert", "gpt2"}
     first = {name for name, row in TABLE.items() if row.first_token}
     assert first >= {"bert", "roberta", "xlm-roberta", "electra"}
+
+
+@pytest.mark.parametrize("family", MORE_FAMILIES)
+def test_a_loaded_classifier_gives_the_logits_of_transformers_own_with_and_without_padding(
+    family: str, tmp_path: Path
+) -> None:
+    directory = save_checkpoint(MORE_FAMILIES[family](), tmp_path)
+    backbone = take(find(directory, tmp_path / "digests"))
+    own: Any = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=3, attn_implementation="eager")
+    batch = example_batch(own.eval())
+    del batch["labels"]
+    alone = {"input_ids": batch["input_ids"][1:, :7], "attention_mask": batch["attention_mask"][1:, :7]}
+    with torch.no_grad():
+        ours = backbone.model(**batch).logits
+        torch.testing.assert_close(ours, own(**batch).logits, rtol=0, atol=1e-5)
+        torch.testing.assert_close(ours[1:], own(**alone).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", [name for name in EVERY_GENERATOR if name not in GENERATORS])
+def test_a_loaded_generator_gives_the_logits_of_transformers_own(family: str, tmp_path: Path) -> None:
+    made = EVERY_GENERATOR[family]()
+    directory = save_checkpoint(made, tmp_path)
+    backbone = load_generator(
+        find(directory, tmp_path / "digests"), dropout=0.0, attention="auto", dtype=torch.float32, device="cpu"
+    )
+    batch = pairs(3, seq2seq=backbone.seq2seq)(np.arange(3))
+    del batch["labels"]
+    with torch.no_grad():
+        wanted = made(**batch, use_cache=False).logits  # as in training; T5's rounding differs with a cache
+        torch.testing.assert_close(backbone.model(**batch).logits, wanted, rtol=0, atol=1e-5)
+    assert backbone.seq2seq == made.config.is_encoder_decoder

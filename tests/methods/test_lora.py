@@ -1,14 +1,22 @@
-"""LoRA on twelve families: zero initial update, adapted maps, merging and swapping."""
+"""LoRA on twelve families: zero initial update, adapted maps, merging and swapping; PEFT's logits on every family."""
 
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from loralab.backbones.families import linear_maps
 from loralab.errors import UserError
+from loralab.methods.formats.peft_lora import save_peft
 from loralab.methods.lora import attach, bias_updates, lora_modules, merge, swap, unmerge
 from tests.adapted import LORA, adapt, frozen, head_of, logits, shake
-from tests.families import FAMILIES, example_batch
+from tests.families import ALL, FAMILIES, FUSED, PAD, VOCABULARY, example_batch
+from tests.generators import EVERY_GENERATOR, pairs
 
 families = pytest.mark.parametrize("family", FAMILIES)
 
@@ -182,3 +190,131 @@ def test_an_adapter_takes_the_mode_of_its_map() -> None:
     model = frozen("bert").train()
     attach(model, linear_maps(model), head=head_of(model), **{**LORA, "dropout": 0.1})
     assert all(module.training for module in model.modules())
+
+
+# Each family of the table, adapted and trained by a step, and what PEFT makes of it. PEFT 0.21 reads an attribute that
+# transformers 5.23 has renamed.
+in_peft = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+def step(model: Any, batch: dict[str, Tensor]) -> tuple[float, float]:
+    """The loss before and after a step of AdamW on what is trained; B is 0 before and has moved after."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0)
+    before = model.eval()(**batch).loss
+    before.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    assert all(factors.B.any() for module in lora_modules(model).values() for factors in module.factors().values())
+    with torch.no_grad():
+        return before.item(), model(**batch).loss.item()
+
+
+def check(model: Any, bare: Any, inputs: dict[str, Tensor], directory: Path, *, head: tuple[str, ...] = ()) -> None:
+    """Exported, PEFT computes the same around `bare`; merged, the model computes the same; in fp64."""
+    from peft import PeftModel
+
+    shake(model)
+    save_peft(model, directory, head=head, base_model="somewhere/backbone")
+    theirs: Any = PeftModel.from_pretrained(copy.deepcopy(bare), str(directory))
+    with torch.no_grad():
+        ours = model.double()(**inputs).logits
+        assert (ours - bare.double()(**inputs).logits).abs().max() > 1e-2, "the adapter does something"
+        torch.testing.assert_close(theirs.double().eval()(**inputs).logits, ours, rtol=0, atol=1e-5)
+        merge(model)
+        assert (model(**inputs).logits - ours).abs().max() < 1e-5 * ours.abs().max()
+
+
+@in_peft
+@pytest.mark.parametrize("family", ALL)
+def test_a_step_on_any_family_lowers_the_loss_and_peft_gives_its_logits(family: str, tmp_path: Path) -> None:
+    model = adapt(family, targets=["all"])
+    batch = example_batch(model)
+    before, after = step(model, batch)
+    assert after < before
+    del batch["labels"]
+    check(model, ALL[family](), batch, tmp_path, head=head_of(model))
+
+
+@in_peft
+@pytest.mark.parametrize("family", FUSED)
+def test_q_and_v_alone_of_a_fused_map_are_an_adapter_of_peft(family: str, tmp_path: Path) -> None:
+    model = adapt(family, targets=["q", "v"])
+    batch = example_batch(model)
+    del batch["labels"]
+    check(model, ALL[family](), batch, tmp_path, head=head_of(model))
+
+
+@in_peft
+@pytest.mark.parametrize("family", EVERY_GENERATOR)
+def test_a_step_on_any_generator_lowers_the_loss_and_peft_gives_its_logits(family: str, tmp_path: Path) -> None:
+    model: Any = EVERY_GENERATOR[family]().requires_grad_(False)
+    attach(model, linear_maps(model), head=(), **{**LORA, "targets": ["all"]})
+    batch = pairs(3, seq2seq=model.config.is_encoder_decoder)(np.arange(3))
+    before, after = step(model, batch)
+    assert after < before
+    del batch["labels"]
+    check(model, EVERY_GENERATOR[family](), batch, tmp_path)
+
+
+@in_peft
+@pytest.mark.parametrize("family", ["falcon", "falcon_grouped", "albert", "bart", "mpt", "gpt2"])
+@pytest.mark.parametrize("settings", [{"dora": True}, {"scaling": "alpha/sqrt_r"}, {"bias": "all"}], ids=str)
+def test_dora_rslora_and_biases_of_any_kind_of_map_are_those_of_peft(
+    family: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    if family == "mpt" and "bias" in settings:
+        pytest.skip("MPT has no biases")
+    fused = {"falcon": "query_key_value", "falcon_grouped": "query_key_value", "mpt": "Wqkv", "gpt2": "c_attn"}
+    model = adapt(family, targets=[fused.get(family, "q"), "o", "mlp"], **settings)
+    batch = example_batch(model)
+    del batch["labels"]
+    check(model, ALL[family](), batch, tmp_path, head=head_of(model))
+
+
+@in_peft
+@pytest.mark.parametrize("family", ["bart", "gemma", "gemma2", "falcon"])
+def test_the_update_of_a_scaled_embedding_is_scaled_as_in_peft(family: str, tmp_path: Path) -> None:
+    model = adapt(family, targets=["q", "word_embeddings" if family == "falcon" else "embed_tokens"])
+    batch = example_batch(model)
+    del batch["labels"]
+    check(model, ALL[family](), batch, tmp_path, head=head_of(model))
+
+
+@in_peft
+def test_all_on_a_family_without_roles_is_pefts_all_linear(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    def make() -> Any:
+        config = AutoConfig.for_model(
+            "stablelm", vocab_size=VOCABULARY, pad_token_id=PAD, hidden_size=32, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, intermediate_size=48, num_labels=3,
+        )  # fmt: skip
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
+
+    model = make().requires_grad_(False)
+    assert linear_maps(model) == ()
+    attach(model, (), head=("score",), **{**LORA, "targets": ["all"]})
+    theirs: Any = get_peft_model(make(), LoraConfig(target_modules="all-linear", task_type="SEQ_CLS"))
+    names = {name.removeprefix("base_model.model.") for name, m in theirs.named_modules() if hasattr(m, "lora_A")}
+    assert set(lora_modules(model)) == names
+    batch = example_batch(model)
+    del batch["labels"]
+    check(model, make(), batch, tmp_path, head=("score",))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_all_leaves_the_output_matrix_alone_tied_or_not(tied: bool) -> None:
+    from transformers import AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        "stablelm", vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, intermediate_size=16, tie_word_embeddings=tied,
+    )  # fmt: skip
+    model: Any = AutoModelForCausalLM.from_config(config).requires_grad_(False)
+    attach(model, (), head=(), **{**LORA, "targets": ["all"]})
+    assert {name.rsplit(".", 1)[-1] for name in lora_modules(model)} == {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
+    }  # fmt: skip

@@ -181,3 +181,29 @@ def test_rank_and_output_width_are_those_of_the_factors() -> None:
     module, _ = adapted("conv1d")
     assert module.d_out == 6
     assert module.weight.shape == (8, 6)
+
+
+def test_an_adapted_map_shows_the_weight_and_the_bias_of_its_base() -> None:
+    """Some models read them (T5 a dtype, Jamba a bias)."""
+    base = nn.Linear(4, 3)
+    module = LoRALinear(base, {"whole": Factors(4, 3, rank=2, scaling=1.0, dropout=0.0, rows=ALL_ROWS)})
+    assert module.weight is base.weight
+    assert module.bias is base.bias
+
+
+def test_the_update_of_a_scaled_embedding_is_scaled() -> None:
+    class Scaled(nn.Embedding):
+        embed_scale = 3.0
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return super().forward(ids) * self.embed_scale
+
+    factors = EmbeddingFactors(20, 6, rank=3, scaling=1.5, dropout=0.0, rows=ALL_ROWS)
+    factors.reset(init="A", dist="kaiming", generator=torch.Generator().manual_seed(0))
+    nn.init.normal_(factors.A)
+    module = LoRAEmbedding(Scaled(20, 6), {"whole": factors})
+    ids = torch.tensor([[1, 5, 19]])
+    wanted = 3.0 * (module.weight + factors.delta().T)[ids]
+    torch.testing.assert_close(module(ids), wanted)
+    module.merge()
+    torch.testing.assert_close(module(ids), wanted)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig
 
@@ -47,19 +47,21 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 working = pytest.mark.parametrize(("kind", "family"), WORKING)
 
 
-def in_peft(model: nn.Module, ours: Any, task_type: str) -> Any:
+def in_peft(model: Any, ours: Any, task_type: str) -> Any:
     """PEFT's model around the same backbone, with the weights of our encoder."""
     import peft
 
     kind, settings = ours.prompt.kind, {"task_type": task_type, "num_virtual_tokens": TOKENS}
     config: Any
+    width = model.get_input_embeddings().weight.shape[1]
     if kind == "prefix":
         config = peft.PrefixTuningConfig(**settings)
     elif kind == "prompt":
-        config = peft.PromptTuningConfig(**settings, token_dim=32)  # PEFT does not find DistilBERT's
+        config = peft.PromptTuningConfig(**settings, token_dim=width)  # PEFT does not find DistilBERT's
     else:
-        config = peft.PromptEncoderConfig(**settings, token_dim=32, encoder_hidden_size=32)
-    config.num_layers, config.num_attention_heads = (None, None) if kind == "prefix" else (2, 4)
+        config = peft.PromptEncoderConfig(**settings, token_dim=width, encoder_hidden_size=width)
+    found = kind == "prefix" and model.config.model_type != "mpt"  # by PEFT
+    config.num_layers, config.num_attention_heads = (None, None) if found else (2, 4)
     theirs: Any = peft.get_peft_model(model, config).eval()
     theirs.prompt_encoder["default"].load_state_dict(ours.prompt.encoder.state_dict())
     return of_peft(theirs)

@@ -1,11 +1,18 @@
 """Targets: roles, globs, and the one line for what matches nothing."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+import torch
+from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from transformers.pytorch_utils import Conv1D
 
 from loralab.backbones.families import linear_maps
 from loralab.errors import UserError
 from loralab.methods.lora import lora_modules
-from loralab.methods.targets import Target, adaptable, matches, select
+from loralab.methods.targets import Target, adaptable, maps_by_name, matches, select
 from tests.adapted import adapt, head_of
 from tests.families import FAMILIES
 
@@ -94,3 +101,109 @@ def test_a_rank_pattern_outside_the_targets_is_refused() -> None:
 def test_a_subclass_with_a_forward_of_its_own_is_not_a_target() -> None:
     with pytest.raises(UserError, match="'embed_positions' matches no linear map"):
         chosen("opt", "embed_positions")
+
+
+class Plain(nn.Linear):
+    """Falcon's: another way to compute the same."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight.T + self.bias
+
+
+class Doubled(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+class Routed(nn.Linear):
+    def forward(self, x: torch.Tensor) -> Any:
+        return super().forward(x), x
+
+
+class Packed(nn.Linear):
+    """As a quantiser keeps its weight: the numbers of a row are in half as many bytes."""
+
+    def __init__(self, d_in: int, d_out: int) -> None:
+        super().__init__(d_in, d_out)
+        self.weight = nn.Parameter(torch.zeros(d_out, d_in // 2, dtype=torch.uint8), requires_grad=False)
+
+
+class Scaled(nn.Embedding):
+    embed_scale = 3.0
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(ids) * self.embed_scale
+
+
+class Normed(nn.Embedding):
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(super().forward(ids), dim=-1)
+
+
+class Positions(nn.Embedding):
+    """BART's: counts positions, whatever the ids."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(torch.arange(ids.shape[1]).expand(ids.shape))
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [(Plain, True), (Doubled, False), (Routed, False), (Packed, False), (Scaled, True), (Normed, False),
+     (Positions, False), (NonDynamicallyQuantizableLinear, True), (Conv1D, True)],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_subclass_is_adapted_where_it_computes_its_matrix(
+    made: Callable[[int, int], nn.Module], expected: bool, dtype: torch.dtype
+) -> None:
+    module = made(8, 6)
+    model = nn.ModuleDict({"one": module if made is Packed else module.to(dtype)})
+    assert ("one" in adaptable(model, ())) == expected
+
+
+def without_roles(family: str, *patterns: str) -> tuple[Target, ...]:
+    model = FAMILIES[family]()
+    modules = adaptable(model, head_of(model))
+    return select(patterns, maps_by_name(model, modules), modules, model=model)
+
+
+def test_a_family_without_roles_has_all_and_says_so() -> None:
+    assert {t.name for t in without_roles("bert", "all")} == {
+        *(t.name for t in chosen("bert", "all")),
+        "bert.pooler.dense",
+    }
+    with pytest.raises(UserError) as caught:
+        without_roles("bert", "o")
+    line = str(caught.value)
+    assert line.startswith("lora.targets: 'o' matches no linear map of this backbone; the only role known here is all;")
+    assert line.endswith(
+        "modules end in word_embeddings, position_embeddings, token_type_embeddings, query, key, value, dense"
+    )
+
+
+def test_all_is_not_offered_to_those_who_ask_for_it() -> None:
+    model = nn.ModuleDict({"table": nn.Embedding(4, 4), "al": nn.LayerNorm(4)})
+    modules = adaptable(model, ())
+    with pytest.raises(UserError) as caught:
+        select(["all"], maps_by_name(model, modules), modules, model=model)
+    assert str(caught.value) == "lora.targets: 'all' matches no linear map of this backbone; modules end in table"
+
+
+@pytest.mark.parametrize(
+    ("family", "pattern", "said"),
+    [
+        (
+            "llama",
+            "self_attn",
+            "model.layers.0.self_attn is a LlamaAttention, which holds q_proj, k_proj, v_proj, o_proj;",
+        ),
+        ("bert", "classifier", "classifier is in the head, which is trained as a whole;"),
+        ("bert", "LayerNorm", "bert.embeddings.LayerNorm is a LayerNorm;"),
+        ("opt", "embed_positions", "is a OPTLearnedPositionalEmbedding, which computes more than its matrix"),
+    ],
+)
+def test_the_line_tells_what_a_name_that_cannot_be_adapted_is(family: str, pattern: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        adapt(family, targets=[pattern])
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)

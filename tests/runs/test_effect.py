@@ -162,3 +162,21 @@ def test_a_backbone_that_takes_no_cache_has_no_prefix(monkeypatch: pytest.Monkey
     monkeypatch.setattr(prompts, "cache_name", lambda _model: None)
     with pytest.raises(UserError, match=r"^method.name: 'prefix': this 'bert' backbone does not accept cached keys$"):
         prompted("bert", "prefix")
+
+
+def test_adapted_maps_without_any_effect_are_named() -> None:
+    """BART's own table is `shared`; its encoder and its decoder read copies."""
+    with pytest.raises(UserError, match=r"ignores the trained parameters; name other maps than model\.shared in lora"):
+        checked(adapt("bart", targets=["shared"]))
+
+
+def test_a_model_without_a_table_of_tokens_ends_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CANINE hashes characters."""
+    model: Any = adapt("bert")
+
+    def none() -> None:
+        raise NotImplementedError("no table")
+
+    monkeypatch.setattr(model, "get_input_embeddings", none)
+    with pytest.raises(UserError, match=r"cannot compute two short texts with it \(NotImplementedError: no table\)"):
+        checked(model)

@@ -27,6 +27,7 @@ _VOCABULARIES = (
     "tokenizer.model",
 )
 _TOKENIZER_EXTRAS = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_PARTS = ("text_config", "decoder", "encoder")  # configs inside a config: of Gemma 3, of T5Gemma
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,9 @@ def index_of(names: Collection[str]) -> str | None:
 
 
 def width_of(config: dict[str, Any], key: str, directory: Path) -> int:
-    """The model's width: hidden_size, or the family's key for it."""
-    width = next((config[name] for name in WIDTHS if name in config), None)
+    """The model's width: hidden_size, or the family's key for it; also of the part that reads text, if it has parts."""
+    parts = [config, *(config[part] for part in _PARTS if isinstance(config.get(part), dict))]
+    width = next((part[name] for part in parts for name in WIDTHS if name in part), None)
     if not isinstance(width, int):
         raise UserError(
             f"{key}: {directory}: a {config['model_type']!r} model has no single width "

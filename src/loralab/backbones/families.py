@@ -69,10 +69,9 @@ def _falcon(config: Any) -> dict[str, Rows]:
     All heads are one group (multi_query), or each head is a group (Falcon-RW); new_decoder_architecture says how many.
     """
     heads = config.num_attention_heads
+    groups = 1 if config.multi_query else heads
     if config.new_decoder_architecture:
         groups = config.num_kv_heads
-    else:
-        groups = 1 if config.multi_query else heads
     return _interleaved(heads, groups, config.hidden_size // heads, groups=groups)
 
 
@@ -261,8 +260,7 @@ FAMILIES: Mapping[str, Family] = {
             **_fused("self_attention.query_key_value", _falcon, "self_attention.dense"),
             **_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
         },
-        kind="decoder",
-        takes_cache=True,
+        kind="decoder",  # its cache has 1 head, or as many as q has, which the config names otherwise than others do
     ),
     "mpt": Family(
         r"blocks\.\d+",

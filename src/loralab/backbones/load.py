@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from loralab.backbones.attention import use_eager, use_fp32_softmax
-from loralab.backbones.families import LinearMap, kind_of, linear_maps
+from loralab.backbones.causality import looks_ahead
+from loralab.backbones.families import FAMILIES, LinearMap, kind_of, linear_maps
 from loralab.backbones.first_token import narrow_last_layer, widen_last_layer
 from loralab.backbones.head import head_of, prepare_head
 from loralab.backbones.shortcuts import use_shortcut
 from loralab.backbones.source import Source
 from loralab.backbones.tokenizer import load_tokenizer
-from loralab.backbones.weights import attention_of, quiet, read_config, read_weights
+from loralab.backbones.weights import attention_of, one_line, quiet, read_config, read_weights
 from loralab.compat.transformers import classifiers, generators
 from loralab.errors import UserError
 from loralab.imports import without_collection
@@ -110,10 +111,17 @@ def load_generator(
         implementation = attention_of(model_class, attention, device, source)
         model, absent = read_weights(source, model_class, config, implementation, dtype)
         _check_complete(source, absent)
+        if seq2seq and getattr(config, "decoder_start_token_id", None) is None:
+            raise UserError(
+                f"{source.key}: {source.origin}: its config.json has no decoder_start_token_id, the token "
+                "that an answer starts from; add the one that it was trained with"
+            )
         model.requires_grad_(False)
         model.generation_config = _generation_config(config, tokenizer.eos_token_id)
         note = _fp32_softmax(model, implementation, device)
     model.eval().to(device)
+    if source.family not in FAMILIES:
+        _check_causal(model, source)
     notes = () if note is None else (note,)
     return Backbone(model, tokenizer, linear_maps(model), (), source, seq2seq=seq2seq, notes=notes)
 
@@ -141,8 +149,8 @@ def _classifier(config: "PretrainedConfig", source: Source) -> Any:
     classes = classifiers()
     if type(config) not in classes:
         raise UserError(
-            f"{source.key}: {source.origin} is a {source.family!r} model, for which transformers has no sequence "
-            "classifier; give another model, e.g. model=minilm"
+            f"{source.key}: {source.origin} is a {source.family!r} model, which cannot classify sequences: "
+            "transformers has no class for it; give another model, e.g. model=minilm"
         )
     return classes[type(config)]
 
@@ -153,6 +161,22 @@ def _check_generates(source: Source) -> None:
         raise UserError(
             f"{source.key}: {source.origin} is a {source.family!r} model, an encoder, which does not generate; the "
             "decoders and encoder-decoders of transformers do, e.g. model=gpt2"
+        )
+
+
+def _check_causal(model: Any, source: Source) -> None:
+    """Raises UserError for a generator that reads the tokens that it is to predict, or none at all."""
+    try:
+        ahead = looks_ahead(model)
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{source.key}: {source.origin} is a {source.family!r} model, which cannot compute a short text "
+            f"({type(error).__name__}: {one_line(error)}); give another model, e.g. model=gpt2"
+        ) from error
+    if ahead:
+        raise UserError(
+            f"{source.key}: {source.origin} is a {source.family!r} model, which reads the tokens that it is to predict "
+            "and so cannot be trained to answer in text; give another model, e.g. model=gpt2"
         )
 
 

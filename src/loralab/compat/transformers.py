@@ -121,7 +121,7 @@ def generators(*, seq2seq: bool) -> Mapping[Any, Any]:
 def generates(model_type: str, *, seq2seq: bool) -> bool:
     """Whether a model type has a class that reads a text and generates another (seq2seq), or that continues a text.
 
-    A masked language model may have the latter too (BertLMHeadModel); it reads in both directions, so it does not count.
+    A masked language model may have the latter too (BertLMHeadModel), but reads in both directions: it does not count.
     """
     from transformers.models.auto import modeling_auto as auto
 

@@ -64,8 +64,9 @@ def attach(
 ) -> None:
     """Adds scaling * B A to each targeted map of `model`, in place; delta W = 0 until trained.
 
-    maps: the linear maps by role, empty where no roles are known (`all` is then every linear map); head: names of modules that are fully trained, never adapted; targets and the keys of
-    rank_pattern: roles or globs (the last matching key of rank_pattern wins). The factors are drawn on the CPU from
+    maps: the linear maps by role, empty where no roles are known (`all` is then every linear map); head: names of
+    modules that are fully trained, never adapted; targets and the keys of rank_pattern: roles or globs (the last
+    matching key of rank_pattern wins). The factors are drawn on the CPU from
     `seed` in the order of the modules, so that they are the same on every device. dora: adds a magnitude to each map.
     Raises UserError for a target or pattern that matches nothing, and with dora for one that is not a whole linear map.
     """
@@ -88,8 +89,10 @@ def attach(
             size = d_out if part.rows is None else len(part.rows)
             r = ranks[part]
             if r > min(d_in, size):
+                full, end = min(d_in, size), name.rsplit(".", 1)[-1]
                 raise UserError(
-                    f"lora.rank: got {r}, but the full rank of {name} ({d_in} to {size}) is {min(d_in, size)}"
+                    f"lora.rank: got {r}, but the full rank of {name} ({d_in} to {size}) is {full}; give less, or this "
+                    f"map a rank of its own: lora.rank_pattern={{{end}: {full}}}"
                 )
             make = EmbeddingFactors if cls is LoRAEmbedding else Factors
             factors = make(d_in, size, rank=r, scaling=SCALINGS[scaling](alpha, r), dropout=dropout, rows=rows)

@@ -130,6 +130,11 @@ class LoRAModule(nn.Module):
         return cast(Tensor, self.base.weight)
 
     @property
+    def bias(self) -> Tensor | None:
+        """The frozen bias; some models read it (Jamba's `dt_proj`)."""
+        return cast("Tensor | None", self.base.bias)
+
+    @property
     def d_out(self) -> int:
         return self._by_output(self.weight).shape[0]
 

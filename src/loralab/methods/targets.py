@@ -69,7 +69,9 @@ def maps_by_name(model: nn.Module, modules: Mapping[str, nn.Module]) -> tuple[Ro
     """
     output = getattr(model, "get_output_embeddings", lambda: None)()
     return tuple(
-        _Named(name) for name, module in modules.items() if module is not output and not isinstance(module, nn.Embedding)
+        _Named(name)
+        for name, module in modules.items()
+        if module is not output and not isinstance(module, nn.Embedding)
     )
 
 
@@ -119,12 +121,12 @@ def _is_its_map(module: nn.Module) -> bool:
     A forward of the subclass's own is tried on two inputs; hooks, and methods that were set on the module, are not
     called.
     """
-    forward: Any = type(module).forward
-    if forward in (nn.Linear.forward, nn.Embedding.forward, conv1d().forward):
-        return True
     weight = module.weight
     if not isinstance(weight, Tensor) or not weight.is_floating_point() or weight.ndim != 2:  # packed by a quantiser
         return False
+    forward: Any = type(module).forward
+    if forward in (nn.Linear.forward, nn.Embedding.forward, conv1d().forward):
+        return True
     rows, columns = weight.shape
     with torch.no_grad():
         try:
@@ -180,7 +182,9 @@ def _what_it_names(name: str, module: nn.Module, modules: Mapping[str, nn.Module
     if isinstance(module, (nn.Linear, nn.Embedding, conv1d())):
         if _is_its_map(module):
             return f"{name} is in the head, which is trained as a whole"
-        return f"{name} is a {type(module).__name__}, which computes more than its matrix, so that LoRA cannot add to it"
+        return (
+            f"{name} is a {type(module).__name__}, which computes more than its matrix, so that LoRA cannot add to it"
+        )
     return f"{name} is a {type(module).__name__}"
 
 

@@ -34,9 +34,10 @@ def check_effect(backbone: Backbone, method: str) -> tuple[str, ...]:
     positions = getattr(model.config, "max_position_embeddings", None)
     if not parts or (positions is not None and positions - beside < 5):
         return ()
-    was_training, texts = model.training, short_texts(model, beside=beside)
+    was_training = model.training
     model.eval()
     try:
+        texts = short_texts(model, beside=beside)
         reached = _reached(model, texts, [p for part in parts.values() for p in part], seq2seq=backbone.seq2seq)
         generates = virtual is None or not model.can_generate() or _generates_alike(model, texts)
     except torch.OutOfMemoryError:
@@ -50,7 +51,9 @@ def check_effect(backbone: Backbone, method: str) -> tuple[str, ...]:
     model.train(was_training)
     for part, parameters in parts.items():
         if not any(p in reached for p in parameters):
-            raise UserError(f"method.name: {method}: {_class(model)} ignores the {part}; {REMEDY}")
+            names = [] if part == "virtual tokens" else [*lora_modules(model)][:3]
+            remedy = f"name other maps than {', '.join(names)} in lora.targets, or {REMEDY}" if names else REMEDY
+            raise UserError(f"method.name: {method}: {_class(model)} ignores the {part}; {remedy}")
     if not generates:
         raise UserError(f"method.name: {method}: generate of {_class(model)} ignores the virtual tokens; {REMEDY}")
     return _unused(model, reached)
