@@ -100,19 +100,33 @@ def check_fit(model: Any, adapters: Mapping[str, TaskAdapter], *, key: str) -> N
     if any(isinstance(module, LoRAModule) for module in model.modules()):
         raise UserError(f"{key}: the model has an adapter in place already; give the bare backbone")
     maps, parameters = adaptable(model, ()), dict(model.named_parameters(remove_duplicate=False))
-    for name, adapter in adapters.items():
+    for each, adapter in adapters.items():
+        name = repr(each) if adapter.folder is None else f"{each!r} ({adapter.folder.directory})"
         _check_folder(model, name, adapter, key)
         for at, (A, B, _) in adapter.updates.items():
             there = shape_of(maps[at])[1:] if at in maps else None
             if there != (A.shape[1], B.shape[0]):
                 has = f"{there[0]} to {there[1]}" if there is not None else "no such map"
-                raise UserError(f"{key}: {name!r} adapts {at}, {A.shape[1]} to {B.shape[0]}; the model has {has}")
+                raise UserError(f"{key}: {name} adapts {at}, {A.shape[1]} to {B.shape[0]}; the model has {has}")
         for at, value in adapter.whole.items():
             own = parameters.get(at)
             free = not at.startswith(f"{model.base_model_prefix}.")
             if own is None or own.shape[free:] != value.shape[free:] or own.ndim != value.ndim:
                 has = "no such parameter" if own is None else f"{tuple(own.shape)}"
-                raise UserError(f"{key}: {name!r} brings {at}, {tuple(value.shape)}; the model has {has}")
+                raise UserError(f"{key}: {name} brings {at}, {tuple(value.shape)}; the model has {has}")
+        _check_classes(parameters, name, adapter, key)
+
+
+def _check_classes(parameters: Mapping[str, nn.Parameter], name: str, adapter: TaskAdapter, key: str) -> None:
+    """Raises UserError where a head's weight and its bias would have different numbers of classes."""
+    for at, value in adapter.whole.items():
+        owner = at.rpartition(".")[0]
+        for leaf in ("weight", "bias"):
+            other = f"{owner}.{leaf}"
+            if other in parameters and len(parameters[other]) == len(parameters[at]):
+                size = len(adapter.whole.get(other, parameters[other]))
+                if size != len(value) or size == 0:
+                    raise UserError(f"{key}: {name} brings {at} for {len(value)} outputs, but its {other} has {size}")
 
 
 def _check_folder(model: nn.Module, name: str, adapter: TaskAdapter, key: str) -> None:
@@ -120,7 +134,7 @@ def _check_folder(model: nn.Module, name: str, adapter: TaskAdapter, key: str) -
         try:
             adapter.folder.check_fit(model)
         except UserError as error:
-            raise UserError(f"{key}: {name!r}: {error}") from error
+            raise UserError(f"{key}: {name}: {error}") from error
 
 
 def input_first(host: nn.Module) -> bool:
