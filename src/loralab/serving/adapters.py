@@ -16,6 +16,7 @@ from loralab.errors import UserError
 from loralab.methods.formats.peft_config import CONFIG
 from loralab.methods.formats.peft_folder import PeftLoRA, read_lora
 from loralab.methods.formats.peft_lora import Delta, factors_in, factors_of
+from loralab.methods.formats.tensor_file import is_file
 from loralab.methods.lora import bias_updates, shape_of
 from loralab.methods.lora_layers import LoRALinear, LoRAModule
 from loralab.methods.targets import adaptable
@@ -48,9 +49,9 @@ def read_adapter(directory: Path) -> TaskAdapter:
     Raises UserError where there is none, or none that is plain LoRA.
     """
     inside = directory / "adapter"
-    if not (directory / CONFIG).is_file() and inside.is_dir():
+    if not is_file(directory / CONFIG) and is_file(inside / CONFIG):
         directory = inside
-    if (directory / "prefix" / CONFIG).is_file():
+    if is_file(directory / "prefix" / CONFIG):
         raise UserError(f"{directory}: LoRA with a prefix (method=lora_prefix), whose virtual tokens are not served")
     found = read_lora(directory)
     return TaskAdapter(factors_in(found), found.whole, found)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from loralab.errors import UserError
 
-__all__ = ["read_json", "read_tensors", "shown"]
+__all__ = ["is_file", "one_line", "read_json", "read_tensors", "shown"]
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -24,7 +24,7 @@ def read_tensors(directory: Path, names: Sequence[str], among: Sequence[str]) ->
     among: the files that such a folder has. Raises UserError where there is none, and for a file that is damaged, or
     holds anything but floating-point tensors.
     """
-    path = next((directory / name for name in names if (directory / name).is_file()), directory / names[0])
+    path = next((directory / name for name in names if is_file(directory / name)), directory / names[0])
     _check_file(path, among)
     tensors = _loaded(path)
     if not isinstance(tensors, dict):
@@ -48,7 +48,7 @@ def read_json(directory: Path, name: str, among: Sequence[str]) -> dict[str, Any
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{directory}: its {name} is damaged ({_line(error)})") from error
+        raise UserError(f"{directory}: its {name} is damaged ({one_line(error)})") from error
     if not isinstance(found, dict):
         raise UserError(f"{directory}: its {name} is damaged (it holds {shown(found)}, not an object)")
     return found
@@ -63,13 +63,21 @@ def shown(value: Any, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file that may be looked at; one that may not is named by the reader, later."""
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder without permission
+        return False
+
+
 def _check_file(path: Path, among: Sequence[str]) -> None:
     try:
         if path.is_file():
             return
         there = path.is_dir()
     except OSError as error:
-        raise UserError(f"{path.parent}: cannot be read ({_line(error)})") from error
+        raise UserError(f"{path.parent}: cannot be read ({one_line(error)})") from error
     if there:
         raise UserError(f"{path.parent}: its {path.name} is a folder, not a file")
     raise UserError(f"{path.parent}: no {path.name} there; such an adapter has {' and '.join(among)}")
@@ -85,10 +93,10 @@ def _loaded(path: Path) -> Any:
     except Exception as error:  # readers of foreign files: they raise their own errors and nearly any of Python's
         pickled = path.suffix != ".safetensors"
         what = "is damaged, or holds more than tensors, which safetensors cannot" if pickled else "is damaged"
-        raise UserError(f"{path.parent}: its {path.name} {what} ({_line(error)})") from error
+        raise UserError(f"{path.parent}: its {path.name} {what} ({one_line(error)})") from error
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The first line of an error's text, without its advice to load anything at all."""
     text = str(error).partition("\n")[0].partition(". ")[0]
     return (text if len(text) <= 200 else f"{text[:197]}...") or type(error).__name__
