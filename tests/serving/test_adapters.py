@@ -85,7 +85,11 @@ def test_what_was_made_for_another_model_is_refused_in_one_line() -> None:
     refused(r"brings classifier.weight, \(3, 31\); the model has \(3, 32\)", whole={"classifier.weight": A[:3, 1:]})
     inside = "bert.pooler.dense.bias"
     refused(rf"brings {inside}, \(31,\); the model has \(32,\)", whole={inside: torch.zeros(31)})
-    check_fit(model, {"task": TaskAdapter({}, {"classifier.weight": torch.zeros(7, 32)})}, key="Switch")
+    seven = {"classifier.weight": torch.zeros(7, 32), "classifier.bias": torch.zeros(7)}
+    check_fit(model, {"task": TaskAdapter({}, seven)}, key="Switch")
+    for missing in seven:
+        with pytest.raises(UserError, match=r"brings classifier\.\w+ for 7 outputs, but its classifier\.\w+ has 3"):
+            check_fit(model, {"task": TaskAdapter({}, {k: v for k, v in seven.items() if k != missing})}, key="Switch")
     with pytest.raises(UserError, match="has an adapter in place already"):
         check_fit(adapt("bert"), {"task": good}, key="Switch")
     with pytest.raises(UserError, match="no adapters"):

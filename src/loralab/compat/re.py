@@ -8,9 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-from loralab.errors import UserError
-
-__all__ = ["Budget", "Pattern"]
+__all__ = ["Budget", "Pattern", "PatternError"]
 
 LONGEST = 2000  # characters of an expression or a text
 MOST_STATES = 5000  # (a{99}){99} would have 9801
@@ -29,6 +27,10 @@ CATEGORIES: dict[str, Accepts] = {
 }
 
 
+class PatternError(ValueError):
+    """What is wrong with an expression, in one line without its place."""
+
+
 class Budget:
     """The steps that all matches of one file may take together."""
 
@@ -36,27 +38,27 @@ class Budget:
         self.left = STEPS
 
     def spend(self, steps: int) -> None:
-        """Raises UserError where they are used up."""
+        """Raises PatternError where they are used up."""
         self.left -= steps
         if self.left < 0:
-            raise UserError("its regular expressions take too long to match; name the modules one by one")
+            raise PatternError("its regular expressions take too long to match; name the modules one by one")
 
 
 class Pattern:
     """An expression that matches whole texts; `Pattern(p, budget)(text)` is `bool(re.fullmatch(p, text))`.
 
-    The text is not empty. Raises UserError for what `re` cannot read, and for flags, look-around, back-references and
-    atomic groups.
+    The text is not empty. Raises PatternError for what `re` cannot read, and for flags, look-around, back-references
+    and atomic groups.
     """
 
     def __init__(self, expression: str, budget: Budget) -> None:
         self.budget = budget
         if len(expression) > LONGEST:
-            raise UserError(f"a regular expression of {len(expression)} characters; the longest has {LONGEST}")
+            raise PatternError(f"a regular expression of {len(expression)} characters; the longest has {LONGEST}")
         try:
             parsed = _parser.parse(expression)
         except (re.error, RecursionError, OverflowError) as error:
-            raise UserError(f"{expression[:60]!r} is no regular expression ({error})") from error
+            raise PatternError(f"{expression[:60]!r} is no regular expression ({error})") from error
         self.plain = re.compile(expression) if _has_one_way(parsed) else None
         self.states: list[_State] = []
         if parsed.state.flags & ~re.UNICODE.value:
@@ -65,7 +67,7 @@ class Pattern:
             self.start = self._all(parsed, self._state())
 
     def __call__(self, text: str) -> bool:
-        """Whether it matches the whole text. Raises UserError where the budget is used up."""
+        """Whether it matches the whole text. Raises PatternError where the budget is used up."""
         return self._matches(text, [0])
 
     def ends(self, name: str) -> bool:
@@ -75,7 +77,7 @@ class Pattern:
     def _matches(self, text: str, starts: list[int]) -> bool:
         """Whether it matches the text from one of `starts` to its end."""
         if len(text) > LONGEST:
-            raise UserError(f"a name of {len(text)} characters; the longest has {LONGEST}")
+            raise PatternError(f"a name of {len(text)} characters; the longest has {LONGEST}")
         self.budget.spend(len(starts))
         if self.plain is not None:
             return any(self.plain.fullmatch(text, at) for at in starts)
@@ -102,7 +104,7 @@ class Pattern:
 
     def _state(self, *free: int, **own: Any) -> int:
         if len(self.states) >= MOST_STATES:
-            raise UserError(f"a regular expression of more than {MOST_STATES} states; name the modules one by one")
+            raise PatternError(f"a regular expression of more than {MOST_STATES} states; name the modules one by one")
         self.states.append(_State(free, **own))
         return len(self.states) - 1
 
@@ -202,5 +204,5 @@ def _place(kind: str) -> Callable[[str, int], bool]:
     return holds
 
 
-def _foreign(what: str) -> UserError:
-    return UserError(f"a regular expression with {what}, which is not matched here; name the modules one by one")
+def _foreign(what: str) -> PatternError:
+    return PatternError(f"a regular expression with {what}, which is not matched here; name the modules one by one")

@@ -22,8 +22,10 @@ from loralab.inspect.spectra import ThinSVD, thin_svd
 from loralab.methods.formats.peft_config import CONFIG
 from loralab.methods.formats.peft_folder import read_lora
 from loralab.methods.formats.peft_lora import factors_of, read_factors
+from loralab.methods.formats.tensor_file import is_file
 from loralab.methods.lora import shape_of
 from loralab.methods.lora_layers import LoRALinear
+from loralab.methods.targets import adaptable
 from loralab.runs.build import adapted_backbone, read_task
 from loralab.runs.plan import replan
 from loralab.store.record import Record
@@ -46,6 +48,11 @@ class Update:
     @property
     def rank(self) -> int:
         return len(self.A)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of delta W: (d, k)."""
+        return len(self.B), self.A.shape[1]
 
     def svd(self) -> ThinSVD:
         """delta W = U diag(S) V^T."""
@@ -70,7 +77,12 @@ class Adapter:
         if base is None or not Path(base).is_dir():
             raise UserError(f"{self.directory}: its base_model_name_or_path, {base!r}, is no folder here")
         source = locate("base", package=None, hub=None, revision=None, path=base, cache=None)
-        return _weights(source, self.updates, generates=config["task_type"] in ("CAUSAL_LM", "SEQ_2_SEQ_LM"))
+        found = _weights(source, self.updates, generates=config["task_type"] in ("CAUSAL_LM", "SEQ_2_SEQ_LM"))
+        for name, update in self.updates.items():
+            if found[name].shape != update.shape:
+                what = f"{name!r} is {found[name].shape} in {base}, and {update.shape} in the adapter"
+                raise UserError(f"{self.directory}: made for another model: {what}")
+        return found
 
 
 def find_adapter(store: Path, wanted: str) -> Adapter:
@@ -79,12 +91,12 @@ def find_adapter(store: Path, wanted: str) -> Adapter:
     Raises UserError where there is none.
     """
     directory = Path(wanted)
-    if (directory / CONFIG).is_file():
+    if is_file(directory / CONFIG):
         inside = RunDirectory(directory.resolve().parent)
         if directory.resolve() != inside.adapter or inside.record() is None:
             return Adapter(directory.resolve().name, directory, None, read_updates(directory))
         wanted = str(inside.path)
-    elif directory.is_dir() and not (directory / "config.yaml").is_file():
+    elif directory.is_dir() and not is_file(directory / "config.yaml"):
         raise UserError(f"{wanted}: neither an adapter in PEFT format (no {CONFIG}) nor a run (no config.yaml)")
     run = find(store, wanted)
     _record(run)
@@ -128,13 +140,13 @@ def _weights(source: Source, names: Collection[str], *, generates: bool) -> dict
         backbone = load_generator(source, **settings)
     else:
         backbone = load(source, labels=anything, regression=False, seed=anything, **settings)
-    modules = dict(backbone.model.named_modules())
+    maps = adaptable(backbone.model, ())
     weights = {}
     for name in names:
-        if name not in modules:
+        if name not in maps:
             raise UserError(f"{source.key}: {source.origin} has no layer {name!r}")
-        weight = cast(Tensor, modules[name].weight)
-        outputs_first = shape_of(modules[name])[0] is LoRALinear  # a Conv1D and an embedding have their inputs first
+        weight = cast(Tensor, maps[name].weight)
+        outputs_first = shape_of(maps[name])[0] is LoRALinear  # a Conv1D and an embedding have their inputs first
         weights[name] = _array(weight if outputs_first else weight.T)
     return weights
 

@@ -10,7 +10,7 @@ from loralab.config.schema import Config
 from loralab.device import DTYPES
 from loralab.methods import bitfit, bottleneck, full, intrinsic, lora, prompts
 from loralab.methods.formats import native, peft_lora, peft_prompt
-from loralab.methods.formats.plain import load_model, save_model
+from loralab.methods.formats.plain import load_weights, save_model
 
 __all__ = ["CATALOGUE", "Method"]
 
@@ -75,7 +75,7 @@ def _save_model(backbone: Backbone, _config: Config, directory: Path, _base_mode
 
 
 def _load_model(backbone: Backbone, directory: Path) -> None:
-    backbone.model.load_state_dict(load_model(directory, type(backbone.model)).state_dict())
+    load_weights(backbone.model, directory)
 
 
 def _bitfit(backbone: Backbone, _config: Config) -> None:

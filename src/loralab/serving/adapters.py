@@ -16,6 +16,7 @@ from loralab.errors import UserError
 from loralab.methods.formats.peft_config import CONFIG
 from loralab.methods.formats.peft_folder import PeftLoRA, read_lora
 from loralab.methods.formats.peft_lora import Delta, factors_in, factors_of
+from loralab.methods.formats.tensor_file import is_file
 from loralab.methods.lora import bias_updates, shape_of
 from loralab.methods.lora_layers import LoRALinear, LoRAModule
 from loralab.methods.targets import adaptable
@@ -48,9 +49,9 @@ def read_adapter(directory: Path) -> TaskAdapter:
     Raises UserError where there is none, or none that is plain LoRA.
     """
     inside = directory / "adapter"
-    if not (directory / CONFIG).is_file() and inside.is_dir():
+    if not is_file(directory / CONFIG) and is_file(inside / CONFIG):
         directory = inside
-    if (directory / "prefix" / CONFIG).is_file():
+    if is_file(directory / "prefix" / CONFIG):
         raise UserError(f"{directory}: LoRA with a prefix (method=lora_prefix), whose virtual tokens are not served")
     found = read_lora(directory)
     return TaskAdapter(factors_in(found), found.whole, found)
@@ -100,19 +101,33 @@ def check_fit(model: Any, adapters: Mapping[str, TaskAdapter], *, key: str) -> N
     if any(isinstance(module, LoRAModule) for module in model.modules()):
         raise UserError(f"{key}: the model has an adapter in place already; give the bare backbone")
     maps, parameters = adaptable(model, ()), dict(model.named_parameters(remove_duplicate=False))
-    for name, adapter in adapters.items():
+    for each, adapter in adapters.items():
+        name = repr(each) if adapter.folder is None else f"{each!r} ({adapter.folder.directory})"
         _check_folder(model, name, adapter, key)
         for at, (A, B, _) in adapter.updates.items():
             there = shape_of(maps[at])[1:] if at in maps else None
             if there != (A.shape[1], B.shape[0]):
                 has = f"{there[0]} to {there[1]}" if there is not None else "no such map"
-                raise UserError(f"{key}: {name!r} adapts {at}, {A.shape[1]} to {B.shape[0]}; the model has {has}")
+                raise UserError(f"{key}: {name} adapts {at}, {A.shape[1]} to {B.shape[0]}; the model has {has}")
         for at, value in adapter.whole.items():
             own = parameters.get(at)
             free = not at.startswith(f"{model.base_model_prefix}.")
             if own is None or own.shape[free:] != value.shape[free:] or own.ndim != value.ndim:
                 has = "no such parameter" if own is None else f"{tuple(own.shape)}"
-                raise UserError(f"{key}: {name!r} brings {at}, {tuple(value.shape)}; the model has {has}")
+                raise UserError(f"{key}: {name} brings {at}, {tuple(value.shape)}; the model has {has}")
+        _check_classes(parameters, name, adapter, key)
+
+
+def _check_classes(parameters: Mapping[str, nn.Parameter], name: str, adapter: TaskAdapter, key: str) -> None:
+    """Raises UserError where a head's weight and its bias would have different numbers of classes."""
+    for at, value in adapter.whole.items():
+        owner = at.rpartition(".")[0]
+        for leaf in ("weight", "bias"):
+            other = f"{owner}.{leaf}"
+            if other in parameters and len(parameters[other]) == len(parameters[at]):
+                size = len(adapter.whole.get(other, parameters[other]))
+                if size != len(value) or size == 0:
+                    raise UserError(f"{key}: {name} brings {at} for {len(value)} outputs, but its {other} has {size}")
 
 
 def _check_folder(model: nn.Module, name: str, adapter: TaskAdapter, key: str) -> None:
@@ -120,7 +135,7 @@ def _check_folder(model: nn.Module, name: str, adapter: TaskAdapter, key: str) -
         try:
             adapter.folder.check_fit(model)
         except UserError as error:
-            raise UserError(f"{key}: {name!r}: {error}") from error
+            raise UserError(f"{key}: {name}: {error}") from error
 
 
 def input_first(host: nn.Module) -> bool:

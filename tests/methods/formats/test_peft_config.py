@@ -22,8 +22,8 @@ from tests.families import FAMILIES, example_batch
 pytestmark = [
     # PEFT 0.21 reads an attribute that transformers 5.23 has renamed.
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning"),
-    pytest.mark.filterwarnings("ignore:`init_lora_weights` is 'eva':UserWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),  # PEFT's notes on most of these settings
+    pytest.mark.filterwarnings("ignore:The following alpha_pattern keys did not match:RuntimeWarning"),
 ]
 
 QV = ["query", "value"]
@@ -58,7 +58,6 @@ SUPPORTED: dict[str, tuple[str, dict[str, Any]]] = {
 NOT_SERVED = {"use_dora": "DoRA"}
 NOT_MIXED = {
     "modules_to_save": "is trained whole",
-    "bias all": "LayerNorm",
     "an embedding": "is an embedding",
     "a tied table": "is trained whole",
 }
@@ -193,17 +192,14 @@ def test_a_start_that_changes_the_base_is_refused(init: Any, plain: dict[str, An
     refused(tmp_path, plain | {"init_lora_weights": init}, line)
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
-@pytest.mark.parametrize("init", ["pissa", "olora"])
+@pytest.mark.parametrize(("family", "init"), [("bert", "pissa"), ("bert", "olora"), ("gpt2", "pissa")])
 def test_what_peft_converts_to_plain_lora_is_read(family: str, init: str, tmp_path: Path) -> None:
-    """The nearest fix of the line that refuses it: PEFT's own difference to the start, of twice the rank."""
+    """The nearest fix of the line that refuses it: PEFT's difference to the start (without a head)."""
     from peft import LoraConfig, PeftModel, get_peft_model
 
     target = {"bert": "query", "gpt2": "c_attn"}[family]
     settings: Any = {"r": 4, "target_modules": [target], "init_lora_weights": init, "fan_in_fan_out": family == "gpt2"}
-    if (family, init) == ("gpt2", "olora"):
-        pytest.skip("PEFT 0.21 starts OLoRA of a Conv1D in a wrong shape")
-    model: Any = get_peft_model(FAMILIES[family](), LoraConfig(task_type="SEQ_CLS", **settings))
+    model: Any = get_peft_model(FAMILIES[family](), LoraConfig(**settings))
     model.peft_config["default"].init_lora_weights = True
     model.save_pretrained(tmp_path / "start")
     shake(model)
@@ -224,12 +220,16 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "r text": ({"r": "8"}, 'r: got "8"'),
     "r true": ({"r": True}, "r: got true"),
     "no r": ({"r": None}, "has no r; allowed: a whole number"),
-    "no alpha": ({"lora_alpha": None}, "has no lora_alpha; allowed: a finite number"),
-    "alpha NaN": ({"lora_alpha": float("nan")}, "lora_alpha: got NaN; allowed: a finite number"),
+    "no alpha": ({"lora_alpha": None}, "has no lora_alpha; allowed: a number other than 0, up to 1e30"),
+    "alpha NaN": ({"lora_alpha": float("nan")}, "lora_alpha: got NaN; allowed: a number"),
     "alpha inf": ({"lora_alpha": float("inf")}, "lora_alpha: got Infinity"),
-    "alpha huge": ({"lora_alpha": 10**400}, "lora_alpha: got 1000000000.*; allowed: a finite"),
+    "alpha huge": ({"lora_alpha": 10**400}, "lora_alpha: got 1000000000.*; allowed: a number"),
+    "alpha 0": ({"lora_alpha": 0}, "lora_alpha: got 0; allowed: a number other than 0"),
     "alpha text": ({"lora_alpha": "16"}, 'lora_alpha: got "16"'),
-    "nested": ({"alpha_pattern": {"query": {"value": 2}}}, r'alpha_pattern: got {"query": {"value": 2}}; allowed: fin'),
+    "nested": (
+        {"alpha_pattern": {"query": {"value": 2}}},
+        r'alpha_pattern: got {"query": {"value": 2}}; allowed: a number',
+    ),
     "list": ({"rank_pattern": [["query", 2]]}, "rank_pattern: got"),
     "rank 0": ({"rank_pattern": {"query": 0}}, "rank_pattern: got"),
     "rslora": ({"use_rslora": "no"}, 'use_rslora: got "no"; allowed: true or false'),
@@ -254,13 +254,14 @@ def test_a_value_that_is_not_allowed_is_refused_by_name(name: str, plain: dict[s
 
 
 def test_a_config_of_peft_02_is_read(tmp_path: Path) -> None:
-    old = {"base_model_name_or_path": "x", "bias": "none", "enable_lora": None, "fan_in_fan_out": False}
+    old: dict[str, Any] = {"base_model_name_or_path": "x", "bias": "none", "enable_lora": None, "fan_in_fan_out": False}
     old |= {"inference_mode": True, "lora_alpha": 16, "lora_dropout": 0.05, "merge_weights": True, "r": 8}
     old |= {"modules_to_save": None, "peft_type": "LORA", "target_modules": QV, "task_type": "CAUSAL_LM"}
     (tmp_path / CONFIG).write_text(json.dumps(old))
     config = read_config(tmp_path, {"LORA": LORA}, what="")
     assert (config.rank("h.0.query"), config.scaling("h.0.query", 8)) == (8, 2.0)
-    assert [name for name in ("query", "h.query", "h.queries", "query.h") if config.adapts(name)] == QV[:1] + ["h.query"]
+    names = ("query", "h.query", "h.queries", "query.h")
+    assert [name for name in names if config.adapts(name)] == ["query", "h.query"]
 
 
 @pytest.mark.parametrize("expression", ["(a+)+$", "(.*)*x", "(.*.*.*.*.*.*.*.*.*.*)*z", "(?:a?){60}a{60}", "(a|a)*b"])

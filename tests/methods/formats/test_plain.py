@@ -1,15 +1,18 @@
 """A merged checkpoint is a plain transformers model with the same logits."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from loralab.backbones.tiny import make_tokenizer
 from loralab.errors import UserError
-from loralab.methods.formats.plain import export_merged, load_model, save_model
+from loralab.methods.formats.plain import export_merged, load_model, load_weights, save_model
 from loralab.methods.lora import merge
 from tests.adapted import adapt, frozen, logits, shake
 from tests.families import FAMILIES
@@ -74,9 +77,61 @@ def test_a_saved_model_comes_back_to_the_bit_in_place_of_an_older_one(family: st
         assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
 
 
-def test_the_precision_is_the_one_asked_for(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
+WEIGHTS = "model.safetensors"
+DAMAGED: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "a missing tensor": ("its model.safetensors does not fit its config.json: .* is missing", lambda path: less(path)),
+    "a strange tensor": ("x is unexpected", lambda path: more(path)),
+    "another shape": ("is mismatched", lambda path: shorter(path)),
+    "cut off": ("its model is damaged", lambda path: (path / WEIGHTS).write_bytes((path / WEIGHTS).read_bytes()[:999])),
+    "text": ("its model is damaged", lambda path: (path / WEIGHTS).write_text("weights")),
+    "no weights": ("its model is damaged", lambda path: (path / WEIGHTS).unlink()),
+    "a list": ("its model is damaged", lambda path: (path / "config.json").write_text("[]")),
+    "no layers": ("missing|unexpected", lambda path: changed(path, num_hidden_layers=1)),
+    "an activation": ("its model is damaged", lambda path: changed(path, hidden_act="tomorrow")),
+}
 
+
+def changed(path: Path, **fields: Any) -> None:
+    config = path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    save_file(change(load_file(path / WEIGHTS)), path / WEIGHTS, metadata={"format": "pt"})
+
+
+def less(path: Path) -> None:
+    rewritten(path, lambda tensors: dict([*tensors.items()][1:]))
+
+
+def more(path: Path) -> None:
+    rewritten(path, lambda tensors: tensors | {"x": torch.ones(1)})
+
+
+def shorter(path: Path) -> None:
+    rewritten(path, lambda tensors: {key: value[:1].clone() for key, value in tensors.items()})
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_model_is_one_line_and_never_loads_in_part(name: str, tmp_path: Path) -> None:
+    """transformers draws what is missing at random."""
+    message, damage = DAMAGED[name]
+    save_model(FAMILIES["bert"](), tmp_path / "model")
+    damage(tmp_path / "model")
+    with pytest.raises(UserError, match=message) as error:
+        load_weights(FAMILIES["bert"](), tmp_path / "model")
+    assert "\n" not in str(error.value) and str(error.value).startswith(f"{tmp_path / 'model'}: ")
+
+
+def test_a_model_of_another_shape_is_refused(tmp_path: Path) -> None:
+    save_model(cast(Any, FAMILIES["bert"])(labels=5), tmp_path / "model")
+    with pytest.raises(
+        UserError, match=r"not fit the model: classifier\.bias: \(5,\) in the file, \(3,\) in the model"
+    ):
+        load_weights(FAMILIES["bert"](), tmp_path / "model")
+
+
+def test_the_precision_is_the_one_asked_for(tmp_path: Path) -> None:
     model = adapt("t5")
     export_merged(model, make_tokenizer(), tmp_path / "plain", dtype=torch.bfloat16)
     assert json.loads((tmp_path / "plain" / "config.json").read_text())["dtype"] == "bfloat16"

@@ -73,7 +73,7 @@ def load(model: nn.Module, directory: Path) -> None:
     Raises UserError, naming the difference, if names, shapes or precision differ; the model is then unchanged.
     """
     described = describe(directory)
-    file = read_tensors(directory, (WEIGHTS,))
+    file = read_tensors(directory, (WEIGHTS,), (CONFIG, WEIGHTS))
     own = _trained(model)
     for name in [*own, *sorted(file.keys() - own.keys())]:
         here, there = (_kind(tensors.get(name)) for tensors in (own, file))

@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loralab.compat.re import Budget, Pattern
+from loralab.compat.re import Budget, Pattern, PatternError
 from loralab.errors import UserError
 from loralab.methods.formats.tensor_file import read_json, shown
 
@@ -23,6 +23,7 @@ __all__ = [
     "NAMES",
     "NO_TARGETS",
     "REQUIRED",
+    "TASK",
     "TEXT",
     "WEIGHTS",
     "Field",
@@ -35,14 +36,20 @@ CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 NO_TARGETS = "dummy-target-modules"  # PEFT's own constant for an adapter without LoRA layers
 REQUIRED = object()
+NUMBER = "a number other than 0, up to 1e30"
+TASKS = ("SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION")
 
 
 class Field(NamedTuple):
-    """What a field may hold, as a check and in words, and its value where the file lacks it or has null."""
+    """What a field may hold, as a check and in words, and its value where the file lacks it.
+
+    null: whether null is the default, too (PEFT itself stumbles over null in some).
+    """
 
     allows: Callable[[Any], bool]
     allowed: str
     default: Any = None
+    null: bool = True
 
 
 def _number(value: Any) -> bool:
@@ -52,6 +59,10 @@ def _number(value: Any) -> bool:
         return math.isfinite(float(value))
     except OverflowError:
         return False
+
+
+def _alpha(value: Any) -> bool:
+    return _number(value) and 1e-30 <= abs(value) <= 1e30
 
 
 def count(value: Any) -> bool:
@@ -88,19 +99,20 @@ def _plain_init(value: Any) -> bool:
 
 FLAG = Field(lambda value: isinstance(value, bool), "true or false", False)
 TEXT = Field(lambda value: isinstance(value, str), "a text or null")
+TASK = Field(lambda value: value in TASKS, f"{', '.join(TASKS)} or null")
 NAMES = Field(lambda value: isinstance(value, list) and _names(value), "a list of names", [])
 ANYTHING = Field(lambda _value: True, "anything")
 """A field that changes nothing in what a saved adapter computes."""
 
 LORA: dict[str, Field] = {
     "r": Field(count, "a whole number from 1", REQUIRED),
-    "lora_alpha": Field(_number, "a finite number", REQUIRED),
-    "rank_pattern": Field(_by_name(count), "whole numbers from 1 by expression", {}),
-    "alpha_pattern": Field(_by_name(_number), "finite numbers by expression", {}),
+    "lora_alpha": Field(_alpha, NUMBER, REQUIRED),
+    "rank_pattern": Field(_by_name(count), "whole numbers from 1 by expression", {}, null=False),
+    "alpha_pattern": Field(_by_name(_alpha), NUMBER + " each", {}, null=False),
     "use_rslora": FLAG,
     "use_dora": FLAG,
-    "lora_dropout": Field(lambda p: _number(p) and 0 <= p <= 1, "a number in [0, 1]", 0.0),
-    "bias": Field(lambda value: value in ("none", "all", "lora_only"), "none, all or lora_only", "none"),
+    "lora_dropout": Field(lambda p: _number(p) and 0 <= p <= 1, "a number in [0, 1]", 0.0, null=False),
+    "bias": Field(lambda value: value in ("none", "all", "lora_only"), "none, all or lora_only", "none", null=False),
     "target_modules": Field(_one_or_more, "a list of names, or one expression", REQUIRED),
     "exclude_modules": Field(_one_or_more, "a list of names, or one expression", []),
     "layers_to_transform": Field(_layers, "a layer's number, or a list of them", []),
@@ -114,7 +126,7 @@ LORA: dict[str, Field] = {
         True,
     ),
     "base_model_name_or_path": TEXT,
-    "task_type": TEXT,
+    "task_type": TASK,
     **dict.fromkeys(("peft_type", "auto_mapping", "inference_mode", "peft_version", "revision"), ANYTHING),
     # of starts of A and B that are refused, or plain; and of other fields that are refused
     **dict.fromkeys(("loftq_config", "eva_config", "corda_config", "lora_ga_config"), ANYTHING),
@@ -187,7 +199,7 @@ class PeftConfig:
     def _matching(self, field: str, found: Callable[[], Any]) -> Any:
         try:
             return found()
-        except UserError as error:
+        except PatternError as error:
             raise self.refuse(field, str(error)) from error
 
     @cached_property
@@ -210,12 +222,12 @@ def read_config(directory: Path, tables: Mapping[str, Mapping[str, Field]], *, w
     if kind is None:
         raise UserError(f"{directory}: its {CONFIG} is damaged (no peft_type)")
     if not isinstance(kind, str) or kind not in tables:
-        raise UserError(f"{directory}: a {kind if isinstance(kind, str) else shown(kind)} adapter; {what}")
+        raise UserError(f"{directory}: a {shown(kind).strip(chr(34))} adapter; {what}")
     table = tables[kind]
     values = {}
     for name, field in table.items():
         value = found.get(name)
-        if value is None:
+        if value is None and (field.null or name not in found):
             if field.default is REQUIRED:
                 raise UserError(f"{directory}: its {CONFIG} has no {name}; allowed: {field.allowed}")
             value = field.default
@@ -227,10 +239,11 @@ def read_config(directory: Path, tables: Mapping[str, Mapping[str, Field]], *, w
 
 
 def _refuse_others(directory: Path, found: Mapping[str, Any], known: Iterable[str]) -> None:
-    for name, value in found.items():
+    for key, value in found.items():
         empty = value is None or value is False or value in ({}, [])
-        if name not in known and not empty:
+        if key not in known and not empty:
+            name = key if key.isidentifier() and len(key) < 60 else shown(key)
             raise UserError(
-                f"{directory}: its {CONFIG}: {name if name.isidentifier() else shown(name)}: got {shown(value)}, which "
-                "is not supported; such an adapter computes something else than its A and B alone"
+                f"{directory}: its {CONFIG}: {name}: got {shown(value)}, which is not supported; such an adapter "
+                "computes something else than its A and B alone"
             )

@@ -99,7 +99,8 @@ def read_lora(directory: Path) -> PeftLoRA:
     Raises UserError if it is not there, damaged, not plain LoRA or DoRA, or if its config and its tensors disagree.
     """
     config = read_config(directory, {"LORA": LORA}, what="only LORA adapters can be loaded")
-    tensors, frozen = _own_and_frozen(directory, read_tensors(directory, WEIGHTS))
+    tensors, frozen = _own_and_frozen(directory, read_tensors(directory, WEIGHTS, (CONFIG, WEIGHTS[0])))
+    _check_layers(config)
     parts: dict[str, dict[str, Tensor]] = {}
     whole = {}
     for key, value in tensors.items():
@@ -107,12 +108,20 @@ def read_lora(directory: Path) -> PeftLoRA:
         if match is not None:
             parts.setdefault(match["name"], {})[match["kind"]] = value
         elif ".lora_" in key:
-            raise UserError(f"{directory}: its {shown(key)} is no part of plain LoRA")
+            raise UserError(f"{directory}: its {shown(key, 160)} is no part of plain LoRA")
         else:
             whole[key.removeprefix(PREFIX).replace(".base_layer.", ".")] = value
     factors = {name: _factors(config, name, of) for name, of in parts.items()}
     magnitudes = {name: of["magnitude_vector"] for name, of in parts.items() if "magnitude_vector" in of}
     return PeftLoRA(config, tensors, factors, magnitudes, whole, frozen)
+
+
+def _check_layers(config: PeftConfig) -> None:
+    """Raises UserError where fields about layers contradict each other, as PEFT does."""
+    if config["layers_pattern"] != [] and config["layers_to_transform"] == []:
+        raise config.refuse("layers_pattern", "is there without layers_to_transform")
+    if isinstance(config["target_modules"], str) and config["layers_to_transform"] != []:
+        raise config.refuse("layers_to_transform", "is there with one expression in target_modules; list its names")
 
 
 def _own_and_frozen(directory: Path, file: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -123,8 +132,8 @@ def _own_and_frozen(directory: Path, file: Mapping[str, Tensor]) -> tuple[dict[s
     own, frozen = {}, {}
     for key, value in file.items():
         name = key.removeprefix(PREFIX)
-        if name == key or not name or len(key) > LONGEST:
-            raise UserError(f"{directory}: its tensor {shown(key)} has no name of PEFT's, {PREFIX}...")
+        if name == key or not name or len(key) > LONGEST or not key.isprintable():
+            raise UserError(f"{directory}: its tensor {shown(key, 160)} has no name as PEFT gives them ({PREFIX}...)")
         if name.endswith(".base_layer.weight"):
             frozen[name.removesuffix(".base_layer.weight")] = value
         elif ".original_module." in name:
@@ -132,7 +141,7 @@ def _own_and_frozen(directory: Path, file: Mapping[str, Tensor]) -> tuple[dict[s
         elif ".modules_to_save." in name:
             plain = PREFIX + re.sub(r"\.modules_to_save(\.default)?\.", ".", name)
             if plain not in file or not torch.equal(file[plain], value):
-                raise UserError(f"{directory}: its {shown(key)} and {shown(plain)} differ")
+                raise UserError(f"{directory}: its {shown(key, 160)} and {shown(plain, 160)} differ")
         else:
             own[key] = value
     return own, frozen

@@ -120,8 +120,9 @@ def _once(model: nn.Module, found: PeftLoRA) -> PeftLoRA:
     tensors, whole = dict(found.tensors), dict[str, Tensor]()
     for name, value in found.whole.items():
         only = names[id(every[name])]
-        if not torch.equal(whole.setdefault(only, value), value):
+        if only in whole and not torch.equal(whole[only], value):
             raise UserError(f"{found.directory}: its {name} and {only} differ, and the model ties them")
+        whole[only] = value
         if only != name:
             tensors[PREFIX + only] = tensors.pop(PREFIX + name)
     return replace(found, tensors=tensors, whole=whole)

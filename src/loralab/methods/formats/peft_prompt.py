@@ -17,6 +17,7 @@ from loralab.methods.formats.peft_config import (
     CONFIG,
     NAMES,
     REQUIRED,
+    TASK,
     TEXT,
     WEIGHTS,
     Field,
@@ -41,7 +42,7 @@ FIELDS: dict[str, Field] = {
     "modules_to_save": NAMES,
     "token_dim": Field(count, "a whole number from 1"),
     "base_model_name_or_path": TEXT,
-    "task_type": TEXT,
+    "task_type": TASK,
     **dict.fromkeys(HEADER, ANYTHING),
 }
 OWN = {  # settings of encoders, whose output alone is in the file, and of how the vectors start
@@ -77,7 +78,7 @@ def load(model: Any, directory: Path) -> None:
     """
     virtual = _virtual(model)
     config = read_config(directory, TABLES, what=f"virtual tokens are {', '.join(TYPES.values())}")
-    file = read_tensors(directory, WEIGHTS)
+    file = read_tensors(directory, WEIGHTS, (CONFIG, WEIGHTS[0]))
     _check_kind(config, virtual)
     modules = dict(model.named_modules())
     own = _whole(model, [name for name in config["modules_to_save"] if name in modules])

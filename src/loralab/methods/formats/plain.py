@@ -8,18 +8,21 @@ import copy
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from loralab.backbones.weights import quiet
+from loralab.errors import UserError
 from loralab.files import atomic_directory
+from loralab.methods.formats.tensor_file import one_line
 from loralab.methods.lora import bias_updates, lora_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["export_merged", "load_model", "save_model", "without_bars"]
+__all__ = ["export_merged", "load_model", "load_weights", "save_model", "without_bars"]
 
 
 def export_merged(
@@ -51,10 +54,31 @@ def save_model(model: "PreTrainedModel", directory: Path) -> None:
 
 
 def load_model(directory: Path, kind: Any) -> "PreTrainedModel":
-    """Loads a model saved by `save_model`, in fp32 on the CPU; kind: its class or one of transformers' Auto classes."""
-    with without_bars():
-        model: PreTrainedModel = kind.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
-    return model
+    """Loads a model saved by `save_model`, in fp32 on the CPU; kind: its class or one of transformers' Auto classes.
+
+    Raises UserError, naming the folder, where it is damaged, or lacks tensors, which transformers would draw at random.
+    """
+    settings: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True, "output_loading_info": True}
+    try:
+        with quiet():
+            model, found = kind.from_pretrained(directory, ignore_mismatched_sizes=True, **settings)
+    except Exception as error:  # transformers' reader of a folder: it raises nearly any of Python's errors, and others'
+        raise UserError(f"{directory}: its model is damaged ({one_line(error)})") from error
+    found["mismatched_keys"] = {name for name, *_ in found["mismatched_keys"]}
+    for what in ("missing", "unexpected", "mismatched"):
+        for key in sorted(found[f"{what}_keys"]):
+            raise UserError(f"{directory}: its model.safetensors does not fit its config.json: {key} is {what}")
+    return cast("PreTrainedModel", model)
+
+
+def load_weights(model: nn.Module, directory: Path) -> None:
+    """Loads the tensors of a folder of `save_model` into a model of the same class; UserError where it is another."""
+    own, file = model.state_dict(), load_model(directory, type(model)).state_dict()
+    for key in sorted(own.keys() | file.keys()):
+        here, there = (tuple(t[key].shape) if key in t else "none" for t in (own, file))
+        if here != there:
+            raise UserError(f"{directory}: it does not fit the model: {key}: {there} in the file, {here} in the model")
+    model.load_state_dict(file)
 
 
 @contextlib.contextmanager
