@@ -128,6 +128,8 @@ def test_a_diverged_run_has_no_scores_at_its_last_step(sweep: tuple[Path, list[C
     row = table(later, cells[:1]).iloc[0]
     assert "validation/accuracy" not in row
     assert row["best/validation/accuracy"] == record(store, cells[0])["metrics"]["validation"]["best"]["accuracy"]
+    at_the_end = copied(store, cells[1:2], tmp_path, status="diverged")
+    assert "validation/accuracy" not in table(at_the_end, cells[1:2]), "such a model is of no use"
 
 
 def test_cells_without_any_run_have_every_column(tmp_path: Path) -> None:
