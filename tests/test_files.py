@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from loralab.errors import UserError
-from loralab.files import atomic_directory, atomic_path, fingerprint, remove_temporaries, write_json, write_text
+from loralab.files import (
+    atomic_directory,
+    atomic_path,
+    fingerprint,
+    read_regular,
+    remove_temporaries,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -84,3 +92,28 @@ def test_a_cached_fingerprint_sees_a_change_in_place_whose_time_is_put_back(tmp_
     now = path.stat()
     assert (now.st_size, now.st_mtime_ns, now.st_ino) == (at.st_size, at.st_mtime_ns, at.st_ino)
     assert fingerprint([path], cache=cache) == fingerprint([path]) != before
+
+
+def test_a_damaged_cache_of_digests_changes_no_fingerprint(tmp_path: Path) -> None:
+    path, cache = tmp_path / "weights", tmp_path / "cache"
+    write_text(path, "content")
+    right = fingerprint([path], cache=cache)
+    (entry,) = (cache / "digests").iterdir()
+    whole = entry.read_bytes()
+    for at in range(len(whole)):
+        entry.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert fingerprint([path], cache=cache) == right
+    for content in (b"", whole[:64], b"\xff" * 81, whole.replace(b" ", b"")):
+        entry.write_bytes(content)
+        assert fingerprint([path], cache=cache) == right
+        assert entry.read_bytes() == whole, "it is made again"
+
+
+def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("file")
+    assert read_regular(tmp_path / "file") == read_regular(tmp_path / "link") == b"content"
+    for name in ("fifo", ".", "missing"):
+        with pytest.raises(OSError, match=r"not a regular file|No such file"):
+            read_regular(tmp_path / name)

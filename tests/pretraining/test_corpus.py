@@ -1,6 +1,7 @@
 """Tests of the corpus: the tokenizer decodes its training texts, blocks hold texts in order, results are fixed."""
 
 import math
+import random
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +64,16 @@ def test_unigram_entropy_of_known_cases() -> None:
     assert unigram_entropy(np.full((3, 4), first, dtype=np.int32)) == 0
     skewed = np.array([[first] * 3 + [first + 1]], dtype=np.int32)
     assert unigram_entropy(skewed) == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
+
+
+def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:
+    whole = prepare(TEXTS, HELDOUT, vocabulary=400, length=16, cache=tmp_path)
+    draw = random.Random(0)
+    for path in sorted((tmp_path / "corpora").glob("*/*")):
+        for change in ("flip", "empty", "remove"):
+            content = bytearray(path.read_bytes())
+            content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+            path.unlink() if change == "remove" else path.write_bytes(content if change == "flip" else b"")
+            again = prepare(TEXTS, HELDOUT, vocabulary=400, length=16, cache=tmp_path)
+            assert (again.train == whole.train).all() and (again.heldout == whole.heldout).all()
+            assert again.tokenizer("a film of one plot") == whole.tokenizer("a film of one plot")

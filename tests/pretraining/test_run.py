@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from loralab.errors import UserError
 from loralab.pretraining.run import pretrain
 from loralab.runs.console import Console
 from loralab.runs.run import run
 from loralab.store.record import PretrainingRecord
+from loralab.store.run_lock import LostRunError
+from loralab.training.batches import Order
 from loralab.training.signals import Interrupted, Interrupts
 from tests.config.test_pretrain import config
 from tests.processes import Process
@@ -122,6 +126,55 @@ def test_interrupted_and_resumed_it_is_the_one_that_never_stopped(
     one, two = (folder / "pretrained" / "width_32" for folder in (store, tmp_path))
     assert model_bytes(one) == model_bytes(two) and lines(one) == lines(two)
     assert record["timing"]["steps_executed"] == 12
+
+
+def test_a_last_update_that_breaks_the_model_is_a_divergence_without_a_model(tmp_path: Path) -> None:
+    record = small(tmp_path, "optim.lr_times_width=1e30", "train.steps=1", "optim.warmup=0")
+    assert record["status"] == "diverged" and record["metrics"]["validation"]["last"]["loss"] is None
+    assert not (tmp_path / "pretrained" / "width_32" / "model").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["half", "no identity", "another shape"])
+def test_a_checkpoint_that_is_not_its_own_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    checks = iter(range(1_000))
+
+    def check(self: Interrupts) -> None:
+        if next(checks) == 4:
+            raise Interrupted(signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Interrupts, "check", check)
+        small(tmp_path)
+    path = tmp_path / "pretrained" / "width_32" / "checkpoint" / "state.pt"
+    state = torch.load(path, weights_only=True)
+    if damage == "half":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "no identity":
+        torch.save({key: value for key, value in state.items() if key != "identity"}, path)
+    else:
+        torch.save(state | {"weights": {name: w[:1] for name, w in state["weights"].items()}}, path)
+    with pytest.raises(UserError, match=r"state\.pt is .* \(.*\); remove .*/checkpoint to train"):
+        small(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_deleted_while_it_is_filled_ends_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = Order.batch
+
+    def delete(self: Order, step: int) -> Any:
+        if step == 5:
+            shutil.rmtree(tmp_path / "pretrained")
+        return batch(self, step)
+
+    monkeypatch.setattr(Order, "batch", delete)
+    with pytest.raises(LostRunError, match="was removed or replaced"):
+        small(tmp_path)
+    assert not (tmp_path / "pretrained").exists()
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Tests of runs in this process: the record, determinism, and running the same config again."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from loralab.errors import UserError
 from loralab.runs.build import adapted_backbone, read_task
 from loralab.runs.plan import plan
 from loralab.runs.run import run
+from loralab.store.run_lock import LostRunError
+from loralab.training.batches import Order
 from loralab.training.signals import Interrupts
 from tests.small_runs import config, cut_off, outcome
 
@@ -292,6 +295,65 @@ def test_a_damaged_run_is_one_line_that_says_what_to_remove(
         run(config(tmp_path))
 
 
+def test_a_last_update_that_breaks_the_model_is_a_divergence(tmp_path: Path) -> None:
+    """No training loss follows it: the last evaluation tells. Its scores are kept, and its weights are not."""
+    broken = ("optim.warmup=0", "train.steps=1", "train.eval_every=1", "optim.schedule=constant", "optim.clip=null")
+    for lr, null in (("1e30", True), ("1e3", False)):
+        store = tmp_path / lr
+        record = run(config(store, *broken, f"optim.lr={lr}"))
+        last = record["metrics"]["validation"]["last"]
+        assert record["status"] == "diverged" and last["step"] == 1 and (last["loss"] is None) == null
+        assert null or last["loss"] > 20
+        assert "test" not in record["metrics"] and not list(store.glob("runs/*/adapter"))
+
+
+@pytest.mark.parametrize("lost", ["store/runs/*", "store/runs", "store"])
+def test_a_run_that_is_deleted_while_it_trains_ends_in_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    store, batch = tmp_path / "store", Order.batch
+
+    def delete(self: Order, step: int) -> Any:
+        if step == 5:
+            shutil.rmtree(next(tmp_path.glob(lost)))
+        return batch(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Order, "batch", delete)
+        with pytest.raises(LostRunError, match="was removed or replaced while its run trained"):
+            run(config(store))
+    assert not list(store.glob("runs/*"))
+    assert run(config(store))["timing"]["steps_executed"] == 12
+
+
+def test_a_finished_run_needs_a_store_that_can_be_read_and_no_more(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unwritable(path: Path) -> None:
+        raise UserError(f"store: {path} cannot be written to")
+
+    monkeypatch.setattr("loralab.runs.run.make_store", unwritable)
+    assert run(config(store))["status"] == "success"
+    with pytest.raises(UserError, match="cannot be written to"):
+        run(config(tmp_path))
+
+
+def test_a_finished_run_loses_the_checkpoint_that_a_kill_left(store: Path) -> None:
+    (path,) = store.glob("runs/*")
+    (path / "checkpoint").mkdir()
+    run(config(store))
+    assert not (path / "checkpoint").exists()
+
+
+def test_a_checkpoint_of_another_seed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in (0, 1):
+        cut_off(config(tmp_path / str(seed), f"seed={seed}"), monkeypatch, at=7)
+    mine, other = (next((tmp_path / str(seed)).glob("runs/*/checkpoint")) for seed in (0, 1))
+    shutil.copy(other / "state.pt", mine / "state.pt")
+    with pytest.raises(UserError, match=r"state\.pt is not a checkpoint of this run \(its run is .*\); remove "):
+        run(config(tmp_path / "0"))
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_fixed_seed_losses_are_golden(tmp_path: Path, precision: str) -> None:
     """Fails when a fixed-seed loss sequence changes: then bump NUMERICS_VERSION, and write the new figures here.
@@ -300,34 +362,14 @@ def test_fixed_seed_losses_are_golden(tmp_path: Path, precision: str) -> None:
     """
     golden = {
         "fp32": [
-            1.34518,
-            1.58022,
-            0.84604,
-            0.82385,
-            0.68959,
-            0.65875,
-            0.72739,
-            0.71808,
-            0.75008,
-            0.82199,
-            0.59033,
-            0.70229,
+            1.34518, 1.58022, 0.84604, 0.82385, 0.68959, 0.65875,
+            0.72739, 0.71808, 0.75008, 0.82199, 0.59033, 0.70229,
         ],
         "bf16": [
-            1.34314,
-            1.57757,
-            0.84467,
-            0.82249,
-            0.68826,
-            0.65783,
-            0.72739,
-            0.71542,
-            0.75201,
-            0.8202,
-            0.59058,
-            0.70408,
+            1.34314, 1.57757, 0.84467, 0.82249, 0.68826, 0.65783,
+            0.72739, 0.71542, 0.75201, 0.8202, 0.59058, 0.70408,
         ],
-    }
+    }  # fmt: skip
     run(config(tmp_path, "lora.ratio=16", f"train.precision={precision}"))
     losses = [line["values"]["loss"] for line in lines(tmp_path) if line["split"] == "train"]
     assert losses == pytest.approx(golden[precision], abs=2e-4 if precision == "fp32" else 5e-3), losses

@@ -1,5 +1,6 @@
 """A study's tables: one row for each run, finished or not, and one row for each logged value."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -59,3 +60,28 @@ def test_what_a_run_got_right_is_read_of_its_last_step(done: Path) -> None:
         text = found.correct(run)
         assert text == "" if pd.isna(accuracy) else unpacked(text).mean() == pytest.approx(accuracy)
     assert found.runs["test/accuracy"].notna().sum() == 8
+
+
+def test_a_run_with_damaged_metrics_is_told_and_hides_no_other(done: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(done, store)
+    whole = load_study(NAME, *SETTINGS, store=store)
+    run = whole.curves["run"].iloc[0]
+    path = store / "runs" / run / "metrics.jsonl"
+    path.write_bytes(b"\xff\n" + path.read_bytes())
+    found = load_study(NAME, *SETTINGS, store=store)
+    mine = found.runs[found.runs["run"] == run].iloc[0]
+    assert mine["status"] == "damaged" and "metrics.jsonl, line 1 is damaged" in mine["error"]
+    assert set(found.curves["run"]) == set(whole.curves["run"]) - {run}
+
+
+def test_damaged_predictions_are_one_line(done: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(done, store)
+    found = load_study(NAME, *SETTINGS, store=store)
+    run = found.curves["run"].iloc[0]
+    path = store / "runs" / run / "predictions.parquet"
+    for content in (b"", b"text", path.read_bytes()[:200]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"predictions\.parquet is damaged \(.*\); remove "):
+            found.correct(run)

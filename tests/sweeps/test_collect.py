@@ -19,7 +19,7 @@ from loralab.runs.record import as_yaml, fail
 from loralab.runs.run import run
 from loralab.store.run_directory import RunDirectory
 from loralab.sweeps.cell import Cell
-from loralab.sweeps.collect import TIMING, curves, mixed_versions, table
+from loralab.sweeps.collect import TIMING, curves, damaged, mixed_versions, table
 from loralab.sweeps.selection import edges, selected
 from tests.small_runs import config
 
@@ -128,6 +128,8 @@ def test_a_diverged_run_has_no_scores_at_its_last_step(sweep: tuple[Path, list[C
     row = table(later, cells[:1]).iloc[0]
     assert "validation/accuracy" not in row
     assert row["best/validation/accuracy"] == record(store, cells[0])["metrics"]["validation"]["best"]["accuracy"]
+    at_the_end = copied(store, cells[1:2], tmp_path, status="diverged")
+    assert "validation/accuracy" not in table(at_the_end, cells[1:2]), "such a model is of no use"
 
 
 def test_cells_without_any_run_have_every_column(tmp_path: Path) -> None:
@@ -248,6 +250,29 @@ def test_a_damaged_line_of_metrics_is_one_line(sweep: tuple[Path, list[Cell]], t
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2 is damaged"):
         curves(tmp_path, cells[:1])
     assert table(tmp_path, cells[:1])["status"].tolist() == ["success"]
+    copied(store, cells[1:2], tmp_path)
+    left_out: dict[str, str] = {}
+    long = curves(tmp_path, cells[:2], left_out=left_out)
+    assert long["run"].unique().tolist() == [cells[1].run] and list(left_out) == [cells[0].run]
+
+
+METRICS = {"no UTF-8": b"\xff\xfe\n", "no object": b"3\n", "no numbers": NULL.replace("null", '"low"').encode()}
+
+
+@pytest.mark.parametrize("at", [0, 3, 4], ids=["success", "failed", "cut off"])
+@pytest.mark.parametrize("text", METRICS.values(), ids=METRICS)
+def test_damaged_metrics_hide_no_other_run(
+    sweep: tuple[Path, list[Cell]], tmp_path: Path, text: bytes, at: int
+) -> None:
+    store, cells = sweep
+    some = [cells[at], cells[1]]
+    for each in some:
+        shutil.copytree(store / "runs" / each.run, tmp_path / "runs" / each.run)
+    (tmp_path / "runs" / some[0].run / "metrics.jsonl").write_bytes(text)
+    frame = table(tmp_path, some)
+    assert frame["status"].tolist() == ["damaged", "success"]
+    (line,) = damaged(frame)
+    assert line.startswith(f"left out, for it is damaged: {some[0].run}: ") and "metrics.jsonl" in line
 
 
 def test_mixed_versions_are_told_with_counts(sweep: tuple[Path, list[Cell]], tmp_path: Path) -> None:

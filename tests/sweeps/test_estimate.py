@@ -136,6 +136,20 @@ def test_runs_that_did_not_succeed_tell_nothing(
     assert Estimator(store).seconds(past["config"]) is None
 
 
+def test_a_record_of_another_version_tells_nothing_and_hides_no_other(
+    past: dict[str, Any], written: Callable[..., Path]
+) -> None:
+    expected = Estimator(written("whole")).seconds(past["config"])
+    written("without-steps", steps=0)
+    record = json.loads(json.dumps(past))
+    for node in ("train", "lora", "task"):
+        config = {key: value for key, value in record["config"].items() if key != node}
+        store = written(f"without-{node}")
+        path = store / "runs" / f"without-{node}-0123456789" / "record.json"
+        path.write_text(json.dumps(record | {"config": config}))
+    assert Estimator(store).seconds(past["config"]) == expected
+
+
 def test_a_store_without_runs_still_orders_by_length(past: dict[str, Any], tmp_path: Path) -> None:
     estimator = Estimator(tmp_path / "nowhere")
     assert estimator.seconds(past["config"]) is None

@@ -238,3 +238,23 @@ def test_a_damaged_record_is_a_failure_and_is_never_trained_over(
     for outcome in (made.done(key), made.failed(key, "it died", time.time())):
         assert outcome is not None and outcome.status == "failed" and "record.json is damaged" in outcome.text
     assert (tmp_path / "runs" / key / "record.json").read_text() == '{"status": '
+
+
+def test_a_run_whose_directory_was_removed_has_failed_and_gets_no_record(composer: Composer, tmp_path: Path) -> None:
+    made = run_jobs(composer, tmp_path, ("seed=0",))
+    outcome = made.ended(made.keys[0], Result("lost", error="it was removed"), 0.0)
+    assert outcome == Outcome("failed", text="it was removed")
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_store_that_can_only_be_read_is_enough_for_what_is_done(
+    composer: Composer, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unwritable(path: Path) -> None:
+        raise UserError(f"store: {path} cannot be written to")
+
+    monkeypatch.setattr("loralab.sweeps.run_jobs.make_store", unwritable)
+    made = run_jobs(composer, trained, ("train.steps=2",))
+    assert made.done(made.keys[0]) is not None
+    with pytest.raises(UserError, match="cannot be written to"):
+        run_jobs(composer, trained, ("train.steps=2",), ("seed=9",))

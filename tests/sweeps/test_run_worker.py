@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import shutil
 import signal
 import weakref
 from collections.abc import Callable, Iterator
@@ -183,3 +184,15 @@ def test_an_evaluation_of_many_batches_gives_signs_of_life(monkeypatch: pytest.M
     now[0] += SAY_SECONDS
     reporter.line({"step": 3, "split": "validation", "values": {"accuracy": 0.5, "loss": None}})
     assert told[-1] == {"values": "validation accuracy 0.5"}
+
+
+def test_a_run_whose_directory_is_removed_is_lost_in_one_line(
+    compose: Compose, work: Callable[[DictConfig], Result], tmp_path: Path
+) -> None:
+    handle = register_optimizer_step_post_hook(lambda *_: shutil.rmtree(tmp_path / "runs"))
+    try:
+        result = work(compose())
+    finally:
+        handle.remove()
+    assert result.status == "lost" and "was removed or replaced while its run trained" in result.error
+    assert "\n" not in result.error and not (tmp_path / "runs").exists()

@@ -1,6 +1,9 @@
 """Checkpoints: the restored state equals the captured one bit for bit."""
 
+import os
+import pickle
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from loralab.errors import UserError
 from loralab.training import checkpoint
 from loralab.training.checkpoint import Checkpointer, Trained
 
@@ -80,3 +84,65 @@ def test_saving_costs_at_most_two_percent(tmp_path: Path) -> None:
     patient = Checkpointer(tmp_path, every=60)
     patient.save({"x": torch.zeros(1)})
     assert patient.wait >= 60
+
+
+def _fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "a seal alone": lambda path: path.write_bytes(path.read_bytes()[-73:]),
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("text"),
+    "a pickle": lambda path: path.write_bytes(pickle.dumps({"step": 1})),
+    "a list": lambda path: torch.save([1], path),
+    "more bytes": lambda path: path.write_bytes(b"more" + path.read_bytes()),
+    "fifo": _fifo,
+    "folder": _folder,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint_is_one_line_that_says_what_to_remove(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    Checkpointer(tmp_path, every=0).save({"step": 1})
+    damage(tmp_path / checkpoint.FILE)
+    with pytest.raises(UserError, match=r"state\.pt is damaged \(.+\); remove .* to train the run from the start$"):
+        checkpoint.load(tmp_path)
+
+
+def test_no_flipped_bit_gives_another_state(tmp_path: Path) -> None:
+    model, trained = build(0)
+    step(model, trained)
+    Checkpointer(tmp_path, every=0).save(trained.capture())
+    path = tmp_path / checkpoint.FILE
+    whole, draw = path.read_bytes(), random.Random(0)
+    for _ in range(60):
+        at = draw.randrange(len(whole))
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << draw.randrange(8))]) + whole[at + 1 :])
+        try:
+            state = checkpoint.load(tmp_path)
+        except UserError:
+            continue
+        assert state is not None and all(torch.equal(state["weights"][n], p) for n, p in trained.weights.items())
+        assert len(whole) - at <= 73
+
+
+def test_a_run_that_was_lost_while_a_checkpoint_was_written_gets_none(tmp_path: Path) -> None:
+    looks = iter([None, UserError("lost")])
+
+    def check() -> None:
+        if (error := next(looks)) is not None:
+            raise error
+
+    with pytest.raises(UserError, match="lost"):
+        Checkpointer(tmp_path, every=0, check=check).save({"step": 1})
+    assert list(tmp_path.iterdir()) == []

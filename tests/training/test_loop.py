@@ -1,13 +1,14 @@
 """The loop on a small real regression: its calls, when it stops, and that Progress survives."""
 
 import json
+import math
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from loralab.training.loop import Progress, train
+from loralab.training.loop import Progress, exploded, train
 from loralab.training.threads import Workers
 
 
@@ -113,3 +114,16 @@ def test_progress_survives_a_checkpoint_in_the_middle_of_a_line() -> None:
     assert cut.logged == whole.logged
     assert cut.evaluated == whole.evaluated
     assert all((a == b).all() for a, b in zip(cut.net.parameters(), whole.net.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("loss", "start", "expected"),
+    [
+        (None, 1.0, True), (math.nan, 1.0, True), (math.inf, None, True), (1e30, 0.5, True), (20.1, None, True),
+        (20.1, 0.7, True), (19.9, 0.0, False), (99.0, 5.0, False), (101.0, 5.0, True), (0.0, 0.0, False),
+    ],
+)  # fmt: skip
+def test_a_loss_has_exploded_above_twenty_times_the_start_and_one(
+    loss: float | None, start: float | None, expected: bool
+) -> None:
+    assert exploded(loss, start) == expected

@@ -1,6 +1,8 @@
 """A session around a small real training: its files, and that an interrupt loses no step."""
 
+import functools
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +13,7 @@ import torch
 
 from loralab.errors import UserError
 from loralab.store.run_directory import RunDirectory
+from loralab.store.run_lock import LostRunError
 from loralab.store.trackers import NoTracker
 from loralab.training import optim
 from loralab.training.checkpoint import Trained
@@ -185,3 +188,105 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(UserError, match=r"is damaged .*; remove "):
         stored_state(run, ALONE)
+
+
+def _of_wrong_shape(state: dict[str, Any]) -> None:
+    state["weights"] = {name: w.reshape(1, -1) for name, w in state["weights"].items()}
+
+
+def _broadcast(state: dict[str, Any]) -> None:
+    state["weights"] = {name: w.reshape(-1)[:1] for name, w in state["weights"].items()}
+
+
+def _of_wrong_type(state: dict[str, Any]) -> None:
+    state["weights"] = {name: w.double() for name, w in state["weights"].items()}
+
+
+def _moments_of_wrong_shape(state: dict[str, Any]) -> None:
+    state["optimizer"]["state"][0]["exp_avg"] = torch.zeros(1)
+
+
+def _moments_of_nothing(state: dict[str, Any]) -> None:
+    state["optimizer"]["state"][7] = state["optimizer"]["state"][0]
+
+
+def _fewer_groups(state: dict[str, Any]) -> None:
+    del state["optimizer"]["param_groups"][1]
+
+
+def _without_random(state: dict[str, Any]) -> None:
+    del state["random"]["python"]
+
+
+def _short_generator(state: dict[str, Any]) -> None:
+    state["random"]["torch"] = state["random"]["torch"][:10]
+
+
+def _another_best(state: dict[str, Any]) -> None:
+    state["best"] = {"other": torch.zeros(1)}
+
+
+def _negative(state: dict[str, Any]) -> None:
+    state["progress"]["step"] = -1
+
+
+def _another_run(state: dict[str, Any]) -> None:
+    state["run"] = "9876543210"
+
+
+def _without(key: str, state: dict[str, Any]) -> None:
+    del state[key]
+
+
+KEYS = ("progress", "metrics_size", "weights", "best", "optimizer", "scaler", "random", "random_of_other_ranks")
+CHANGES = (
+    _of_wrong_shape, _broadcast, _of_wrong_type, _moments_of_wrong_shape, _moments_of_nothing, _fewer_groups,
+    _without_random, _short_generator, _another_best, _negative, _another_run, dict.clear,
+    *(functools.partial(_without, key) for key in KEYS),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_checkpoint_of_another_training_is_one_line_and_changes_nothing(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    run = directory(tmp_path)
+    with pytest.raises(Interrupted):
+        trains(run, cut_at=4, kept={"run": "0123456789"})
+    state = stored_state(run, ALONE)
+    assert state is not None
+    change(state)
+    torch.save(state, run.checkpoint / "state.pt")  # as an older version wrote it, without a seal
+    before = (run.path / "metrics.jsonl").read_bytes()
+    with pytest.raises(UserError, match=r"state\.pt is not a checkpoint of this run \(.*\); remove .*/checkpoint to"):
+        trains(run, kept={"run": "0123456789"})
+    assert (run.path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_checkpoint_of_an_older_version_has_no_run_and_no_seal(tmp_path: Path) -> None:
+    whole = trains(directory(tmp_path / "whole"))
+    run = directory(tmp_path / "cut")
+    with pytest.raises(Interrupted):
+        trains(run, cut_at=4)
+    torch.save(stored_state(run, ALONE), run.checkpoint / "state.pt")
+    found = trains(run, kept={"run": "0123456789"})
+    assert all(torch.equal(found[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("at", ["step", "batch", "line", "save"])
+def test_a_training_whose_directory_is_gone_ends_and_makes_none(tmp_path: Path, at: str) -> None:
+    run = directory(tmp_path / "store")
+    with pytest.raises(LostRunError, match="was removed or replaced"), run.hold(wait=False):
+        run.begin("seed: 0\n")
+        with open_session(
+            trained(Net()), run, None, name="it", steps=STEPS, groups=[], seed=0, tracker=NoTracker(), workers=1,
+            checkpoint_seconds=1e9, screen=Seen(), interrupts=Interrupts(),
+        ) as session:  # fmt: skip
+            shutil.rmtree(tmp_path / "store")
+            {
+                "step": session.between_steps,
+                "batch": session.between_batches,
+                "line": lambda: session.log("train", {"loss": 1.0}),
+                "save": session.save,
+            }[at]()
+    assert not (tmp_path / "store").exists()

@@ -34,17 +34,19 @@ class Journal:
 
 
 class _Written(Journal):
-    def __init__(self, metrics: MetricsFile, counter: StepCounter, tracker: Tracker) -> None:
-        self.metrics, self.counter, self.tracker = metrics, counter, tracker
+    def __init__(self, directory: RunDirectory, metrics: MetricsFile, counter: StepCounter, tracker: Tracker) -> None:
+        self.directory, self.metrics, self.counter, self.tracker = directory, metrics, counter, tracker
 
     def step(self) -> None:
         self.counter.add()
 
     def line(self, line: dict[str, Any]) -> None:
+        self.directory.check()  # before the file's own check, since it says more
         self.metrics.append(line)
         self.tracker.log(line)
 
     def sync(self) -> int:
+        self.directory.check()
         return self.metrics.sync()
 
     def summarise(self, metrics: dict[str, Any]) -> None:
@@ -65,7 +67,7 @@ def open_journal(directory: RunDirectory, tracker: Tracker, *, size: int) -> Ite
     counter = StepCounter(directory.path)
     try:
         with tracker:
-            yield _Written(metrics, counter, tracker)
+            yield _Written(directory, metrics, counter, tracker)
     finally:
         metrics.close()
         counter.close()

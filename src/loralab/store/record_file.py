@@ -1,5 +1,6 @@
 """record.json, read: a record that has all that its type says, or one line that says what is wrong with the file."""
 
+import functools
 import json
 import math
 from collections.abc import Mapping
@@ -99,7 +100,7 @@ def _unlike(value: Any, kind: Any, where: str, *, without: tuple[str, ...] = ())
 def _unlike_typed(value: Any, kind: Any, where: str, without: tuple[str, ...]) -> str | None:
     if not isinstance(value, dict):
         return f"{where} is not an object"
-    for key, of in get_type_hints(kind, include_extras=True).items():
+    for key, of in _hints(kind).items():
         name = f"{where}.{key}".lstrip(".")
         needed = get_origin(of) is not NotRequired
         if key in without or (key not in value and not needed):
@@ -109,3 +110,8 @@ def _unlike_typed(value: Any, kind: Any, where: str, without: tuple[str, ...]) -
         if (wrong := _unlike(value[key], of if needed else get_args(of)[0], name)) is not None:
             return wrong
     return None
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)

@@ -62,6 +62,7 @@ def run_hash(identity: dict[str, Any]) -> str:
 @dataclass
 class _Holding:
     hold: Hold | None = None
+    config: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class RunDirectory:
                     "get another run"
                 )
             check()
-        self._holding.hold = hold
+        self._holding.hold, self._holding.config = hold, None
         try:
             yield
         finally:
@@ -143,8 +144,14 @@ class RunDirectory:
             self._holding.hold.check()
 
     def finish(self, record: Mapping[str, Any]) -> None:
-        """Writes the record; if its status is final, removes the checkpoint and the step counter."""
+        """Writes the record; if its status is final, removes the checkpoint and the step counter.
+
+        Writes config.yaml again if it was removed meanwhile.
+        """
         self.check()
+        config = self.path / "config.yaml"
+        if self._holding.config is not None and not config.exists():
+            write_text(config, self._holding.config)
         write_json(self.path / "record.json", record)
         if record["status"] in FINAL:
             self._remove_progress()
@@ -167,6 +174,7 @@ class RunDirectory:
         """Creates the directory with config.yaml, and removes temporary files; for the process that holds the run."""
         if self._holding.hold is not None:
             self._holding.hold.make_directory()
+            self._holding.config = config
         remove_temporaries(self.path)
         write_text(self.path / "config.yaml", config)
 

@@ -63,6 +63,8 @@ def load(directory: Path) -> dict[str, Any] | None:
         return None
     except UserError:
         raise
+    except OSError as error:
+        raise _unusable(directory, error.strerror or str(error)) from error
     except Exception as error:  # torch.load raises whatever a damaged file leads it to
         why = (str(error) or "it is empty").splitlines()[0][:80]
         raise _unusable(directory, why) from error
