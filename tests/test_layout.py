@@ -27,7 +27,6 @@ ROOMS = (
 # Modules whose tests are in a file of another name.
 ELSEWHERE = {
     "__init__": "studies/test_tables",
-    "errors": "config/test_explain",
     "imports": "test_startup",
     "studies/completeness": "studies/test_results",
     "runs/build": "runs/test_run",

@@ -1,10 +1,13 @@
-"""Start-up: a command imports only what it needs, and the garbage collector's settings are restored afterwards."""
+"""Start-up: signals end a command at once, it imports only what it needs, and the garbage collector is restored."""
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from loralab.imports import with_rare_collection, without_collection
 from loralab.store.run_directory import RunDirectory
@@ -79,3 +82,61 @@ def test_the_collector_is_off_while_something_is_imported_and_is_as_before_after
     with with_rare_collection():
         assert gc.isenabled() and gc.get_threshold()[0] > threshold[0]
     assert gc.get_threshold() == threshold
+
+
+ENTRIES = {
+    "train.py": [str(ROOT / "train.py")],
+    "pretrain.py": [str(ROOT / "pretrain.py")],
+    "loralab": ["-m", "loralab.cli.main", "figure", "first"],
+}
+# A module named hydra, or pandas, that an interrupt reaches within an import in C, which loses the KeyboardInterrupt.
+LOSES = """
+import os, signal, threading
+try:
+    os.kill(os.getpid(), signal.{name})
+    for _ in range(1_000): pass
+except KeyboardInterrupt:
+    pass
+print("goes on", flush=True)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_signal_within_an_import_ends_the_command(entry: str, name: str, tmp_path: Path) -> None:
+    for module in ("hydra", "omegaconf", "pandas"):
+        (tmp_path / f"{module}.py").write_text(LOSES.format(name=name))
+    done = subprocess.run(
+        [sys.executable, *ENTRIES[entry]],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}", "LORALAB_STORE": str(tmp_path / "store")},
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.Signals[name], "", "")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_command_in_the_background_of_a_script_ignores_the_interrupt_of_the_foreground() -> None:
+    code = "import signal; from loralab.startup import begin; begin(); print(signal.getsignal(2) is signal.SIG_IGN)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    assert done.stdout == "True\n"
+
+
+def test_what_a_command_does_before_its_signals_imports_little() -> None:
+    code = "import sys; before = set(sys.modules); import loralab.startup; print(*(set(sys.modules) - before))"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    assert {"loralab.startup", "signal"} <= set(done.stdout.split())
+    assert not {"typing", "re", "pathlib", "contextlib"} & set(done.stdout.split())

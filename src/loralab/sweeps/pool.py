@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, cast
@@ -154,7 +155,9 @@ class Pool:
         output = self.place.there() / f"worker-{slot}"
         arguments = (theirs, output, self.prepare, self.shared)
         process = context.Process(target=serve, args=arguments, name=f"worker {slot}", daemon=True)
-        # Ctrl-C in a terminal reaches the child until it has called setsid
+        # Ctrl-C in a terminal reaches the child until it has called setsid; starting the tracker, of which
+        # multiprocessing needs one, unblocks SIGINT, so it comes first
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with _environment(environment):

@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from loralab.streams import prepare as prepare_streams
+
 __all__ = ["Prepare", "serve"]
 
 Send = Callable[..., None]
@@ -40,6 +42,7 @@ def serve(connection: Connection, output: Path, prepare: Prepare, shared: Any) -
     with _opened(output) as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
+    prepare_streams()
     assert isinstance(sys.stdout, io.TextIOWrapper)
     sys.stdout.reconfigure(line_buffering=True)  # what is buffered is lost if the process dies
     faulthandler.enable()
