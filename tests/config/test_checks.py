@@ -7,6 +7,7 @@ from omegaconf import MISSING, OmegaConf
 
 from loralab.config.checks import (
     added_later,
+    brief,
     check_values,
     choice,
     drop_added,
@@ -32,6 +33,19 @@ class Outer:
     count: int = number(at_least=1, default=1)
     names: list[str] = setting(not_empty("name one"))  # noqa: RUF009  # a field
     rows: int | None = added_later(number(at_least=1), before=None)
+
+
+def test_the_far_end_of_a_range_is_named_to_a_value_beyond_it() -> None:
+    within("key", 5, at_least=0, at_most=5)
+    with pytest.raises(UserError, match=r"^key: got 6; it must be a number at least 0 and at most 5$"):
+        within("key", 6, at_least=0, at_most=5)
+    with pytest.raises(UserError, match=r"^key: got -1; it must be a number at least 0$"):
+        within("key", -1, at_least=0, at_most=5)
+
+
+def test_a_long_value_is_cut_in_the_middle() -> None:
+    assert brief("a") == "'a'"
+    assert len(brief("a" * 10_000)) == 60 and "\n" not in brief("a\nb" * 100)
 
 
 def test_one_of_and_within_let_the_allowed_pass() -> None:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from loralab.config.keys import config_values, keys, no_such_key, type_of
+from loralab.config.pretrain import PretrainConfig
 from loralab.config.schema import Config
 
 
@@ -25,6 +26,27 @@ def test_an_unknown_key_lists_what_its_node_has() -> None:
     assert "lora has rank, alpha, ratio, " in no_such_key("lora.zzzzzz", Config)
     assert "the configuration has model, task, method, lora, " in no_such_key("zzzzzz.lr2", Config)
     assert "did you mean" not in no_such_key("zzzzzz", Config)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("train.gradient_accumulation_steps", "train.micro_batch_size"),
+        ("train.grad_accumulation", "train.micro_batch_size"), ("accumulate_grad_batches", "train.micro_batch_size"),
+        ("train.accumulate", "train.micro_batch_size"),
+        ("per_device_train_batch_size", "train.micro_batch_size"), ("optim.learning_rate", "optim.lr"),
+        ("num_train_epochs", "train.epochs"), ("lora.r", "lora.rank"), ("lora_alpha", "lora.alpha"),
+        ("loraplus_lr_ratio", "lora.ratio"), ("target_modules", "lora.targets"), ("output_dir", "store"),
+    ],
+)  # fmt: skip
+def test_a_key_of_another_library_has_its_name_here(theirs: str, ours: str) -> None:
+    line = no_such_key(theirs, Config)
+    assert line.startswith(f"{theirs}: no such key; ") and f"; write {ours}=" in line
+
+
+def test_a_pretraining_is_not_sent_to_keys_that_it_lacks() -> None:
+    assert "write train.epochs=" in no_such_key("num_train_epochs", PretrainConfig)
+    assert "write" not in no_such_key("lora_r", PretrainConfig)
 
 
 def test_types_are_found_by_dotted_key() -> None:

@@ -15,8 +15,8 @@ from loralab.config.overrides import (
     name_of,
     read,
     settings,
+    size_of,
     to_override,
-    translated,
     values_of,
 )
 from loralab.errors import UserError
@@ -220,17 +220,46 @@ def test_settings_of_a_job_are_typed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "flags", "values"),
+    ("text", "size"),
     [
-        (["seed=1"], [], ["seed=1"]),
-        (["a=logspace(1,100,3)"], [], ["a=1,10,100"]),
-        (["sweeps=x", "seed=0"], ["--multirun"], ["+sweeps=x", "seed=0"]),
-        (["+sweeps=x", "-m"], ["--multirun", "-m"], ["+sweeps=x"]),
-        (["--dry-run", "seed=0,1"], ["--multirun"], ["hydra.sweeper.dry_run=true", "seed=0,1"]),
-        (["sweeps=x", "smoke=true"], ["--multirun"], ["+sweeps=x", "hydra.sweeper.size=smoke"]),
-        (["smoke=false", "sweeps=x"], ["--multirun"], ["hydra.sweeper.size=full", "+sweeps=x"]),
-        (["--cfg", "job"], ["--cfg", "job"], []),
+        ("a=1", 1),
+        ("a=1,2,3", 3),
+        ("a=choice(1,2)", 2),
+        ("a=range(10)", 10),
+        ("a=range(1,10,3)", 3),
+        ("a=range(10,0,-4)", 3),
+        ("a=range(10,0)", 0),
+        ("a=range(0.5,2,0.5)", 3),
+        ("a=shuffle(range(7))", 7),
+        ("a=sort(range(7),reverse=true)", 7),
+        ("a=interval(0,1)", 1),
+        ("a=range(1000000000000)", 10**12),
     ],
 )
-def test_what_is_short_for_people_is_what_hydra_takes(given: list[str], flags: list[str], values: list[str]) -> None:
-    assert translated(given) == (flags, values)
+def test_the_values_of_an_override_are_counted_without_being_listed(text: str, size: int) -> None:
+    assert size_of(read(text), "a") == size
+    if 1 < size < 100:
+        assert len(values_of(read(text), "a")) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a=range(0,inf)", "a: got range(0,inf); a range's start, stop and step are finite numbers"),
+        ("a=range(nan,1)", "a: got range(nan,1); a range's start"),
+        ("a=range(0,1,0)", "a: got range(0,1,0), whose step is 0; give it another"),
+        ("a=range(100001)", "a: got range(100001), which has 100,001 values; a sweep has at most 100,000 jobs"),
+        ("a=range(0,1e308,1e-308)", "a: got range(0,1e308,1e-308), which has more than 10^15 values; a sweep has"),
+    ],
+)
+def test_an_endless_range_is_refused_at_once(text: str, line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        values_of(read(text), "a")
+    assert str(caught.value).startswith(line)
+    with pytest.raises(UserError):
+        listed(text.removeprefix("a="), "a", "params.a")
+
+
+def test_a_logspace_without_end_is_refused_at_once() -> None:
+    with pytest.raises(UserError, match=r"which has 1,000,000,000 values; a sweep has at most 100,000 jobs"):
+        expand_logspace("a=logspace(1,2,1000000000)")

@@ -51,6 +51,15 @@ def test_the_name_is_the_widths_unless_given() -> None:
         ("optim.betas=[0.9]", "optim.betas"),
         ("train.epochs=null", "train.epochs, train.steps: got null and null"),
         ("name=a/b", "name: got 'a/b'"),
+        ("model.width=1048576", "model.width: got 1048576; it must be a number at least 32 and at most 65536"),
+        ("model.layers=1000000", "model.layers: got 1000000; it must be a number at least 1 and at most 1000"),
+        (
+            "optim.lr_times_width=1e300",
+            "optim.lr_times_width: got 1e+300; it must be a number above 0 and at most 1",
+        ),
+        ("optim.lr_times_width=1e-40", "optim.lr_times_width / model.width: got 7.8125e-43; the optimizer computes in"),
+        ("optim=${train}", "optim.epochs: no such key; "),
+        ("corpus=${seed}", "corpus: got 0; it must be set by its keys, as corpus.KEY=VALUE"),
         ("+optim.lr=1", "optim.lr: no such key; optim has lr_times_width"),
     ],
 )
@@ -58,3 +67,17 @@ def test_a_value_out_of_range_is_one_line(override: str, line: str) -> None:
     with pytest.raises(UserError) as error:
         config(override)
     assert line in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".", "..", "...", "a/b", "/a", "../a", "a\\b", "", " ", "-a", ".a", "a.", "con", "NUL.x", "a" * 201, "a\nb"],
+)
+def test_a_name_is_that_of_one_folder(name: str) -> None:
+    with pytest.raises(UserError, match=r"^name: got .*; it names a folder: letters, digits, _ - and \."):
+        config(f"name='{name}'")
+
+
+@pytest.mark.parametrize("name", ["width_64", "a.b", "a-b", "0", "console", "a" * 200])
+def test_a_plain_name_is_taken(name: str) -> None:
+    assert config(f"name='{name}'").name == name

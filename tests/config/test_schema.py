@@ -37,7 +37,7 @@ OUT_OF_RANGE = {
     "intrinsic.dim=0": "intrinsic.dim: got 0; it must be a number at least 1",
     "intrinsic.projection=dense": "intrinsic.projection: got 'dense'; allowed: fastfood, sparse",
     "generate.beams=0": "generate.beams: got 0; it must be a number at least 1",
-    "generate.length_penalty=nan": "generate.length_penalty: got nan; it must be a finite number",
+    "generate.length_penalty=nan": "generate.length_penalty: got nan; it must be a number at least -7",
     "generate.max_new_tokens=0": "generate.max_new_tokens: got 0; it must be a number at least 1",
     "optim.lr=-1": "optim.lr: got -1.0; it must be a number above 0",
     "optim.lr=nan": "optim.lr: got nan; it must be a number above 0",
@@ -61,6 +61,32 @@ OUT_OF_RANGE = {
     "train.threads=0": "train.threads: got 0; it must be a number at least 1",
     "train.checkpoint_seconds=-1": "train.checkpoint_seconds: got -1.0; it must be a number at least 0",
     "tracker.mode=on": "tracker.mode: got 'on'; allowed: auto, online, offline, disabled",
+    "seed=9223372036854775808": "seed: got 9223372036854775808; it must be a number at least 0 and below 922337203685",
+    "model.name=": "model.name: got ''; a name has 1 to 100 bytes",
+    "store=": "store: got an empty name; it is the folder for runs/ and cache/",
+    "lora.rank=1000000000": "lora.rank: got 1000000000; it must be a number at least 1 and at most 65536",
+    "lora.rank_pattern={v:1000000000}": "lora.rank_pattern.v: got 1000000000; it must be a number at least 1 and at ",
+    "lora.alpha=1e308": "lora.alpha: got 1e+308; it must be a number above 0 and at most 1e+30",
+    "lora.ratio=1e308": "lora.ratio: got 1e+308; it must be a number above 0 and at most 1e+30",
+    "bottleneck.size=99999999999": "bottleneck.size: got 99999999999; it must be a number at least 1 and at most 65536",
+    "prompt.hidden=1000000000": "prompt.hidden: got 1000000000; it must be a number at least 1 and at most 65536",
+    "prompt.tokens=1000000000": "prompt.tokens: got 1000000000; it must be a number at least 1 and at most 65536",
+    "intrinsic.dim=1000000000": "intrinsic.dim: got 1000000000; it must be a number at least 1 and at most 16777216",
+    "generate.beams=1000000": "generate.beams: got 1000000; it must be a number at least 1 and at most 256",
+    "generate.length_penalty=1000": "generate.length_penalty: got 1000.0; it must be a number at least -7 and at mos",
+    "generate.length_penalty=-1000": "generate.length_penalty: got -1000.0; it must be a number at least -7",
+    "generate.max_new_tokens=1000000000": "generate.max_new_tokens: got 1000000000; it must be a number at least 1 a",
+    "optim.lr=1e308": "optim.lr: got 1e+308; it must be a number above 0 and at most 1e+30",
+    "optim.lr=1e-300": "optim.lr: got 1e-300; the optimizer computes in fp32, from 1.18e-38 to 3.4e+38",
+    "optim.eps=1e-300": "optim.eps: got 1e-300; the optimizer computes in fp32, from 1.18e-38 to 3.4e+38",
+    "optim.weight_decay=1e308": "optim.weight_decay: got 1e+308; it must be a number at least 0 and at most 1e+30",
+    "optim.warmup=1e300": "optim.warmup: got 1e+300; it must be a number at least 0 and at most 1000000000",
+    "train.epochs=1e300": "train.epochs: got 1e+300; it must be a number above 0 and at most 1000000",
+    "train.steps=1000000000000": "train.steps: got 1000000000000; it must be a number at least 1 and at most 1000000",
+    "train.batch_size=1000000000": "train.batch_size: got 1000000000; it must be a number at least 1 and at most 104",
+    "train.max_length=1000000000": "train.max_length: got 1000000000; it must be a number at least 4 and at most 104",
+    "train.threads=1000000": "train.threads: got 1000000; it must be a number at least 1 and at most 1024",
+    "task.train_rows=99999999999999999999": "task.train_rows: got 99999999999999999999; it must be a number at least 1",
     "seed=-1": "seed: got -1; it must be a number at least 0 and below 9223372036854775808",
 }
 
@@ -71,6 +97,47 @@ def test_a_value_out_of_range_is_one_line_with_key_value_and_range(override: str
         config(tmp_path, override)
     assert str(caught.value).startswith(OUT_OF_RANGE[override])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (("optim.lr=1e25", "lora.ratio=1e20"), "optim.lr * lora.ratio: got 1e+45; the optimizer computes in fp32"),
+        (("optim.lr=1e-25", "lora.ratio=1e-20"), "optim.lr * lora.ratio: got 1e-45; the optimizer computes in fp32"),
+        (("optim.lr=1e30", "optim.betas=[0.9999999999,0.9]"), "optim.lr / (1 - optim.betas[0]): got 1e+40; "),
+        (("optim.lr=1e25", "optim.weight_decay=1e20"), "optim.lr * optim.weight_decay: got 1.0"),
+        (("optim.head_lr=1e-300",), "optim.head_lr: got 1e-300; the optimizer computes in fp32"),
+        (("optim.embedding_lr=1e-300",), "optim.embedding_lr: got 1e-300; the optimizer computes in fp32"),
+    ],
+)
+def test_what_the_optimizer_multiplies_stays_in_the_range_of_fp32(
+    overrides: tuple[str, ...], line: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as caught:
+        config(tmp_path, *overrides)
+    assert str(caught.value).startswith(line)
+
+
+def test_the_ratio_counts_only_where_there_is_a_b(tmp_path: Path) -> None:
+    config(tmp_path, "optim.lr=1e25", "lora.ratio=1e20", "method=head")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [(r"'\n'", "\n"), (r"'\t'", "\t"), (r"' ->\n'", " ->\n"), ("'\n'", "\n"), ("' '", " ")]
+)
+def test_a_typed_new_line_is_one(typed: str, meant: str, tmp_path: Path) -> None:
+    found = config(tmp_path, f"generate.separator={typed}")
+    assert found.generate.separator == meant
+    assert from_hydra(OmegaConf.structured(found)) == found, "a stored config is read back as it is"
+
+
+@pytest.mark.parametrize("path", ["A" * 300, "a/" + "A" * 300, "A/" * 3000])
+def test_a_folder_that_no_file_system_takes_is_refused(path: str, tmp_path: Path) -> None:
+    for key in ("store", "model.path"):
+        with pytest.raises(
+            UserError, match=rf"^{key}: got .*; a path has at most 3000 bytes, each of its parts at most 255"
+        ):
+            config(tmp_path, f"{key}={path}")
 
 
 def test_one_of_epochs_and_steps_is_set_and_steps_win(tmp_path: Path) -> None:
@@ -97,5 +164,5 @@ def test_an_added_key_is_refused_at_any_depth(tmp_path: Path) -> None:
 
 
 def test_a_missing_value_is_refused() -> None:
-    with pytest.raises(Exception, match=r"missing mandatory value: name"):
+    with pytest.raises(Exception, match=r"Missing mandatory value: name"):
         from_hydra(OmegaConf.structured(Config))

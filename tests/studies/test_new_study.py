@@ -51,6 +51,15 @@ def test_a_name_that_cannot_be_one_is_refused(name: str, root: Path, capsys: pyt
     assert [path.name for path in (root / "sweeps").iterdir()] == [f"{NAME}.yaml"]
 
 
+@pytest.mark.parametrize("name", ["con", "nul", "a" * 300])
+def test_a_name_that_no_file_can_have_everywhere_is_refused(
+    name: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = said(capsys, "study", "new", name)
+    assert (status, out, err.count("\n")) == (2, "", 1) and err.startswith("error: study new: got '")
+    assert [path.name for path in (root / "sweeps").iterdir()] == [f"{NAME}.yaml"]
+
+
 @pytest.mark.parametrize("arguments", [(), ("one", "two")])
 def test_it_takes_one_name(arguments: tuple[str, ...], root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = said(capsys, "study", "new", *arguments)

@@ -114,6 +114,19 @@ def test_a_job_that_two_arms_have_is_there_once() -> None:
     assert jobs(grid({"a": [1, 1.0, 1e0]}), []) == [("a=1",)]
 
 
+@pytest.mark.parametrize(
+    ("spec", "arguments"),
+    [
+        (grid({"seed": "range(1000)", "init_seed": "range(1000)"}), []),
+        (grid({"seed": "range(1000)"}, {"a": "range(100)"}, {"a": "range(100)"}), []),
+        (grid({"seed": "range(1000)"}), ["init_seed=range(1000)"]),
+    ],
+)
+def test_a_product_of_too_many_jobs_is_refused_before_it_is_made(spec: Spec, arguments: list[str]) -> None:
+    with pytest.raises(UserError, match=r"^the product of the sweep's axes has .* values; a sweep has at most 100,000"):
+        jobs(spec, arguments)
+
+
 def test_pairs_vary_together() -> None:
     found = jobs(grid({"lora.rank,lora.alpha": [[1, 1], [8, 16]], "seed": [0, 1]}), [])
     assert found[0] == ("lora.rank=1", "lora.alpha=1", "seed=0") and len(found) == 4

@@ -18,9 +18,9 @@ from omegaconf import DictConfig
 from loralab.compat import hydra as compat
 from loralab.compat.home import use_temporary_caches
 from loralab.config import pretrain as pretrain_config
+from loralab.config.arguments import in_arguments, translated
 from loralab.config.compose import register_schemas
-from loralab.config.explain import explain, in_arguments
-from loralab.config.overrides import translated
+from loralab.config.explain import explain
 from loralab.config.schema import Config, from_hydra
 from loralab.errors import RunsFailed, UserError
 from loralab.imports import without_collection

@@ -12,11 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 __all__ = [
     "READ",
@@ -24,8 +31,11 @@ __all__ = [
     "arguments_parser",
     "escape",
     "flags",
+    "guard",
+    "is_hydras",
     "is_read",
     "outcome",
+    "plugins",
     "share_store",
     "use_arguments_parser",
 ]
@@ -58,10 +68,17 @@ def _any_help() -> Iterator[None]:
 
 
 def _with_any_help(make: Callable[[], argparse.ArgumentParser]) -> Callable[[], argparse.ArgumentParser]:
+    """The same function; its parser raises HydraException where argparse prints its usage and exits."""
+
+    def refuse(message: str) -> None:
+        raise HydraException(f"{message}; `--help` lists the settings")
+
     @functools.wraps(make)
     def made() -> argparse.ArgumentParser:
         with _any_help():
-            return make()
+            parser = make()
+        parser.error = refuse  # type: ignore[method-assign, assignment]  # the place that argparse has for it
+        return parser
 
     return made
 
@@ -112,6 +129,63 @@ def share_store() -> None:
     """
     if is_read():
         ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]  # it has none to replace
+
+
+def guard(check: Callable[[DictConfig], None], check_package: Callable[[str], None]) -> None:
+    """Has Hydra pass every config that it composes to `check`, before it acts on it; repeated calls are harmless.
+
+    check_package: of the name of each package that Hydra is about to search for configs. Both raise where they refuse.
+    What else Hydra or its parser raises there is about what a person wrote, and becomes a HydraException. There is no
+    fallback: in a Hydra without these two classes nothing may be composed, since it would not be checked.
+    """
+    compose, search = ConfigLoaderImpl.load_configuration, ConfigRepository.initialize_sources
+    if hasattr(compose, "__wrapped__"):
+        return
+
+    @functools.wraps(compose)
+    def composed(*given: Any, **named: Any) -> DictConfig:
+        try:
+            config = compose(*given, **named)
+        except (HydraException, OmegaConfBaseException, OSError, MemoryError):
+            raise
+        except Exception as error:  # Hydra's and ANTLR's readers of what a person wrote raise anything
+            if not is_hydras(error, "hydra", "omegaconf", "antlr4", "os", "yaml"):
+                raise
+            raise HydraException(_said(error)) from error
+        check(config)
+        return config
+
+    @functools.wraps(search)
+    def searched(repository: Any, config_search_path: Any) -> None:
+        for place in config_search_path.get_path():
+            if str(place.path).startswith("pkg://"):
+                check_package(place.path.removeprefix("pkg://"))
+        search(repository, config_search_path)
+
+    ConfigLoaderImpl.load_configuration = composed  # type: ignore[method-assign]
+    ConfigRepository.initialize_sources = searched  # type: ignore[method-assign, assignment]
+
+
+def _said(error: Exception) -> str:
+    if str(error).startswith("Config group override must be"):
+        return "a group (model, task, method, tracker) takes the name of one option, not null or a number"
+    what = str(error).splitlines()[0][:200] if str(error) else "no reason given"
+    return f"Hydra cannot compose these settings: {type(error).__name__}: {what}"
+
+
+def is_hydras(error: BaseException, *packages: str) -> bool:
+    """Whether Hydra itself raised this exception (or one of the packages), as for arguments that do not go together."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and frame.tb_frame.f_globals.get("__name__", "").split(".")[0] in (packages or ("hydra",))
+
+
+def plugins() -> dict[str, set[str]]:
+    """The classes that Hydra has for its launcher and for its sweeper."""
+    kinds = {"launcher": Launcher, "sweeper": Sweeper}
+    found = {name: Plugins.instance().discover(kind) for name, kind in kinds.items()}
+    return {name: {f"{one.__module__}.{one.__name__}" for one in some} for name, some in found.items()}
 
 
 def escape(key: str) -> str:

@@ -15,9 +15,19 @@ from omegaconf import MISSING
 from loralab.errors import UserError
 
 __all__ = [
-    "added_later", "betas_of_adam", "check_values", "choice", "drop_added", "length_of_training", "name_of_device",
-    "not_empty", "number", "one_of", "setting", "within",
+    "FP32", "added_later", "betas_of_adam", "brief", "check_values", "choice", "drop_added", "file_name", "folder",
+    "length_of_training", "name_of_device", "not_empty", "number", "one_of", "setting", "single_precision",
+    "unescaped", "within",
 ]  # fmt: skip
+
+FP32 = (1.18e-38, 3.4e38)
+"""The smallest normal and the largest number of fp32, in which the optimizer computes."""
+# Bytes of one name on every file system in use, less what is added to a run's name (a hash, `.lock`, `.tmp`).
+_LONGEST_NAME = 200
+_LONGEST_PART = 255
+_LONGEST_PATH = 3000  # Linux has 4096, of which a run's files need some
+# Names that Windows keeps for devices, whatever follows a dot; a store may lie on a disk that it shares.
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 Rule = Callable[[str, Any], None]
 """A function of a dotted key and its value that raises UserError for a value that is not allowed."""
@@ -28,10 +38,12 @@ def number(
     at_least: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    at_most: float | None = None,
     default: Any = MISSING,
 ) -> Any:
     """A field for a finite number in the range."""
-    return setting(functools.partial(within, at_least=at_least, above=above, below=below), default=default)
+    rule = functools.partial(within, at_least=at_least, above=above, below=below, at_most=at_most)
+    return setting(rule, default=default)
 
 
 def choice(*allowed: str, default: Any = MISSING) -> Any:
@@ -83,7 +95,13 @@ def one_of(key: str, value: str, allowed: Collection[str]) -> None:
 
 
 def within(
-    key: str, value: float, *, at_least: float | None = None, above: float | None = None, below: float | None = None
+    key: str,
+    value: float,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
 ) -> None:
     """Raises UserError unless `value` is a finite number in the range."""
     limits: list[tuple[Any, str, bool]] = [
@@ -91,6 +109,8 @@ def within(
         (above, "above", above is None or value > above),
         (below, "below", below is None or value < below),
     ]
+    if at_most is not None and value > at_most:  # said only to a value beyond it: it is far from all use
+        limits.append((at_most, "at most", False))
     if not all(ok for _, _, ok in limits) or value != value or value in (float("inf"), float("-inf")):
         allowed = " and ".join(f"{word} {limit}" for limit, word, _ in limits if limit is not None)
         raise UserError(f"{key}: got {value}; it must be a {f'number {allowed}' if allowed else 'finite number'}")
@@ -114,10 +134,53 @@ def betas_of_adam(key: str, betas: Sequence[float]) -> None:
         within(key, beta, at_least=0, below=1)
 
 
+def single_precision(key: str, value: float) -> None:
+    """Raises UserError unless fp32 holds the positive number `value` as such: neither as 0 nor as infinity."""
+    if not FP32[0] <= value <= FP32[1]:
+        raise UserError(f"{key}: got {value:g}; the optimizer computes in fp32, from {FP32[0]:g} to {FP32[1]:g}")
+
+
+def file_name(key: str, name: str) -> None:
+    """Raises UserError unless `name` is the plain name of one file or folder on every system."""
+    plain = re.fullmatch(r"\w[\w.-]*", name) and not name.endswith(".") and not _DEVICES.fullmatch(name)
+    if not plain or len(name.encode()) > _LONGEST_NAME:
+        raise UserError(
+            f"{key}: got {brief(name)}; it names a folder: letters, digits, _ - and ., not first or last a dot, "
+            f"at most {_LONGEST_NAME} bytes, no name of a device"
+        )
+
+
+def folder(advice: str) -> Rule:
+    """The rule that a string is a path whose parts a file system takes; `advice` ends the line of an empty one."""
+    some = not_empty(advice)
+
+    def rule(key: str, path: str) -> None:
+        some(key, path)
+        sizes = [len(part.encode()) for part in path.split("/")]
+        if "\0" in path or max(sizes) > _LONGEST_PART or len(path.encode()) > _LONGEST_PATH:
+            raise UserError(
+                f"{key}: got {brief(path)}; a path has at most {_LONGEST_PATH} bytes, each of its parts at most "
+                f"{_LONGEST_PART}, and no zero byte"
+            )
+
+    return rule
+
+
 def name_of_device(key: str, device: str) -> None:
     """Raises UserError unless `device` is auto or a torch device."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", device):
         one_of(key, device, ("auto", "cpu", "cuda", "cuda:N", "mps"))
+
+
+def unescaped(text: str) -> str:
+    """The text with its typed \\n and \\t as a new line and a tab: a shell's quotes keep the backslash."""
+    return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def brief(value: object, longest: int = 60) -> str:
+    """The value as Python writes it, cut in the middle: for a line about a value of any length."""
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[: longest - 15]}...{text[-12:]}"
 
 
 def length_of_training(epochs: float | None, steps: int | None) -> None:

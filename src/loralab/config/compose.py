@@ -18,6 +18,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from loralab.compat import hydra as compat
+from loralab.config.hydra_node import check_hydra, check_package
 from loralab.config.pretrain import PretrainConfig
 from loralab.config.schema import Config
 
@@ -102,8 +103,12 @@ class Composer:
 
 
 def register_schemas() -> None:
-    """Registers the schemas that conf/*.yaml names with Hydra; repeated calls are harmless."""
+    """Registers with Hydra the schemas that conf/*.yaml names, and the checks of what it composes.
+
+    Repeated calls are harmless.
+    """
     compat.share_store()
+    compat.guard(lambda config: check_hydra(config, compat.plugins()), check_package)
     schema = OmegaConf.structured(Config)
     # Without this, Hydra refuses new keys in a schema's mapping; with it lora.rank_pattern={v:16} needs no +.
     schema.lora.rank_pattern = {}

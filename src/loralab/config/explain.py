@@ -2,11 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
-from types import NoneType
-from typing import Any, get_args, get_origin
+from collections.abc import Iterator
+from typing import get_origin
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, EnumNode
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -17,20 +17,30 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from loralab.compat.hydra import is_hydras
 from loralab.compat.submitit import lacks_slurm
-from loralab.config.keys import no_such_key, type_of
+from loralab.config.keys import expected, no_such_key
 from loralab.config.schema import Config
 from loralab.errors import UserError, explain_os_error
 
-__all__ = ["explain", "in_arguments"]
+__all__ = ["explain"]
 
+# OmegaConf's nodes -> the values that they take.
+_NODES = {
+    "IntegerNode": "a whole number",
+    "FloatNode": "a number",
+    "BooleanNode": "true or false",
+    "StringNode": "a string",
+    "ListConfig": "a list, as [a,b]",
+    "DictConfig": "set by its keys",
+}
+_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)  # torch's words
 # Hydra launchers in separate packages, and the commands that install them.
 _PLUGINS = {
     "submitit_slurm": "pip install -e '.[slurm]'",
     "submitit_local": "pip install -e '.[slurm]'",
     "ray": "pip install -e '.[ray]' && pip install --no-deps hydra-ray-launcher",
 }
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
 
 
 def explain(error: BaseException, schema: type = Config) -> str | None:
@@ -38,16 +48,26 @@ def explain(error: BaseException, schema: type = Config) -> str | None:
 
     Only the type of the exception itself counts: an exception raised while handling a user's mistake is a bug.
     """
+    line = _explained(error, schema)
+    return (
+        None if line is None else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    )
+
+
+def _explained(error: BaseException, schema: type) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if (line := explain_os_error(error)) is not None:  # Hydra's MissingConfigException is an OSError too
         return line
     if lacks_slurm(error):
         return "hydra/launcher: got slurm, but there is no SLURM here (no srun on the PATH)"
-    if type(error) is ValueError:  # Hydra raises plain ValueErrors for two user's mistakes
-        if str(error).startswith("Config group override must be"):
-            return "a group (model, task, method, tracker) takes the name of one option, not null or a number"
-        return str(error) if str(error).startswith("Only one of --run, --multirun,") else None
+    if type(error) is ValueError and is_hydras(error):  # as it is for flags that do not go together
+        return _one_line(str(error))
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error))):
+        return (
+            "there is not enough memory; lower train.batch_size, train.max_length, or the sizes that the method adds "
+            "(lora.rank, bottleneck.size, prompt.hidden), or take a smaller model"
+        )
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
     key, value = _override(str(error))
@@ -56,20 +76,6 @@ def explain(error: BaseException, schema: type = Config) -> str | None:
         if line is not None:
             return line
     return _fallback(_one_line(str(error)), schema)
-
-
-def in_arguments(arguments: Sequence[str], flags: Sequence[str], schema: type = Config) -> str | None:
-    """The line for a flag that is not one of Hydra's `flags`, for which argparse would print its whole usage."""
-    for argument in arguments:
-        flag, _, value = argument.partition("=")
-        if not argument.startswith("-") or any(option.startswith(flag) for option in flags):
-            continue
-        if type_of(flag.lstrip("-"), schema) is not None:
-            return f"{flag}: settings are written without dashes: {flag.lstrip('-')}={value}"
-        near = difflib.get_close_matches(flag, flags, n=1)
-        hint = f"did you mean {near[0]}?" if near else "settings are written KEY=VALUE"
-        return f"{flag}: no such flag; `--help` lists them; {hint}"
-    return None
 
 
 def _explain_one(cause: BaseException, key: str | None, value: str | None, schema: type) -> str | None:
@@ -86,45 +92,45 @@ def _explain_one(cause: BaseException, key: str | None, value: str | None, schem
         return f"{full_key}: has no value; give it one"
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
         wrong = key if key is not None and key.startswith(full_key) else full_key
-        return f"{wrong}: Hydra has no such key" if wrong.startswith("hydra.") else no_such_key(wrong, schema)
+        return _no_hydras_key(wrong, cause) if wrong.startswith("hydra.") else no_such_key(wrong, schema)
     if isinstance(cause, ValidationError):
-        return _wrong_type(full_key, value if key == full_key.partition("[")[0] else None, str(cause.msg), schema)
+        return _wrong_type(full_key, value if key == full_key.partition("[")[0] else None, cause, schema)
+    if isinstance(cause, ConfigTypeError) and full_key.startswith("hydra."):
+        return _wrong_type(full_key, value, cause, schema)
     if isinstance(cause, ConfigTypeError) and "deletion" in str(cause):
         return f"{full_key}: cannot be removed with ~; give it a value"
     return None
 
 
-def _wrong_type(full_key: str, value: str | None, message: str, schema: type) -> str:
+def _wrong_type(full_key: str, value: str | None, cause: OmegaConfBaseException, schema: type) -> str:
     """The line for a value of the wrong type; where `full_key` is an element (optim.betas[1]), for the whole list."""
     key = full_key.partition("[")[0]
+    message = str(cause.msg)
     if value is None:  # the value is from a file, not the command line
         found = re.search(r"[Vv]alue '(.*?)'", message)
         value = found[1] if found else "null" if "Optional" in message or "NoneType" in message else None
     got = "a value of the wrong type" if value is None else "nothing" if value == "" else value
-    return f"{key}: got {got}; it must be {_expected(key, schema)}"
+    must = _of_hydra(cause) if key.partition(".")[0] == "hydra" else expected(key, schema)
+    return f"{key}: got {got}; it must be {must}"
 
 
-def _expected(key: str, schema: type) -> str:
-    """The type that the schema requires at `key`, in words."""
-    annotation = type_of(key, schema)
-    if annotation is None and get_origin(mapping := type_of(key.rpartition(".")[0], schema)) is dict:
-        annotation = get_args(mapping)[1]
-    options = [option for option in get_args(annotation) if option is not NoneType]
-    if NoneType in get_args(annotation):
-        return f"{_words(key, options[0])} or null"
-    return _words(key, annotation)
+def _of_hydra(cause: OmegaConfBaseException) -> str:
+    """The type of one of Hydra's own settings, in words."""
+    node = cause.child_node
+    if isinstance(node, EnumNode):
+        return f"one of {', '.join(each.name for each in node.enum_type)}"
+    if node is None:
+        return "a list, as [a,b]" if get_origin(cause.ref_type) is list else "set by its keys"
+    null = " or null" if node._is_optional() else ""
+    return f"{_NODES.get(type(node).__name__, 'of another type')}{null}"
 
 
-def _words(key: str, annotation: Any) -> str:
-    if annotation in _WORDS:
-        return _WORDS[annotation]
-    if get_origin(annotation) is list:
-        (inner,) = get_args(annotation)
-        example = "[0.9,0.999]" if inner is float else "[q,v]" if key == "lora.targets" else "[a,b]"
-        return f"a list, as {key}={example}"
-    if get_origin(annotation) is dict:
-        return f"a mapping, as {key}={{v:16}}"
-    return f"set by its keys, as {key}.KEY=VALUE"
+def _no_hydras_key(key: str, cause: ConfigKeyError | ConfigAttributeError) -> str:
+    node = cause.parent_node
+    names = [str(name) for name in node] if isinstance(node, DictConfig) and not node._is_none() else []
+    near = difflib.get_close_matches(key.rpartition(".")[2], names, n=1)
+    hint = f"; did you mean {key.rpartition('.')[0]}.{near[0]}?" if near else f"; to add it, write +{key}=VALUE"
+    return f"{key}: Hydra has no such key{hint}"
 
 
 def _missing_option(error: MissingConfigException) -> str:
@@ -160,6 +166,8 @@ def _override(text: str) -> tuple[str | None, str | None]:
 def _fallback(text: str, schema: type) -> str:
     if found := re.search(r"Ambiguous value for argument '(.+?)=(.*?)' 1\.", text):
         return f"{found[1]}: got {found[2]}; add -m to train one run for each, or write [{found[2]}] for a list"
+    if found := re.match(r"Error merging override [+~]*([\w.]+)=(.*)", text):
+        return f"{found[1]}: got {found[2]}; it must be {expected(found[1], schema)}"
     if found := re.search(r"An item is already at '([^']+)'", text):
         return f"{found[1]}: is there already; write it without +"
     if found := re.search(r"Could not override '([^'@]+)", text):

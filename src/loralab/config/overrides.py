@@ -6,9 +6,11 @@ Hydra's parser takes 0.1 s to import, so it is imported when the first override 
 import math
 import re
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from loralab.config.checks import brief
 from loralab.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +18,14 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 
-__all__ = ["expand_logspace", "listed", "name_of", "read", "settings", "to_override", "translated", "values_of"]
+__all__ = [
+    "LARGEST_SWEEP", "check_size", "expand_logspace", "listed", "name_of", "read", "settings", "size_of", "to_override",
+    "values_of",
+]  # fmt: skip
+
+LARGEST_SWEEP = 100_000
+"""Jobs of one sweep: at 40 kB each, which a planned run takes, a few GB; the paper's largest grid has some hundreds."""
+
 
 # Strings that need no quotes, except the words below, which Hydra would read as other types.
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+*?-]+")
@@ -117,16 +126,50 @@ def values_of(override: "Override", where: str) -> list[Any]:
             f"{where}: got {override.get_value_string()}, which lists no values; list them, or write "
             "range(start,stop,step) or logspace(start,stop,num)"
         )
+    check_size(size_of(override, where), f"{where}: got {_text(override)}, which")
     found: list[Any]
     if isinstance(value, ChoiceSweep):
         found = [_plain(each) for each in value.list]
     elif isinstance(value, RangeSweep):
-        if value.step == 0:
-            raise UserError(f"{where}: got {override.get_value_string()}, whose step is 0; give it another")
         found = [float(f"{x:.{_RANGE_DIGITS}g}") if isinstance(x, float) else x for x in value.range()]
     else:
         found = _options(override, where)
     return _some(found, where, got=override.get_value_string())
+
+
+def size_of(override: "Override", where: str) -> int:
+    """The number of values that an override lists, without listing them (of a range of fractions, up to one more).
+
+    1 where it lists none. Raises UserError for a range without end.
+    """
+    from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
+
+    value = override.value()
+    if isinstance(value, ChoiceSweep):
+        return len(value.list)
+    if not isinstance(value, RangeSweep):
+        return 1
+    assert value.start is not None and value.stop is not None
+    got = f"{where}: got {_text(override)}"
+    ends = (value.start, value.stop, value.step)
+    if not all(math.isfinite(each) for each in ends):
+        raise UserError(f"{got}; a range's start, stop and step are finite numbers")
+    if value.step == 0:
+        raise UserError(f"{got}, whose step is 0; give it another")
+    start, stop, step = (Fraction(each) for each in ends)  # exact: a quotient of floats may overflow
+    return max(0, math.ceil((stop - start) / step))
+
+
+def check_size(jobs: int, what: str) -> None:
+    """Raises UserError for a sweep of more than LARGEST_SWEEP jobs; what: has this many."""
+    if jobs > LARGEST_SWEEP:
+        number = f"{jobs:,}" if jobs < 10**15 else "more than 10^15"
+        raise UserError(f"{what} has {number} values; a sweep has at most {LARGEST_SWEEP:,} jobs: list fewer")
+
+
+def _text(override: "Override") -> str:
+    """The value as it is written, without the middle of a long one."""
+    return brief(override.get_value_string())[1:-1]
 
 
 def settings(job: Sequence[str]) -> dict[str, Any]:
@@ -182,6 +225,7 @@ def _logspace(text: str, where: str) -> list[float]:
         raise UserError(f"{got}; both bounds must be positive numbers")
     if count < 1:
         raise UserError(f"{got}; the number of values must be at least 1")
+    check_size(count, f"{got}, which")
     step = (math.log(last) - math.log(first)) / max(1, count - 1)
     between = [float(f"{math.exp(math.log(first) + step * i):.3g}") for i in range(1, count - 1)]
     values = [first, *between, last][:count]
@@ -203,32 +247,3 @@ def _parser() -> "OverridesParser":
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     return OverridesParser.create()
-
-
-def translated(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Flags and settings for Hydra, from the shorter forms of loralab's command line.
-
-    logspace(a,b,n) becomes its values; sweeps=X and +sweeps=X imply --multirun; --dry-run and smoke=true become
-    settings of the sweeper.
-    """
-    flags, settings = [], []
-    is_study = any(argument.partition("=")[0].lstrip("+") == "sweeps" for argument in arguments)
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if argument == "--dry-run":
-            flags.append("--multirun")
-            settings.append("hydra.sweeper.dry_run=true")
-        elif key == "smoke":
-            if value not in ("true", "false"):
-                raise UserError(f"smoke: got {value or 'nothing'}; it must be true or false")
-            if not is_study:
-                raise UserError("smoke: applies only to a study; name one, as sweeps=first smoke=true")
-            settings.append(f"hydra.sweeper.size={'smoke' if value == 'true' else 'full'}")
-        elif key.lstrip("+") == "sweeps":
-            flags.append("--multirun")
-            settings.append(f"+sweeps={value}")
-        elif argument.startswith("-") or "=" not in argument:
-            flags.append(argument)
-        else:
-            settings.append(expand_logspace(argument))
-    return list(dict.fromkeys(flags)), settings

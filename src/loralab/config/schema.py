@@ -4,27 +4,37 @@ Hydra merges conf/*.yaml and the command line into these classes, which rejects 
 `from_hydra` rejects values out of range.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig
 
 from loralab.config.checks import (
+    FP32,
     added_later,
     betas_of_adam,
+    brief,
     check_values,
     choice,
+    folder,
     length_of_training,
     name_of_device,
     not_empty,
     number,
     setting,
+    single_precision,
+    unescaped,
     within,
 )
-from loralab.config.keys import refuse_unknown
+from loralab.config.typed import typed
 from loralab.errors import UserError
 
-__all__ = ["METHODS", "Config", "TrackerConfig", "from_hydra"]
+__all__ = ["LARGEST", "METHODS", "MOST_THREADS", "WIDEST", "Config", "TrackerConfig", "check_rates", "from_hydra"]
+
+# The upper ends of the ranges are far beyond all use; they end what no memory holds and what overflows, at once.
+LARGEST = 1e30  # of rates and their like: the optimizer's products stay below fp32's 3.4e38, see `check_rates`
+WIDEST = 2**16  # of a matrix or a prompt: 4 times the width of GPT-3
+MOST_THREADS = 1024  # the largest machines have 512 cores; each thread takes 8 MB of addresses
 
 # The nodes that each method reads; a run's hash leaves the others out (runs/plan.py).
 METHODS: dict[str, tuple[str, ...]] = {
@@ -43,26 +53,31 @@ METHODS: dict[str, tuple[str, ...]] = {
 
 
 def _share_or_steps(key: str, warmup: float) -> None:
-    within(key, warmup, at_least=0)
+    within(key, warmup, at_least=0, at_most=10**9)
     if warmup >= 1 and warmup != int(warmup):
         raise UserError(f"{key}: got {warmup}; below 1 it is a share of the steps, else a whole number of steps")
 
 
 def _ranks(key: str, pattern: Mapping[str, int]) -> None:
     for name, rank in pattern.items():
-        within(f"{key}.{name}", rank, at_least=1)
+        within(f"{key}.{name}", rank, at_least=1, at_most=WIDEST)
+
+
+def _short(key: str, name: str) -> None:
+    if not 0 < len(name.encode()) <= 100:  # it is a part of the name of a run's folder
+        raise UserError(f"{key}: got {brief(name)}; a name has 1 to 100 bytes")
 
 
 @dataclass
 class ModelConfig:
     """The backbone: the source of its weights, and options of its forward pass."""
 
-    name: str = MISSING
+    name: str = setting(_short)
     package: str | None = MISSING
     hub: str | None = MISSING
     revision: str | None = MISSING
-    path: str | None = setting(not_empty("it is a checkpoint's folder, or null"))
-    default_lr: float = number(above=0)
+    path: str | None = setting(folder("it is a checkpoint's folder, or null"))
+    default_lr: float = number(above=0, at_most=LARGEST)
     dropout: float = number(at_least=0, below=1)
     attention: str = choice("auto", "eager", "sdpa")
 
@@ -88,9 +103,9 @@ class TaskConfig:
     revision: str | None = MISSING
     validation_share: float | None = number(above=0, below=1)
     test_share: float | None = number(above=0, below=1)
-    split_seed: int | None = number(at_least=0)
-    train_rows: int | None = number(at_least=1)
-    eval_rows: int | None = added_later(number(at_least=1), before=None)
+    split_seed: int | None = number(at_least=0, below=2**63)
+    train_rows: int | None = number(at_least=1, below=2**63)
+    eval_rows: int | None = added_later(number(at_least=1, below=2**63), before=None)
     metric: str | None = MISSING
 
 
@@ -105,9 +120,9 @@ class MethodConfig:
 class LoraConfig:
     """The adapter, and LoRA+'s ratio."""
 
-    rank: int = number(at_least=1)
-    alpha: float = number(above=0)
-    ratio: float = number(above=0)
+    rank: int = number(at_least=1, at_most=WIDEST)
+    alpha: float = number(above=0, at_most=LARGEST)
+    ratio: float = number(above=0, at_most=LARGEST)
     targets: list[str] = setting(not_empty("name at least one role (q, k, v, o, mlp, all) or glob"))
     init: str = choice("A", "B")
     init_dist: str = choice("kaiming", "gaussian")
@@ -123,7 +138,7 @@ class BottleneckConfig:
     """Bottleneck adapters (Houlsby et al., Pfeiffer et al.)."""
 
     # these three nodes and `generate` have defaults here because older runs' configs lack them
-    size: int = number(at_least=1, default=64)
+    size: int = number(at_least=1, at_most=WIDEST, default=64)
     activation: str = choice("gelu", "relu", "tanh", default="gelu")
 
 
@@ -131,15 +146,15 @@ class BottleneckConfig:
 class PromptConfig:
     """Virtual tokens: prefix tuning, prompt tuning, P-tuning."""
 
-    tokens: int = number(at_least=1, default=20)
-    hidden: int | None = number(at_least=1, default=None)
+    tokens: int = number(at_least=1, at_most=WIDEST, default=20)
+    hidden: int | None = number(at_least=1, at_most=WIDEST, default=None)
 
 
 @dataclass
 class IntrinsicConfig:
     """theta_0 + R z, with z of `dim` numbers."""
 
-    dim: int = number(at_least=1, default=1000)
+    dim: int = number(at_least=1, at_most=2**24, default=1000)  # 16.8 million; the paper has up to 10^5
     projection: str = choice("fastfood", "sparse", default="fastfood")
 
 
@@ -147,9 +162,10 @@ class IntrinsicConfig:
 class GenerateConfig:
     """Decoding of a generation task's answers."""
 
-    beams: int = number(at_least=1, default=1)
-    length_penalty: float = number(default=1.0)
-    max_new_tokens: int = number(at_least=1, default=64)
+    # every step has batch_size * beams rows of the vocabulary's size; papers take 1 to 20 beams
+    beams: int = number(at_least=1, at_most=256, default=1)
+    length_penalty: float = number(at_least=-7, at_most=7, default=1.0)  # 65,536^7 < 3.4e38: finite for every length
+    max_new_tokens: int = number(at_least=1, at_most=2**16, default=64)
     separator: str = "\n"
 
 
@@ -157,15 +173,15 @@ class GenerateConfig:
 class OptimConfig:
     """AdamW; lr is lr_A, and lr_B = lora.ratio * lr."""
 
-    lr: float = number(above=0)
+    lr: float = number(above=0, at_most=LARGEST)
     betas: list[float] = setting(betas_of_adam)
-    eps: float = number(above=0)
-    weight_decay: float = number(at_least=0)
+    eps: float = number(above=0, at_most=LARGEST)
+    weight_decay: float = number(at_least=0, at_most=LARGEST)
     schedule: str = choice("linear", "cosine", "constant")
     warmup: float = setting(_share_or_steps)
-    head_lr: float | None = number(above=0)
-    embedding_lr: float = number(above=0)
-    clip: float | None = number(above=0)
+    head_lr: float | None = number(above=0, at_most=LARGEST)
+    embedding_lr: float = number(above=0, at_most=LARGEST)
+    clip: float | None = number(above=0, at_most=LARGEST)
     groups: str = choice("roles", "reference")
 
 
@@ -173,19 +189,19 @@ class OptimConfig:
 class TrainConfig:
     """The training loop: length, batches, evaluation, logging, precision and device."""
 
-    epochs: float | None = number(above=0)
-    steps: int | None = number(at_least=1)
-    batch_size: int = number(at_least=1)
-    micro_batch_size: int | None = added_later(number(at_least=1), before=None)
-    max_length: int = number(at_least=4)
+    epochs: float | None = number(above=0, at_most=10**6)
+    steps: int | None = number(at_least=1, at_most=10**9)
+    batch_size: int = number(at_least=1, at_most=2**20)
+    micro_batch_size: int | None = added_later(number(at_least=1, at_most=2**20), before=None)
+    max_length: int = number(at_least=4, at_most=2**20)  # no model has positions for more
     bucketing: bool = MISSING
-    eval_every: int | None = number(at_least=1)
+    eval_every: int | None = number(at_least=1, at_most=10**9)
     eval_first: bool = MISSING
-    log_every: int = number(at_least=1)
+    log_every: int = number(at_least=1, at_most=10**9)
     precision: str = choice("auto", "fp32", "bf16", "fp16")
     device: str = setting(name_of_device)
-    threads: int | None = number(at_least=1)
-    checkpoint_seconds: float = number(at_least=0)
+    threads: int | None = number(at_least=1, at_most=MOST_THREADS)
+    checkpoint_seconds: float = number(at_least=0, at_most=10**9)
 
 
 @dataclass
@@ -193,8 +209,8 @@ class ProbeConfig:
     """Probes of the change of the adapted maps' outputs per update (LoRA+, Theorem 1): interval and rows."""
 
     # defaults for older runs, whose configs lack this node
-    every: int | None = number(at_least=1, default=None)
-    rows: int = number(at_least=1, default=16)
+    every: int | None = number(at_least=1, at_most=10**9, default=None)
+    rows: int = number(at_least=1, at_most=2**20, default=16)
 
 
 @dataclass
@@ -225,7 +241,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
-    store: str = setting(not_empty("it is the folder for runs/ and cache/, e.g. outputs"))
+    store: str = setting(folder("it is the folder for runs/ and cache/, e.g. outputs"))
     seed: int = number(at_least=0, below=2**63)
     init_seed: int = number(at_least=0, below=2**63)
     data_seed: int = number(at_least=0, below=2**63)
@@ -233,12 +249,12 @@ class Config:
 
 def from_hydra(composed: DictConfig) -> Config:
     """The composed config as a Config, interpolations resolved; raises UserError for values out of range."""
-    refuse_unknown(composed, Config)
-    config = OmegaConf.to_object(composed)
-    assert isinstance(config, Config)
+    config = typed(composed, Config)
     check_values(config)
     _leave_rows_to_train_on(config.task)
     length_of_training(config.train.epochs, config.train.steps)
+    _fit_into_fp32(config)
+    config.generate.separator = unescaped(config.generate.separator)
     _have_factors_to_probe(config)
     return config
 
@@ -249,6 +265,29 @@ def _leave_rows_to_train_on(task: TaskConfig) -> None:
             f"task.validation_share, task.test_share: got {task.validation_share} and {task.test_share}; "
             "together they must be below 1, to leave rows to train on"
         )
+
+
+def check_rates(rates: Mapping[str, float], *, betas: Sequence[float], eps: float, weight_decay: float) -> None:
+    """Raises UserError unless AdamW's products of these rates are numbers of fp32, neither 0 nor infinite.
+
+    rates: what each is called -> a learning rate. AdamW divides it by 1 - beta_1 in the first step.
+    """
+    single_precision("optim.eps", eps)
+    for name, rate in rates.items():
+        single_precision(name, rate)
+        single_precision(f"{name} / (1 - optim.betas[0])", rate / (1 - betas[0]))
+        if weight_decay:
+            within(f"{name} * optim.weight_decay", rate * weight_decay, at_most=FP32[1])
+
+
+def _fit_into_fp32(config: Config) -> None:
+    optim = config.optim
+    rates = {"optim.lr": optim.lr, "optim.embedding_lr": optim.embedding_lr}
+    if "lora" in METHODS[config.method.name]:
+        rates["optim.lr * lora.ratio"] = optim.lr * config.lora.ratio
+    if optim.head_lr is not None:
+        rates["optim.head_lr"] = optim.head_lr
+    check_rates(rates, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay)
 
 
 def _have_factors_to_probe(config: Config) -> None:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from loralab.config.checks import file_name
 from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.studies import study_module
@@ -89,6 +90,7 @@ def write_study(name: str) -> list[Path]:
             f"study new: got {name!r}; a name has small letters, digits and _, begins with a letter, "
             f"and is none of {', '.join(RESERVED)}"
         )
+    file_name("study new", name)
     texts = {folder() / f"{name}.yaml": SWEEP, study_module.ANALYSIS / f"{name}.py": ANALYSIS}
     for path in texts:
         if path.exists():

@@ -3,12 +3,13 @@
 runs = union over the arms of product(params, the swept arguments of the command line, the arm's own axes)
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, product
 from typing import Any
 
-from loralab.config.overrides import name_of, read, settings, to_override, values_of
+from loralab.config.overrides import check_size, name_of, read, settings, to_override, values_of
 from loralab.errors import UserError
 from loralab.sweeps.spec import Axis, Spec
 
@@ -57,6 +58,7 @@ def confirm_jobs(
             fresh = _put(fresh, Axis.single(override.get_key_element(), values_of(override, name)), name)
     names = {name for axis in fresh for name in axis.names}
     first_stage = jobs(spec, arguments, smoke=smoke)
+    check_size(len(selected) * _product(axis.rows for axis in fresh), "the product of the second stage's axes")
     found: dict[frozenset[str], Job] = {}
     for chosen in selected:
         kept = dict.fromkeys(
@@ -142,6 +144,9 @@ def _grid(spec: Spec, arguments: Sequence[str], smoke: bool) -> _Grid:
 
 
 def _enumerated(grid: _Grid) -> list[Job]:
+    lists = [axis.rows for axis in (*grid.params, *grid.arguments) if isinstance(axis, Axis)]
+    arms = sum(_product(axis.rows for axis in arm) for arm in grid.arms)
+    check_size(_product(lists) * arms, "the product of the sweep's axes")
     found: dict[frozenset[str], Job] = {}
     arguments = [[(each,)] if isinstance(each, str) else each.texts() for each in grid.arguments]
     for outer in product(*(axis.texts() for axis in grid.params)):
@@ -151,6 +156,10 @@ def _enumerated(grid: _Grid) -> list[Job]:
                     job = tuple(chain.from_iterable((*given, *outer, *inner)))
                     found.setdefault(frozenset(job), job)
     return list(found.values())
+
+
+def _product(lists: Iterable[Sequence[Any]]) -> int:
+    return math.prod(map(len, lists))
 
 
 def _last_of_each(arguments: Sequence[str]) -> list[str]:

@@ -17,9 +17,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from loralab.config.arguments import translated
 from loralab.config.compose import CONF, Composer, configs
 from loralab.config.explain import explain
-from loralab.config.overrides import name_of, read, settings, to_override, translated
+from loralab.config.overrides import name_of, read, settings, to_override
 from loralab.config.schema import from_hydra
 from loralab.errors import UserError
 from loralab.store.run_directory import FINAL
