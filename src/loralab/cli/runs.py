@@ -31,12 +31,11 @@ def listing(store: Path) -> list[str]:
 
 def shown(run: RunDirectory) -> list[str]:
     """Everything about a run, in lines: its command, scores, parameter groups and origin."""
-    from omegaconf import OmegaConf  # these two take longer than the list of a store
-
-    from loralab.config.command import command
+    from loralab.config.command import command  # these two take longer than the list of a store
+    from loralab.config.stored import stored_config
 
     record = run.record()
-    lines = [run.path.name, command(OmegaConf.load(run.path / "config.yaml")), ""]
+    lines = [run.path.name, command(stored_config(run.path / "config.yaml")), ""]
     if record is None or record["status"] == "failed":
         lines += [status(run)] + ([] if record is None else record["error"].strip().splitlines())
     else:

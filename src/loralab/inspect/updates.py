@@ -23,7 +23,8 @@ from loralab.inspect.spectra import ThinSVD, thin_svd
 from loralab.methods.formats.peft_lora import CONFIG, factors_of, read_factors
 from loralab.methods.lora import shape_of
 from loralab.methods.lora_layers import LoRALinear
-from loralab.runs.build import adapted_backbone, read_task
+from loralab.runs.build import adapted_backbone
+from loralab.runs.outputs import of_run
 from loralab.runs.plan import replan
 from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory, find, status
@@ -105,8 +106,9 @@ def initial_updates(run: RunDirectory) -> dict[str, Update]:
 
     What was learned is A - A_0 and B - B_0 of the same layer. Raises UserError where the backbone has changed.
     """
-    planned = replan(run, _record(run))
-    model = adapted_backbone(planned, read_task(planned)).model
+    record = _record(run)
+    planned = replan(run, record)
+    model = adapted_backbone(planned, of_run(planned, record, run.adapter)).model
     return {name: Update(_array(A), _array(B), scaling) for name, (A, B, scaling) in factors_of(model).items()}
 
 

@@ -8,6 +8,7 @@ import yaml
 
 from loralab import device
 from loralab.config.keys import config_values
+from loralab.runs.outputs import as_recorded
 from loralab.runs.plan import Plan
 from loralab.store import provenance
 from loralab.store.record import Ending, FailedRecord, Memory, Origin, RunEnding, RunOrigin
@@ -76,7 +77,7 @@ def ending(
 
 
 def run_ending(prepared: "Prepared", session: "Session", metrics: dict[str, Any]) -> RunEnding:
-    """The ending of a run: `ending` with the ranks and the examples of each split."""
+    """The ending of a run: `ending` with backbone, outputs, ranks, and the examples of each split."""
     model, head = prepared.model, prepared.backbone.head
     parameters = {
         "total": model.parameters(),
@@ -92,7 +93,14 @@ def run_ending(prepared: "Prepared", session: "Session", metrics: dict[str, Any]
         place=prepared.planned.device,
         threads=prepared.threads,
     )
-    return {**end, "ranks": prepared.ranks.count, "rows": prepared.objective.rows()}
+    source = prepared.backbone.source
+    return {
+        **end,
+        "backbone": {"origin": source.origin, "family": source.family},
+        "outputs": as_recorded(prepared.objective.task),
+        "ranks": prepared.ranks.count,
+        "rows": prepared.objective.rows(),
+    }
 
 
 def fail(planned: Plan, error: str, *, started: float) -> None:

@@ -6,10 +6,12 @@ A key that older records lack is NotRequired.
 from typing import Any, Literal, NotRequired, TypedDict
 
 __all__ = [
+    "BackboneRecord",
     "Ending",
     "FailedRecord",
     "Memory",
     "Origin",
+    "OutputsRecord",
     "PretrainingEnding",
     "PretrainingRecord",
     "Record",
@@ -36,6 +38,20 @@ class Memory(TypedDict):
 
     host_bytes: int
     device_bytes: int | None
+
+
+class OutputsRecord(TypedDict):
+    """What the model gives; labels: the names of the classes in the order of their logits, None if it has none."""
+
+    kind: Literal["classification", "regression", "generation"]
+    labels: list[str] | None
+
+
+class BackboneRecord(TypedDict):
+    """Where the backbone was (a hub id, an absolute directory, or "random"), and its family."""
+
+    origin: str
+    family: str
 
 
 class Origin(TypedDict):
@@ -71,8 +87,10 @@ class Ending(TypedDict):
 
 
 class RunEnding(Ending):
-    """The ending of a run, with the number of ranks and the number of examples of each split."""
+    """The ending of a run, with what loads its model again, the number of ranks, and that of examples by split."""
 
+    backbone: NotRequired[BackboneRecord]
+    outputs: NotRequired[OutputsRecord]
     ranks: NotRequired[int]
     rows: dict[str, int]
 
