@@ -66,7 +66,8 @@ def _line(run: RunDirectory) -> _Line:
 def _origin(record: Record | FailedRecord) -> str:
     commit, diff = record["git"]["commit"], record["git"]["diff"]
     code = "no git checkout" if commit is None else f"commit {commit[:10]}" + (f" with diff {diff}" if diff else "")
-    versions = ", ".join(f"{name} {record['versions'][name]}" for name in ("python", "torch", "transformers"))
+    known = [name for name in ("python", "torch", "transformers") if name in record["versions"]]
+    versions = ", ".join(f"{name} {record['versions'][name]}" for name in known)
     return f"{_clock(record['started'])} to {_clock(record['ended'])}; {code}; {versions}"
 
 

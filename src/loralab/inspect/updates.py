@@ -117,9 +117,8 @@ def frozen_weights(run: RunDirectory, names: Collection[str]) -> dict[str, Array
 
     A run in bf16 rounded them. Raises UserError where the backbone has changed.
     """
-    record = _record(run)
-    generates = record["config"]["task"]["name"] in GENERATION
-    return _weights(replan(run, record).source, names, generates=generates)
+    planned = replan(run, _record(run))
+    return _weights(planned.source, names, generates=planned.config.task.name in GENERATION)
 
 
 def _weights(source: Source, names: Collection[str], *, generates: bool) -> dict[str, Array]:

@@ -5,7 +5,7 @@ import contextvars
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -174,7 +174,7 @@ def summary(record: Record | PretrainingRecord | FailedRecord) -> list[str]:
     ]
 
 
-def group_table(groups: Sequence[dict[str, Any]]) -> list[str]:
+def group_table(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     """A table, in lines, of every parameter group with its resolved learning rate and weight decay."""
     header = ("group", "tensors", "parameters", "lr", "weight decay")
     rows = [

@@ -147,9 +147,9 @@ def replan(run: run_directory.RunDirectory, record: Record) -> Plan:
     if run.path.parent.name == "runs":  # an export keeps the store of its config
         config.store = str(run.path.parent.parent)
     config.train.device, config.train.precision = "cpu", "fp32"
-    weights, data = record["identity"]["model"]["weights"], record["identity"]["task"]["data"]
+    weights, data = _recorded(run, record)
     if config.task.revision is not None:
-        config.task.revision = data["data"]  # a commit, as for a hub model
+        config.task.revision = data.get("data", config.task.revision)  # a commit, as for a hub model
     if config.model.path is not None:
         config.model.path = _where(run, record, config.model.path)
     elif config.model.hub is not None and config.model.package is None:
@@ -161,6 +161,24 @@ def replan(run: run_directory.RunDirectory, record: Record) -> Plan:
             f"(then {weights}, now {planned.source.identity}); restore the old weights to use the run"
         )
     return planned
+
+
+def _recorded(run: run_directory.RunDirectory, record: Record) -> tuple[str, dict[str, str]]:
+    """The identity of the weights and of the data in the record, whose type says nothing about them."""
+    try:
+        weights, data = record["identity"]["model"]["weights"], record["identity"]["task"]["data"]
+    except (KeyError, TypeError):
+        weights, data = None, None
+    if not isinstance(weights, str) or not isinstance(data, dict) or not all(map(_is_text, (*data, *data.values()))):
+        raise UserError(
+            f"{run.path.name}: record.json lacks identity.model.weights or identity.task.data, so another version of "
+            "loralab or another program has written it"
+        )
+    return weights, data
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _where(run: run_directory.RunDirectory, record: Record, path: str) -> str:

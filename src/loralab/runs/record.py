@@ -11,7 +11,18 @@ from loralab.config.keys import config_values
 from loralab.runs.outputs import as_recorded
 from loralab.runs.plan import Plan
 from loralab.store import provenance
-from loralab.store.record import Ending, FailedRecord, Memory, Origin, RunEnding, RunOrigin
+from loralab.store.record import (
+    CodeVersion,
+    Ending,
+    FailedRecord,
+    Group,
+    Memory,
+    Origin,
+    Parameters,
+    RunEnding,
+    RunOrigin,
+    Timing,
+)
 from loralab.store.run_directory import final_status
 
 if TYPE_CHECKING:
@@ -29,7 +40,7 @@ def origin(*, name: str, config: dict[str, Any], identity: dict[str, Any], start
         "name": name,
         "config": config,
         "identity": identity,
-        "git": provenance.code_version(Path(config["store"])),
+        "git": cast(CodeVersion, provenance.code_version(Path(config["store"]))),
         "versions": provenance.versions(),
         "started": started,
     }
@@ -63,13 +74,16 @@ def ending(
         "error": None,
         "metrics": metrics,
         "steps": progress.step,
-        "groups": groups,
-        "parameters": parameters,
-        "timing": {
-            **progress.timing(),
-            "set_up_seconds": set_up_seconds,
-            "steps_executed": session.journal.executed,
-        },
+        "groups": cast(list[Group], groups),
+        "parameters": cast(Parameters, parameters),
+        "timing": cast(
+            Timing,
+            {
+                **progress.timing(),
+                "set_up_seconds": set_up_seconds,
+                "steps_executed": session.journal.executed,
+            },
+        ),
         "memory": cast(Memory, device.memory_peak(place)),
         "device": device.describe(place),
         "threads": threads,

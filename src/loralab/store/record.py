@@ -7,11 +7,14 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 __all__ = [
     "BackboneRecord",
+    "CodeVersion",
     "Ending",
     "FailedRecord",
+    "Group",
     "Memory",
     "Origin",
     "OutputsRecord",
+    "Parameters",
     "PretrainingEnding",
     "PretrainingRecord",
     "Record",
@@ -19,6 +22,7 @@ __all__ = [
     "RunOrigin",
     "Scores",
     "SplitScores",
+    "Timing",
     "split_scores",
 ]
 
@@ -38,6 +42,44 @@ class Memory(TypedDict):
 
     host_bytes: int
     device_bytes: int | None
+
+
+class Parameters(TypedDict):
+    """Numbers of parameters; `head`: of the trained head, which a pretraining has none of."""
+
+    total: int
+    trainable: int
+    head: NotRequired[int]
+
+
+class Timing(TypedDict):
+    """Seconds, rates over training alone, and counts."""
+
+    seconds: float
+    steps_per_second: float
+    tokens_per_second: float
+    training_seconds: NotRequired[float]
+    evaluation_seconds: NotRequired[float]
+    set_up_seconds: NotRequired[float]
+    tokens: NotRequired[float]
+    steps_executed: NotRequired[float]
+
+
+class Group(TypedDict):
+    """A parameter group with its resolved learning rate and weight decay."""
+
+    name: str
+    tensors: int
+    parameters: int
+    lr: float
+    weight_decay: float
+
+
+class CodeVersion(TypedDict):
+    """The commit of loralab's checkout and the hash of its uncommitted diff; None without one."""
+
+    commit: str | None
+    diff: str | None
 
 
 class OutputsRecord(TypedDict):
@@ -60,7 +102,7 @@ class Origin(TypedDict):
     name: str
     config: dict[str, Any]
     identity: dict[str, Any]
-    git: dict[str, str | None]
+    git: CodeVersion
     versions: dict[str, str]
     started: float
 
@@ -78,9 +120,9 @@ class Ending(TypedDict):
     error: None
     metrics: dict[str, Any]  # primary: the metric's name; each split's name: its SplitScores
     steps: int
-    groups: list[dict[str, Any]]
-    parameters: dict[str, int]
-    timing: dict[str, float]
+    groups: list[Group]
+    parameters: Parameters
+    timing: Timing
     memory: Memory
     device: str
     threads: int

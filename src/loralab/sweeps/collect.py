@@ -125,7 +125,7 @@ def _finished(run: RunDirectory, record: Record) -> Facts:
     facts["best/step"] = None if best is None else best["step"]
     line = _last_logged(run.path / "metrics.jsonl", "train")
     facts["train/loss"] = None if line is None else line["values"]["loss"]
-    facts |= {name: record["timing"][name] for name in TIMING}
+    facts |= {name: record["timing"].get(name) for name in TIMING}
     return {**facts, "threads": record["threads"], "device": record["device"], **_origin(record)}
 
 
