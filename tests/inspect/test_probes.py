@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from loralab.cli.main import main
 from loralab.inspect import probes
@@ -162,7 +163,9 @@ def test_a_run_without_probes_is_one_line_that_names_the_fix(
     line = f"error: {finished.path.name}: trained without probes; train it with probe.every=50\n"
     assert said(capsys, "probes", str(finished.path)) == (2, "", line)
     older = RunDirectory(tmp_path / "runs" / finished.path.name)
-    older.begin("seed: 0\n")  # like runs older than the probes
+    stored = yaml.safe_load((finished.path / "config.yaml").read_text())
+    del stored["probe"]  # like runs older than the probes
+    older.begin(yaml.safe_dump(stored))
     assert said(capsys, "probes", str(older.path)) == (2, "", line)
 
 

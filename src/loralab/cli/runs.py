@@ -42,12 +42,11 @@ def _is_run(path: Path) -> bool:
 
 def shown(run: RunDirectory) -> list[str]:
     """Everything about a run, in lines: its command, scores, parameter groups and origin."""
-    from omegaconf import OmegaConf  # these two take longer than the list of a store
-
-    from loralab.config.command import command
+    from loralab.config.command import command  # these two take longer than the list of a store
+    from loralab.config.stored import stored_config
 
     record = run.record()
-    lines = [run.path.name, command(OmegaConf.load(run.path / "config.yaml")), ""]
+    lines = [run.path.name, command(stored_config(run.path / "config.yaml")), ""]
     if record is None or record["status"] == "failed":
         lines += [status(run)] + ([] if record is None else record["error"].strip().splitlines())
     else:
@@ -85,7 +84,8 @@ def _moved(directory: Path) -> float:
 def _origin(record: Record | FailedRecord) -> str:
     commit, diff = record["git"]["commit"], record["git"]["diff"]
     code = "no git checkout" if commit is None else f"commit {commit[:10]}" + (f" with diff {diff}" if diff else "")
-    versions = ", ".join(f"{name} {record['versions'][name]}" for name in ("python", "torch", "transformers"))
+    known = [name for name in ("python", "torch", "transformers") if name in record["versions"]]
+    versions = ", ".join(f"{name} {record['versions'][name]}" for name in known)
     return f"{_clock(record['started'])} to {_clock(record['ended'])}; {code}; {versions}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from loralab.config.compose import CONF
+from loralab.config.literal import literal
 from loralab.config.overrides import to_override
 from loralab.errors import UserError
 from loralab.files import write_text
@@ -43,7 +44,12 @@ def study(name: str, overrides: Sequence[str], store: Path) -> int:
         with open_study(name, overrides, store=store) as opened:
             refuse_other_tasks(opened, study_module.module_of(opened), overrides)
     if trained:
-        command = [sys.executable, str(CONF.parent / "train.py"), f"sweeps={name}", f"store={to_override(str(store))}"]
+        command = [
+            sys.executable,
+            str(CONF.parent / "train.py"),
+            f"sweeps={name}",
+            f"store={to_override(literal(str(store)))}",
+        ]
         failed = subprocess.run([*command, *overrides], check=False).returncode
         if failed:
             return failed

@@ -6,29 +6,33 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from loralab.config.compose import CONF, composed, leaves
+from loralab.config.keys import config_values
+from loralab.config.literal import literal
 from loralab.config.overrides import to_override
 
 __all__ = ["command", "settings"]
 
 
 def settings(config: Any) -> list[str]:
-    """The overrides of `python train.py` that compose `config`, without its store and tracker.
+    """The overrides of `python train.py` that compose `config`, a Config or a composed one, without store and tracker.
 
     Settings that are `auto` by default are always included, since a run's config has their resolved values.
     """
-    values = {key: value for key, value in leaves(config) if key != "store" and not key.startswith("tracker.")}
+    values = {
+        key: value for key, value in leaves(config_values(config)) if key != "store" and not key.startswith("tracker.")
+    }
     if not CONF.is_dir():  # installed without a checkout, hence without conf/
-        return [f"{key}={to_override(value)}" for key, value in values.items()]
+        return [_override(key, value) for key, value in values.items()]
     groups = []
     for group, name in (("model", values["model.name"]), ("task", values["task.name"])):
-        groups += [f"{group}={name}"] if (CONF / group / f"{name}.yaml").is_file() else []
+        groups += [f"{group}={name}"] if name in {path.stem for path in (CONF / group).glob("*.yaml")} else []
     methods = [
         f"method={path.stem}"
         for path in sorted((CONF / "method").glob("*.yaml"))
         if OmegaConf.load(path).method.name == values["method.name"]
     ]
-    every = [[*groups, method, *_differing(values, [*groups, method])] for method in methods]
-    shortest = min(every, key=len)
+    commands = [[*groups, method, *_differing(values, [*groups, method])] for method in methods]
+    shortest = min(commands, key=len)
     defaults = {"model=minilm", "task=rotten_tomatoes", "method=lora_plus"}
     return [override for override in shortest if override not in defaults]
 
@@ -37,9 +41,14 @@ def _differing(values: dict[str, Any], groups: list[str]) -> list[str]:
     """The overrides that turn the defaults with these groups into `values`."""
     base = composed(groups)
     sources = [key for key in ("seed", "model.default_lr") if base[key] != values[key]]  # others derive from these
-    found = [f"{key}={to_override(values[key])}" for key in sources]
+    found = [_override(key, values[key]) for key in sources]
     base = composed([*groups, *found]) if found else base
-    return found + [f"{key}={to_override(value)}" for key, value in values.items() if base[key] != value]
+    return found + [_override(key, value) for key, value in values.items() if base[key] != value]
+
+
+def _override(key: str, value: Any) -> str:
+    """KEY=VALUE for a value of a config, in which every text is literal."""
+    return f"{key}={to_override(literal(value))}"
 
 
 def command(config: Any) -> str:

@@ -136,11 +136,14 @@ def composed(overrides: list[str]) -> dict[str, Any]:
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys with plain values, interpolations resolved; lists and the mapping rank_pattern count as values."""
+    """Dotted keys with plain values, interpolations resolved; lists and the mapping rank_pattern count as values.
+
+    node: a composed config, or the nested mappings of `config_values`.
+    """
     for name in node:
         key = f"{prefix}{name}"
         value = node[name]
-        if isinstance(value, DictConfig) and key != "lora.rank_pattern":
+        if isinstance(value, (DictConfig, dict)) and key != "lora.rank_pattern":
             yield from leaves(value, f"{key}.")
         else:
-            yield key, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            yield key, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

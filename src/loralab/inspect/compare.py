@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loralab.config.stored import stored_config
 from loralab.errors import UserError
 from loralab.inspect import spectra
 from loralab.inspect.spectrum import short_names
@@ -90,13 +91,11 @@ def _similarity(one: Array, other: Array) -> Array:
 
 def notes(first: Adapter, second: Adapter) -> list[str]:
     """Lines that explain the columns, and warn of a shared initialisation or layers that were left out."""
-    from omegaconf import OmegaConf
-
     found = [
         "phi(i, j) of the first i and j singular vectors of A, and of ΔW on its input (right) and output (left) side; "
         "all: every direction of both; chance: max(i, j) / d",
     ]
-    seeds = [OmegaConf.load(each.run.path / "config.yaml").init_seed for each in (first, second) if each.run]
+    seeds = [stored_config(each.run.path / "config.yaml").init_seed for each in (first, second) if each.run]
     if len(seeds) == 2 and seeds[0] == seeds[1]:
         found += [
             f"warning: both runs drew their factors from init_seed={seeds[0]}, and a shared initialisation fakes "

@@ -8,6 +8,7 @@ to 3 are their shares with the map's input held, so that A's own change is separ
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from loralab.config.stored import stored_config
 from loralab.errors import UserError
 from loralab.store.run_directory import RunDirectory
 from loralab.sweeps.cell import Cell
@@ -78,11 +79,9 @@ class Probed:
 
 def read(run: RunDirectory) -> Probed:
     """The probes in the run's metrics.jsonl, also while it trains; UserError where there are none."""
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.load(run.path / "config.yaml")
-    settings = OmegaConf.select(config, "probe")  # None in runs older than probes
-    if settings is None or settings.every is None:
+    config = stored_config(run.path / "config.yaml")
+    settings = config.probe
+    if settings.every is None:
         raise UserError(f"{run.path.name}: trained without probes; train it with probe.every=50")
     long = curves(run.path.parent.parent, [Cell((), {}, "", run.path.name)], "probe")
     if long.empty:
@@ -90,7 +89,7 @@ def read(run: RunDirectory) -> Probed:
     long[["map", "quantity"]] = long["name"].str.rsplit("/", n=1, expand=True)
     wide = long.pivot(index=["map", "step"], columns="quantity", values="value")
     values = wide.reindex(long["map"].unique(), level="map")[list(COLUMNS)]
-    return Probed(run.path.name, settings.every, settings.rows, OmegaConf.select(config, "lora.init"), values)
+    return Probed(run.path.name, settings.every, settings.rows, config.lora.init, values)
 
 
 def verdict(probed: Probed) -> str:

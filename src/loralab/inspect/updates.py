@@ -26,7 +26,8 @@ from loralab.methods.formats.tensor_file import is_file
 from loralab.methods.lora import shape_of
 from loralab.methods.lora_layers import LoRALinear
 from loralab.methods.targets import adaptable
-from loralab.runs.build import adapted_backbone, read_task
+from loralab.runs.build import adapted_backbone
+from loralab.runs.outputs import of_run
 from loralab.runs.plan import replan
 from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory, find, status
@@ -118,8 +119,9 @@ def initial_updates(run: RunDirectory) -> dict[str, Update]:
 
     What was learned is A - A_0 and B - B_0 of the same layer. Raises UserError where the backbone has changed.
     """
-    planned = replan(run, _record(run))
-    model = adapted_backbone(planned, read_task(planned)).model
+    record = _record(run)
+    planned = replan(run, record)
+    model = adapted_backbone(planned, of_run(planned, record, run.adapter)).model
     return {name: Update(_array(A), _array(B), scaling) for name, (A, B, scaling) in factors_of(model).items()}
 
 
@@ -128,9 +130,8 @@ def frozen_weights(run: RunDirectory, names: Collection[str]) -> dict[str, Array
 
     A run in bf16 rounded them. Raises UserError where the backbone has changed.
     """
-    record = _record(run)
-    generates = record["config"]["task"]["name"] in GENERATION
-    return _weights(replan(run, record).source, names, generates=generates)
+    planned = replan(run, _record(run))
+    return _weights(planned.source, names, generates=planned.config.task.name in GENERATION)
 
 
 def _weights(source: Source, names: Collection[str], *, generates: bool) -> dict[str, Array]:

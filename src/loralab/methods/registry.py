@@ -14,6 +14,8 @@ from loralab.methods.formats.plain import load_weights, save_model
 
 __all__ = ["CATALOGUE", "Method"]
 
+_PEFT_FILES = (peft_lora.CONFIG, peft_lora.WEIGHTS)  # also of virtual tokens
+
 Attach = Callable[[Backbone, Config], None]
 Save = Callable[[Backbone, Config, Path, str], None]
 Load = Callable[[Backbone, Path], None]
@@ -39,6 +41,7 @@ class Method:
     tensors in a folder of the run; the last argument of save is the name or path of the base model. merge: prepares an
     attached backbone for `loralab.methods.formats.plain`, which writes a plain checkpoint; None if it cannot be merged.
     whole: the folder holds a whole model (`model/`), not an adapter (`adapter/`). peft: PEFT can read the whole folder.
+    files: what `save` writes in the folder, as glob patterns.
     """
 
     attach: Attach
@@ -47,6 +50,7 @@ class Method:
     merge: Attach | None = _nothing
     whole: bool = False
     peft: bool = True
+    files: tuple[str, ...] = _PEFT_FILES
 
     @property
     def folder(self) -> str:
@@ -71,7 +75,7 @@ def _full(backbone: Backbone, config: Config) -> None:
 
 
 def _save_model(backbone: Backbone, _config: Config, directory: Path, _base_model: str) -> None:
-    save_model(backbone.model, directory)
+    save_model(backbone.model, directory, backbone.source)
 
 
 def _load_model(backbone: Backbone, directory: Path) -> None:
@@ -111,8 +115,8 @@ def _merge_intrinsic(backbone: Backbone, _config: Config) -> None:
     intrinsic.merge(backbone.model)
 
 
-def _save_own(settings: Callable[[Config], dict[str, Any]]) -> Save:
-    """Saves in loralab's own format; `settings` returns the method's settings for adapter.json."""
+def _own(attach: Attach, settings: Callable[[Config], dict[str, Any]], *, merge: Attach | None) -> Method:
+    """A method saved in loralab's own format; `settings` returns the method's settings for adapter.json."""
 
     def save(backbone: Backbone, config: Config, directory: Path, base_model: str) -> None:
         native.save(
@@ -120,11 +124,10 @@ def _save_own(settings: Callable[[Config], dict[str, Any]]) -> Save:
             head=backbone.head, base_model=base_model,
         )  # fmt: skip
 
-    return save
+    def load(backbone: Backbone, directory: Path) -> None:
+        native.load(backbone.model, directory)
 
-
-def _load_own(backbone: Backbone, directory: Path) -> None:
-    native.load(backbone.model, directory)
+    return Method(attach, save, load, merge, peft=False, files=(native.CONFIG, native.WEIGHTS))
 
 
 def _prompt(kind: prompts.Kind) -> Method:
@@ -159,19 +162,20 @@ def _lora_and_prefix() -> Method:
         prefix.load(backbone, directory / "prefix")
         _load_peft(backbone, directory)
 
-    return Method(attach, save, load, merge=None, peft=False)
+    files = (*_PEFT_FILES, *(f"prefix/{name}" for name in _PEFT_FILES))
+    return Method(attach, save, load, merge=None, peft=False, files=files)
 
 
 CATALOGUE: dict[str, Method] = {
     "lora": Method(_lora),
     "head": Method(_nothing),
-    "full": Method(_full, _save_model, _load_model, whole=True),
+    "full": Method(_full, _save_model, _load_model, whole=True, files=("config.json", "model*.safetensors*")),
     "bitfit": Method(_bitfit),
-    "houlsby": Method(_bottleneck("houlsby"), _save_own(_bottleneck_settings), _load_own, merge=None, peft=False),
-    "pfeiffer": Method(_bottleneck("pfeiffer"), _save_own(_bottleneck_settings), _load_own, merge=None, peft=False),
+    "houlsby": _own(_bottleneck("houlsby"), _bottleneck_settings, merge=None),
+    "pfeiffer": _own(_bottleneck("pfeiffer"), _bottleneck_settings, merge=None),
     "prefix": _prompt("prefix"),
     "prompt": _prompt("prompt"),
     "p_tuning": _prompt("p_tuning"),
-    "intrinsic": Method(_intrinsic, _save_own(_intrinsic_settings), _load_own, _merge_intrinsic, peft=False),
+    "intrinsic": _own(_intrinsic, _intrinsic_settings, merge=_merge_intrinsic),
     "lora_prefix": _lora_and_prefix(),
 }

@@ -3,7 +3,6 @@
 import functools
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -15,7 +14,11 @@ from loralab.methods.registry import CATALOGUE
 from loralab.runs.effect import check_effect
 from loralab.runs.generation import TextObjective
 from loralab.runs.objective import LabelObjective, Objective
+from loralab.runs.outputs import HasOutputs, of_run
 from loralab.runs.plan import Plan, task_settings
+from loralab.runs.trained_files import trained_files
+from loralab.store.record import Record
+from loralab.store.run_directory import RunDirectory
 
 __all__ = ["adapted_backbone", "objective", "read_task", "trained_backbone"]
 
@@ -23,7 +26,7 @@ __all__ = ["adapted_backbone", "objective", "read_task", "trained_backbone"]
 KEPT = 2
 
 
-def adapted_backbone(planned: Plan, task: tasks.RawTask[Any]) -> Backbone:
+def adapted_backbone(planned: Plan, task: HasOutputs) -> Backbone:
     """The backbone in its precision, on its device, with the method's modules attached, before any training."""
     config = planned.config
     method = CATALOGUE[config.method.name]
@@ -60,10 +63,16 @@ def adapted_backbone(planned: Plan, task: tasks.RawTask[Any]) -> Backbone:
     return backbone
 
 
-def trained_backbone(planned: Plan, folder: Path) -> Backbone:
-    """The backbone with a run's trained weights of the last step, from `folder` (`Method.folder`)."""
-    backbone = adapted_backbone(planned, read_task(planned))
-    CATALOGUE[planned.config.method.name].load(backbone, folder)
+def trained_backbone(planned: Plan, run: RunDirectory, record: Record) -> Backbone:
+    """The backbone with a run's trained weights of the last step; planned: by `replan`, so that no data is needed.
+
+    Raises UserError where the files of the weights are missing, damaged, or links.
+    """
+    method = CATALOGUE[planned.config.method.name]
+    trained_files(run, method)
+    folder = run.path / method.folder
+    backbone = adapted_backbone(planned, of_run(planned, record, folder))
+    method.load(backbone, folder)
     return backbone
 
 

@@ -179,7 +179,7 @@ def summary(record: Record | PretrainingRecord | FailedRecord) -> list[str]:
     ]
 
 
-def group_table(groups: Sequence[dict[str, Any]]) -> list[str]:
+def group_table(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     """A table, in lines, of every parameter group with its resolved learning rate and weight decay."""
     header = ("group", "tensors", "parameters", "lr", "weight decay")
     rows = [

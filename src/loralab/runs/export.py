@@ -1,14 +1,13 @@
 """`loralab export`: a finished run -> an adapter in PEFT's format, or a merged transformers checkpoint."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from loralab.backbones.families import kind_of
-from loralab.backbones.source import Source
 from loralab.backbones.tokenizer import load_tokenizer
 from loralab.config.command import command
+from loralab.config.stored import stored_config
 from loralab.device import DTYPES
 from loralab.errors import UserError
 from loralab.files import atomic_directory, write_text
@@ -16,7 +15,9 @@ from loralab.methods.formats.plain import export_merged
 from loralab.methods.registry import CATALOGUE
 from loralab.runs.build import trained_backbone
 from loralab.runs.console import scores_table
-from loralab.runs.plan import replan
+from loralab.runs.outputs import Outputs, of_run
+from loralab.runs.plan import Plan, replan
+from loralab.runs.trained_files import regular, trained_files
 from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory, status
 
@@ -26,22 +27,22 @@ LOAD_ADAPTER = """\
 from peft import PeftModel
 from transformers import {auto}, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{directory}")
+tokenizer = AutoTokenizer.from_pretrained({directory})
 backbone = {auto}.from_pretrained({backbone})
-model = PeftModel.from_pretrained(backbone, "{directory}")
+model = PeftModel.from_pretrained(backbone, {directory})
 """
 
 LOAD_OWN = """\
 from loralab import load_run  # no other library reads this method's adapters
 
-model, tokenizer = load_run("{directory}")
+model, tokenizer = load_run({directory})
 """
 
 LOAD_MERGED = """\
 from transformers import {auto}, AutoTokenizer
 
-model = {auto}.from_pretrained("{directory}")
-tokenizer = AutoTokenizer.from_pretrained("{directory}")
+model = {auto}.from_pretrained({directory})
+tokenizer = AutoTokenizer.from_pretrained({directory})
 """
 
 
@@ -50,8 +51,9 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
 
     merged: write a checkpoint with the adapter merged, rather than the adapter; required for a fully fine-tuned model.
     dtype (fp32, bf16, fp16): of the checkpoint; merging is in fp32. An adapter that PEFT has no format for comes with
-    the files that `loralab.load_run` needs. Raises UserError for a run without an adapter, an adapter that cannot be
-    merged, a directory that is not empty, and a backbone that has changed.
+    the files that `loralab.load_run` needs. The training data is not needed. Raises UserError for a run without an
+    adapter, an adapter that cannot be merged, a directory that is not empty, a backbone that has changed or is gone,
+    and files of the run that are links.
     """
     record = run.finished()
     if record is not None and run.model.is_dir() and not merged:
@@ -65,55 +67,59 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
             f"{run.path.name}: {planned.config.method.name} cannot be merged into the weights; "
             "export it without --merged"
         )
+    files = trained_files(run, method)
+    outputs = of_run(planned, record, run.path / method.folder)
     with atomic_directory(directory) as temporary:
         inside = temporary / "checkpoint"  # the writers below create it
         if merged and method.merge is not None:
-            backbone = trained_backbone(planned, run.path / method.folder)
+            backbone = trained_backbone(planned, run, record)
             method.merge(backbone, planned.config)
-            export_merged(backbone.model, backbone.tokenizer, inside, dtype=DTYPES[dtype])
-        elif method.peft:
-            shutil.copytree(run.adapter, inside)
-            load_tokenizer(planned.source).save_pretrained(inside)
+            export_merged(
+                backbone.model, backbone.tokenizer, inside, dtype=DTYPES[dtype], base=planned.source
+            )  # fmt: skip
         else:
-            shutil.copytree(run.adapter, inside / "adapter")
-            for name in ("config.yaml", "record.json"):
-                shutil.copy(run.path / name, inside)
+            _copy(files, inside if method.peft else inside / "adapter")
+            if not method.peft:
+                _copy({name: regular(run, name) for name in ("config.yaml", "record.json")}, inside)
             load_tokenizer(planned.source).save_pretrained(inside)
-        write_text(inside / "README.md", _readme(run, record, directory, planned.source, merged=merged))
+        write_text(inside / "README.md", _readme(run, record, directory, planned, outputs, merged=merged))
         for path in inside.iterdir():
             path.rename(temporary / path.name)
         inside.rmdir()
 
 
-def _readme(run: RunDirectory, record: Record, directory: Path, source: Source, *, merged: bool) -> str:
-    config = OmegaConf.load(run.path / "config.yaml")
-    base = source.origin
-    peft = CATALOGUE[record["config"]["method"]["name"]].peft
+def _copy(files: Mapping[str, Path], directory: Path) -> None:
+    """Copies the files to their names in `directory`."""
+    for name, file in files.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, directory / name)
+
+
+def _readme(
+    run: RunDirectory, record: Record, directory: Path, planned: Plan, outputs: Outputs, *, merged: bool
+) -> str:
+    base, config = planned.source.origin, stored_config(run.path / "config.yaml")
+    peft = CATALOGUE[config.method.name].peft
     code = LOAD_MERGED if merged else LOAD_ADAPTER if peft else LOAD_OWN
     if base == "random" and peft and not merged:  # model=tiny
         code = "# The backbone has random weights, which only loralab makes; an export with --merged includes them.\n"
-    outputs = _outputs(run)
-    backbone = f'"{base}"'
-    if outputs is not None:
-        auto = "AutoModelForSequenceClassification"
-        backbone = f"\n    {backbone}, num_labels={outputs}, pad_token_id=tokenizer.pad_token_id\n"
+    if outputs.kind == "generation":
+        seq2seq = kind_of(planned.source.family) == "encoder_decoder"
+        auto, head = "AutoModelForSeq2SeqLM" if seq2seq else "AutoModelForCausalLM", ""
     else:
-        seq2seq = kind_of(source.family) == "encoder_decoder"
-        auto = "AutoModelForSeq2SeqLM" if seq2seq else "AutoModelForCausalLM"
-    loading = code.format(auto=auto, backbone=backbone, directory=directory)
+        auto = "AutoModelForSequenceClassification"
+        names = "num_labels=1" if outputs.labels is None else f"id2label={dict(enumerate(outputs.labels))!r}"
+        head = f",\n    {names},\n    pad_token_id=tokenizer.pad_token_id,\n"
+    backbone = f"\n    {_quoted(base)}{head}" if head else _quoted(base)
+    loading = code.format(auto=auto, backbone=backbone, directory=_quoted(str(directory)))
     scores = "\n".join(scores_table(record["metrics"]))
-    task = record["config"]["task"]["name"]
     return (
-        f"# {run.path.name}\n\n{task} on {base}, trained with loralab:\n\n    {command(config)}\n\n"
+        f"# {run.path.name}\n\n{config.task.name} on {base}, trained with loralab:\n\n    {command(config)}\n\n"
         f"The weights are those of the last step ({record['steps']}).\n\n"
         f"```\n{scores}\n```\n\n```python\n{loading}```\n"
     )
 
 
-def _outputs(run: RunDirectory) -> int | None:
-    """The number of logits of the run's model; None where it generates text."""
-    from pyarrow import parquet
-
-    if "logits" not in parquet.read_schema(run.predictions).names:
-        return None
-    return len(parquet.read_table(run.predictions, columns=["logits"]).column("logits")[0])
+def _quoted(text: str) -> str:
+    """The text in Python's quotes, double ones where nothing needs an escape."""
+    return f'"{text}"' if text.isprintable() and not {'"', "\\"} & set(text) else repr(text)

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loralab.errors import UserError
-from loralab.methods.registry import CATALOGUE
 from loralab.runs.build import trained_backbone
 from loralab.runs.plan import replan
 from loralab.store.run_directory import RunDirectory, status
@@ -19,13 +18,13 @@ def load_run(directory: str | Path) -> tuple["PreTrainedModel", "PreTrainedToken
     """The trained model, in fp32 on the CPU and in eval mode, and its tokenizer.
 
     directory: a run's (outputs/runs/...), or one that `loralab export` wrote with record.json. `model(**batch).logits`
-    equal the logits in predictions.parquet, up to the run's precision. Raises UserError for a run that did not end in
-    success, and where its backbone or its task's data have changed.
+    equal the logits in predictions.parquet, up to the run's precision. The training data is not needed. Raises
+    UserError for a run that did not end in success, and where its backbone has changed or is gone.
     """
     run = RunDirectory(Path(directory))
     record = run.finished()
     if record is None or record["status"] != "success":
         raise UserError(f"{directory}: no finished run to load ({status(run)}); give a directory with its record.json")
     planned = replan(run, record)
-    backbone = trained_backbone(planned, run.path / CATALOGUE[planned.config.method.name].folder)
+    backbone = trained_backbone(planned, run, record)
     return backbone.model.eval(), backbone.tokenizer

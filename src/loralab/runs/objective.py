@@ -44,6 +44,10 @@ class Objective(Protocol):
     """A task on one backbone; `predictions` are what `predict` returns."""
 
     @property
+    def task(self) -> tasks.RawTask[Any]:
+        """The texts and their labels or references."""
+
+    @property
     def metric(self) -> str:
         """The primary metric: its validation score selects the best step."""
 

@@ -1,6 +1,9 @@
 """Config -> Plan: resolves every `auto`, and the run's identity and directory; loads no weights or texts."""
 
+import contextlib
 import copy
+import json
+import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -8,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from omegaconf import OmegaConf
 
 from loralab import device, tasks
 from loralab.backbones.families import family_of
@@ -16,6 +18,7 @@ from loralab.backbones.source import Source, locate
 from loralab.config.checks import drop_added
 from loralab.config.keys import config_values
 from loralab.config.schema import METHODS, Config, TaskConfig
+from loralab.config.stored import stored_config
 from loralab.errors import UserError
 from loralab.store import run_directory
 from loralab.store.record import Record
@@ -46,8 +49,11 @@ class Plan:
         return device.imitated(self.config.train.precision, self.device)
 
 
-def plan(config: Config) -> Plan:
-    """Resolves `config` without loading weights or texts; raises UserError where these do not exist."""
+def plan(config: Config, *, data: dict[str, str] | None = None) -> Plan:
+    """Resolves `config` without loading weights or texts; raises UserError where these do not exist.
+
+    data: the identity of the task's data, which then need not be there.
+    """
     store = Path(config.store)
     cache = store / "cache" if store.is_dir() else None  # planning alone (as in a dry run) creates no store
     source = locate(
@@ -58,7 +64,8 @@ def plan(config: Config) -> Plan:
         path=config.model.path,
         cache=cache,
     )
-    data_identity = tasks.identity(task_settings(config.task), cache=cache)
+    if data is None:
+        data = tasks.identity(task_settings(config.task), cache=cache)
     place = device.pick_device(config.train.device)
     resolved = copy.deepcopy(config)
     resolved.train.precision = device.pick_precision(config.train.precision, place, width=source.width)
@@ -69,7 +76,7 @@ def plan(config: Config) -> Plan:
         resolved.train.epochs = None
     if config.optim.head_lr is None:
         resolved.optim.head_lr = config.optim.lr
-    identity = _identity(resolved, source.identity, data_identity)
+    identity = _identity(resolved, source.identity, data)
     directory = run_directory.directory_of(store, _slug(resolved), run_directory.run_hash(identity))
     return Plan(resolved, source, place, identity, directory)
 
@@ -131,32 +138,64 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
 
 
 def replan(run: run_directory.RunDirectory, record: Record) -> Plan:
-    """A finished run's plan on this machine's CPU, in fp32, with exactly the weights and data of its training.
+    """A finished run's plan on this machine's CPU, in fp32, with exactly the weights of its training.
 
-    Raises UserError where either has changed.
+    The data is not asked for: the plan has its recorded identity. Raises UserError where the backbone has changed or is
+    no longer there, and where config.yaml is not this version's.
     """
-    config = cast(Config, OmegaConf.to_object(OmegaConf.merge(Config, OmegaConf.load(run.path / "config.yaml"))))
+    config = stored_config(run.path / "config.yaml")
     if run.path.parent.name == "runs":  # an export keeps the store of its config
         config.store = str(run.path.parent.parent)
     config.train.device, config.train.precision = "cpu", "fp32"
-    weights, data = record["identity"]["model"]["weights"], record["identity"]["task"]["data"]
+    weights, data = _recorded(run, record)
     if config.task.revision is not None:
-        config.task.revision = data["data"]  # a commit, as for a hub model
-    if config.model.hub is not None and config.model.path is None and config.model.package is None:
+        config.task.revision = data.get("data", config.task.revision)  # a commit, as for a hub model
+    if config.model.path is not None:
+        config.model.path = _where(run, record, config.model.path)
+    elif config.model.hub is not None and config.model.package is None:
         config.model.revision = weights  # a hub model's identity is its commit
-    planned = plan(config)
+    planned = plan(config, data=data)
     if planned.source.identity != weights:
         raise UserError(
             f"{planned.source.key}: {planned.source.origin} has changed since the run was trained "
             f"(then {weights}, now {planned.source.identity}); restore the old weights to use the run"
         )
-    if planned.identity["task"]["data"] != data:
-        raise UserError(
-            f"task.name: the data of {config.task.name} has changed since the run was trained (then "
-            f"{', '.join(data.values())}, now {', '.join(planned.identity['task']['data'].values())}); restore the old "
-            "data to use the run"
-        )
     return planned
+
+
+def _recorded(run: run_directory.RunDirectory, record: Record) -> tuple[str, dict[str, str]]:
+    """The identity of the weights and of the data in the record, whose type says nothing about them."""
+    try:
+        weights, data = record["identity"]["model"]["weights"], record["identity"]["task"]["data"]
+    except (KeyError, TypeError):
+        weights, data = None, None
+    if not isinstance(weights, str) or not isinstance(data, dict) or not all(map(_is_text, (*data, *data.values()))):
+        raise UserError(
+            f"{run.path.name}: record.json lacks identity.model.weights or identity.task.data, so another version of "
+            "loralab or another program has written it"
+        )
+    return weights, data
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _where(run: run_directory.RunDirectory, record: Record, path: str) -> str:
+    """The backbone's folder: where it was in training, or `path` from here if that is gone."""
+    origin = record["backbone"]["origin"] if "backbone" in record else _named_by_adapter(run) or path
+    gone = not Path(origin).exists() and Path(os.path.expanduser(path)).exists()  # noqa: PTH111  # as in locate
+    return path if gone else origin
+
+
+def _named_by_adapter(run: run_directory.RunDirectory) -> str | None:
+    """The backbone that the adapter's description names: the records of older runs have none."""
+    for name, key in (("adapter_config.json", "base_model_name_or_path"), ("adapter.json", "base_model")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            base = json.loads((run.adapter / name).read_text())[key]
+            if isinstance(base, str) and Path(base).is_absolute():
+                return base
+    return None
 
 
 def _slug(config: Config) -> str:

@@ -8,9 +8,21 @@ import yaml
 
 from loralab import device
 from loralab.config.keys import config_values
+from loralab.runs.outputs import as_recorded
 from loralab.runs.plan import Plan
 from loralab.store import provenance
-from loralab.store.record import Ending, FailedRecord, Memory, Origin, RunEnding, RunOrigin
+from loralab.store.record import (
+    CodeVersion,
+    Ending,
+    FailedRecord,
+    Group,
+    Memory,
+    Origin,
+    Parameters,
+    RunEnding,
+    RunOrigin,
+    Timing,
+)
 from loralab.store.run_directory import final_status
 
 if TYPE_CHECKING:
@@ -28,7 +40,7 @@ def origin(*, name: str, config: dict[str, Any], identity: dict[str, Any], start
         "name": name,
         "config": config,
         "identity": identity,
-        "git": provenance.code_version(Path(config["store"])),
+        "git": cast(CodeVersion, provenance.code_version(Path(config["store"]))),
         "versions": provenance.versions(),
         "started": started,
     }
@@ -62,13 +74,16 @@ def ending(
         "error": None,
         "metrics": metrics,
         "steps": progress.step,
-        "groups": groups,
-        "parameters": parameters,
-        "timing": {
-            **progress.timing(),
-            "set_up_seconds": set_up_seconds,
-            "steps_executed": session.journal.executed,
-        },
+        "groups": cast(list[Group], groups),
+        "parameters": cast(Parameters, parameters),
+        "timing": cast(
+            Timing,
+            {
+                **progress.timing(),
+                "set_up_seconds": set_up_seconds,
+                "steps_executed": session.journal.executed,
+            },
+        ),
         "memory": cast(Memory, device.memory_peak(place)),
         "device": device.describe(place),
         "threads": threads,
@@ -76,7 +91,7 @@ def ending(
 
 
 def run_ending(prepared: "Prepared", session: "Session", metrics: dict[str, Any]) -> RunEnding:
-    """The ending of a run: `ending` with the ranks and the examples of each split."""
+    """The ending of a run: `ending` with backbone, outputs, ranks, and the examples of each split."""
     model, head = prepared.model, prepared.backbone.head
     parameters = {
         "total": model.parameters(),
@@ -92,7 +107,14 @@ def run_ending(prepared: "Prepared", session: "Session", metrics: dict[str, Any]
         place=prepared.planned.device,
         threads=prepared.threads,
     )
-    return {**end, "ranks": prepared.ranks.count, "rows": prepared.objective.rows()}
+    source = prepared.backbone.source
+    return {
+        **end,
+        "backbone": {"origin": source.origin, "family": source.family},
+        "outputs": as_recorded(prepared.objective.task),
+        "ranks": prepared.ranks.count,
+        "rows": prepared.objective.rows(),
+    }
 
 
 def fail(planned: Plan, error: str, *, started: float) -> None:

@@ -6,10 +6,15 @@ A key that older records lack is NotRequired.
 from typing import Any, Literal, NotRequired, TypedDict
 
 __all__ = [
+    "BackboneRecord",
+    "CodeVersion",
     "Ending",
     "FailedRecord",
+    "Group",
     "Memory",
     "Origin",
+    "OutputsRecord",
+    "Parameters",
     "PretrainingEnding",
     "PretrainingRecord",
     "Record",
@@ -17,6 +22,7 @@ __all__ = [
     "RunOrigin",
     "Scores",
     "SplitScores",
+    "Timing",
     "split_scores",
 ]
 
@@ -38,13 +44,65 @@ class Memory(TypedDict):
     device_bytes: int | None
 
 
+class Parameters(TypedDict):
+    """Numbers of parameters; `head`: of the trained head, which a pretraining has none of."""
+
+    total: int
+    trainable: int
+    head: NotRequired[int]
+
+
+class Timing(TypedDict):
+    """Seconds, rates over training alone, and counts."""
+
+    seconds: float
+    steps_per_second: float
+    tokens_per_second: float
+    training_seconds: NotRequired[float]
+    evaluation_seconds: NotRequired[float]
+    set_up_seconds: NotRequired[float]
+    tokens: NotRequired[float]
+    steps_executed: NotRequired[float]
+
+
+class Group(TypedDict):
+    """A parameter group with its resolved learning rate and weight decay."""
+
+    name: str
+    tensors: int
+    parameters: int
+    lr: float
+    weight_decay: float
+
+
+class CodeVersion(TypedDict):
+    """The commit of loralab's checkout and the hash of its uncommitted diff; None without one."""
+
+    commit: str | None
+    diff: str | None
+
+
+class OutputsRecord(TypedDict):
+    """What the model gives; labels: the names of the classes in the order of their logits, None if it has none."""
+
+    kind: Literal["classification", "regression", "generation"]
+    labels: list[str] | None
+
+
+class BackboneRecord(TypedDict):
+    """Where the backbone was (a hub id, an absolute directory, or "random"), and its family."""
+
+    origin: str
+    family: str
+
+
 class Origin(TypedDict):
     """What was trained, by which code, and when it started (seconds since the epoch)."""
 
     name: str
     config: dict[str, Any]
     identity: dict[str, Any]
-    git: dict[str, str | None]
+    git: CodeVersion
     versions: dict[str, str]
     started: float
 
@@ -62,17 +120,19 @@ class Ending(TypedDict):
     error: None
     metrics: dict[str, Any]  # primary: the metric's name; each split's name: its SplitScores
     steps: int
-    groups: list[dict[str, Any]]
-    parameters: dict[str, int]
-    timing: dict[str, float]
+    groups: list[Group]
+    parameters: Parameters
+    timing: Timing
     memory: Memory
     device: str
     threads: int
 
 
 class RunEnding(Ending):
-    """The ending of a run, with the number of ranks and the number of examples of each split."""
+    """The ending of a run, with what loads its model again, the number of ranks, and that of examples by split."""
 
+    backbone: NotRequired[BackboneRecord]
+    outputs: NotRequired[OutputsRecord]
     ranks: NotRequired[int]
     rows: dict[str, int]
 

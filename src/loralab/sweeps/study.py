@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from loralab.config.arguments import translated
 from loralab.config.compose import CONF, Composer, configs
 from loralab.config.explain import explain
+from loralab.config.literal import literal
 from loralab.config.overrides import name_of, read, settings, to_override
 from loralab.config.schema import from_hydra
 from loralab.errors import UserError
@@ -198,7 +199,7 @@ def open_study(name: str, overrides: Sequence[str] = (), *, store: Path | None =
     """
     if name not in studies():
         raise UserError(f"no study is called {name!r}; sweeps/ has {', '.join(studies()) or 'none'}")
-    given = [] if store is None else [f"store={to_override(str(store))}"]
+    given = [] if store is None else [f"store={to_override(literal(str(store)))}"]
     flags, settings = translated([f"+sweeps={name}", *given, *overrides])
     arguments = [*(flag for flag in flags if not flag.startswith("-")), *settings]  # such as ~key, which has no =
     try:

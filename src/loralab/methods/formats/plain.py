@@ -6,16 +6,18 @@ Used by `loralab export --merged`, and at the end of a run of full fine-tuning.
 import contextlib
 import copy
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from loralab.backbones.source import Source
 from loralab.backbones.weights import quiet
 from loralab.errors import UserError
 from loralab.files import atomic_directory
+from loralab.methods.formats.kept_config import keep_base_config, untie
 from loralab.methods.formats.tensor_file import one_line
 from loralab.methods.lora import bias_updates, lora_modules
 
@@ -26,31 +28,43 @@ __all__ = ["export_merged", "load_model", "load_weights", "save_model", "without
 
 
 def export_merged(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", directory: Path, *, dtype: torch.dtype
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    directory: Path,
+    *,
+    dtype: torch.dtype,
+    base: Source | None = None,
 ) -> None:
     """Writes a plain transformers checkpoint in `dtype`: W0 + scaling B A, trained biases, head.
 
     `AutoModelForSequenceClassification` and `AutoTokenizer` load it. The model does not change, and frozen tensors
-    that are already in `dtype` are not copied. `directory` is written completely or not at all.
+    that are already in `dtype` are not copied. `directory` is written completely or not at all. base: the source whose
+    config and generation settings the checkpoint keeps; None: the model's own.
     Raises UserError if `directory` exists and is not empty.
     """
     config = copy.deepcopy(model.config)
     with torch.device("meta"):
         plain = type(model)(config)
-    plain.load_state_dict(_plain_state(model, dtype), assign=True)
+    plain.load_state_dict(_plain_state(model, dtype, _tied(plain)), assign=True)
+    untie(plain)
     with without_bars(), atomic_directory(directory) as temporary:
         plain.save_pretrained(temporary)
+        if base is not None:
+            keep_base_config(plain, temporary, base)
         tokenizer.save_pretrained(temporary)
 
 
-def save_model(model: "PreTrainedModel", directory: Path) -> None:
+def save_model(model: "PreTrainedModel", directory: Path, base: Source | None = None) -> None:
     """Writes config.json and model.safetensors of a model without adapters, in its precision.
 
-    The tokenizer is not saved. `directory` is written completely or not at all; an existing one is replaced.
+    base: as in `export_merged`. The tokenizer is not saved. `directory` is written completely or not at all; an
+    existing one is replaced.
     """
     shutil.rmtree(directory, ignore_errors=True)
     with without_bars(), atomic_directory(directory) as temporary:
         model.save_pretrained(temporary)
+        if base is not None:
+            keep_base_config(model, temporary, base)
 
 
 def load_model(directory: Path, kind: Any) -> "PreTrainedModel":
@@ -95,20 +109,37 @@ def without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _plain_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The state dict of the plain backbone, with the updates added to its weights; tied tensors stay tied."""
+def _plain_state(model: nn.Module, dtype: torch.dtype, tied: Sequence[set[str]]) -> dict[str, Tensor]:
+    """The state dict of the plain backbone, with the updates added to its weights; tied tensors stay tied.
+
+    Where one of several `tied` tensors has an update, each of them is a tensor of its own: transformers leaves out all
+    but one of those that share their memory, and would tie the rest to the updated one.
+    """
     tensors, updates = model.state_dict(), _updates(model)
     state: dict[str, Tensor] = {}
     cast_once: dict[tuple[int, torch.Size], Tensor] = {}
-    for key, plain in _plain_names(model).items():
+    names = _plain_names(model)
+    updated = {names[key] for key in updates}
+    apart = {name for group in tied if group & updated for name in group}
+    for key, plain in names.items():
         tensor = tensors[key]
         if key in updates:
             state[plain] = (tensor.float() + updates[key]()).to(dtype)
+        elif plain in apart:
+            state[plain] = tensor.to(dtype, copy=True)
         elif tensor.is_floating_point():
             state[plain] = cast_once.setdefault((tensor.data_ptr(), tensor.shape), tensor.to(dtype))
         else:
             state[plain] = tensor
     return state
+
+
+def _tied(plain: nn.Module) -> list[set[str]]:
+    """The groups of names that a plain backbone has for one parameter."""
+    groups: dict[int, set[str]] = {}
+    for name, parameter in plain.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), set()).add(name)
+    return [names for names in groups.values() if len(names) > 1]
 
 
 def _plain_names(model: nn.Module) -> dict[str, str]:
