@@ -1,5 +1,6 @@
 """The rows of a head that a checkpoint brings: sorted by the names of the classes, kept without names, else refused."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,16 @@ def test_a_head_without_names_keeps_its_rows_and_says_so(checkpoint: Callable[..
     (note,) = backbone.notes
     assert "does not name its classes" in note and "'x', 'y', 'z'" in note
     assert backbone.unfit is None
+
+
+def test_a_config_without_any_names_is_one_without_names(tmp_path: Path) -> None:
+    folder = save_checkpoint(FAMILIES["bert"](), tmp_path / "bert")
+    content = json.loads((folder / "config.json").read_text())
+    del content["id2label"], content["label2id"]  # transformers then names two classes, and the head has three
+    (folder / "config.json").write_text(json.dumps(content))
+    backbone = take(find(folder, tmp_path), class_names=("x", "y", "z"))
+    assert torch.equal(backbone.model.get_parameter("classifier.weight"), FAMILIES["bert"]().classifier.weight)
+    assert backbone.unfit is None and "does not name its classes" in backbone.notes[0]
 
 
 def test_other_names_are_refused_before_training_and_a_new_output_layer_has_none(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ config.id2label names the class of each row. A task sorts its classes in its own
 be class 1 of the task, and training would start from inverted predictions.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,8 +69,8 @@ def row_order(brought: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] 
 
 
 def _unnamed(names: Sequence[str]) -> bool:
-    """Whether the names are the default ones of transformers, in order."""
-    return all(re.fullmatch(rf"LABEL_{row}", str(name)) for row, name in enumerate(names))
+    """Whether the names are the default ones of transformers, in order, or missing."""
+    return all(name in ("", f"LABEL_{row}") for row, name in enumerate(names))
 
 
 def _output_layer(model: Any, head: Sequence[str], classes: int) -> str | None:
