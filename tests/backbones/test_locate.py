@@ -118,6 +118,73 @@ def test_package_that_is_not_installed_names_the_pip_command(monkeypatch: pytest
         find("minilm", package=MINILM)
 
 
+@pytest.mark.parametrize(
+    "package",
+    [
+        "evil.x/model",
+        "a.b",
+        ".",
+        "..",
+        "",
+        "/",
+        "evil/../x",
+        "evil//x",
+        "evil/",
+        "-x/m",
+        "1x/m",
+        "e vil/m",
+        "\0",
+        "é/m",
+    ],
+)
+def test_a_name_that_is_no_package_imports_nothing(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "__init__.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"^model\.package: got .*; write the name of one installed package") as info:
+        find(package=package)
+    assert "\n" not in str(info.value)
+    assert "evil" not in sys.modules
+
+
+@pytest.mark.parametrize("package", ["__main__", "__main__/model", "sys", "torch_that_is_not_there/m"])
+def test_a_module_that_is_no_installed_package_is_one_line(package: str) -> None:
+    with pytest.raises(UserError, match=r"^model\.package: \w+ is not installed"):
+        find(package=package)
+
+
+def test_a_package_is_found_without_its_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: Path
+) -> None:
+    shutil.copytree(directory, tmp_path / "held" / "model")
+    (tmp_path / "held" / "__init__.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find(package="held/model", cache=tmp_path).directory == tmp_path / "held" / "model"
+    assert "held" not in sys.modules
+
+
+@pytest.mark.parametrize("path", ["loop", "x" * 300, "a/" * 3000, "null\0"])
+def test_a_path_that_cannot_be_followed_is_one_line(path: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match=r"^model\.path: ") as info:
+        find(path=str(tmp_path / path), cache=tmp_path)
+    assert "\n" not in str(info.value)
+
+
+def test_a_folder_without_permission_is_one_line(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(directory))
+
+    for at in ("iterdir", "open", "stat"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, at, refuse)
+            assert "ermission denied" in refusal(directory, tmp_path)
+
+
 def test_no_such_directory(tmp_path: Path) -> None:
     assert "no such directory" in refusal(tmp_path / "nowhere", tmp_path)
 
@@ -144,6 +211,8 @@ def test_missing_file_is_named(directory: Path, tmp_path: Path, gone: str, said:
     [
         ("{", "not readable JSON"),
         ("[]", "holds list"),
+        ('{"a":' * 5000 + "1" + "}" * 5000, "not readable JSON"),
+        ('{"model_type": "bert", "n": ' + "9" * 5000 + "}", "not readable JSON"),
         ("{}", "no model_type"),
         ('{"model_type": "clip"}', "'clip' model has no single width"),
         ('{"model_type": "llama", "hidden_size": 8, "quantization_config": {}}', "quantised"),

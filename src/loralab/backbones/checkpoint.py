@@ -26,6 +26,8 @@ _VOCABULARIES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
+MOST_LAYERS = 10_000
+LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 _TOKENIZER_EXTRAS = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _PARTS = ("text_config", "decoder", "encoder")  # configs inside a config: of Gemma 3, of T5Gemma
 
@@ -42,6 +44,13 @@ class Checkpoint:
 
 def inspect(directory: Path, key: str) -> Checkpoint:
     """The checkpoint in `directory`; raises UserError (prefixed with `key`) that names what is missing or broken."""
+    try:
+        return _inspect(directory, key)
+    except OSError as error:  # no permission, a name too long, a loop of links, a broken disk
+        raise UserError(f"{key}: {directory} cannot be read: {error.strerror or type(error).__name__}") from error
+
+
+def _inspect(directory: Path, key: str) -> Checkpoint:
     if not directory.exists():
         raise UserError(f"{key}: no such directory: {directory}")
     if not directory.is_dir():
@@ -101,8 +110,8 @@ def read_json(path: Path, key: str) -> dict[str, Any]:
     """The JSON object in `path`; raises a one-line UserError if there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{key}: {path} is not readable JSON: {str(error).splitlines()[0]}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{key}: {path} is not readable JSON: {str(error).splitlines()[0][:300]}") from error
     if not isinstance(content, dict):
         raise UserError(f"{key}: {path} holds {type(content).__name__}, not an object")
     return content
@@ -114,13 +123,21 @@ def _read_config(path: Path, key: str) -> dict[str, Any]:
         raise UserError(f'{key}: {path} has no model_type, so its family is unknown; add e.g. "model_type": "bert"')
     if "quantization_config" in config:
         raise UserError(f"{key}: {path.parent} holds quantised weights; give an unquantised checkpoint")
+    for name, value in config.items():
+        if "layer" in name and type(value) is int and value > MOST_LAYERS:  # a list as long as this is made of some
+            raise UserError(f"{key}: {path}: {name}: got {value}; at most {MOST_LAYERS:,}")
     return config
 
 
 def _shards(index: Path, present: Collection[str], key: str) -> tuple[str, ...]:
-    weight_map = read_json(index, key).get("weight_map")
+    content = read_json(index, key)
+    weight_map = content.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{key}: {index} has no weight_map")
+    if not isinstance(content.get("metadata"), dict):
+        raise UserError(f'{key}: {index} has no metadata, which transformers needs; add "metadata": {{}}')
+    if not all(isinstance(name, str) for name in weight_map.values()):
+        raise UserError(f"{key}: {index}: its weight_map must give the name of a file for each tensor")
     shards = tuple(sorted(set(weight_map.values())))
     missing = [name for name in shards if name not in present]
     if missing:
@@ -136,10 +153,12 @@ def _check_safetensors(path: Path, key: str) -> None:
             length = int.from_bytes(stream.read(8), "little")
             if not 2 <= length <= size - 8:
                 raise ValueError(f"its header would be {length:,} bytes")
+            if length > LONGEST_HEADER:
+                raise ValueError(f"its header would be {length:,} bytes, and at most {LONGEST_HEADER:,} are allowed")
             header = json.loads(stream.read(length))
         end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        text = str(error).splitlines()[0]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        text = (str(error) or type(error).__name__).splitlines()[0][:300]
         raise UserError(f"{key}: {path} is not a safetensors file ({size:,} bytes): {text}") from error
     if 8 + length + end != size:
         raise UserError(

@@ -14,6 +14,10 @@ from loralab.backbones.causality import looks_ahead
 from loralab.backbones.families import FAMILIES, LinearMap, kind_of, linear_maps
 from loralab.backbones.first_token import narrow_last_layer, widen_last_layer
 from loralab.backbones.head import head_of, prepare_head
+from loralab.backbones.label_order import order_rows
+from loralab.backbones.padding import check_padding
+from loralab.backbones.positions import longest_text
+from loralab.backbones.reading import reading
 from loralab.backbones.shortcuts import use_shortcut
 from loralab.backbones.source import Source
 from loralab.backbones.tokenizer import load_tokenizer
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Backbone", "load", "load_generator"]
 
+_FIRST_TOKEN = "the last layer for position 0 only"
+
 
 @dataclass
 class Backbone:
@@ -34,7 +40,9 @@ class Backbone:
 
     `head`: paths of the trained modules. `maps`: empty for a family whose roles are not known; globs over module names
     and `all` still work there. `seq2seq`: whether it is an encoder-decoder that generates. `notes`:
-    one line for each shortcut that does not work with the installed libraries.
+    one line for each shortcut that does not work with the installed libraries, and for a head whose classes have no
+    names, and for a text's outputs that depend on its batch. `unfit`: why it must not be trained; its head may still be
+    replaced by a trained one.
     """
 
     model: "PreTrainedModel"
@@ -44,6 +52,7 @@ class Backbone:
     source: Source
     seq2seq: bool = False
     notes: tuple[str, ...] = ()
+    unfit: str | None = None
 
 
 def load(
@@ -64,14 +73,15 @@ def load(
     of the global RNG, which does not change. `dropout` replaces every dropout probability of the config.
     `attention`: auto, eager or sdpa. auto is eager on a CPU (where SDPA's backward is slow) and SDPA elsewhere, if the
     family has it. Eager attention in half precision on a CPU computes its softmax in fp32 (attention.py). Where the
-    head reads only the first position, the last layer computes only that position. `class_names` become id2label. In
-    fp16, T5 keeps the maps that overflow in fp32.
+    head reads only the first position, the last layer computes only that position. `class_names` become id2label; the
+    rows of a head that the checkpoint brings are sorted by them. In fp16, T5 keeps the maps that overflow in fp32.
     Raises UserError for weights that are incomplete, damaged or unsafe.
     """
     device = torch.device(device)
     with quiet(), torch.random.fork_rng(devices=[]):
         tokenizer = load_tokenizer(source)
         config = read_config(source, dropout=dropout, pad_id=cast(int, tokenizer.pad_token_id))
+        brought = dict(config.id2label or {})
         _set_labels(config, labels, regression, class_names)
         model_class = _classifier(config, source)
         implementation = attention_of(model_class, attention, device, source)
@@ -79,11 +89,25 @@ def load(
         head = head_of(model, absent, source)
         model.requires_grad_(False)
         prepare_head(model, head, absent, seed)
-        notes = [use_shortcut(model, narrow_last_layer, widen_last_layer, name="the last layer for position 0 only")]
-        notes.append(_fp32_softmax(model, implementation, device))
-    model.eval().to(device)
+        order = order_rows(model, head, absent, brought=brought, wanted=class_names, source=source)
+        model.eval()
+        with reading(source, "the model does not work on a short text"):
+            notes = [use_shortcut(model, narrow_last_layer, widen_last_layer, name=_FIRST_TOKEN)]
+            notes.append(_fp32_softmax(model, implementation, device))
+            model.to(device)
+            padding = check_padding(model, source)
+    _limit_length(tokenizer, model)
     maps = linear_maps(model)
-    return Backbone(model, tokenizer, maps, head, source, notes=tuple(note for note in notes if note is not None))
+    notes += [order.note, padding.note]
+    return Backbone(
+        model,
+        tokenizer,
+        maps,
+        head,
+        source,
+        notes=tuple(note for note in notes if note is not None),
+        unfit=order.unfit or padding.unfit,
+    )
 
 
 def load_generator(
@@ -118,12 +142,31 @@ def load_generator(
             )
         model.requires_grad_(False)
         model.generation_config = _generation_config(config, tokenizer.eos_token_id)
-        note = _fp32_softmax(model, implementation, device)
-    model.eval().to(device)
+        model.eval()
+        with reading(source, "the model does not work on a short text"):
+            softmax = _fp32_softmax(model, implementation, device)
+            model.to(device)
+            padding = check_padding(model, source)
     if source.family not in FAMILIES:
         _check_causal(model, source)
-    notes = () if note is None else (note,)
-    return Backbone(model, tokenizer, linear_maps(model), (), source, seq2seq=seq2seq, notes=notes)
+    _limit_length(tokenizer, model)
+    return Backbone(
+        model,
+        tokenizer,
+        linear_maps(model),
+        (),
+        source,
+        seq2seq=seq2seq,
+        notes=tuple(note for note in (softmax, padding.note) if note is not None),
+        unfit=padding.unfit,
+    )
+
+
+def _limit_length(tokenizer: Any, model: Any) -> None:
+    """Lowers the tokenizer's longest text to what the model's position tables have rows for."""
+    longest = longest_text(model)
+    if longest is not None:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
 
 
 def _fp32_softmax(model: Any, implementation: str, device: torch.device) -> str | None:

@@ -55,11 +55,12 @@ def short_texts(model: Any, *, beside: int = 0) -> dict[str, Tensor]:
     Each ends with one eos token, which T5's classifier requires; no other token is special. beside: number of positions
     that virtual tokens occupy. The texts are shorter for a model with few positions, but have at least two tokens.
     """
-    config, vocabulary = model.config, len(model.get_input_embeddings().weight)
+    config = model.config
+    vocabulary = getattr(config.get_text_config(), "vocab_size", 3 * TOKENS)  # CANINE reads characters, without a table
     positions = getattr(config, "max_position_embeddings", None)  # T5 and BLOOM have none
     length = TOKENS if positions is None else max(2, min(TOKENS, positions - beside - 2))  # RoBERTa's begin at 2
-    pad = 0 if config.pad_token_id is None else config.pad_token_id
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    pad, end = getattr(config, "pad_token_id", None) or 0, getattr(config, "eos_token_id", None)
+    ends = end if isinstance(end, list) else [end]
     words = [token for token in range(min(vocabulary, 3 * TOKENS)) if token not in (pad, *ends)]
     ids = torch.tensor([words[i % len(words)] for i in range(2 * length)]).view(2, length)
     mask = torch.ones_like(ids)

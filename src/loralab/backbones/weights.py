@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from loralab.backbones import tiny
+from loralab.backbones.budget import within
+from loralab.backbones.reading import reading
 from loralab.backbones.source import Source
 from loralab.compat import transformers as compat
 from loralab.errors import UserError
@@ -17,7 +19,7 @@ from loralab.imports import without_collection
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-__all__ = ["attention_of", "one_line", "quiet", "read_config", "read_weights"]
+__all__ = ["attention_of", "quiet", "read_config", "read_weights"]
 
 
 def read_config(source: Source, *, dropout: float, pad_id: int | None) -> "PretrainedConfig":
@@ -27,11 +29,39 @@ def read_config(source: Source, *, dropout: float, pad_id: int | None) -> "Pretr
     if source.directory is None:
         config = AutoConfig.for_model(**tiny.architecture(source.name))
     else:
-        config = AutoConfig.from_pretrained(source.directory, local_files_only=True, trust_remote_code=False)
-    config.use_cache = False  # a text is read once; generation turns the cache on
-    config.pad_token_id = pad_id
-    _set_dropout(config, dropout)
+        with reading(source, "the config cannot be read"):
+            config = AutoConfig.from_pretrained(source.directory, local_files_only=True, trust_remote_code=False)
+            _check_sizes(config, source)
+    with reading(source, "the config cannot be read"):
+        config.use_cache = False  # a text is read once; generation turns the cache on
+        config.return_dict = True
+        config.output_attentions = config.output_hidden_states = False
+        if getattr(config, "chunk_size_feed_forward", 0):  # the same numbers, at any number of tokens
+            config.chunk_size_feed_forward = 0
+        _check_pad(config, pad_id, source)
+        config.pad_token_id = pad_id
+        _set_dropout(config, dropout)
     return config
+
+
+def _check_pad(config: Any, pad_id: int | None, source: Source) -> None:
+    """Raises UserError where the tokenizer's pad token has no row in the embedding table."""
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    if pad_id is not None and rows is not None and pad_id >= rows:
+        raise UserError(
+            f"{source.key}: {source.directory}: the tokenizer's pad token has id {pad_id}, and the embedding table has "
+            f"{rows:,} rows (ids 0 to {rows - 1}); name a token of the model as pad_token in tokenizer_config.json, or "
+            "call model.resize_token_embeddings(len(tokenizer)) and save the checkpoint again"
+        )
+
+
+def _check_sizes(config: Any, source: Source) -> None:
+    """Raises UserError where a size of the config, by any family's name for it, is below 1."""
+    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"):
+        size = getattr(config, name, 1)
+        if type(size) is int and size < 1:
+            own = config.attribute_map.get(name, name)
+            raise UserError(f"{source.key}: {source.directory}/config.json: {own}: got {size}; it must be at least 1")
 
 
 def _set_dropout(config: "PretrainedConfig", dropout: float) -> None:
@@ -67,32 +97,31 @@ def read_weights(
         model = compat.random_model(model_class, config, implementation).to(dtype)
         prefix = f"{model.base_model_prefix}."
         return model, frozenset(name for name, _ in model.named_parameters() if not name.startswith(prefix))
-    try:
-        model, info = model_class.from_pretrained(
-            source.directory,
-            config=config,
-            attn_implementation=implementation,
-            dtype=dtype,
-            use_safetensors=source.safetensors,
-            weights_only=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{source.key}: {source.directory}: the .bin weights are damaged, or hold Python objects beside tensors, "
-            "which are never unpickled; save the model as safetensors"
-        ) from error
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
-        raise UserError(f"{source.key}: {source.directory}: the weights cannot be loaded: {one_line(error)}") from error
+    size = sum(path.stat().st_size for path in source.directory.iterdir() if path.suffix in (".safetensors", ".bin"))
+    with (
+        reading(source, "the weights cannot be loaded"),
+        within(size, where=f"{source.key}: {source.directory}"),
+    ):
+        try:
+            model, info = model_class.from_pretrained(
+                source.directory,
+                config=config,
+                attn_implementation=implementation,
+                dtype=dtype,
+                use_safetensors=source.safetensors,
+                weights_only=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+        except pickle.UnpicklingError as error:
+            raise UserError(
+                f"{source.key}: {source.directory}: the .bin weights are damaged, or hold Python objects beside "
+                "tensors, which are never unpickled; save the model as safetensors"
+            ) from error
     mismatched = {name for name, *_ in info["mismatched_keys"]}
     return model, frozenset(info["missing_keys"]) | mismatched
-
-
-def one_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ import torch
 
 from loralab import device, tasks
 from loralab.backbones.load import Backbone, load, load_generator
+from loralab.backbones.reading import encoding
+from loralab.backbones.vocabulary import check_ids, check_types
 from loralab.errors import UserError
 from loralab.methods.registry import CATALOGUE
 from loralab.runs.effect import check_effect
@@ -93,24 +95,38 @@ def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Ob
     config, tokenizer, tokens_of = planned.config, backbone.tokenizer, planned.source.identity
     key = {"task": planned.identity["task"], "tokenizer": tokens_of, "length": config.train.max_length}
     if task.kind != "generation":
-        splits = _token_ids.get(
-            key,
-            lambda: tasks.tokenise(
+        with encoding(planned.source):
+            splits = _token_ids.get(
+                key,
+                lambda: tasks.tokenise(
+                    task, tokenizer,
+                    max_length=config.train.max_length, tokenizer_identity=tokens_of, cache=planned.cache,
+                ),
+            )  # fmt: skip
+        check_ids(backbone, (split.input_ids for split in splits.values()))
+        check_types(backbone, (s.token_type_ids for s in splits.values() if s.token_type_ids is not None))
+        return LabelObjective(task, splits, pad_id=cast(int, backbone.model.config.pad_token_id), device=planned.device)
+    with encoding(planned.source):
+        pairs = _token_ids.get(
+            key | {"seq2seq": backbone.seq2seq, "separator": config.generate.separator},
+            lambda: tasks.tokenise_pairs(
                 task, tokenizer,
+                seq2seq=backbone.seq2seq, separator=config.generate.separator,
                 max_length=config.train.max_length, tokenizer_identity=tokens_of, cache=planned.cache,
             ),
         )  # fmt: skip
-        return LabelObjective(task, splits, pad_id=cast(int, backbone.model.config.pad_token_id), device=planned.device)
-    pairs = _token_ids.get(
-        key | {"seq2seq": backbone.seq2seq, "separator": config.generate.separator},
-        lambda: tasks.tokenise_pairs(
-            task, tokenizer,
-            seq2seq=backbone.seq2seq, separator=config.generate.separator,
-            max_length=config.train.max_length, tokenizer_identity=tokens_of, cache=planned.cache,
-        ),
-    )  # fmt: skip
+    check_ids(backbone, (ids for split in pairs.values() for ids in (split.context_ids, split.target_ids)))
     # The decoder's first token in an encoder-decoder; a decoder-only model continues its context and needs none.
-    start = backbone.model.config.decoder_start_token_id if backbone.seq2seq else backbone.tokenizer.pad_token_id
+    start = (
+        getattr(backbone.model.config, "decoder_start_token_id", None)
+        if backbone.seq2seq
+        else backbone.tokenizer.pad_token_id
+    )
+    if start is None:
+        raise UserError(
+            f"{planned.source.key}: config.json of {planned.source.origin} has no decoder_start_token_id, with which "
+            "its decoder begins; add it"
+        )
     return TextObjective(
         task, pairs, tokenizer,
         seq2seq=backbone.seq2seq, start_id=cast(int, start), beams=config.generate.beams,

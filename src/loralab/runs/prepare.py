@@ -11,6 +11,7 @@ from torch import nn
 
 from loralab import device
 from loralab.backbones.load import Backbone
+from loralab.backbones.positions import longest_answer
 from loralab.config.schema import METHODS, Config
 from loralab.errors import UserError
 from loralab.methods.lora import linear_factors
@@ -73,6 +74,8 @@ def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
     with ranks.in_turn():
         task = read_task(planned)
     backbone = adapted_backbone(planned, task)
+    if backbone.unfit is not None:
+        raise UserError(backbone.unfit)
     for note in backbone.notes:
         console.warn(note)
     _refuse_too_long(config, backbone, generates=task.kind == "generation")
@@ -116,6 +119,12 @@ def _refuse_too_long(config: Config, backbone: Backbone, *, generates: bool) -> 
         raise UserError(
             f"train.max_length: got {config.train.max_length}; {config.model.name} takes at most {longest} tokens"
             f"{beside}"
+        )
+    answer = longest_answer(backbone.model) if backbone.seq2seq else None
+    if answer is not None and config.generate.max_new_tokens > answer:
+        raise UserError(
+            f"generate.max_new_tokens: got {config.generate.max_new_tokens}; the decoder of {config.model.name} takes "
+            f"at most {answer} tokens"
         )
     decodes = generates and not backbone.seq2seq  # a decoder's answer takes positions after the text
     if decodes and config.train.max_length + config.generate.max_new_tokens > longest:
