@@ -17,11 +17,11 @@ from loralab.backbones.head import head_of, prepare_head
 from loralab.backbones.label_order import order_rows
 from loralab.backbones.padding import check_padding
 from loralab.backbones.positions import longest_text
-from loralab.backbones.reading import reading
+from loralab.backbones.reading import one_line, reading
 from loralab.backbones.shortcuts import use_shortcut
 from loralab.backbones.source import Source
 from loralab.backbones.tokenizer import load_tokenizer
-from loralab.backbones.weights import attention_of, one_line, quiet, read_config, read_weights
+from loralab.backbones.weights import attention_of, quiet, read_config, read_weights
 from loralab.compat.transformers import classifiers, generators
 from loralab.errors import UserError
 from loralab.imports import without_collection

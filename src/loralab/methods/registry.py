@@ -9,12 +9,12 @@ from loralab.backbones.load import Backbone
 from loralab.config.schema import Config
 from loralab.device import DTYPES
 from loralab.methods import bitfit, bottleneck, full, intrinsic, lora, prompts
-from loralab.methods.formats import native, peft_lora, peft_prompt
+from loralab.methods.formats import native, peft_config, peft_lora, peft_prompt
 from loralab.methods.formats.plain import load_weights, save_model
 
 __all__ = ["CATALOGUE", "Method"]
 
-_PEFT_FILES = (peft_lora.CONFIG, peft_lora.WEIGHTS)  # also of virtual tokens
+_PEFT_FILES = (peft_config.CONFIG, peft_config.WEIGHTS[0])  # also of virtual tokens
 
 Attach = Callable[[Backbone, Config], None]
 Save = Callable[[Backbone, Config, Path, str], None]
