@@ -3,6 +3,8 @@
 import functools
 import json
 import os
+import random
+import shutil
 import signal
 import sys
 import time
@@ -11,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from loralab.errors import UserError
+from loralab.runs.build import _Latest
+from loralab.runs.run import run
 from tests.processes import Process, Warm
-from tests.small_runs import SMALL, outcome
+from tests.small_runs import SMALL, config, cut_off, outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG = (
@@ -166,3 +171,28 @@ def test_a_run_that_another_process_holds_is_refused_in_one_line(tmp_path: Path)
     assert holder.poll() is None
     assert text.startswith("error: run tiny-rotten_tomatoes-lora-r8-x4-s0-")
     assert len(text.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damaged", ["runs/*/checkpoint/state.pt", "cache/tokens/*.npz", "cache/digests/*"])
+def test_no_flipped_bit_is_another_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str) -> None:
+    """It is refused in one line, or the cache is made again, or the bit means nothing."""
+    run(config(tmp_path / "whole"))
+    expected, draw, refused = outcome(tmp_path / "whole"), random.Random(0), 0
+    cut_off(config(tmp_path / "cut"), monkeypatch, at=7)
+    flips = 32 if "state" in damaged else 12
+    for number in range(flips):
+        store = tmp_path / f"{number}"
+        shutil.copytree(tmp_path / "cut", store)
+        for path in store.glob(damaged):
+            content = bytearray(path.read_bytes())
+            content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+            path.write_bytes(content)
+        monkeypatch.setattr("loralab.runs.build._token_ids", _Latest())  # else nothing is read
+        try:
+            run(config(store))
+            assert outcome(store) == expected
+        except UserError:
+            assert not list(store.glob("runs/*/record.json"))
+            refused += 1
+    assert (refused > flips // 2) == ("state" in damaged)

@@ -62,6 +62,18 @@ def test_a_regression_reads_one_number_and_its_loss_is_the_squared_error() -> No
     assert objective.scores("test", exact + 1)["loss"] == 1.0
 
 
+def test_where_a_logit_is_not_finite_no_score_is() -> None:
+    logits = np.array([[1, -np.inf, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]], dtype=np.float32)
+    assert labels().scores("test", logits) == {"accuracy": None, "loss": None}
+
+
+def test_the_start_of_a_regression_is_the_loss_of_predicting_zero() -> None:
+    objective = labels("regression")
+    zeros = np.zeros((4, 1), dtype=np.float32)
+    assert objective.start("test") == pytest.approx(objective.scores("test", zeros)["loss"])
+    assert labels().start("test") == 0.0
+
+
 def test_the_file_holds_the_predictions(tmp_path: Path) -> None:
     objective = labels()
     logits = np.eye(4, 3, dtype=np.float32)

@@ -69,6 +69,15 @@ def test_a_damaged_record_is_one_line(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 500
 
 
+def test_a_record_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("loralab.store.record_file.read_regular", refuse)
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\); allow yourself to read it"):
+        read_record(tmp_path / "record.json")
+
+
 def test_what_is_not_a_file_is_one_line_and_waits_for_nobody(tmp_path: Path) -> None:
     fifo, folder, loop, binary = (tmp_path / name for name in ("fifo", "folder", "loop", "binary"))
     os.mkfifo(fifo)

@@ -115,7 +115,9 @@ class LabelObjective:
 
     def scores(self, split: str, predictions: Logits) -> dict[str, float | None]:
         labels = self.splits[split].labels
-        loss = self.loss(torch.from_numpy(predictions), torch.from_numpy(labels)).item()
+        loss: float | None = self.loss(torch.from_numpy(predictions), torch.from_numpy(labels)).item()
+        if not np.isfinite(predictions).all():  # an infinite logit of a wrong class leaves the loss finite
+            loss = None
         guesses = predictions[:, 0] if self.task.kind == "regression" else predictions
         return {**tasks.score(self.task.metrics, guesses, labels), "loss": finite(loss)}
 

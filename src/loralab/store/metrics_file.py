@@ -1,5 +1,6 @@
 """metrics.jsonl and the count of executed steps: written by the process that holds the run, read by anyone."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, BinaryIO
 from loralab.errors import UserError
 from loralab.store.run_lock import LostRunError
 
-__all__ = ["MetricsFile", "StepCounter", "last_logged", "parsed"]
+__all__ = ["MetricsFile", "StepCounter", "last_logged", "parsed", "unreadable"]
 
 # Bytes at the end of metrics.jsonl that are looked at first: some ten lines.
 TAIL = 2048
@@ -116,12 +117,18 @@ def last_logged(directory: Path, split: str | None = None) -> dict[str, Any] | N
     try:
         if not path.is_file():
             if path.exists():
-                raise UserError(f"{path} is damaged (it is not a regular file); remove {directory}")
+                raise OSError(errno.EINVAL, "it is not a regular file")
             return None
         with path.open("rb") as stream:
             return _last(stream, path, split)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); remove {directory}") from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> UserError:
+    """The line for a metrics.jsonl that is not a file, or not this user's."""
+    fix = "allow yourself to read it" if isinstance(error, PermissionError) else f"remove {path.parent}"
+    return UserError(f"{path} cannot be read ({error.strerror}); {fix}")
 
 
 def _last(stream: BinaryIO, path: Path, split: str | None) -> dict[str, Any] | None:

@@ -30,6 +30,8 @@ def read_record(path: Path) -> Record | FailedRecord | None:
         wrong = _wrong(found)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); allow yourself to read it") from error
     except RecursionError:
         wrong = "it is nested too deeply"
     except OSError as error:

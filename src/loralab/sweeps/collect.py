@@ -12,7 +12,7 @@ import pandas as pd
 
 from loralab.errors import UserError
 from loralab.files import read_regular
-from loralab.store.metrics_file import MetricsFile, last_logged, parsed
+from loralab.store.metrics_file import MetricsFile, last_logged, parsed, unreadable
 from loralab.store.record import FailedRecord, Record, split_scores
 from loralab.store.run_directory import FINAL, RunDirectory, standing
 from loralab.sweeps.cell import Cell
@@ -155,7 +155,7 @@ def _logged(directory: Path) -> Iterator[dict[str, Any]]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); remove {directory}") from error
+        raise unreadable(path, error) from error
     for number, text in enumerate(lines, start=1):
         yield parsed(text, f"{path}, line {number}", directory)
 
