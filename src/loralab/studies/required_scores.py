@@ -16,9 +16,10 @@ def refuse_other_tasks(study: Study, module: StudyModule, overrides: Sequence[st
 
     A study's own tasks have the scores, so its data is read only where the task is overridden.
     """
-    if not any(override.lstrip("+").startswith(("task=", "task.")) for override in overrides):
+    if not any(map(_of_task, overrides)):
         return
-    configs = [study.planned(cell.overrides).config.task for cell in study.cells()]
+    jobs = {tuple(filter(_of_task, job)): job for job in study.grid}  # one for each of the tasks
+    configs = [study.planned(job).config.task for job in jobs.values()]
     settings = {(task_settings(task), task.metric) for task in configs}
     for one, metric in sorted(settings, key=repr):
         raw = tasks.choose(tasks.read(one), metric)
@@ -41,3 +42,7 @@ def refuse_without_scores(study: Study, module: StudyModule, columns: Sequence[s
             f"analysis/{analysis_of(study)}.py needs {', '.join(lacking)}, and the runs have {', '.join(there)}: their "
             "task has other metrics"
         )
+
+
+def _of_task(override: str) -> bool:
+    return override.lstrip("+").startswith(("task=", "task."))
