@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-from loralab import tasks
 from loralab.errors import UserError
-from loralab.runs.plan import task_settings
 from loralab.studies.study_module import StudyModule, analysis_of
 from loralab.sweeps.study import Study
 
@@ -18,6 +16,9 @@ def refuse_other_tasks(study: Study, module: StudyModule, overrides: Sequence[st
     """
     if not any(map(_of_task, overrides)):
         return
+    from loralab import tasks  # here, because a figure is drawn without torch
+    from loralab.runs.plan import task_settings
+
     jobs = {tuple(filter(_of_task, job)): job for job in study.grid}  # one for each of the tasks
     configs = [study.planned(job).config.task for job in jobs.values()]
     settings = {(task_settings(task), task.metric) for task in configs}
