@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 METRIC = "validation/loss"
 AXES = ["seed", "task", "optim.lr", "lora.ratio", *captions.SETTING]
-KEPT = ["hash", "stage", *AXES, "status", METRIC, "seconds", "commit", "diff"]  # and the task's own scores
+KEPT = ["hash", "stage", *AXES, "status", METRIC, "validation/accuracy", "test/accuracy", "seconds", "commit", "diff"]
+SCORES = [METRIC]  # what the figure needs: a task of other metrics has its own beside it
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """One row per run: its axes, its scores, and the version of the code."""
-    runs, at = tables.runs, KEPT.index("seconds")
-    scores = [
-        name for name in map(str, runs) if name.startswith(("validation/", "test/")) and not name.endswith("/loss")
-    ]
-    return runs[[*KEPT[:at], *scores, *KEPT[at:]]]
+    runs = tables.runs
+    all_scores = [name for name in map(str, runs) if name.startswith(("validation/", "test/"))]
+    scores = [name for name in all_scores if not name.endswith("/loss")]
+    first, last = KEPT.index(METRIC) + 1, KEPT.index("seconds")
+    return runs[[*KEPT[:first], *scores, *KEPT[last:]]]
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-from loralab import tasks
 from loralab.errors import UserError
-from loralab.runs.plan import task_settings
 from loralab.studies.study_module import StudyModule, analysis_of
 from loralab.sweeps.study import Study
 
@@ -16,9 +14,13 @@ def refuse_other_tasks(study: Study, module: StudyModule, overrides: Sequence[st
 
     A study's own tasks have the scores, so its data is read only where the task is overridden.
     """
-    if not any(override.lstrip("+").startswith(("task=", "task.")) for override in overrides):
+    if not any(map(_of_task, overrides)):
         return
-    configs = [study.planned(cell.overrides).config.task for cell in study.cells()]
+    from loralab import tasks  # here, because a figure is drawn without torch
+    from loralab.runs.plan import task_settings
+
+    jobs = {tuple(filter(_of_task, job)): job for job in study.grid}  # one for each of the tasks
+    configs = [study.planned(job).config.task for job in jobs.values()]
     settings = {(task_settings(task), task.metric) for task in configs}
     for one, metric in sorted(settings, key=repr):
         raw = tasks.choose(tasks.read(one), metric)
@@ -41,3 +43,7 @@ def refuse_without_scores(study: Study, module: StudyModule, columns: Sequence[s
             f"analysis/{analysis_of(study)}.py needs {', '.join(lacking)}, and the runs have {', '.join(there)}: their "
             "task has other metrics"
         )
+
+
+def _of_task(override: str) -> bool:
+    return override.lstrip("+").startswith(("task=", "task."))

@@ -74,7 +74,7 @@ class Measurement:
 class StudyModule:
     """A study's analysis, checked, with defaults for what it does not define.
 
-    scores: the columns of scores in its KEPT, which its runs must have.
+    scores: the columns of scores in its SCORES, else in its KEPT, which its runs must have.
     """
 
     axes: tuple[str, ...]
@@ -128,7 +128,7 @@ def find_module(study: Study) -> StudyModule | None:
         summary=_function(module, file, "summary", "frame") or _summary,
         claims=_function(module, file, "claims", "frame") or _no_claims,
         measurement=None if study.spec.program is None else _measurement(module, file),
-        scores=_scores(module, file),
+        scores=_scores(module),
     )
 
 
@@ -192,9 +192,10 @@ def _axes(module: ModuleType, file: str) -> tuple[str, ...]:
     return found or ()
 
 
-def _scores(module: ModuleType, file: str) -> tuple[str, ...]:
-    kept = _names(module, file, "KEPT", "columns of its CSV") or ()
-    return tuple(name for name in kept if name.startswith(SPLITS))
+def _scores(module: ModuleType) -> tuple[str, ...]:
+    names = [getattr(module, name, None) for name in ("SCORES", "KEPT")]
+    needed = next((found for found in names if isinstance(found, (list, tuple))), ())
+    return tuple(name for name in needed if isinstance(name, str) and name.startswith(SPLITS))
 
 
 def _measurement(module: ModuleType, file: str) -> Measurement:
