@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from loralab.backbones.families import linear_maps
 from loralab.methods.lora import attach
-from tests.families import FAMILIES, MORE_FAMILIES, example_batch
+from tests.families import ALL, VARIANTS, example_batch
 
 __all__ = ["LORA", "adapt", "frozen", "head_of", "logits", "shake"]
 
@@ -35,7 +35,7 @@ def head_of(model: PreTrainedModel) -> tuple[str, ...]:
 
 def frozen(family: str) -> PreTrainedModel:
     """A tiny classifier, frozen except for its head."""
-    model = (FAMILIES | MORE_FAMILIES)[family]()
+    model = (ALL | VARIANTS)[family]()
     model.requires_grad_(False)
     for name in head_of(model):
         model.get_submodule(name).requires_grad_(True)

@@ -1,18 +1,30 @@
 """One tiny random sequence classifier per supported family: two layers, width 32, created in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = ["ALL", "FAMILIES", "FUSED", "MODEL_TYPES", "MORE_FAMILIES", "example_batch", "save_checkpoint"]
+__all__ = [
+    "ALL",
+    "FAMILIES",
+    "FUSED",
+    "MODEL_TYPES",
+    "MORE_FAMILIES",
+    "VARIANTS",
+    "example_batch",
+    "in_gate",
+    "save_checkpoint",
+]
 
 VOCABULARY = 100
+_IN_GATE = ("bert", "gpt2", "falcon", "mpt", "bart", "mt5", "albert", "gemma2", "phi3")  # one of each kind of map
 PAD = 1  # OPT and RoBERTa count positions from the padding id
 
 _NAMED_AS_BERT: dict[str, Any] = {
@@ -124,8 +136,6 @@ _MORE_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma": ("gemma", _DECODER | {"head_dim": 8}),
     "gemma2": ("gemma2", _DECODER | {"head_dim": 8, "sliding_window": 12}),
     "falcon": ("falcon", _FALCON),
-    "falcon_grouped": ("falcon", _FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2}),
-    "falcon_per_head": ("falcon", _FALCON | {"multi_query": False, "alibi": True}),
     "mpt": (
         "mpt",
         {"d_model": 32, "n_heads": 4, "n_layers": 2, "expansion_ratio": 2, "max_seq_len": 64},
@@ -171,6 +181,11 @@ _MORE_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "falcon_grouped": ("falcon", _FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    "falcon_per_head": ("falcon", _FALCON | {"multi_query": False, "alibi": True}),
+}
+
 
 def _build(model_type: str, settings: dict[str, Any], *, labels: int = 3) -> PreTrainedModel:
     config = AutoConfig.for_model(
@@ -204,10 +219,20 @@ MORE_FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
 }
 """The other families of the table: their rows are tested, and what a row decides."""
 
+VARIANTS: dict[str, Callable[[], PreTrainedModel]] = {
+    name: partial(_build, *setting) for name, setting in _VARIANTS.items()
+}
+"""Other layouts of a fused map within a family."""
+
 ALL = FAMILIES | MORE_FAMILIES
 FUSED = ("gpt2", "gpt_neox", "phi3", "bloom", "modernbert", "mpt", "falcon", "falcon_grouped", "falcon_per_head")
 """Those whose q, k and v are one map."""
 MODEL_TYPES = {name: model_type for name, (model_type, _) in (_SETTINGS | _MORE_SETTINGS).items()}
+
+
+def in_gate(names: Iterable[str], *, gate: Collection[str] = _IN_GATE) -> list[Any]:
+    """Values to parametrise with: those in `gate` are tested by every `make test`, the others by `make test-all`."""
+    return [pytest.param(name, marks=[] if name in gate else [pytest.mark.slow]) for name in names]
 
 
 def example_batch(model: PreTrainedModel) -> dict[str, Tensor]:

@@ -19,12 +19,12 @@ from loralab.backbones.families import ROLES, LinearMap, kind_of, linear_maps
 from loralab.backbones.load import load_generator
 from loralab.compat.transformers import has_sdpa
 from tests.backbones.checkpoints import find, take
-from tests.families import ALL, FUSED, MORE_FAMILIES, example_batch, save_checkpoint
+from tests.families import ALL, FUSED, MORE_FAMILIES, VARIANTS, example_batch, in_gate, save_checkpoint
 from tests.generators import EVERY_GENERATOR, GENERATORS, pairs
 
 TOKEN = 3
 
-families = pytest.mark.parametrize("family", ALL)
+families = pytest.mark.parametrize("family", ALL | VARIANTS)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def models() -> dict[str, PreTrainedModel]:
 @pytest.fixture
 def model(family: str, models: dict[str, PreTrainedModel]) -> PreTrainedModel:
     if family not in models:
-        models[family] = ALL[family]()
+        models[family] = (ALL | VARIANTS)[family]()
     return models[family]
 
 
@@ -265,7 +265,7 @@ def test_the_shortcuts_reach_the_families_that_they_were_made_for() -> None:
     assert first >= {"bert", "roberta", "xlm-roberta", "electra"}
 
 
-@pytest.mark.parametrize("family", MORE_FAMILIES)
+@pytest.mark.parametrize("family", in_gate(MORE_FAMILIES))
 def test_a_loaded_classifier_gives_the_logits_of_transformers_own_with_and_without_padding(
     family: str, tmp_path: Path
 ) -> None:
@@ -281,7 +281,7 @@ def test_a_loaded_classifier_gives_the_logits_of_transformers_own_with_and_witho
         torch.testing.assert_close(ours[1:], own(**alone).logits, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", [name for name in EVERY_GENERATOR if name not in GENERATORS])
+@pytest.mark.parametrize("family", in_gate(name for name in EVERY_GENERATOR if name not in GENERATORS))
 def test_a_loaded_generator_gives_the_logits_of_transformers_own(family: str, tmp_path: Path) -> None:
     made = EVERY_GENERATOR[family]()
     directory = save_checkpoint(made, tmp_path)

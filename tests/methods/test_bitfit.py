@@ -13,7 +13,7 @@ from tests.adapted import frozen, head_of, logits, shake
 from tests.families import FAMILIES, MORE_FAMILIES, example_batch
 
 NONE = ("llama", "t5", "mistral", "phi3", "gemma", "gemma2", "qwen3", "modernbert", "mt5", "mpt")
-ALONE = {"qwen2": {"bias"}, "falcon": {"norm"}, "falcon_grouped": {"norm"}, "falcon_per_head": {"norm"}}
+ALONE = {"qwen2": {"bias"}, "falcon": {"norm"}}
 WITH_BIASES = [family for family in FAMILIES | MORE_FAMILIES if family not in NONE]
 families = pytest.mark.parametrize("family", WITH_BIASES)
 

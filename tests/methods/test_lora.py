@@ -15,7 +15,7 @@ from loralab.errors import UserError
 from loralab.methods.formats.peft_lora import save_peft
 from loralab.methods.lora import attach, bias_updates, lora_modules, merge, swap, unmerge
 from tests.adapted import LORA, adapt, frozen, head_of, logits, shake
-from tests.families import ALL, FAMILIES, FUSED, PAD, VOCABULARY, example_batch
+from tests.families import ALL, FAMILIES, FUSED, PAD, VARIANTS, VOCABULARY, example_batch, in_gate
 from tests.generators import EVERY_GENERATOR, pairs
 
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -226,14 +226,14 @@ def check(model: Any, bare: Any, inputs: dict[str, Tensor], directory: Path, *, 
 
 
 @in_peft
-@pytest.mark.parametrize("family", ALL)
+@pytest.mark.parametrize("family", in_gate(ALL | VARIANTS))
 def test_a_step_on_any_family_lowers_the_loss_and_peft_gives_its_logits(family: str, tmp_path: Path) -> None:
     model = adapt(family, targets=["all"])
     batch = example_batch(model)
     before, after = step(model, batch)
     assert after < before
     del batch["labels"]
-    check(model, ALL[family](), batch, tmp_path, head=head_of(model))
+    check(model, (ALL | VARIANTS)[family](), batch, tmp_path, head=head_of(model))
 
 
 @in_peft
@@ -242,11 +242,11 @@ def test_q_and_v_alone_of_a_fused_map_are_an_adapter_of_peft(family: str, tmp_pa
     model = adapt(family, targets=["q", "v"])
     batch = example_batch(model)
     del batch["labels"]
-    check(model, ALL[family](), batch, tmp_path, head=head_of(model))
+    check(model, (ALL | VARIANTS)[family](), batch, tmp_path, head=head_of(model))
 
 
 @in_peft
-@pytest.mark.parametrize("family", EVERY_GENERATOR)
+@pytest.mark.parametrize("family", in_gate(EVERY_GENERATOR))
 def test_a_step_on_any_generator_lowers_the_loss_and_peft_gives_its_logits(family: str, tmp_path: Path) -> None:
     model: Any = EVERY_GENERATOR[family]().requires_grad_(False)
     attach(model, linear_maps(model), head=(), **{**LORA, "targets": ["all"]})
@@ -258,18 +258,18 @@ def test_a_step_on_any_generator_lowers_the_loss_and_peft_gives_its_logits(famil
 
 
 @in_peft
-@pytest.mark.parametrize("family", ["falcon", "falcon_grouped", "albert", "bart", "mpt", "gpt2"])
+@pytest.mark.parametrize("family", ["falcon", "albert", "bart", "mpt", "gpt2"])
 @pytest.mark.parametrize("settings", [{"dora": True}, {"scaling": "alpha/sqrt_r"}, {"bias": "all"}], ids=str)
 def test_dora_rslora_and_biases_of_any_kind_of_map_are_those_of_peft(
     family: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     if family == "mpt" and "bias" in settings:
         pytest.skip("MPT has no biases")
-    fused = {"falcon": "query_key_value", "falcon_grouped": "query_key_value", "mpt": "Wqkv", "gpt2": "c_attn"}
+    fused = {"falcon": "query_key_value", "mpt": "Wqkv", "gpt2": "c_attn"}
     model = adapt(family, targets=[fused.get(family, "q"), "o", "mlp"], **settings)
     batch = example_batch(model)
     del batch["labels"]
-    check(model, ALL[family](), batch, tmp_path, head=head_of(model))
+    check(model, (ALL | VARIANTS)[family](), batch, tmp_path, head=head_of(model))
 
 
 @in_peft
@@ -278,7 +278,7 @@ def test_the_update_of_a_scaled_embedding_is_scaled_as_in_peft(family: str, tmp_
     model = adapt(family, targets=["q", "word_embeddings" if family == "falcon" else "embed_tokens"])
     batch = example_batch(model)
     del batch["labels"]
-    check(model, ALL[family](), batch, tmp_path, head=head_of(model))
+    check(model, (ALL | VARIANTS)[family](), batch, tmp_path, head=head_of(model))
 
 
 @in_peft
