@@ -1,7 +1,7 @@
-"""Token ids of texts in which a special token's spelling (`</s>`, `[SEP]`, `<pad>`) is plain text.
+"""Token ids of texts: the spelling of a tokenizer's own begin, end, separator, padding or mask token in a text is text.
 
-A tokenizer reads `</s>` in a text as its end token, and a model then reads the text as if it ended there. Tokens that a
-checkpoint adds without marking them as special (`<item_1>`) stay one token.
+A tokenizer reads `</s>` in a text as its end token, and a model then reads the text as if it ended there. All other
+tokens that a checkpoint adds stay one token: a user's own (`<item_1>`, `[E1]`), also where they are marked as special.
 """
 
 import functools
@@ -31,9 +31,10 @@ def encode(tokenizer: Any, columns: Sequence[list[str]], name: str, rows: _Numbe
     special = _special(tokenizer)
     own = int(_counts(tokenizer(*(["a"] for _ in columns), **settings)["input_ids"], special)[0])
     if tokenizer.is_fast:
-        found = dict(tokenizer(*columns, **settings, split_special_tokens=True))
+        found = dict(tokenizer(*columns, **settings))
         affected = np.flatnonzero(_counts(found["input_ids"], special) > own).tolist()
-        literal: Any = _renamed(tokenizer, special) if affected else None  # the special tokens are pieces, as in T5
+        # not `split_special_tokens`: it splits a user's own, and none that is also a piece of the vocabulary, as in T5
+        literal: Any = _renamed(tokenizer, special) if affected else None
     else:  # `split_special_tokens` splits all added tokens, so only the texts that need it have it
         affected = [row for row, text in enumerate(zip(*columns, strict=True)) if _spelled(special, text)]
         chosen = set(affected)
@@ -58,17 +59,14 @@ def encode(tokenizer: Any, columns: Sequence[list[str]], name: str, rows: _Numbe
 
 
 def _special(tokenizer: Any) -> dict[int, str]:
-    """{id: spelling} of the special tokens.
+    """{id: spelling} of the tokens with a role in a text.
 
     Without the unknown token, which any text may have, and without single characters, which a checkpoint may name as
     its padding (`!`) and every text uses.
     """
-    found = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
-    found |= {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    marks = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id}
-    if tokenizer.unk_token_id not in marks:
-        found.pop(tokenizer.unk_token_id, None)
-    return {i: token for i, token in found.items() if i is not None and len(token) > 1}
+    roles = ("bos", "eos", "sep", "cls", "pad", "mask")
+    named = {getattr(tokenizer, f"{role}_token_id"): getattr(tokenizer, f"{role}_token") for role in roles}
+    return {i: token for i, token in named.items() if i is not None and len(token) > 1}
 
 
 def _counts(rows: Sequence[Sequence[int]], special: Mapping[int, str]) -> npt.NDArray[np.int64]:
@@ -94,7 +92,7 @@ def _has_other_added(tokenizer: Any, special: Mapping[int, str], texts: Sequence
 
 
 def _renamed(tokenizer: Any, special: Mapping[int, str]) -> Any:
-    """A fast tokenizer with the same ids, whose special tokens have spellings that no text has."""
+    """A fast tokenizer with the same ids, in which the `special` tokens have spellings that no text has."""
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
