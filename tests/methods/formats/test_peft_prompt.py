@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_one_line_and_changes_nothing(tmp_path: Path) -> No
     model = prompted("bert", "prefix", tokens=TOKENS + 1)
     before = logits(model)
     cases = [
-        (files["prefix"], r"it does not fit the model: prompt_embeddings: \(5, 128\) in the file, \(6, 128\) in the"),
+        (files["prefix"], f"num_virtual_tokens: got {TOKENS}; the model has {TOKENS + 1}"),
         (files["prompt"], "its adapter is PROMPT_TUNING, the model's PREFIX_TUNING"),
         (tmp_path, "no adapter_config.json there"),
     ]
@@ -161,7 +161,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "layers": ({"num_layers": 4}, "num_layers: got 4; the model has 2"),
     "two stacks": ({"num_transformer_submodules": 2}, "num_transformer_submodules: got 2; allowed: 1: "),
     "head": ({"modules_to_save": "classifier"}, 'modules_to_save: got "classifier"; allowed: a list of names'),
-    "no head": ({"modules_to_save": ["score"]}, r"classifier.\w+: \(.*\) in the file, none in the model"),
+    "no head": (
+        {"task_type": None, "modules_to_save": ["score"]},
+        r"classifier.\w+: \(.*\) in the file, none in the m",
+    ),
     "unknown": ({"tomorrow": 0.5}, "tomorrow: got 0.5, which is not supported"),
     "of LoRA": ({"use_dora": True}, "use_dora: got true, which is not supported"),
     "type": ({"peft_type": ["LORA"]}, r'a \["LORA"\] adapter; virtual tokens are PREFIX_TUNING'),
