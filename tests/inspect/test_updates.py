@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,16 @@ def test_a_base_model_of_another_family_is_refused(tmp_path: Path) -> None:
     save_checkpoint(FAMILIES["roberta"](), tmp_path / "base")
     with pytest.raises(UserError, match=r"base has no layer 'bert.encoder.layer.0.attention.self.query'"):
         find_adapter(tmp_path, str(tmp_path / "adapter")).weights()
+
+
+def test_a_base_model_of_another_width_is_refused(tmp_path: Path) -> None:
+    by_peft("bert", tmp_path, target_modules=["query"])
+    adapter = find_adapter(tmp_path, str(tmp_path / "adapter"))
+    narrow = {name: Update(update.A[:, 1:], update.B, update.scaling) for name, update in adapter.updates.items()}
+    with pytest.raises(
+        UserError, match=r"made for another model: '.*query' is \(32, 32\) in .*, and \(32, 31\) in the"
+    ):
+        replace(adapter, updates=narrow).weights()
 
 
 def test_what_holds_no_lora_is_one_line(tmp_path: Path, finished: RunDirectory) -> None:

@@ -12,6 +12,7 @@ from loralab.errors import UserError
 from loralab.methods.formats.peft_lora import save_peft
 from loralab.methods.lora import lora_modules, merge, unmerge
 from loralab.serving.adapters import TaskAdapter, adapter_of, check_fit, read_adapter
+from loralab.serving.switch import Switch
 from loralab.store.run_directory import RunDirectory
 from tests.adapted import adapt, head_of, shake
 from tests.families import FAMILIES
@@ -94,6 +95,15 @@ def test_what_was_made_for_another_model_is_refused_in_one_line() -> None:
         check_fit(adapt("bert"), {"task": good}, key="Switch")
     with pytest.raises(UserError, match="no adapters"):
         check_fit(model, {}, key="Switch")
+
+
+@families
+def test_an_adapter_read_back_fits_the_backbone_as_it_is_loaded(family: str, tmp_path: Path) -> None:
+    model = task(family, seed=1, targets=["all"], bias="all")
+    save_peft(model, tmp_path, head=head_of(model), base_model="tiny")
+    served, inputs = bare(family), batch(model)
+    Switch(served, {"task": read_adapter(tmp_path)}).use("task")
+    torch.testing.assert_close(logits(served, inputs), logits(model, inputs), rtol=1e-5, atol=2e-5)
 
 
 @pytest.mark.slow

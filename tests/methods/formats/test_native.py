@@ -134,6 +134,10 @@ def test_another_programs_files_are_refused(tmp_path: Path) -> None:
         ("{", r"its adapter\.json is damaged"),
         ("[]", r"its adapter\.json is damaged \(it holds \[\], not an object\)"),
         ("{}", r"its adapter\.json is of format null, or lacks a key; this version reads format 1"),
+        (
+            '{"format": 1, "method": [], "settings": {}, "base_model": "", "head": []}',
+            r"method: got \[\]; allowed: a str",
+        ),
         ('{"format": 1, "method": "houlsby"}', r"or lacks a key; .* with base_model, format, head, method, settings"),
     ],
 )

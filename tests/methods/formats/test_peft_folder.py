@@ -11,10 +11,10 @@ from torch import Tensor
 
 from loralab.errors import UserError
 from loralab.inspect.updates import find_adapter
-from loralab.methods.formats.peft_lora import attach_peft
+from loralab.methods.formats.peft_lora import attach_peft, save_peft
 from loralab.serving.adapters import read_adapter
 from loralab.serving.switch import Switch
-from tests.adapted import logits, shake
+from tests.adapted import adapt, head_of, logits, shake
 from tests.families import FAMILIES
 from tests.methods.formats.damaged_folders import CASES
 
@@ -168,3 +168,24 @@ def test_a_targeted_map_without_tensors_is_refused(good: Path, tmp_path: Path) -
             attach_peft(model, path)
         with pytest.raises(UserError, match=line):
             Switch(model, {"task": read_adapter(path)})
+
+
+def test_a_classifier_without_its_head_is_refused_whatever_modules_to_save_says(good: Path, tmp_path: Path) -> None:
+    """PEFT adds the head to modules_to_save by the task type, and stumbles over the missing tensors."""
+    folder = damaged(good, tmp_path / "adapter", CASES["classifier: 99 less"])
+    CASES["modules_to_save is null"](folder)
+    assert in_peft(folder) is None
+    for read in (attached, switched):
+        with pytest.raises(UserError, match=r"modules_to_save: classifier\.weight is not in adapter_model"):
+            read(folder)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_our_own_folder_is_attached_to_a_bare_model(family: str, tmp_path: Path) -> None:
+    """Blocks of fused projections are one map, and every map of the family is found."""
+    model = adapt(family, targets=["all"], bias="all", rank_pattern={"q": 3})
+    shake(model)
+    save_peft(model, tmp_path, head=head_of(model), base_model="tiny")
+    ours = FAMILIES[family]()
+    attach_peft(ours, tmp_path)
+    torch.testing.assert_close(logits(ours), logits(model), rtol=0, atol=1e-5)

@@ -1,5 +1,7 @@
 """Virtual tokens that loralab saves have the same logits when loaded by PEFT and by loralab."""
 
+import contextlib
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from loralab.methods.formats import peft_prompt
 from loralab.methods.formats.peft_lora import load_adapter, save_peft
 from tests.adapted import LORA, frozen, logits, shake
 from tests.families import FAMILIES
+from tests.methods.formats.damaged_folders import CASES
 from tests.methods.prompted import (
     DECODERS,
     KINDS,
@@ -132,7 +135,7 @@ def test_what_does_not_fit_is_one_line_and_changes_nothing(tmp_path: Path) -> No
     model = prompted("bert", "prefix", tokens=TOKENS + 1)
     before = logits(model)
     cases = [
-        (files["prefix"], r"it does not fit the model: prompt_embeddings: \(5, 128\) in the file, \(6, 128\) in the"),
+        (files["prefix"], f"num_virtual_tokens: got {TOKENS}; the model has {TOKENS + 1}"),
         (files["prompt"], "its adapter is PROMPT_TUNING, the model's PREFIX_TUNING"),
         (tmp_path, "no adapter_config.json there"),
     ]
@@ -148,3 +151,78 @@ def test_what_does_not_fit_is_one_line_and_changes_nothing(tmp_path: Path) -> No
         peft_prompt.load(model, files["prefix"])
     assert torch.equal(logits(model), before)
     assert all(p.requires_grad for p in model.prompt.parameters())
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "tokens": ({"num_virtual_tokens": TOKENS + 1}, f"num_virtual_tokens: got {TOKENS + 1}; the model has {TOKENS}"),
+    "no tokens": ({"num_virtual_tokens": None}, "has no num_virtual_tokens; allowed: a whole number from 1"),
+    "tokens in text": ({"num_virtual_tokens": "5"}, 'num_virtual_tokens: got "5"; allowed: a whole number from 1'),
+    "heads": ({"num_attention_heads": 2}, "num_attention_heads: got 2; the model has 4"),
+    "layers": ({"num_layers": 4}, "num_layers: got 4; the model has 2"),
+    "two stacks": ({"num_transformer_submodules": 2}, "num_transformer_submodules: got 2; allowed: 1: "),
+    "head": ({"modules_to_save": "classifier"}, 'modules_to_save: got "classifier"; allowed: a list of names'),
+    "no head": (
+        {"task_type": None, "modules_to_save": ["score"]},
+        r"classifier.\w+: \(.*\) in the file, none in the m",
+    ),
+    "unknown": ({"tomorrow": 0.5}, "tomorrow: got 0.5, which is not supported"),
+    "of LoRA": ({"use_dora": True}, "use_dora: got true, which is not supported"),
+    "type": ({"peft_type": ["LORA"]}, r'a \["LORA"\] adapter; virtual tokens are PREFIX_TUNING'),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_field_that_means_something_else_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    """Vectors of one shape can be read in other layers and heads."""
+    fields, message = WRONG[name]
+    model = trained("bert", "prefix")
+    config = save(model, tmp_path) / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+    before = logits(model)
+    with pytest.raises(UserError, match=message) as error:
+        peft_prompt.load(model, tmp_path)
+    assert "\n" not in str(error.value) and str(error.value).startswith(f"{tmp_path}: ")
+    assert torch.equal(logits(model), before)
+
+
+@kinds
+def test_every_field_of_pefts_virtual_tokens_is_known(kind: prompts.Kind) -> None:
+    import peft
+
+    configs = (peft.PrefixTuningConfig, peft.PromptTuningConfig, peft.PromptEncoderConfig)
+    config = dict(zip(("prefix", "prompt", "p_tuning"), configs, strict=True))[kind]
+    fields = {field.name for field in dataclasses.fields(config)}
+    assert fields == peft_prompt.TABLES[peft_prompt.TYPES[kind]].keys()
+
+
+@kinds
+def test_what_peft_saves_is_read(kind: prompts.Kind, tmp_path: Path) -> None:
+    """PEFT's own folder, with all its fields and a head of two possible names."""
+    from peft import PeftModel
+
+    ours = save(trained("bert", kind), tmp_path / "ours")
+    theirs: Any = PeftModel.from_pretrained(FAMILIES["bert"](), str(ours))
+    with torch.no_grad():
+        for parameter in theirs.prompt_encoder.parameters():
+            parameter += 0.1
+    theirs.save_pretrained(tmp_path / "theirs", save_embedding_layers=False)
+    model = prompted("bert", kind, hidden=MLP[kind])
+    peft_prompt.load(model, tmp_path / "theirs")
+    again = PeftModel.from_pretrained(FAMILIES["bert"](), str(tmp_path / "theirs"))
+    torch.testing.assert_close(logits(model), logits(of_peft(again)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CASES if ": " in name])
+def test_a_damaged_folder_is_one_line_or_loads(name: str, tmp_path: Path) -> None:
+    """The generator of LoRA's folders, where it changes files and tensors."""
+    folder = save(trained("bert", "prefix"), tmp_path / "adapter")
+    with contextlib.suppress(StopIteration):  # a tensor of LoRA's alone
+        CASES[name](folder)
+    model = prompted("bert", "prefix", hidden=None)
+    try:
+        peft_prompt.load(model, folder)
+    except UserError as error:
+        line = str(error)
+        assert "\n" not in line, line
+        assert line.startswith(f"{folder}: "), line

@@ -36,6 +36,7 @@ CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 NO_TARGETS = "dummy-target-modules"  # PEFT's own constant for an adapter without LoRA layers
 REQUIRED = object()
+HEADS = {"SEQ_CLS": ("classifier", "score"), "TOKEN_CLS": ("classifier", "score"), "QUESTION_ANS": ("qa_outputs",)}
 NUMBER = "a number other than 0, up to 1e30"
 TASKS = ("SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION")
 
@@ -161,9 +162,14 @@ class PeftConfig:
         alpha: float = self._by_pattern("alpha_pattern", "lora_alpha", name)
         return alpha / (math.sqrt(rank) if self["use_rslora"] else rank)
 
+    @property
+    def saved(self) -> tuple[str, ...]:
+        """Ends of the names of modules that the file brings whole: modules_to_save, and the head of the task type."""
+        return (*self["modules_to_save"], *HEADS.get(self["task_type"], ()))
+
     def saves(self, name: str) -> bool:
-        """Whether a module is one of modules_to_save, or inside one."""
-        return any(re.match(rf"(^|.*\.){re.escape(m)}($|\.)", name) for m in self["modules_to_save"])
+        """Whether a module is one of those, or inside one."""
+        return any(re.match(rf"(^|.*\.){re.escape(m)}($|\.)", name) for m in self.saved)
 
     def adapts(self, name: str) -> bool:
         """Whether PEFT gives the module of that name an A and a B."""

@@ -55,7 +55,7 @@ class PeftLoRA:
             if name and name not in self.factors and self.config.adapts(name):
                 what = f"names {name!r} ({type(module).__name__}), of which {WEIGHTS[0]} has no A and B"
                 raise self.config.refuse("target_modules", what)
-        saved = tuple(self.config["modules_to_save"])
+        saved = self.config.saved
         for name, module in model.named_modules(remove_duplicate=False):
             for key in module.state_dict() if saved and name.endswith(saved) else ():
                 if f"{name}.{key}" not in self.whole:

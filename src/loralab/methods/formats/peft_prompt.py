@@ -81,7 +81,7 @@ def load(model: Any, directory: Path) -> None:
     file = read_tensors(directory, WEIGHTS, (CONFIG, WEIGHTS[0]))
     _check_kind(config, virtual)
     modules = dict(model.named_modules())
-    own = _whole(model, [name for name in config["modules_to_save"] if name in modules])
+    own = _whole(model, [name for name in dict.fromkeys(config.saved) if name in modules])
     with torch.no_grad():
         wanted = {VECTORS: virtual.vectors(), **{PREFIX + name: value for name, value in own.items()}}
     for key in sorted(wanted.keys() | file.keys()):
