@@ -50,7 +50,8 @@ def read_records(where: str, text: str, delimiter: str, asked: Iterable[str]) ->
     """The records of a file's text; `where` is the file and `asked` are the columns that must be in its header.
 
     `delimiter` is the usual one for the file's suffix; another one is used if the header has the columns with it only.
-    Tab-separated lines that are not valid with quoted fields are read without quoting. Raises UserError, with the line.
+    Tab-separated lines are read without quoting where quoted fields are not valid in them, or would swallow rows. Raises
+    UserError, with the line.
     """
     csv.field_size_limit(2**31 - 1)  # the default of 131,072 characters is too small for long documents
     lines = list(io.StringIO(text, newline=""))
@@ -60,13 +61,17 @@ def read_records(where: str, text: str, delimiter: str, asked: Iterable[str]) ->
         lines[0] = "\n"
     delimiter = _delimiter(lines, delimiter if named is None else named[1], wanted)
     try:
-        quoted, ends = _quoted(lines, delimiter)
-    except _MalformedError as error:
+        try:
+            quoted, ends = _quoted(lines, delimiter)
+        except _MalformedError as error:
+            raise UserError(f"{where}, line {error.line}: malformed ({error}); {_HINT}") from None
+        _check(where, quoted, ends, lines, delimiter, wanted)
+    except UserError:
         plain = _plain(lines) if delimiter == "\t" else None
         if plain is None:
-            raise UserError(f"{where}, line {error.line}: malformed ({error}); {_HINT}") from None
-        quoted, ends = plain, plain.lines
-    _check(where, quoted, ends, lines, delimiter, wanted)
+            raise
+        _check(where, plain, plain.lines, lines, delimiter, wanted)
+        return plain
     return quoted
 
 
