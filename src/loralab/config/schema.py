@@ -34,7 +34,7 @@ __all__ = ["LARGEST", "METHODS", "MOST_THREADS", "WIDEST", "Config", "TrackerCon
 # The upper ends of the ranges are far beyond all use; they end what no memory holds and what overflows, at once.
 LARGEST = 1e30  # of rates and their like: the optimizer's products stay below fp32's 3.4e38, see `check_rates`
 WIDEST = 2**16  # of a matrix: 5 times the width of GPT-3
-MOST_THREADS = 1024  # the largest machines have 512 cores; each thread takes 8 MB of addresses
+MOST_THREADS = 1024  # a run takes at most eight times the cores that are there
 
 # The nodes that each method reads; a run's hash leaves the others out (runs/plan.py).
 METHODS: dict[str, tuple[str, ...]] = {
