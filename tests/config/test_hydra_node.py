@@ -103,6 +103,27 @@ def test_a_file_is_checked_like_the_command_line(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x"]
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (b"3", "Hydra cannot compose these settings: OSError: Invalid loaded object type: int"),
+        (b"a: [1", "Hydra cannot compose these settings: ParserError: while parsing a flow sequence in "),
+        (b"a: \xff", "Hydra cannot compose these settings: UnicodeDecodeError: "),
+        (b"a: !!python/object/apply:os.getcwd []", "Hydra cannot compose these settings: ConstructorError: could not "),
+        (b"seed: 1\nseed: 2", "Hydra cannot compose these settings: ConstructorError: while constructing a mapping "),
+        (b"a: &a [*a]", "Hydra cannot compose these settings: RecursionError: "),
+        (b"defaults: 3", "Hydra cannot compose these settings: ValueError: Invalid defaults list in 'x/y'"),
+        (b"# @package _global_\n1: 3\ntrue: 5", "1: no such key; the configuration has "),
+        (b'# @package _global_\nhydra: {job: {env_set: {A: "a\\0b"}}}', "hydra.job.env_set: got {'A': 'a\\x00b'}; "),
+    ],
+)
+def test_a_damaged_file_is_one_line(text: bytes, line: str, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "y.yaml").write_bytes(text)
+    found = line_of(f"hydra.searchpath=[file://{tmp_path}]", "+x=y")
+    assert found is not None and found.startswith(line) and found.isprintable(), found
+
+
 def test_a_primary_config_cannot_search_a_package(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("hydra: {searchpath: ['pkg://json']}\n")
     with configs(tmp_path), pytest.raises(UserError, match=r"^hydra\.searchpath: got pkg://json, and"):

@@ -117,7 +117,8 @@ def apply_values(loader: ConfigLoader, overrides: Sequence[Override], config: Di
     apply = getattr(loader, "_apply_overrides_to_config", None)
     if apply is None:
         return False
-    apply(list(overrides), config)
+    with _of_what_a_person_wrote():
+        apply(list(overrides), config)
     return True
 
 
@@ -144,14 +145,8 @@ def guard(check: Callable[[DictConfig], None], check_package: Callable[[str], No
 
     @functools.wraps(compose)
     def composed(*given: Any, **named: Any) -> DictConfig:
-        try:
+        with _of_what_a_person_wrote():
             config = compose(*given, **named)
-        except (HydraException, OmegaConfBaseException, OSError, MemoryError):
-            raise
-        except Exception as error:  # Hydra's and ANTLR's readers of what a person wrote raise anything
-            if not is_hydras(error, "hydra", "omegaconf", "antlr4", "os", "yaml"):
-                raise
-            raise HydraException(_said(error)) from error
         check(config)
         return config
 
@@ -166,10 +161,27 @@ def guard(check: Callable[[DictConfig], None], check_package: Callable[[str], No
     ConfigRepository.initialize_sources = searched  # type: ignore[method-assign, assignment]
 
 
+@contextlib.contextmanager
+def _of_what_a_person_wrote() -> Iterator[None]:
+    """Inside, what Hydra's and OmegaConf's own code raises becomes a HydraException: their readers raise anything."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, MemoryError):
+        raise
+    except Exception as error:
+        of_the_system = isinstance(error, OSError) and error.errno is not None
+        readers = isinstance(error, RecursionError) or is_hydras(
+            error, "hydra", "omegaconf", "antlr4", "yaml", "os", "codecs"
+        )
+        if of_the_system or not readers:
+            raise
+        raise HydraException(_said(error)) from error
+
+
 def _said(error: Exception) -> str:
     if str(error).startswith("Config group override must be"):
         return "a group (model, task, method, tracker) takes the name of one option, not null or a number"
-    what = str(error).splitlines()[0][:200] if str(error) else "no reason given"
+    what = " ".join(str(error).split())[:300] or "no reason given"
     return f"Hydra cannot compose these settings: {type(error).__name__}: {what}"
 
 

@@ -85,7 +85,7 @@ def check_settings(settings: Sequence[str]) -> None:
             raise UserError(f"{name}: got {brief(value)}, with brackets {_depth(value)} deep; write at most {_DEEPEST}")
         if not equals and not setting.startswith("~"):
             continue  # Hydra has a line for it
-        if name in GROUPS:
+        if name in GROUPS or "/" in name:
             _check_group(setting, key, value)
         if "," in value or "(" in value:
             sizes[name] = _size(setting, name)
@@ -108,7 +108,7 @@ def _size(setting: str, name: str) -> int:
 
 def _check_group(setting: str, key: str, value: str) -> None:
     name = key.lstrip("+~")
-    if key.startswith("~"):
+    if key.startswith("~") and name in GROUPS:
         raise UserError(f"{setting}: {name} cannot be removed with ~; choose one as {name}=OPTION")
     if value.startswith(("[", "{")):
         raise UserError(f"{name}: got {brief(value)}; it takes the name of one option, as {name}=OPTION")

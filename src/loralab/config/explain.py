@@ -61,8 +61,11 @@ def _explained(error: BaseException, schema: type) -> str | None:
         return line
     if lacks_slurm(error):
         return "hydra/launcher: got slurm, but there is no SLURM here (no srun on the PATH)"
-    if type(error) is ValueError and is_hydras(error):  # as it is for flags that do not go together
-        return _one_line(str(error))
+    if type(error) in (ValueError, AssertionError) and is_hydras(error):  # as it is for flags that do not go together
+        return (
+            _one_line(str(error))
+            or "Hydra cannot use these settings, and gives no reason; HYDRA_FULL_ERROR=1 shows where"
+        )
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error))):
         return (
             "there is not enough memory; lower train.batch_size, train.max_length, or the sizes that the method adds "
@@ -75,7 +78,8 @@ def _explained(error: BaseException, schema: type) -> str | None:
         line = _explain_one(cause, key, value, schema)
         if line is not None:
             return line
-    return _fallback(_one_line(str(error)), schema)
+    texts = (_one_line(str(cause)) for cause in _chain(error))
+    return _fallback(next(filter(None, texts), type(error).__name__), schema)
 
 
 def _explain_one(cause: BaseException, key: str | None, value: str | None, schema: type) -> str | None:
@@ -166,7 +170,7 @@ def _override(text: str) -> tuple[str | None, str | None]:
 def _fallback(text: str, schema: type) -> str:
     if found := re.search(r"Ambiguous value for argument '(.+?)=(.*?)' 1\.", text):
         return f"{found[1]}: got {found[2]}; add -m to train one run for each, or write [{found[2]}] for a list"
-    if found := re.match(r"Error merging override [+~]*([\w.]+)=(.*)", text):
+    if found := re.match(r"Error merging override [+~]*((?!hydra\.)[\w.]+)=(.*)", text):
         return f"{found[1]}: got {found[2]}; it must be {expected(found[1], schema)}"
     if found := re.search(r"An item is already at '([^']+)'", text):
         return f"{found[1]}: is there already; write it without +"

@@ -45,6 +45,9 @@ def check_hydra(composed: DictConfig, plugins: Mapping[str, Collection[str]]) ->
     for node in ("job_logging", "hydra_logging"):
         if node in raw:
             _check_logging(raw[node], f"hydra.{node}")
+    for name, value in raw["job"]["env_set"].items():
+        if not name or "=" in name or "\0" in f"{name}{value}":
+            raise UserError(f"hydra.job.env_set: got {brief({name: value})}; a variable has a name, and no zero byte")
     _check_verbose(raw.get("verbose"))
     for node, key in (("run", "dir"), ("sweep", "dir"), ("sweep", "subdir")):
         path = raw[node].get(key)

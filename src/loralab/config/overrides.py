@@ -24,7 +24,7 @@ __all__ = [
 ]  # fmt: skip
 
 LARGEST_SWEEP = 100_000
-"""Jobs of one sweep: at 40 kB each, which a planned run takes, a few GB; the paper's largest grid has some hundreds."""
+"""Jobs of one sweep: far more than a person means to train, and few enough to be listed in a second."""
 
 
 # Strings that need no quotes, except the words below, which Hydra would read as other types.

@@ -22,6 +22,7 @@ from loralab.errors import UserError
 
 __all__ = ["HEAD_WIDTH", "PretrainConfig", "from_hydra"]
 
+MOST_WEIGHTS = 10**10  # 160 GB with gradients and AdamW's two averages, in fp32: the largest accelerators
 HEAD_WIDTH = 32  # of an attention head, at every model width
 
 
@@ -101,6 +102,12 @@ def from_hydra(composed: DictConfig) -> PretrainConfig:
     config = typed(composed, PretrainConfig)
     check_values(config)
     length_of_training(config.train.epochs, config.train.steps)
+    weights = 12 * config.model.layers * config.model.width**2  # of the layers: attention 4, inner maps 8
+    if weights > MOST_WEIGHTS:
+        raise UserError(
+            f"model.width, model.layers: got {config.model.width} and {config.model.layers}, {weights:.2g} weights; "
+            f"at most {MOST_WEIGHTS:.0e}"
+        )
     optim = config.optim
     rates = {"optim.lr_times_width / model.width": config.lr}
     check_rates(rates, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay)

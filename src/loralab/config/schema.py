@@ -33,8 +33,8 @@ __all__ = ["LARGEST", "METHODS", "MOST_THREADS", "WIDEST", "Config", "TrackerCon
 
 # The upper ends of the ranges are far beyond all use; they end what no memory holds and what overflows, at once.
 LARGEST = 1e30  # of rates and their like: the optimizer's products stay below fp32's 3.4e38, see `check_rates`
-WIDEST = 2**16  # of a matrix or a prompt: 4 times the width of GPT-3
-MOST_THREADS = 1024  # the largest machines have 512 cores; each thread takes 8 MB of addresses
+WIDEST = 2**16  # of a matrix: 5 times the width of GPT-3
+MOST_THREADS = 1024  # a run takes at most eight times the cores that are there
 
 # The nodes that each method reads; a run's hash leaves the others out (runs/plan.py).
 METHODS: dict[str, tuple[str, ...]] = {
@@ -138,7 +138,7 @@ class BottleneckConfig:
     """Bottleneck adapters (Houlsby et al., Pfeiffer et al.)."""
 
     # these three nodes and `generate` have defaults here because older runs' configs lack them
-    size: int = number(at_least=1, at_most=WIDEST, default=64)
+    size: int = number(at_least=1, at_most=2**14, default=64)  # wider than most models, hence no bottleneck
     activation: str = choice("gelu", "relu", "tanh", default="gelu")
 
 
@@ -146,8 +146,8 @@ class BottleneckConfig:
 class PromptConfig:
     """Virtual tokens: prefix tuning, prompt tuning, P-tuning."""
 
-    tokens: int = number(at_least=1, at_most=WIDEST, default=20)
-    hidden: int | None = number(at_least=1, at_most=WIDEST, default=None)
+    tokens: int = number(at_least=1, at_most=2**13, default=20)
+    hidden: int | None = number(at_least=1, at_most=2**13, default=None)  # P-tuning squares it: 268 MB
 
 
 @dataclass
@@ -163,7 +163,7 @@ class GenerateConfig:
     """Decoding of a generation task's answers."""
 
     # every step has batch_size * beams rows of the vocabulary's size; papers take 1 to 20 beams
-    beams: int = number(at_least=1, at_most=256, default=1)
+    beams: int = number(at_least=1, at_most=128, default=1)
     length_penalty: float = number(at_least=-7, at_most=7, default=1.0)  # 65,536^7 < 3.4e38: finite for every length
     max_new_tokens: int = number(at_least=1, at_most=2**16, default=64)
     separator: str = "\n"
