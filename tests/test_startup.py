@@ -140,3 +140,16 @@ def test_what_a_command_does_before_its_signals_imports_little() -> None:
     )  # fmt: skip
     assert {"loralab.startup", "signal"} <= set(done.stdout.split())
     assert not {"typing", "re", "pathlib", "contextlib"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [(b"a=\xe9.csv", "a=\\udce9.csv: is not in UTF-8; rename the file or folder"), (b"a=\xc3\xa9", "set PYTHONUTF8=1")],
+)
+def test_a_name_that_cannot_be_decoded_is_one_line(argument: bytes, said: str, tmp_path: Path) -> None:
+    settings = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "LC_ALL": "C", "PYTHONUTF8": "0"}
+    for entry in (["train.py"], ["-m", "loralab.cli.main", "show"]):
+        command = [sys.executable.encode(), *(word.encode() for word in entry), argument]
+        done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and done.stderr.startswith("error: a=") and said in done.stderr
+        assert done.stderr.count("\n") == 1

@@ -6,7 +6,11 @@ It imports little itself, and the streams only after the signals.
 import os
 import signal
 
-__all__ = ["begin"]
+TYPE_CHECKING = False  # as in loralab/__init__.py
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["begin", "refuse_undecoded"]
 
 
 def begin() -> None:
@@ -22,3 +26,19 @@ def begin() -> None:
     from loralab.streams import prepare
 
     prepare()
+
+
+def refuse_undecoded(texts: "Iterable[str]") -> None:
+    """Raises UserError for an argument or a folder whose bytes Python could not decode: no file could record it."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            from loralab.errors import UserError
+
+            written = os.fsencode(text)
+            try:
+                line = f"{written.decode()}: this locale has no such letters; set PYTHONUTF8=1"
+            except UnicodeDecodeError:
+                line = f"{text}: is not in UTF-8; rename the file or folder"
+            raise UserError(line) from None

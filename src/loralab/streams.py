@@ -61,11 +61,10 @@ def prepare() -> None:
     A stream that Python did not open here, as pytest's, is left alone.
     """
     codecs.register_error(SPELL, _spelt)
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if not _is_open(number):  # else the next file that is opened would be taken for it
+    for number in range(3):  # all of them before the first file is opened, which would take the place of one
+        if not _is_open(number):
             _open_null(number)
-        if name == "stdin":
-            continue
+    for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # open as long as the process

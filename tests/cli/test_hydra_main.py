@@ -1,6 +1,8 @@
 """The entry point: return values, exit statuses, and the display of a multirun."""
 
+import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -151,3 +153,20 @@ def test_help_whose_reader_stops_reading_ends_quietly(command: list[str], status
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (status, b"")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("multirun", ["", "-m seed=0,1"])
+@pytest.mark.parametrize(
+    ("streams", "status"),
+    [(">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), ("2>/dev/full", 0), (">/dev/full", 2), ("> >(:)", 141)],
+)
+def test_streams_that_take_nothing_do_not_fail_a_run(streams: str, status: int, multirun: str, tmp_path: Path) -> None:
+    words = [sys.executable, str(CONF.parent / "train.py"), *SMALL, "train.steps=2", f"store={tmp_path / 'store'}"]
+    command = f"exec {shlex.join(words)} {multirun} {streams}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    records = [json.loads(path.read_text())["status"] for path in (tmp_path / "store").glob("runs/*/record.json")]
+    assert records == ["success"] * (2 if multirun else 1)
+    assert "Traceback" not in done.stderr
+    assert ("error: standard output: No space left on device" in done.stderr) == (status == 2)

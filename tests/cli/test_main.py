@@ -41,6 +41,8 @@ def test_every_subcommand_has_help_with_examples(command: str, capsys: pytest.Ca
     ("arguments", "line"),
     [
         (["shwo", "x"], "argument COMMAND: invalid choice: 'shwo'"),
+        (["show", "\x1b[2J\u202e"], "'\\x1b[2J\\u202e' names no run in "),
+        (["show", "x", "--\x1b[2J"], "unrecognized arguments: --\\x1b[2J"),
         (["show"], "the following arguments are required: RUN; see `loralab show --help`"),
         (["show", "x", "--jsno"], "unrecognized arguments: --jsno"),
         (["show", "nothing"], "'nothing' names no run in "),
@@ -61,6 +63,34 @@ def test_a_mistake_is_one_line_and_status_two(
     assert (status, out) == (2, "")
     assert err.startswith(f"error: {line}")
     assert err.count("\n") == 1
+
+
+def test_a_mistyped_command_or_choice_gets_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, near in ((("shwo",), "show"), (("export", "x", "--to", "y", "--dtype", "bf61"), "bf16")):
+        assert f"; did you mean {near}?; see `loralab" in said(capsys, *arguments)[2]
+
+
+def test_what_cannot_be_read_or_written_is_one_line(
+    finished: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, file, long = str(finished.path.parent.parent), tmp_path / "file", "A" * 300
+    file.touch()
+    for arguments, line in (
+        (("export", finished.hash, "--to", f"{file}/x", "--store", store), f"{file}: File exists; move it away"),
+        (("runs", "--store", long), f"{long}/runs: File name too long; take a shorter name"),
+        (("show", long, "--store", store), f"{long}/config.yaml: File name too long; take"),
+    ):
+        status, out, err = said(capsys, *arguments)
+        assert (status, out) == (2, "") and err.startswith(f"error: {line}") and err.count("\n") == 1, err
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Path) -> list[str]:
+        raise OSError(9, "Bad file descriptor")
+
+    monkeypatch.setattr("loralab.cli.runs.listing", broken)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        main(["runs"])
 
 
 def test_runs_lists_the_store_that_the_environment_or_the_flag_names(

@@ -1,5 +1,9 @@
 """The `loralab` commands for studies: the files that they write, their output, and their exit status."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,17 +29,46 @@ def test_a_study_is_trained_with_its_settings_and_stops_where_that_fails(
     called: list[list[str]] = []
 
     class Failed:
-        returncode = 130
+        def __init__(self, command: list[str]) -> None:
+            called.append(command)
 
-    def run(command: list[str], check: bool) -> Failed:
-        called.append(command)
-        return Failed()
+        def wait(self) -> int:
+            return 130
 
-    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr("subprocess.Popen", Failed)
     store = tmp_path / "a store"
     assert said(capsys, "study", NAME, "seed=0", "--store", str(store)) == (130, "", "")
     assert Path(called[0][1]).name == "train.py"
     assert called[0][2:] == [f"sweeps={NAME}", f"store='{store}'", "seed=0"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_reaches_the_training_which_is_waited_for(number: signal.Signals, status: int, tmp_path: Path) -> None:
+    """The training notes the signal, and writes after a second."""
+    child = (
+        "import signal, sys, time, os, pathlib\n"
+        "def noted(number, _):\n"
+        "    time.sleep(.3)\n"
+        "    pathlib.Path('checkpoint').touch()\n"
+        "    sys.exit(128 + number)\n"
+        "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, noted)\n"
+        "os.kill(os.getppid(), int(sys.argv[1]))\n"
+        "time.sleep(30)\n"
+    )
+    code = (
+        "import sys; from loralab.startup import begin; begin(); from loralab.cli.studies import _status\n"
+        "sys.exit(_status([sys.executable, '-c', sys.argv[1], sys.argv[2]]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, child, str(int(number))],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (status, b"")
+    assert (tmp_path / "checkpoint").is_file()
 
 
 @pytest.mark.parametrize("command", ["status", "collect"])
@@ -57,3 +90,18 @@ def test_a_figure_that_lacks_runs_is_a_mistake_and_one_of_none_is_no_failure(
     status, out, err = said(capsys, "figure", NAME, "--store", str(store))
     assert (status, out) == (2, "") and err.endswith(f"is not there; `loralab study {NAME}` makes it\n")
     assert said(capsys, "figure", "all") == (0, "", "")
+
+
+@pytest.mark.parametrize("store", ["new", "empty"])
+def test_a_study_of_which_no_run_is_finished_says_how_to_train_them(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also if another run is there."""
+    if store == "empty":
+        (tmp_path / store / "runs" / "other").mkdir(parents=True)
+        (tmp_path / store / "runs" / "other" / "config.yaml").touch()
+    to = tmp_path / "mine.csv"
+    status, out, err = said(capsys, "collect", NAME, *SETTINGS, "--store", str(tmp_path / store), "--to", str(to))
+    assert (status, out) == (2, "") and not to.exists()
+    assert f"no run of sweeps/{NAME}.yaml is finished there" in err and f"python train.py sweeps={NAME}" in err
+    assert err.count("\n") == 1

@@ -163,3 +163,15 @@ def test_a_failed_run_shows_the_last_line_of_its_error() -> None:
 def test_the_streams_are_the_processs_own(capsys: pytest.CaptureFixture[str]) -> None:
     Console.for_terminal().interrupted(1, 2)
     assert "stopped at step 1" in capsys.readouterr().err
+
+
+def test_texts_of_files_and_arguments_hand_no_controls_to_the_terminal(record: Record, finished: RunDirectory) -> None:
+    evil = "\x1b[2J\u202e"
+    for title in (None, evil):
+        err, out = io.StringIO(), io.StringIO()
+        console = Console(err, out, title)
+        console.warn(f"a column {evil}")
+        console.started(evil, 10, GROUPS, resumed_at=0)
+        console.finished(record, finished.path.parent / evil)
+        said = err.getvalue() + out.getvalue()
+        assert "\\x1b[2J\\u202e" in said and not set("\x1b\u202e") & set(said)

@@ -350,24 +350,16 @@ def test_a_folder_that_a_cleaner_removes_costs_no_job(mortal: Callable[..., Pool
     assert died.kind == "died"
 
 
-FRESH = """
-from loralab.sweeps.pool import Pool
-from tests.sweeps.jobs import prepare
-if __name__ == "__main__":
-    pool = Pool([{}, {}], prepare, None, timeout=None)
-    pool.start(2)
-    for worker in pool.workers.values():
-        status = open(f"/proc/{worker.process.pid}/status").read()
-        print(*(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")))
-    pool.close()
-"""
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
-def test_an_interrupt_at_a_terminal_reaches_no_worker_not_even_the_first(tmp_path: Path) -> None:
+def test_an_interrupt_at_a_terminal_reaches_no_worker_not_even_the_first() -> None:
     """In a fresh process: with its first child multiprocessing starts a tracker, which unblocks the signal."""
-    (tmp_path / "fresh.py").write_text(FRESH)
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    command = [sys.executable, str(tmp_path / "fresh.py")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=SECONDS)
-    assert [int(blocked, 16) >> (signal.SIGINT - 1) & 1 for blocked in done.stdout.split()] == [1, 1]
+    code = (
+        "from loralab.sweeps.pool import Pool; from tests.sweeps.jobs import prepare\n"
+        "pool = Pool([{}, {}], prepare, None, timeout=None); pool.start(2)\n"
+        "for worker in pool.workers.values(): print(open(f'/proc/{worker.process.pid}/status').read())\n"
+        "pool.close()"
+    )
+    settings = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    said = subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=True).stdout
+    blocked = [int(line.split()[1], 16) for line in said.splitlines() if line.startswith("SigBlk")]
+    assert [mask >> (signal.SIGINT - 1) & 1 for mask in blocked] == [1, 1]

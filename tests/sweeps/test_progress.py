@@ -190,3 +190,14 @@ def test_the_end_of_a_good_sweep_is_one_line_and_of_a_stopped_one_says_how_it_go
     shown = progress()
     shown.conclude({"a": "seed=0"}, {"a": Outcome("stopped")})
     assert text(shown.out).splitlines() == ["1 run: 1 stopped", "the same command goes on from here"]
+
+
+def test_settings_and_errors_hand_no_controls_to_the_terminal() -> None:
+    evil = Job("r-0", "task.text=[\x1b[2J\u202e]", 5.0, True)
+    with SweepProgress([evil], 1, Counter(), io.StringIO(), io.StringIO()) as shown:
+        shown.retried(evil, "\x1b[2J")
+        failed = Outcome("failed", text="column \x1b[2J")
+        shown.ended(evil, failed)
+    shown.conclude({"r-0": evil.title}, {"r-0": failed})
+    said = text(shown.err) + text(shown.out)
+    assert "task.text=[\\x1b[2J\\u202e]" in said and not set("\x1b\u202e") & set(said)

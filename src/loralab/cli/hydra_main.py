@@ -25,6 +25,7 @@ from loralab.config.schema import Config, from_hydra
 from loralab.errors import RunsFailed, UserError
 from loralab.imports import without_collection
 from loralab.runs.console import Console
+from loralab.startup import refuse_undecoded
 from loralab.streams import finish, prepare
 from loralab.text import shown
 from loralab.training.distributed import launched, let_first_speak, refuse_multirun
@@ -114,6 +115,7 @@ def _launch(command: Callable[[], Any], schema: type) -> None:
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
+        refuse_undecoded([*sys.argv[1:], os.getcwd()])  # noqa: PTH109  # pathlib's is no text
         flags, settings = translated(sys.argv[1:])
     except UserError as error:
         sys.exit(_say(str(error)))

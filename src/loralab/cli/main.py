@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         startup.begin()
     use_temporary_caches()
     try:
+        startup.refuse_undecoded(sys.argv[1:] if arguments is None else arguments)
         with with_rare_collection():
             status = _run(arguments)
     except (UserError, OSError) as error:
