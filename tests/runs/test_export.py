@@ -100,7 +100,7 @@ def test_an_adapter_export_is_the_runs_adapter_with_tokenizer_and_note(finished:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT and transformers
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_without_its_data_a_run_is_exported_and_the_readmes_code_loads_it_with_the_users_labels(
     method: str, tmp_path: Path
 ) -> None:
