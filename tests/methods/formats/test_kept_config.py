@@ -205,3 +205,12 @@ def test_the_precision_has_the_bases_name_and_code_is_left_behind(tmp_path: Path
     assert (found["num_labels"], found["mine"]) == (2, [1]) and "auto_map" not in found
     model = auto(out, generates=False)
     assert (model.config.num_labels, model.dtype) == (2, torch.bfloat16)
+
+
+def test_labels_that_have_transformers_own_names_replace_the_bases(tmp_path: Path) -> None:
+    base = base_of("bert", tmp_path / "base", generates=False, id2label={0: "a", 1: "b", 2: "c"})
+    settings: dict[str, Any] = {"dropout": 0.0, "attention": "eager", "dtype": torch.float32, "device": "cpu"}
+    names = ("LABEL_0", "LABEL_1")
+    backbone = load(source_of(base), labels=2, regression=False, seed=0, class_names=names, **settings)
+    found = auto(merged(backbone, tmp_path / "out"), generates=False).config
+    assert found.id2label == dict(enumerate(names)) and found.label2id == {"LABEL_0": 0, "LABEL_1": 1}
