@@ -7,7 +7,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from loralab.config.command import command, settings
+from loralab.config.literal import literal
+from loralab.config.overrides import to_override
+from loralab.config.stored import stored_config
 from loralab.runs.plan import plan
+from loralab.runs.record import as_yaml
 from tests.small_runs import config
 
 
@@ -47,3 +51,21 @@ def test_without_its_checkout_every_setting_is_printed(tmp_path: Path, monkeypat
     monkeypatch.setattr("loralab.config.command.CONF", tmp_path / "nowhere")
     printed = settings(OmegaConf.structured(config(tmp_path)))
     assert "lora.rank=8" in printed and "lora.targets=[q,v]" in printed
+
+
+NAMES = ('x${HOME}y \\${a} it\'s "q" \\z #a:b,{c}=é\nl\\ ', "\\${a}", "a b\\", "-dash", "[l]", "null", "1e5", "~%s*?")
+
+
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])])
+def test_any_name_of_a_file_survives_the_shell_and_hydra(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "mine.csv").write_text(f'"{name.replace(chr(34), 2 * chr(34))}",kind\na,b\nc,d\n')
+    file = f"task.files.train={to_override(literal(str(folder / 'mine.csv')))}"
+    original = config(tmp_path, "task=local", file, f"task.text=[{to_override(literal(name))}]", "task.label=kind")
+    assert original.task.files.train == str(folder / "mine.csv") and original.task.text == [name]
+    (tmp_path / "config.yaml").write_text(as_yaml(original))
+    stored = stored_config(tmp_path / "config.yaml")
+    assert stored == original
+    printed = shlex.split(command(stored))[2:]
+    assert config(tmp_path, "train.steps=null", "train.epochs=2", *printed).task == original.task

@@ -143,6 +143,13 @@ def test_training_moved_the_factors_from_their_start_but_not_far(finished: RunDi
         assert trained[name].B.any()
 
 
+def test_weights_and_starts_do_not_ask_for_the_data(finished: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("loralab.tasks.packaged.fingerprint")
+    monkeypatch.setattr("loralab.tasks.read", None)
+    updates = read_updates(finished.adapter)
+    assert frozen_weights(finished, updates).keys() == initial_updates(finished).keys() == updates.keys()
+
+
 def test_a_backbone_that_has_changed_is_refused(finished: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loralab.backbones.tiny.WEIGHT_SEED", 1)
     for read in (initial_updates, lambda each: frozen_weights(each, [])):

@@ -18,6 +18,7 @@ from loralab.runs.run import run
 from loralab.store.run_directory import RunDirectory
 from loralab.tasks import TaskSettings, packaged
 from loralab.tasks.splits import subset
+from tests.families import FAMILIES, save_checkpoint
 from tests.small_runs import SMALL_ROWS, config
 
 
@@ -96,6 +97,35 @@ def test_an_adapter_export_is_the_runs_adapter_with_tokenizer_and_note(finished:
     assert note.startswith(f"# {finished.path.name}\n")
     assert "python train.py model=tiny" in note
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["peft_type"] == "LORA"
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT and transformers
+@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
+def test_without_its_data_a_run_is_exported_and_the_readmes_code_loads_it_with_the_users_labels(
+    method: str, tmp_path: Path
+) -> None:
+    base = save_checkpoint(FAMILIES["bert"]().base_model, tmp_path / "base")
+    data = tmp_path / "mine.csv"
+    data.write_text("text,kind\n" + "".join(f"w{10 + i} w{i + 3},{'dull' if i % 2 else 'fine'}\n" for i in range(60)))
+    asked = config(
+        tmp_path / "store", "model.name=mine", f"model.path={base}", "task=local", f"task.files.train={data}",
+        "task.text=[text]", "task.label=kind", "task.train_rows=null", "task.eval_rows=null", f"method={method}",
+        "optim.lr=1e-2", "train.steps=3",
+    )  # fmt: skip
+    run(asked)
+    trained = plan(asked).directory
+    data.write_text("text,kind\nanother,one\n")
+    for merged in (False, True) if method == "lora" else (True,):
+        directory = tmp_path / f'it\'s "{merged}"'
+        export(trained, directory, merged=merged, dtype="fp32")
+        data.unlink(missing_ok=True)
+        names: dict[str, Any] = {}
+        exec((directory / "README.md").read_text().split("```python\n")[1].split("```")[0], names)
+        model, batch = names["model"].eval(), names["tokenizer"](["w10 w3", "w11 w4"], return_tensors="pt")
+        assert model.config.id2label == {0: "dull", 1: "fine"}
+        ours, _ = load_run(trained.path)
+        with torch.no_grad():
+            torch.testing.assert_close(model(**batch).logits, ours(**batch).logits, rtol=0, atol=1e-5)
 
 
 def test_a_directory_with_something_in_it_is_refused(finished: RunDirectory, tmp_path: Path) -> None:

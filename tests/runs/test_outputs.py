@@ -77,7 +77,8 @@ def test_without_names_the_head_tells_the_number_of_classes(method: str, tmp_pat
     assert found(of, older=True) == Outputs("classification", ("LABEL_0", "LABEL_1", "LABEL_2"))
 
 
-def test_a_number_and_text_have_no_classes(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_number_has_no_classes(tmp_path: Path) -> None:
     of = trained(tmp_path, labels=("0.5", "1.5", "2.5"))
     assert found(of) == Outputs("regression", None)
     (tmp_path / "mine.csv").unlink()

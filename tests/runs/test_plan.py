@@ -1,12 +1,18 @@
 """Tests of plans: the hash of a run does not depend on refactorings or on the machine."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from loralab import device
+from loralab.errors import UserError
+from loralab.files import write_json
 from loralab.runs.plan import plan, replan
+from loralab.runs.run import run
 from loralab.store.run_directory import RunDirectory
+from tests.families import FAMILIES, save_checkpoint
 from tests.small_runs import config
 
 # The directories' names of stored runs: to change one is to lose every stored run of its kind.
@@ -52,3 +58,52 @@ def test_a_finished_run_is_planned_again_in_fp32_on_the_same_weights_and_data(fi
     assert (again.device.type, again.config.train.precision) == ("cpu", "fp32")
     assert again.source.identity == record["identity"]["model"]["weights"]
     assert again.directory == finished, "the run was in fp32 on the CPU"
+
+
+def with_record(run: RunDirectory, directory: Path, **changes: Any) -> RunDirectory:
+    """A copy of the run's two descriptions, with other values in the record; None removes a key."""
+    copied = RunDirectory(directory / run.path.name)
+    copied.begin((run.path / "config.yaml").read_text())
+    record = json.loads((run.path / "record.json").read_text()) | changes
+    write_json(copied.path / "record.json", {key: value for key, value in record.items() if value is not None})
+    return copied
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [{}, {"model": {"weights": 3}, "task": {"data": {}}}, {"model": [], "task": None}, {"model": {"weights": "x"}}],
+)
+def test_a_record_without_its_identity_is_one_line(finished: RunDirectory, tmp_path: Path, identity: Any) -> None:
+    of = with_record(finished, tmp_path, identity=identity)
+    record = json.loads((of.path / "record.json").read_text())
+    with pytest.raises(UserError, match=rf"^{of.path.name}: record.json lacks identity.model.weights or [^\n]*$"):
+        replan(of, record)
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "older"])
+def test_a_backbone_is_found_where_it_was_in_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    """Also from another folder than the one that a relative model.path began in; a moved one is named."""
+    save_checkpoint(FAMILIES["bert"](), tmp_path / "there" / "base")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    asked = config(
+        tmp_path / "store", "model.name=mine", "model.path=base", "train.steps=1", "train.max_length=8",
+    )  # fmt: skip
+    run(asked)
+    of = plan(asked).directory
+    record = of.finished()
+    assert record is not None
+    if not recorded:
+        del record["backbone"]
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert replan(of, record).source.directory == tmp_path / "there" / "base"
+    (tmp_path / "there" / "base").rename(tmp_path / "elsewhere" / "base")
+    assert replan(of, record).source.directory == tmp_path / "elsewhere" / "base", "the path as it was given"
+    (tmp_path / "elsewhere" / "base").rename(tmp_path / "gone")
+    with pytest.raises(UserError, match=rf"^model.path: no such directory: {tmp_path}/there/base$"):
+        replan(of, record)
+    save_checkpoint(FAMILIES["roberta"](), tmp_path / "there" / "base")
+    with pytest.raises(UserError, match=rf"^model.path: {tmp_path}/there/base has changed since the run was trained"):
+        replan(of, record)

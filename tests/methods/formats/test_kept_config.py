@@ -42,7 +42,9 @@ GENERATION = {
 }  # fmt: skip
 OF_ANY = {"architectures", "dtype", "transformers_version"}
 OF_CLASSIFIERS = OF_ANY | {"id2label", "label2id", "problem_type", "pad_token_id"}
-FORMS = [*((family, False) for family in BASES), *((family, True) for family in ("gpt2", "llama", "t5"))]
+QUICK = (("bert", False), ("gpt2", True), ("t5", True))  # of the gate
+OTHERS = (*((family, False) for family in BASES if family != "bert"), ("llama", True))
+FORMS = [*QUICK, *(pytest.param(*form, marks=pytest.mark.slow) for form in OTHERS)]
 
 
 def base_of(family: str, directory: Path, *, generates: bool, **settings: Any) -> Path:
@@ -122,7 +124,7 @@ def test_every_key_of_the_bases_config_is_kept_but_for_the_named_ones(
         assert (tmp_path / "out" / "generation_config.json").exists() is False
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
+@pytest.mark.parametrize("family", ["gpt2", pytest.param("llama", marks=pytest.mark.slow), "t5"])
 @pytest.mark.parametrize("written", [True, False], ids=["in a file", "derived"])
 def test_the_bases_generation_settings_are_kept(family: str, written: bool, tmp_path: Path) -> None:
     base = base_of(family, tmp_path / "base", generates=True)
@@ -160,7 +162,9 @@ def test_peft_on_the_base_and_the_merged_checkpoint_agree(family: str, generates
         assert torch.equal(*made)
 
 
-@pytest.mark.parametrize(("family", "table"), [("gpt2", "*wte"), ("t5", "shared"), ("llama", "lm_head")])
+@pytest.mark.parametrize(
+    ("family", "table"), [("gpt2", "*wte"), ("t5", "shared"), pytest.param("llama", "lm_head", marks=pytest.mark.slow)]
+)
 def test_embeddings_that_training_made_unequal_are_untied(family: str, table: str, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
@@ -201,3 +205,12 @@ def test_the_precision_has_the_bases_name_and_code_is_left_behind(tmp_path: Path
     assert (found["num_labels"], found["mine"]) == (2, [1]) and "auto_map" not in found
     model = auto(out, generates=False)
     assert (model.config.num_labels, model.dtype) == (2, torch.bfloat16)
+
+
+def test_labels_that_have_transformers_own_names_replace_the_bases(tmp_path: Path) -> None:
+    base = base_of("bert", tmp_path / "base", generates=False, id2label={0: "a", 1: "b", 2: "c"})
+    settings: dict[str, Any] = {"dropout": 0.0, "attention": "eager", "dtype": torch.float32, "device": "cpu"}
+    names = ("LABEL_0", "LABEL_1")
+    backbone = load(source_of(base), labels=2, regression=False, seed=0, class_names=names, **settings)
+    found = auto(merged(backbone, tmp_path / "out"), generates=False).config
+    assert found.id2label == dict(enumerate(names)) and found.label2id == {"LABEL_0": 0, "LABEL_1": 1}

@@ -33,18 +33,18 @@ DROPPED = ("auto_map",)
 
 def keep_base_config(model: "PreTrainedModel", directory: Path, base: Source) -> None:
     """Rewrites the two files that `model.save_pretrained(directory)` wrote, from those of its `base`."""
-    written = json.loads((directory / CONFIG).read_text())
+    trained = json.loads(model.config.to_json_string(use_diff=False))  # with the keys that have their class's default
     kept = _of_base(base)
-    if kept["model_type"] != written["model_type"]:  # a part of a composite model: transformers' own file fits it
+    if kept["model_type"] != trained["model_type"]:  # a part of a composite model: transformers' own file fits it
         return
     generates = model.can_generate()
-    changed = {key: written[key] for key in (OURS if generates else OURS + OF_CLASSIFIER) if key in written}
+    changed = {key: trained[key] for key in (OURS if generates else OURS + OF_CLASSIFIER)}
     if "torch_dtype" in kept:  # the name in transformers 4, which still reads it
         changed["torch_dtype"] = changed["dtype"]
     if "num_labels" in kept and not generates:  # it would win over id2label
         changed["num_labels"] = model.config.num_labels
-    if written.get("tie_word_embeddings") is False or (_differ(model) and not _scales_output(model.config)):
-        changed |= {key: False for key in ("tie_word_embeddings", SCALES) if key in written}
+    if _differ(model) and not _scales_output(model.config):
+        changed |= {key: False for key in ("tie_word_embeddings", SCALES) if key in trained}
     found = {key: value for key, value in kept.items() if key not in DROPPED} | changed
     (directory / CONFIG).write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
     (directory / GENERATION).unlink(missing_ok=True)  # without it transformers derives one from config.json
