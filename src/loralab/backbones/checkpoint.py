@@ -13,7 +13,7 @@ from typing import Any
 from loralab.backbones.families import WIDTHS
 from loralab.errors import UserError
 
-__all__ = ["Checkpoint", "index_of", "inspect", "needed_files", "read_json", "width_of"]
+__all__ = ["Checkpoint", "index_of", "inspect", "needed_files", "read_json", "shard_names", "width_of"]
 
 # In transformers' order of preference.
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -68,7 +68,11 @@ def _inspect(directory: Path, key: str) -> Checkpoint:
         raise UserError(f"{key}: {directory} has no weights (model.safetensors or pytorch_model.bin, or their index)")
     index = index_of(names)
     if index is not None:
-        names = (*names, *_shards(directory / index, present, key))
+        shards = shard_names(directory / index, key)
+        missing = [name for name in shards if name not in present]
+        if missing:
+            raise UserError(f"{key}: {directory} lacks {len(missing)} of {len(shards)} weight files: {missing[0]}, ...")
+        names = (*names, *shards)
     if not any(name in _VOCABULARIES for name in names):
         raise UserError(
             f"{key}: {directory} has no tokenizer files (tokenizer.json, vocab.txt, vocab.json, spm.model, ...); "
@@ -115,6 +119,19 @@ def read_json(path: Path, key: str) -> dict[str, Any]:
     return content
 
 
+def shard_names(index: Path, key: str) -> tuple[str, ...]:
+    """The weight files that an index lists, which lie beside it."""
+    content = read_json(index, key)
+    weight_map = content.get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError(f"{key}: {index} has no weight_map")
+    if not isinstance(content.get("metadata"), dict):
+        raise UserError(f'{key}: {index} has no metadata, which transformers needs; add "metadata": {{}}')
+    if not all(isinstance(name, str) and name == Path(name).name for name in weight_map.values()):
+        raise UserError(f"{key}: {index}: its weight_map must give the name of a file beside it for each tensor")
+    return tuple(sorted(set(weight_map.values())))
+
+
 def _read_config(path: Path, key: str) -> dict[str, Any]:
     config = read_json(path, key)
     if not isinstance(config.get("model_type"), str):
@@ -125,22 +142,6 @@ def _read_config(path: Path, key: str) -> dict[str, Any]:
         if "layer" in name and type(value) is int and value > MOST_LAYERS:  # a list as long as this is made of some
             raise UserError(f"{key}: {path}: {name}: got {value}; at most {MOST_LAYERS:,}")
     return config
-
-
-def _shards(index: Path, present: Collection[str], key: str) -> tuple[str, ...]:
-    content = read_json(index, key)
-    weight_map = content.get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise UserError(f"{key}: {index} has no weight_map")
-    if not isinstance(content.get("metadata"), dict):
-        raise UserError(f'{key}: {index} has no metadata, which transformers needs; add "metadata": {{}}')
-    if not all(isinstance(name, str) for name in weight_map.values()):
-        raise UserError(f"{key}: {index}: its weight_map must give the name of a file for each tensor")
-    shards = tuple(sorted(set(weight_map.values())))
-    missing = [name for name in shards if name not in present]
-    if missing:
-        raise UserError(f"{key}: {index.parent} lacks {len(missing)} of {len(shards)} weight files: {missing[0]}, ...")
-    return shards
 
 
 def _check_safetensors(path: Path, key: str) -> None:
