@@ -1,5 +1,6 @@
 """Loading generators: frozen, tied as saved, with the pretrained output embeddings; other families are refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from transformers import GenerationConfig
 
 from loralab.backbones.load import Backbone, load_generator
+from loralab.backbones.padding import apart_by_padding
 from loralab.backbones.source import Source
 from loralab.errors import UserError
 from tests.backbones.checkpoints import find
@@ -95,6 +97,21 @@ def test_how_a_checkpoint_would_generate_is_dropped(tmp_path: Path) -> None:
     settings: Any = take(find(folder, tmp_path)).model.generation_config
     assert (settings.eos_token_id, settings.pad_token_id) == (2, 1)
     assert not settings.do_sample and settings.repetition_penalty in (None, 1.0)
+
+
+def test_a_decoder_whose_config_says_it_has_an_encoder_generates_as_a_decoder(tmp_path: Path) -> None:
+    folder = save_checkpoint(GENERATORS["llama"](), tmp_path / "llama")
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | {"is_encoder_decoder": True}))
+    model: Any = take(find(folder, tmp_path)).model
+    assert model.generate(input_ids=torch.tensor([[0, 9, 7]]), max_new_tokens=2).shape[1] > 3
+
+
+@pytest.mark.parametrize("family", GENERATORS)
+def test_outputs_do_not_depend_on_the_padding(family: str, saved: dict[str, Source]) -> None:
+    backbone = take(saved[family])
+    assert (backbone.notes, backbone.unfit) == ((), None)
+    assert apart_by_padding(backbone.model) < 1e-5
 
 
 @pytest.mark.parametrize("family", ["bert", "deberta_v2"])

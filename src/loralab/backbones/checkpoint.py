@@ -5,7 +5,7 @@ uses the same rules to choose the files to download.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ _VOCABULARIES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
-MOST_LAYERS = 10_000
+MOST_LAYERS, MOST_LABELS = 10_000, 1_000_000
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 _TOKENIZER_EXTRAS = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
@@ -138,10 +138,23 @@ def _read_config(path: Path, key: str) -> dict[str, Any]:
         raise UserError(f'{key}: {path} has no model_type, so its family is unknown; add e.g. "model_type": "bert"')
     if "quantization_config" in config:
         raise UserError(f"{key}: {path.parent} holds quantised weights; give an unquantised checkpoint")
-    for name, value in config.items():
-        if "layer" in name and type(value) is int and value > MOST_LAYERS:  # a list as long as this is made of some
-            raise UserError(f"{key}: {path}: {name}: got {value}; at most {MOST_LAYERS:,}")
+    for name, value in _numbers(config):
+        most = MOST_LABELS if name == "num_labels" else MOST_LAYERS
+        if value > most:
+            raise UserError(f"{key}: {path}: {name}: got {value}; at most {most:,}")
     return config
+
+
+def _numbers(values: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """The whole numbers for which transformers makes a list as long, before it builds a model; also nested ones."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _numbers(value, key)
+    elif isinstance(values, list) and name == "attention_types":
+        for value in values:
+            yield from _numbers(value, name)
+    elif type(values) is int and ("layer" in name or name in ("num_labels", "attention_types")):
+        yield name, values
 
 
 def _check_safetensors(path: Path, key: str) -> None:
