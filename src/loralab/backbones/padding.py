@@ -64,7 +64,8 @@ def apart_by_padding(model: Any) -> float:
     """How far the logits of a short text, alone and padded beside a longer one, are apart, relative to the largest.
 
     NaN where they are not finite. A model that generates is compared at the next token too, and a decoder with the
-    padding on the left. The model is in evaluation mode; the random state does not change. Takes 22 ms with MiniLM on one thread.
+    padding on the left. The model is in evaluation mode; the random state does not change. Takes 22 ms with
+    MiniLM on one thread.
     """
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
