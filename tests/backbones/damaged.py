@@ -135,7 +135,7 @@ def in_tokenizer(path: tuple[str, ...], value: Any, folder: Path) -> None:
 
 
 def first(tensors_of: dict[str, torch.Tensor], to: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
-    name = "encoder.layer.0.attention.self.query.weight"
+    name = next(name for name, tensor in tensors_of.items() if tensor.ndim == 2 and len(tensor) > 7)
     return tensors_of | {name: to(tensors_of[name])}
 
 

@@ -42,10 +42,21 @@ def test_absurd_sizes_are_one_line_at_once_and_take_no_memory(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "kB"
 
 
-def test_more_layers_than_any_model_has_are_refused_before_transformers_reads_them(bert: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers"),
+        ({"text_config": {"n_layer": 10**9}}, "n_layer"),
+        ({"attention_types": [[["global"], 10**9]]}, "attention_types"),
+        ({"num_labels": 10**9}, "num_labels"),
+    ],
+)
+def test_lists_that_a_config_would_make_are_bounded_before_transformers_reads_it(
+    bert: Path, tmp_path: Path, changes: dict[str, Any], name: str
+) -> None:
     content = json.loads((bert / "config.json").read_text())
-    (bert / "config.json").write_text(json.dumps(content | {"num_hidden_layers": 10**9}))
-    with pytest.raises(UserError, match=r"config\.json: num_hidden_layers: got 1000000000; at most 10,000"):
+    (bert / "config.json").write_text(json.dumps(content | changes))
+    with pytest.raises(UserError, match=rf"config\.json: {name}: got 1000000000; at most 10*,"):
         find(bert, tmp_path)
 
 

@@ -1,5 +1,6 @@
 """Loading generators: frozen, tied as saved, with the pretrained output embeddings; other families are refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from transformers import GenerationConfig
 
 from loralab.backbones.load import Backbone, load_generator
+from loralab.backbones.padding import apart_by_padding
 from loralab.backbones.source import Source
 from loralab.errors import UserError
 from tests.backbones.checkpoints import find
@@ -95,6 +97,35 @@ def test_how_a_checkpoint_would_generate_is_dropped(tmp_path: Path) -> None:
     settings: Any = take(find(folder, tmp_path)).model.generation_config
     assert (settings.eos_token_id, settings.pad_token_id) == (2, 1)
     assert not settings.do_sample and settings.repetition_penalty in (None, 1.0)
+
+
+def test_a_decoder_whose_config_says_it_has_an_encoder_generates_as_a_decoder(tmp_path: Path) -> None:
+    folder = save_checkpoint(GENERATORS["llama"](), tmp_path / "llama")
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | {"is_encoder_decoder": True}))
+    model: Any = take(find(folder, tmp_path)).model
+    assert model.generate(input_ids=torch.tensor([[0, 9, 7]]), max_new_tokens=2).shape[1] > 3
+
+
+def test_a_model_that_cannot_generate_with_a_cache_works_or_is_one_line(tmp_path: Path) -> None:
+    """transformers 5.24 makes T5's cache with as many layers as the encoder has; other releases may do without."""
+    model: Any = type(GENERATORS["t5"]())
+    config = GENERATORS["t5"]().config
+    config.num_layers, config.num_decoder_layers = 1, 2
+    source = find(save_checkpoint(model(config), tmp_path / "t5"), tmp_path)
+    said = ""
+    try:
+        take(source).model.generate(input_ids=torch.tensor([[9, 2]]), max_new_tokens=2, use_cache=True)
+    except UserError as error:
+        said = str(error)
+    assert said == "" or "does not work on a short text: IndexError" in said
+
+
+@pytest.mark.parametrize("family", GENERATORS)
+def test_outputs_do_not_depend_on_the_padding(family: str, saved: dict[str, Source]) -> None:
+    backbone = take(saved[family])
+    assert (backbone.notes, backbone.unfit) == ((), None)
+    assert apart_by_padding(backbone.model) < 1e-5
 
 
 @pytest.mark.parametrize("family", ["bert", "deberta_v2"])

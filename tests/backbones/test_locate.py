@@ -1,6 +1,7 @@
 """Locating a backbone: its identity, and a one-line error for each defect of a directory or package."""
 
 import importlib.metadata
+import json
 import shutil
 import subprocess
 import sys
@@ -245,6 +246,22 @@ def test_cut_off_safetensors_is_told_by_its_length(directory: Path, tmp_path: Pa
 def test_file_that_is_no_safetensors(directory: Path, tmp_path: Path, content: bytes) -> None:
     (directory / "model.safetensors").write_bytes(content)
     assert "is not a safetensors file" in refusal(directory, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({}, "has no weight_map"),
+        ({"weight_map": []}, "has no weight_map"),
+        ({"weight_map": {"a": "model.safetensors"}}, "has no metadata"),
+        ({"metadata": {}, "weight_map": {"a": ["x"]}}, "the name of a file beside it"),
+        ({"metadata": {}, "weight_map": {"a": "../x"}}, "the name of a file beside it"),
+    ],
+)
+def test_an_index_that_is_none_is_one_line(directory: Path, tmp_path: Path, content: Any, said: str) -> None:
+    (directory / "model.safetensors").rename(directory / "a.safetensors")
+    (directory / "model.safetensors.index.json").write_text(json.dumps(content))
+    assert said in refusal(directory, tmp_path)
 
 
 def test_nothing_to_find() -> None:

@@ -121,3 +121,11 @@ def test_nothing_of_the_model_changes_where_a_shortcut_is_tried() -> None:
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
     widen_last_layer(model)
     assert not narrowed(model) and first_token.narrow_last_layer(FAMILIES["t5"]()) is False
+
+
+def test_short_texts_have_no_token_beyond_the_table() -> None:
+    model: Any = FAMILIES["gpt2"]()
+    model.config.eos_token_id = 50256  # GPT-2's default, beside a small vocabulary
+    assert int(short_texts(model)["input_ids"].max()) < model.config.vocab_size
+    del model.config.eos_token_id  # some families have none
+    assert int(short_texts(model)["input_ids"].max()) < model.config.vocab_size

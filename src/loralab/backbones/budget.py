@@ -16,7 +16,7 @@ from loralab.errors import UserError
 __all__ = ["within"]
 
 SPARE_NUMBERS = 50_000_000  # for a new head, and for tables that no file holds (masks, sinusoids)
-MOST_TENSORS = 200_000
+MOST_TENSORS, SPARE_TENSORS = 200_000, 1_000
 HEADER_BYTES = 50  # of a tensor in a file, at least
 
 
@@ -27,7 +27,7 @@ def within(file_bytes: int, *, where: str) -> Iterator[None]:
     A number takes at least one byte, and tied matrices are counted twice.
     """
     numbers = 2 * file_bytes + SPARE_NUMBERS
-    tensors = min(MOST_TENSORS, 10_000 + file_bytes // HEADER_BYTES)
+    tensors = min(MOST_TENSORS, SPARE_TENSORS + file_bytes // HEADER_BYTES)
     seen = [0, 0]
 
     def count(module: nn.Module, name: str, tensor: Any) -> None:

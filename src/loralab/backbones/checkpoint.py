@@ -5,7 +5,7 @@ uses the same rules to choose the files to download.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from loralab.backbones.families import WIDTHS
 from loralab.errors import UserError
 
-__all__ = ["Checkpoint", "index_of", "inspect", "needed_files", "read_json", "width_of"]
+__all__ = ["Checkpoint", "index_of", "inspect", "needed_files", "read_json", "shard_names", "width_of"]
 
 # In transformers' order of preference.
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -26,7 +26,7 @@ _VOCABULARIES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
-MOST_LAYERS = 10_000
+MOST_LAYERS, MOST_LABELS = 10_000, 1_000_000
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 _TOKENIZER_EXTRAS = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _PARTS = ("text_config", "decoder", "encoder")  # configs inside a config: of Gemma 3, of T5Gemma
@@ -69,7 +69,11 @@ def _inspect(directory: Path, key: str) -> Checkpoint:
         raise UserError(f"{key}: {directory} has no weights (model.safetensors or pytorch_model.bin, or their index)")
     index = index_of(names)
     if index is not None:
-        names = (*names, *_shards(directory / index, present, key))
+        shards = shard_names(directory / index, key)
+        missing = [name for name in shards if name not in present]
+        if missing:
+            raise UserError(f"{key}: {directory} lacks {len(missing)} of {len(shards)} weight files: {missing[0]}, ...")
+        names = (*names, *shards)
     if not any(name in _VOCABULARIES for name in names):
         raise UserError(
             f"{key}: {directory} has no tokenizer files (tokenizer.json, vocab.txt, vocab.json, spm.model, ...); "
@@ -117,32 +121,42 @@ def read_json(path: Path, key: str) -> dict[str, Any]:
     return content
 
 
-def _read_config(path: Path, key: str) -> dict[str, Any]:
-    config = read_json(path, key)
-    if not isinstance(config.get("model_type"), str):
-        raise UserError(f'{key}: {path} has no model_type, so its family is unknown; add e.g. "model_type": "bert"')
-    if "quantization_config" in config:
-        raise UserError(f"{key}: {path.parent} holds quantised weights; give an unquantised checkpoint")
-    for name, value in config.items():
-        if "layer" in name and type(value) is int and value > MOST_LAYERS:  # a list as long as this is made of some
-            raise UserError(f"{key}: {path}: {name}: got {value}; at most {MOST_LAYERS:,}")
-    return config
-
-
-def _shards(index: Path, present: Collection[str], key: str) -> tuple[str, ...]:
+def shard_names(index: Path, key: str) -> tuple[str, ...]:
+    """The weight files that an index lists, which lie beside it."""
     content = read_json(index, key)
     weight_map = content.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{key}: {index} has no weight_map")
     if not isinstance(content.get("metadata"), dict):
         raise UserError(f'{key}: {index} has no metadata, which transformers needs; add "metadata": {{}}')
-    if not all(isinstance(name, str) for name in weight_map.values()):
-        raise UserError(f"{key}: {index}: its weight_map must give the name of a file for each tensor")
-    shards = tuple(sorted(set(weight_map.values())))
-    missing = [name for name in shards if name not in present]
-    if missing:
-        raise UserError(f"{key}: {index.parent} lacks {len(missing)} of {len(shards)} weight files: {missing[0]}, ...")
-    return shards
+    if not all(isinstance(name, str) and name == Path(name).name for name in weight_map.values()):
+        raise UserError(f"{key}: {index}: its weight_map must give the name of a file beside it for each tensor")
+    return tuple(sorted(set(weight_map.values())))
+
+
+def _read_config(path: Path, key: str) -> dict[str, Any]:
+    config = read_json(path, key)
+    if not isinstance(config.get("model_type"), str):
+        raise UserError(f'{key}: {path} has no model_type, so its family is unknown; add e.g. "model_type": "bert"')
+    if "quantization_config" in config:
+        raise UserError(f"{key}: {path.parent} holds quantised weights; give an unquantised checkpoint")
+    for name, value in _numbers(config):
+        most = MOST_LABELS if name == "num_labels" else MOST_LAYERS
+        if value > most:
+            raise UserError(f"{key}: {path}: {name}: got {value}; at most {most:,}")
+    return config
+
+
+def _numbers(values: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """The whole numbers for which transformers makes a list as long, before it builds a model; also nested ones."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _numbers(value, key)
+    elif isinstance(values, list) and name == "attention_types":
+        for value in values:
+            yield from _numbers(value, name)
+    elif type(values) is int and ("layer" in name or name in ("num_labels", "attention_types")):
+        yield name, values
 
 
 def _check_safetensors(path: Path, key: str) -> None:

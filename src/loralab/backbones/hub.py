@@ -6,7 +6,7 @@ Only the needed files are downloaded: config, tokenizer and one set of weights. 
 import re
 from pathlib import Path
 
-from loralab.backbones.checkpoint import index_of, inspect, needed_files, read_json
+from loralab.backbones.checkpoint import index_of, inspect, needed_files, shard_names
 from loralab.errors import UserError
 from loralab.hub import Answer, BrokenOffError, NoAnswerError, OfflineError, RefusedError, Repository, is_commit
 
@@ -51,8 +51,7 @@ def _download(repository: Repository, answer: Answer) -> None:
     directory = repository.snapshot(answer.commit)
     index = index_of(names)
     if index is not None:
-        shards = read_json(directory / index, "model.hub")["weight_map"].values()
-        repository.download(answer.commit, sorted(set(shards)))
+        repository.download(answer.commit, shard_names(directory / index, "model.hub"))
     inspect(directory, "model.hub")  # raises a one-line UserError for an incomplete repository
 
 

@@ -130,6 +130,7 @@ def load_generator(
     with quiet(), torch.random.fork_rng(devices=[]):
         tokenizer = load_tokenizer(source)
         config: Any = read_config(source, dropout=dropout, pad_id=tokenizer.pad_token_id)
+        config.is_encoder_decoder = seq2seq
         with without_collection():
             model_class = generators(seq2seq=seq2seq)[type(config)]
         implementation = attention_of(model_class, attention, device, source)

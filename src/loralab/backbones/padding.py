@@ -63,17 +63,18 @@ def _check_finite(model: Any, source: Source) -> None:
 def apart_by_padding(model: Any) -> float:
     """How far the logits of a short text, alone and padded beside a longer one, are apart, relative to the largest.
 
-    NaN where they are not finite. A decoder that generates is compared at the next token too, with the padding on the
-    left. The model is in evaluation mode; the random state does not change. Takes 22 ms with MiniLM on one thread.
+    NaN where they are not finite. A model that generates is compared at the next token too, and a decoder with the
+    padding on the left. The model is in evaluation mode; the random state does not change. Takes 22 ms with
+    MiniLM on one thread.
     """
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
         both = short_texts(model)
         alone = {name: value[1:, : int(both["attention_mask"][1].sum())] for name, value in both.items()}
         apart = _apart(_logits(model, both), _logits(model, alone))
-        if model.can_generate() and not model.config.is_encoder_decoder:
-            _, left = _move_padding(model, (), both)
-            apart = max(apart, _apart(_next_logits(model, left), _next_logits(model, alone)))
+        if model.can_generate():
+            _, padded = ((), both) if model.config.is_encoder_decoder else _move_padding(model, (), both)
+            apart = max(apart, _apart(_next_logits(model, padded), _next_logits(model, alone)))
     return apart
 
 
@@ -120,6 +121,8 @@ def _logits(model: Any, texts: dict[str, Tensor]) -> Tensor:
 
 def _next_logits(model: Any, texts: dict[str, Tensor]) -> Tensor:
     """The logits of the first token that `generate` adds, (b, vocabulary)."""
-    made = model.generate(**texts, max_new_tokens=1, do_sample=False, return_dict_in_generate=True, output_logits=True)
+    made = model.generate(
+        **texts, max_new_tokens=1, do_sample=False, use_cache=True, return_dict_in_generate=True, output_logits=True
+    )
     found: Tensor = made.logits[0].double()
     return found

@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["attention_of", "quiet", "read_config", "read_weights"]
 
 
+# By the names that most families give them; config.attribute_map translates.
+_SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+    "max_position_embeddings",
+)
+
+
 def read_config(source: Source, *, dropout: float, pad_id: int | None) -> "PretrainedConfig":
     """The config of the source, with `dropout` for every dropout probability and the cache of keys and values off."""
     from transformers import AutoConfig
@@ -57,10 +68,11 @@ def _check_pad(config: Any, pad_id: int | None, source: Source) -> None:
 
 def _check_sizes(config: Any, source: Source) -> None:
     """Raises UserError where a size of the config, by any family's name for it, is below 1."""
-    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"):
-        size = getattr(config, name, 1)
+    values = config.to_dict()
+    for name in _SIZES:
+        own = config.attribute_map.get(name, name)
+        size = values.get(own)
         if type(size) is int and size < 1:
-            own = config.attribute_map.get(name, name)
             raise UserError(f"{source.key}: {source.directory}/config.json: {own}: got {size}; it must be at least 1")
 
 
