@@ -30,7 +30,6 @@ ELSEWHERE = {
     "imports": "test_startup",
     "studies/completeness": "studies/test_results",
     "runs/build": "runs/test_run",
-    "runs/prepare": "runs/test_run",
     "runs/load": "methods/test_registry",
     "store/record": "runs/test_record",
     "backbones/checkpoint": "backbones/test_locate",
@@ -39,7 +38,6 @@ ELSEWHERE = {
     "backbones/source": "backbones/test_locate",
     "sweeps/cell": "sweeps/test_study",
     "sweeps/launch": "test_plugins",
-    "sweeps/worker": "sweeps/test_pool",
     "tasks/__init__": "tasks/test_registry",
 }
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
-__all__ = ["align", "bold", "clock", "count", "figure", "finite", "printed", "shown"]
+__all__ = ["align", "bold", "clock", "count", "figure", "finite", "printed", "reason", "shown"]
 
 # The longest line that is printed, in characters, of texts that come from files, arguments and libraries.
 LONGEST = 1_000
@@ -27,6 +27,18 @@ def shown(text: str, *, longest: int | None = LONGEST) -> str:
         return text
     left = (longest - 3) // 2
     return f"{text[:left]}...{text[len(text) - (longest - 3 - left) :]}"
+
+
+def reason(error: BaseException) -> str:
+    """The first line of a foreign error's text, at most 300 characters, since some libraries print a whole config.
+
+    After its class, unless that is a plain OSError, ValueError or RuntimeError.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = shown(lines[0], longest=300) if lines else ""
+    if type(error) in (OSError, ValueError, RuntimeError, Exception) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def printed(lines: Iterable[str]) -> str:

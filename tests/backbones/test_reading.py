@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from loralab.backbones.reading import encoding, one_line, reading
+from loralab.backbones.reading import encoding, reading
 from loralab.backbones.source import Source, locate
 from loralab.errors import UserError
 
@@ -22,7 +22,7 @@ class PanicException(BaseException):
         (KeyError("metadata"), "KeyError: 'metadata'"),
         (AssertionError(), "AssertionError"),
         (PanicException("index out of bounds"), "PanicException: index out of bounds"),
-        (Exception("x" * 9999), "x" * 300),
+        (Exception("x" * 9999), f"{'x' * 148}...{'x' * 149}"),
     ],
 )
 def test_an_error_of_a_library_is_one_line(error: BaseException, said: str, checkpoint: Callable[..., Source]) -> None:
@@ -31,7 +31,6 @@ def test_an_error_of_a_library_is_one_line(error: BaseException, said: str, chec
         raise error
     assert str(info.value) == f"model.path: {source.directory}: the config cannot be read: {said}"
     assert info.value.__cause__ is error
-    assert one_line(error) == said
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ MISTAKES = {
     "--resolve": "The --resolve flag can only be used in conjunction with --cfg or --help",
     "--cfg=nosuch": "argument --cfg/-c: invalid choice: 'nosuch'",
     "--config-name=nosuch": "Cannot find primary config 'nosuch'.",
-    "seed=a\nb": r"seed: got a\nb, which Hydra cannot read; ",
+    "seed=a\nb": "seed: got a b, which Hydra cannot read; ",
     "~data_seed": "data_seed: has no value; give it one",
     "~lora": "lora: has no value; give it one",
     "lora=[]": "lora: got []; it must be set by its keys, as lora.KEY=VALUE",
@@ -148,7 +148,7 @@ def test_too_little_memory_is_one_line(error: Exception) -> None:
 
 
 def test_a_line_has_no_control_characters() -> None:
-    assert explain(UserError("store: got '\x1b[31m' and\na line, é")) == r"store: got '\x1b[31m' and\na line, é"
+    assert explain(UserError("store: got '\x1b[31m' and\na line, é")) == r"store: got '\x1b[31m' and a line, é"
 
 
 def test_hydras_and_omegaconfs_errors_without_a_key_are_one_line() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from loralab.errors import UserError
-from loralab.tasks.delimited import in_line, read_records
+from loralab.tasks.delimited import read_records
 
 ASKED = ("sentence", "class")
 
@@ -150,9 +150,3 @@ def test_a_file_that_uses_quoting_and_breaks_it_is_not_read_without() -> None:
     rows = [['"said ""hi"""', "0"], ['"a" b', "1"]]
     with pytest.raises(UserError, match=r"^mine, line 3: malformed"):
         _read(_text(rows, "\t"), "\t")
-
-
-def test_file_text_in_a_message_is_short_and_printable() -> None:
-    assert in_line("plain, naïve 電影") == "plain, naïve 電影"
-    assert in_line("\x1b[2J\n\x00\u202e") == "\\x1b[2J\\n\\x00\\u202e"
-    assert len(in_line("a" * 10**6)) == 200

@@ -203,7 +203,7 @@ SCORES = [("a", 0.5), ("b", 1), ("c", 2.5)]
         ([[("a", "3,5"), ("b", "1")], GOOD, GOOD], {"kind": "regression"}, r"line 1: label '3,5' .* the task is regression; write 3\.5, or set"),
         ([[*GOOD, ("e", "\u200b ")], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'label' is empty"),
         ([[*GOOD, ("e", "\ud800")], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'label' holds half a surrogate pair"),
-        ([GOOD, GOOD, [("e", "\x1b" + "z" * 200_000)]], {}, r"test\.jsonl, line 1: unknown label '\\x1bz{100,200}\.\.\.' in"),
+        ([GOOD, GOOD, [("e", "\x1b" + "z" * 200_000)]], {}, r"test\.jsonl, line 1: unknown label '\\x1bz+\.\.\.z+' in"),
         ([[*GOOD, ("e", ["x"])], GOOD, GOOD], {}, r"train\.jsonl, line 5: column 'label' holds list \['x'\], not a label"),
         ([[("a", "x"), ("b", "x")], GOOD, GOOD], {}, r"task\.label: every row of \S*train\.jsonl has the label 'x'; at least two"),
         ([[*SCORES, ("d", "high")], SCORES, SCORES], {}, r"train\.jsonl, line 4: label 'high' in column 'label' is not a finite number"),

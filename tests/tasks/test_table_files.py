@@ -79,7 +79,7 @@ def test_a_very_long_cell_is_read_whole(tmp_path: Path) -> None:
         ("a.jsonl", b'\xef\xbb\xbf{"text": "\xe9"}\n', r"a\.jsonl, line 1: not UTF-8"),
         ("a.jsonl", b'{"text": "a", "label": 0, "label": 1}\n', r"a\.jsonl, line 1: has 'label' more than once; keep one"),
         ("a.csv", b"text,\x1b[2Jlabel\na,0\n", r"its columns: text, \\x1b\[2Jlabel"),
-        ("a.csv", b"x" * 200_000, r"its columns: x{197}\.\.\.$"),
+        ("a.csv", b"x" * 200_000, r"its columns: x+\.\.\.x+$"),
         ("a.parquet", b"not parquet at all", r"a\.parquet: cannot be read as parquet \("),
         ("a.parquet", b"", r"a\.parquet: cannot be read as parquet \("),
     ],

@@ -17,7 +17,7 @@ from loralab.backbones.head import head_of, prepare_head
 from loralab.backbones.label_order import order_rows
 from loralab.backbones.padding import check_padding
 from loralab.backbones.positions import longest_text
-from loralab.backbones.reading import one_line, reading
+from loralab.backbones.reading import reading
 from loralab.backbones.shortcuts import use_shortcut
 from loralab.backbones.source import Source
 from loralab.backbones.tokenizer import load_tokenizer
@@ -25,6 +25,7 @@ from loralab.backbones.weights import attention_of, quiet, read_config, read_wei
 from loralab.compat.transformers import classifiers, generators
 from loralab.errors import UserError
 from loralab.imports import without_collection
+from loralab.text import reason
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -215,7 +216,7 @@ def _check_causal(model: Any, source: Source) -> None:
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"{source.key}: {source.origin} is a {source.family!r} model, which cannot compute a short text "
-            f"({type(error).__name__}: {one_line(error)}); give another model, e.g. model=gpt2"
+            f"({reason(error)}); give another model, e.g. model=gpt2"
         ) from error
     if ahead:
         raise UserError(

@@ -8,10 +8,9 @@ import torch
 
 from loralab.backbones.source import Source
 from loralab.errors import UserError
+from loralab.text import reason
 
-__all__ = ["Finding", "encoding", "one_line", "reading"]
-
-LONGEST = 300  # characters of a cause: some libraries print a whole config
+__all__ = ["Finding", "encoding", "reading"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,11 @@ def reading(source: Source, failure: str) -> Iterator[None]:
     except Exception as error:  # tokenizers, safetensors, pickle and transformers raise any class for a damaged file
         if source.directory is None:
             raise
-        raise UserError(f"{source.key}: {source.directory}: {failure}: {one_line(error)}") from error
+        raise UserError(f"{source.key}: {source.directory}: {failure}: {reason(error)}") from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # of a library in Rust; it is no Exception
             raise
-        raise UserError(f"{source.key}: {source.directory}: {failure}: {one_line(error)}") from error
+        raise UserError(f"{source.key}: {source.directory}: {failure}: {reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -52,14 +51,5 @@ def encoding(source: Source) -> Iterator[None]:
         if type(error) is not Exception and type(error).__name__ not in ("PanicException", "OverflowError"):
             raise
         raise UserError(
-            f"{source.key}: {source.origin}: its tokenizer cannot encode the task's texts: {one_line(error)}"
+            f"{source.key}: {source.origin}: its tokenizer cannot encode the task's texts: {reason(error)}"
         ) from error
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's text, after its class where that is no plain OSError, ValueError or RuntimeError."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = (lines[0] if lines else "")[:LONGEST]
-    if type(error) in (OSError, ValueError, RuntimeError, Exception) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -22,6 +22,7 @@ from loralab.compat.submitit import lacks_slurm
 from loralab.config.keys import expected, no_such_key
 from loralab.config.schema import Config
 from loralab.errors import UserError, explain_os_error
+from loralab.text import shown
 
 __all__ = ["explain"]
 
@@ -49,9 +50,7 @@ def explain(error: BaseException, schema: type = Config) -> str | None:
     Only the type of the exception itself counts: an exception raised while handling a user's mistake is a bug.
     """
     line = _explained(error, schema)
-    return (
-        None if line is None else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    )
+    return None if line is None else shown(line)
 
 
 def _explained(error: BaseException, schema: type) -> str | None:

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from loralab.errors import UserError
+from loralab.text import shown
 
-__all__ = ["Records", "in_line", "read_records"]
+__all__ = ["Records", "read_records"]
 
 _DELIMITERS = (",", "\t", ";", "|")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -32,12 +33,6 @@ class Records:
     lines: list[int]
 
 
-def in_line(text: str, longest: int = 200) -> str:
-    """A file's text for a message: unprintable characters as escapes, and `...` for what exceeds `longest`."""
-    shown = text if len(text) <= longest else f"{text[: longest - 3]}..."
-    return shown if shown.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
-
-
 class _MalformedError(Exception):
     """A line that cannot be split, with the reason."""
 
@@ -50,7 +45,7 @@ def read_records(where: str, text: str, delimiter: str, asked: Iterable[str]) ->
     """The records of a file's text; `where` is the file and `asked` are the columns that must be in its header.
 
     `delimiter` is the usual one for the file's suffix; another one is used if the header has the columns with it only.
-    Tab-separated lines are read without quoting where quoted fields are not valid in them, or would swallow rows. Raises
+    Tab-separated lines are read without quoting where quoted fields are not valid, or would swallow rows. Raises
     UserError, with the line.
     """
     csv.field_size_limit(2**31 - 1)  # the default of 131,072 characters is too small for long documents
@@ -147,7 +142,9 @@ def _check(
             split = "" if delimiter in ",\t" else f" separated by '{delimiter}'"
             raise UserError(f"{where}, line {start}: has{many} {len(row)} fields{split}, and the header has {width}")
         if row == found.names:
-            raise UserError(f"{where}, line {start}: repeats the header ({in_line(', '.join(row))}); remove the line")
+            raise UserError(
+                f"{where}, line {start}: repeats the header ({shown(', '.join(row), longest=200)}); remove the line"
+            )
 
 
 def _has_quoted_delimiters(found: Records, ends: Sequence[int], lines: Sequence[str], delimiter: str) -> bool:

@@ -7,10 +7,10 @@ from typing import Any
 
 from loralab.errors import UserError
 from loralab.files import fingerprint
-from loralab.tasks.delimited import in_line
 from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import Rows, hold_out
 from loralab.tasks.table_files import Table, existing, read_table
+from loralab.text import shown
 
 __all__ = ["columns", "encodable", "identity", "is_empty", "paths", "tables", "texts", "with_shares"]
 
@@ -69,7 +69,7 @@ def texts(table: Table, column: str, *, numbers: bool = False) -> list[str]:
         if is_empty(cell):
             raise UserError(f"{table.path}, {where}: column '{column}' is empty; every row needs its text")
         if not isinstance(cell, kinds) or isinstance(cell, bool):
-            held = f"{type(cell).__name__} {in_line(repr(cell))}"
+            held = f"{type(cell).__name__} {shown(repr(cell))}"
             raise UserError(f"{table.path}, {where}: column '{column}' holds {held}, not text")
         found.append(encodable(table, column, where, str(cell)))
     return found

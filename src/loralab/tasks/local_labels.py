@@ -22,10 +22,10 @@ import numpy as np
 
 from loralab.errors import UserError
 from loralab.tasks import local_files
-from loralab.tasks.delimited import in_line
 from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import Kind, RawTask, Texts
 from loralab.tasks.table_files import Table
+from loralab.text import shown
 
 __all__ = ["read"]
 
@@ -86,7 +86,7 @@ class _Labels:
             if local_files.is_empty(bare):
                 raise UserError(f"{table.path}, {where}: column '{column}' is empty; every row needs its label")
             if not isinstance(cell, str | int | float):
-                held = f"{type(cell).__name__} {in_line(repr(cell))}"
+                held = f"{type(cell).__name__} {shown(repr(cell))}"
                 raise UserError(f"{table.path}, {where}: column '{column}' holds {held}, not a label")
             name = local_files.encodable(table, column, where, str(bare).strip())
             names.append(unicodedata.normalize("NFC", name))
@@ -122,8 +122,7 @@ class _Labels:
             names.sort(key=Decimal)
         if len(names) == 1:
             raise UserError(
-                f"task.label: every row of {self.table.path} has the label '{in_line(names[0])}'; at least two are "
-                "needed"
+                f"task.label: every row of {self.table.path} has the label '{shown(names[0])}'; at least two are needed"
             )
         if len(names) > _MOST_CLASSES:
             raise UserError(
@@ -139,14 +138,12 @@ class _Labels:
         names = self._class_names()
         for where, name in zip(self.table.where, names, strict=True):
             if name not in id_of:
-                shown = in_line(", ".join(classes[:10])) + (
-                    f", ... ({len(classes)} in all)" if len(classes) > 10 else ""
-                )
+                known = shown(", ".join(classes[:10])) + (f", ... ({len(classes)} in all)" if len(classes) > 10 else "")
                 near = difflib.get_close_matches(name, classes, n=1)
-                hint = f"; did you mean '{in_line(near[0])}'?" if near else ""
+                hint = f"; did you mean '{shown(near[0])}'?" if near else ""
                 raise UserError(
-                    f"{self.table.path}, {where}: unknown label '{in_line(name)}' in column '{self.column}'; "
-                    f"labels of {known_from}: {shown}{hint}"
+                    f"{self.table.path}, {where}: unknown label '{shown(name)}' in column '{self.column}'; "
+                    f"labels of {known_from}: {known}{hint}"
                 )
         return np.array([id_of[name] for name in names], dtype=np.int64)
 
@@ -157,7 +154,7 @@ class _Labels:
                 comma = _DECIMAL_COMMA.fullmatch(name) is not None
                 fix = f"write {name.replace(',', '.')}" if comma else "fix the row"
                 raise UserError(
-                    f"{self.table.path}, {where}: label '{in_line(name)}' in column '{self.column}' is not a finite "
+                    f"{self.table.path}, {where}: label '{shown(name)}' in column '{self.column}' is not a finite "
                     f"number, and the task is regression; {fix}, or set task.kind=classification"
                 )
         return np.array(self.numbers, dtype=np.float32)

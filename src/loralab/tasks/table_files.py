@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from loralab.errors import UserError
-from loralab.tasks.delimited import in_line, read_records
+from loralab.tasks.delimited import read_records
+from loralab.text import shown
 
 __all__ = ["SUFFIXES", "Table", "existing", "read_table"]
 
@@ -35,19 +36,19 @@ class Table:
 def existing(key: str, path: str) -> Path:
     """The existing file at `path`, of a known suffix; `key` is its setting, for messages."""
     file = Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser raises for an unknown ~user
-    shown = in_line(path)
+    named = shown(path, longest=200)
     if file.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{key}: '{shown}' must end in one of {', '.join(SUFFIXES)}")
+        raise UserError(f"{key}: '{named}' must end in one of {', '.join(SUFFIXES)}")
     try:
         if file.is_file():
             return file
         siblings = [sibling.name for sibling in file.parent.iterdir()] if file.parent.is_dir() else []
     except OSError as error:
-        raise UserError(f"{key}: '{shown}' cannot be read ({error.strerror})") from None
+        raise UserError(f"{key}: '{named}' cannot be read ({error.strerror})") from None
     near = difflib.get_close_matches(file.name, siblings, n=1)
     found = "is a directory" if file.is_dir() else "is not a regular file" if file.exists() else "does not exist"
-    hint = f"; did you mean '{in_line(str(file.parent / near[0]))}'?" if near and near[0] != file.name else ""
-    raise UserError(f"{key}: '{shown}' {found} (looked in {in_line(os.path.abspath(file.parent))}){hint}")  # noqa: PTH100  # Path.resolve raises for links in a circle
+    hint = f"; did you mean '{shown(str(file.parent / near[0]))}'?" if near and near[0] != file.name else ""
+    raise UserError(f"{key}: '{named}' {found} (looked in {shown(os.path.abspath(file.parent))}){hint}")  # noqa: PTH100  # Path.resolve raises for links in a circle
 
 
 def read_table(path: Path, columns: dict[str, str]) -> Table:
@@ -106,7 +107,7 @@ def _json_lines(path: Path, columns: dict[str, str]) -> Table:
             raise UserError(f"{path}, line {number}: holds a JSON {type(record).__name__}; each line must be an object")
         if isinstance(record, _Repeated) and (twice := record.keys_twice & set(columns)):
             column = min(twice)
-            raise UserError(f"{path}, line {number}: has '{in_line(column)}' more than once; keep one")
+            raise UserError(f"{path}, line {number}: has '{shown(column)}' more than once; keep one")
         _require(path, columns, list(record), at=f", line {number}")
         for column in columns:
             cells[column].append(record[column])
@@ -131,7 +132,7 @@ def _parquet(path: Path, columns: dict[str, str]) -> Table:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: a column of text has bytes that are not UTF-8 ({error.reason})") from None
     except Exception as error:  # the reader of a foreign file: a damaged one ends in errors of many classes
-        reason = in_line((str(error) or type(error).__name__).splitlines()[0])
+        reason = shown((str(error) or type(error).__name__).splitlines()[0])
         raise UserError(f"{path}: cannot be read as parquet ({reason})") from None
     return Table(path, cells, [f"row {row}" for row in range(1, table.num_rows + 1)])
 
@@ -148,7 +149,7 @@ def _require_cells(path: Path, columns: dict[str, str], types: dict[str, Any]) -
         value = kind.value_type if of.is_dictionary(kind) else kind
         if not any(check(value) for check in allowed):
             raise UserError(
-                f"{columns[column]}: column '{in_line(column)}' of {path} has the type {in_line(str(kind))}; allowed: "
+                f"{columns[column]}: column '{shown(column)}' of {path} has the type {shown(str(kind))}; allowed: "
                 "text, numbers, true and false; write it as text"
             )
 
@@ -190,10 +191,10 @@ def _require(path: Path, columns: dict[str, str], names: Sequence[str], *, at: s
     for column, key in columns.items():
         if column not in names:
             near = difflib.get_close_matches(column, names, n=1)
-            hint = f"; did you mean '{in_line(near[0])}'?" if near else ""
-            shown = in_line(", ".join(names)) or "none"
-            raise UserError(f"{key}: {path}{at} has no column '{in_line(column)}'; its columns: {shown}{hint}")
+            hint = f"; did you mean '{shown(near[0])}'?" if near else ""
+            there = shown(", ".join(names), longest=200) or "none"
+            raise UserError(f"{key}: {path}{at} has no column '{shown(column)}'; its columns: {there}{hint}")
         if names.count(column) > 1:
             raise UserError(
-                f"{key}: {path} has {names.count(column)} columns named '{in_line(column)}'; rename all but one"
+                f"{key}: {path} has {names.count(column)} columns named '{shown(column)}'; rename all but one"
             )

@@ -18,8 +18,8 @@ from loralab.backbones.weights import quiet
 from loralab.errors import UserError
 from loralab.files import atomic_directory
 from loralab.methods.formats.kept_config import keep_base_config, untie
-from loralab.methods.formats.tensor_file import one_line
 from loralab.methods.lora import bias_updates, lora_modules
+from loralab.text import reason
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -77,7 +77,7 @@ def load_model(directory: Path, kind: Any) -> "PreTrainedModel":
         with quiet():
             model, found = kind.from_pretrained(directory, ignore_mismatched_sizes=True, **settings)
     except Exception as error:  # transformers' reader of a folder: it raises nearly any of Python's errors, and others'
-        raise UserError(f"{directory}: its model is damaged ({one_line(error)})") from error
+        raise UserError(f"{directory}: its model is damaged ({reason(error)})") from error
     found["mismatched_keys"] = {name for name, *_ in found["mismatched_keys"]}
     for what in ("missing", "unexpected", "mismatched"):
         for key in sorted(found[f"{what}_keys"]):

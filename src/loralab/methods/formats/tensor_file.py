@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from loralab.errors import UserError
+from loralab.text import reason
 
-__all__ = ["is_file", "one_line", "read_json", "read_tensors", "shown"]
+__all__ = ["is_file", "read_json", "read_tensors", "shown"]
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -48,7 +49,7 @@ def read_json(directory: Path, name: str, among: Sequence[str]) -> dict[str, Any
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{directory}: its {name} is damaged ({one_line(error)})") from error
+        raise UserError(f"{directory}: its {name} is damaged ({reason(error)})") from error
     if not isinstance(found, dict):
         raise UserError(f"{directory}: its {name} is damaged (it holds {shown(found)}, not an object)")
     return found
@@ -77,7 +78,7 @@ def _check_file(path: Path, among: Sequence[str]) -> None:
             return
         there = path.is_dir()
     except OSError as error:
-        raise UserError(f"{path.parent}: cannot be read ({one_line(error)})") from error
+        raise UserError(f"{path.parent}: cannot be read ({reason(error)})") from error
     if there:
         raise UserError(f"{path.parent}: its {path.name} is a folder, not a file")
     raise UserError(f"{path.parent}: no {path.name} there; such an adapter has {' and '.join(among)}")
@@ -93,10 +94,5 @@ def _loaded(path: Path) -> Any:
     except Exception as error:  # readers of foreign files: they raise their own errors and nearly any of Python's
         pickled = path.suffix != ".safetensors"
         what = "is damaged, or holds more than tensors, which safetensors cannot" if pickled else "is damaged"
-        raise UserError(f"{path.parent}: its {path.name} {what} ({one_line(error)})") from error
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's text, without its advice to load anything at all."""
-    text = str(error).partition("\n")[0].partition(". ")[0]
-    return (text if len(text) <= 200 else f"{text[:197]}...") or type(error).__name__
+        why = reason(error).partition(". ")[0]  # without torch's advice to load anything at all
+        raise UserError(f"{path.parent}: its {path.name} {what} ({why})") from error

@@ -1,0 +1,58 @@
+"""What a run is prepared with: micro-batches whose results no number of threads changes; settings that do not fit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loralab.errors import UserError
+from loralab.runs.run import run
+from tests.small_runs import config, cut_off, outcome
+
+
+def lines(store: Path) -> list[dict[str, Any]]:
+    (path,) = store.glob("runs/*/metrics.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("method=lora_plus", "train.precision=bf16"),
+        ("method=full", "train.batch_size=7"),
+        ("method=lora_plus", "model.dropout=.1", "lora.dropout=.1"),
+        ("method=lora_plus", "train.micro_batch_size=3"),
+        ("method=intrinsic", "probe.every=null"),
+    ],
+    ids=" ".join,
+)
+def test_a_run_has_the_same_bytes_on_any_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """Also when it is stopped on one number of threads and goes on with another."""
+    one = run(config(tmp_path / "one", *options))
+    assert run(config(tmp_path / "three", *options, "train.threads=3"))["run_id"] == one["run_id"]
+    cut_off(config(tmp_path / "cut", *options), monkeypatch, at=7)
+    assert run(config(tmp_path / "cut", *options, "train.threads=2"))["timing"]["steps_executed"] == 12
+    assert outcome(tmp_path / "one") == outcome(tmp_path / "three") == outcome(tmp_path / "cut")
+
+
+def test_micro_batches_learn_what_the_whole_batch_does(tmp_path: Path) -> None:
+    options = ("train.precision=fp32", "train.max_length=24", "optim.lr=3e-3")
+    sizes = ("null", "1", "3", "8")
+    ids = {run(config(tmp_path / size, *options, f"train.micro_batch_size={size}"))["run_id"] for size in sizes}
+    assert len(ids) == len(sizes), "the last bits differ, and so must the run's identity"
+    losses = [[line["values"]["loss"] for line in lines(tmp_path / size)] for size in sizes]
+    for found in losses[1:]:
+        assert found == pytest.approx(losses[0], abs=1e-5)
+
+
+def test_inputs_longer_than_the_backbone_takes_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^train\.max_length: got 400; tiny takes at most 256 tokens$"):
+        run(config(tmp_path, "train.max_length=400"))
+
+
+def test_a_warm_up_longer_than_the_run_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^optim\.warmup: got 100 steps, and the run has 12; warm up for fewer$"):
+        run(config(tmp_path, "optim.warmup=100"))
