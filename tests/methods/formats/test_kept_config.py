@@ -254,3 +254,18 @@ def test_labels_that_have_transformers_own_names_replace_the_bases(tmp_path: Pat
     backbone = load(source_of(base), labels=2, regression=False, seed=0, class_names=names, **settings)
     found = auto(merged(backbone, tmp_path / "out"), generates=False).config
     assert found.id2label == dict(enumerate(names)) and found.label2id == {"LABEL_0": 0, "LABEL_1": 1}
+
+
+@pytest.mark.parametrize("side", ["left", None])
+def test_the_tokenizer_pads_on_the_side_of_its_base(side: str | None, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    base = base_of("gpt2", tmp_path / "base", generates=True)
+    settings = config_in(base, "tokenizer_config.json")
+    settings.pop("padding_side", None)
+    (base / "tokenizer_config.json").write_text(json.dumps(settings | ({"padding_side": side} if side else {})))
+    backbone = adapted(base, generates=True, targets=TARGETS["gpt2"])
+    assert backbone.tokenizer.padding_side == "right"
+    out = merged(backbone, tmp_path / "out")
+    ids = [AutoTokenizer.from_pretrained(at)(["w3 w4", "w3"], padding=True)["input_ids"] for at in (base, out)]
+    assert ids[0] == ids[1] and (ids[1][1][0] == 1) is (side == "left")

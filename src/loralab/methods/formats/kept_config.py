@@ -2,7 +2,7 @@
 
 Training turns dropout and the cache of keys and values off and decodes without the checkpoint's settings; an export
 takes these back from the base's own files. Of the trained model it keeps its class, precision, labels and, where a head
-reads the last token before the padding, the padding token.
+reads the last token before the padding, the padding token. The tokenizer pads on the base's side again.
 """
 
 import json
@@ -20,10 +20,11 @@ from loralab.backbones.source import Source
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["keep_base_config", "scales_output", "tied_apart", "untie", "with_copies"]
+__all__ = ["keep_base_config", "save_tokenizer", "scales_output", "tied_apart", "untie", "with_copies"]
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
+TOKENIZER = "tokenizer_config.json"
 # Keys that the trained model decides: of every model, and of a classifier.
 OURS = ("architectures", "dtype", "transformers_version")
 OF_CLASSIFIER = ("id2label", "label2id", "problem_type", "pad_token_id")
@@ -55,6 +56,22 @@ def keep_base_config(model: "PreTrainedModel", directory: Path, base: Source, *,
     (directory / GENERATION).unlink(missing_ok=True)  # without it transformers derives one from config.json
     if generates and base.directory is not None and (base.directory / GENERATION).is_file():
         shutil.copyfile(base.directory / GENERATION, directory / GENERATION)
+
+
+def save_tokenizer(tokenizer: Any, directory: Path, base: Source | None) -> None:
+    """Writes the tokenizer with the side that its `base` pads on; training pads on the right.
+
+    A decoder continues texts that are padded on the left, and XLNet classifies by the last position.
+    """
+    tokenizer.save_pretrained(directory)
+    if base is None or base.directory is None:
+        return
+    own, kept = directory / TOKENIZER, base.directory / TOKENIZER
+    settings = json.loads(own.read_text(encoding="utf-8"))
+    settings.pop("padding_side", None)  # without it the side is that of the tokenizer's class
+    of_base = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    settings |= {key: value for key, value in of_base.items() if key == "padding_side"}
+    own.write_text(json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def tied_apart(model: Any) -> frozenset[str]:

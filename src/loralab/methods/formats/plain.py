@@ -17,7 +17,14 @@ from loralab.backbones.source import Source
 from loralab.backbones.weights import quiet
 from loralab.errors import UserError
 from loralab.files import atomic_directory
-from loralab.methods.formats.kept_config import keep_base_config, scales_output, tied_apart, untie, with_copies
+from loralab.methods.formats.kept_config import (
+    keep_base_config,
+    save_tokenizer,
+    scales_output,
+    tied_apart,
+    untie,
+    with_copies,
+)
 from loralab.methods.lora import bias_updates, lora_modules
 from loralab.text import reason
 
@@ -51,7 +58,7 @@ def export_merged(
         plain.save_pretrained(temporary, state_dict=with_copies(plain, apart))
         if base is not None:
             keep_base_config(plain, temporary, base, untied=bool(apart))
-        tokenizer.save_pretrained(temporary)
+        save_tokenizer(tokenizer, temporary, base)
 
 
 def save_model(model: "PreTrainedModel", directory: Path, base: Source | None = None) -> None:
