@@ -18,6 +18,7 @@ __all__ = [
     "MODEL_TYPES",
     "MORE_FAMILIES",
     "VARIANTS",
+    "VOCABULARY",
     "example_batch",
     "in_gate",
     "save_checkpoint",

@@ -13,7 +13,7 @@ from loralab.backbones.padding import apart_by_padding
 from loralab.backbones.source import Source
 from loralab.errors import UserError
 from tests.backbones.checkpoints import find
-from tests.families import FAMILIES, save_checkpoint
+from tests.families import FAMILIES, VOCABULARY, save_checkpoint
 from tests.generators import GENERATORS, pairs
 
 families = pytest.mark.parametrize("family", GENERATORS)
@@ -78,6 +78,23 @@ def test_dropout_reaches_it_and_zero_is_deterministic(family: str, saved: dict[s
     still, shaken = take(saved[family]).model.train(), take(saved[family], dropout=0.25).model.train()
     assert torch.equal(logits(still), logits(still))
     assert not torch.equal(logits(shaken), logits(shaken))
+
+
+def test_dropout_zero_holds_in_the_parts_of_a_composite_model(tmp_path: Path) -> None:
+    from transformers import BertConfig, EncoderDecoderConfig, EncoderDecoderModel
+
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "vocab_size": VOCABULARY,
+    }
+    parts = [BertConfig(**sizes, intermediate_size=48, hidden_dropout_prob=0.3) for _ in range(2)]
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(*parts, decoder_start_token_id=0)
+    source = find(save_checkpoint(EncoderDecoderModel(config=config), tmp_path / "both"), tmp_path)
+    for dropout in (0.0, 0.25):
+        model = take(source, dropout=dropout).model
+        assert {part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)} == {dropout}
 
 
 @families

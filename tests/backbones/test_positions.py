@@ -85,6 +85,12 @@ def test_relative_and_rotary_positions_have_no_table(family: str) -> None:
     assert longest_text((FAMILIES | MORE_FAMILIES)[family]()) is None
 
 
+def test_tables_of_images_do_not_limit_a_text() -> None:
+    text = {**SIZES, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8}
+    vision = {**SIZES, "image_size": 8, "patch_size": 4}
+    assert longest_text(build("gemma3", {"text_config": text, "vision_config": vision})) is None
+
+
 def test_an_answer_is_limited_by_the_decoders_table_alone() -> None:
     led = {"max_encoder_position_embeddings": 80, "max_decoder_position_embeddings": 40, "attention_window": 8}
     settings = {name: value for name, value in BART.items() if name != "max_position_embeddings"} | led

@@ -14,6 +14,8 @@ __all__ = ["longest_answer", "longest_text"]
 # wpe (GPT-2), embed_positions (OPT, BART), position_embeddings (BERT), position_embedding, positions_embed (GPT)
 _TABLE = re.compile(r"(?:^|\.)(?:\w*position_?(?:al_)?embed\w*|embed_positions|positions_embed|wpe)$")
 
+_NO_TEXT = re.compile(r"(?:^|\.)\w*(?:vision|visual|image|audio)")  # parts of a composite model (Gemma 3)
+
 
 def longest_text(model: Any) -> int | None:
     """The most tokens that a text may have by the tables of the model; None where it has none.
@@ -38,7 +40,10 @@ def _tables(model: Any) -> list[tuple[str, int]]:
     found = [
         (name, _usable(module))
         for name, module in model.named_modules()
-        if _TABLE.search(name) and "relative" not in name and getattr(getattr(module, "weight", None), "ndim", 0) == 2
+        if _TABLE.search(name)
+        and not _NO_TEXT.search(name)
+        and "relative" not in name
+        and getattr(getattr(module, "weight", None), "ndim", 0) == 2
     ]
     if isinstance(biased := getattr(model.config, "max_seq_len", None), int):  # MPT makes so many biases
         found.append(("", biased))

@@ -76,10 +76,18 @@ def _check_sizes(config: Any, source: Source) -> None:
             raise UserError(f"{source.key}: {source.directory}/config.json: {own}: got {size}; it must be at least 1")
 
 
-def _set_dropout(config: "PretrainedConfig", dropout: float) -> None:
-    """Sets every dropout probability of the config; LayerDrop (skipped layers) is always off."""
+def _set_dropout(config: "PretrainedConfig", dropout: float, *, numbers: Any = int | float) -> None:
+    """Sets every dropout probability of the config; LayerDrop (skipped layers) is always off.
+
+    Also those of a composite model's parts, but for whole numbers there: MPT's field takes no other.
+    """
+    from transformers import PretrainedConfig
+
+    for part in vars(config).values():
+        if isinstance(part, PretrainedConfig):
+            _set_dropout(part, dropout, numbers=float)
     for key, value in config.to_dict().items():
-        if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, int | float) and type(value) is not bool:
+        if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, numbers) and type(value) is not bool:
             setattr(config, key, dropout)
         elif key.endswith("layerdrop"):
             setattr(config, key, 0.0)

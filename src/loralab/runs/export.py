@@ -11,6 +11,7 @@ from loralab.config.stored import stored_config
 from loralab.device import DTYPES
 from loralab.errors import UserError
 from loralab.files import atomic_directory, write_text
+from loralab.methods.formats.kept_config import save_tokenizer
 from loralab.methods.formats.plain import export_merged
 from loralab.methods.registry import CATALOGUE
 from loralab.runs.build import trained_backbone
@@ -81,7 +82,7 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
             _copy(files, inside if method.peft else inside / "adapter")
             if not method.peft:
                 _copy({name: regular(run, name) for name in ("config.yaml", "record.json")}, inside)
-            load_tokenizer(planned.source).save_pretrained(inside)
+            save_tokenizer(load_tokenizer(planned.source), inside, planned.source)
         write_text(inside / "README.md", _readme(run, record, directory, planned, outputs, merged=merged))
         for path in inside.iterdir():
             path.rename(temporary / path.name)

@@ -42,8 +42,14 @@ GENERATION = {
 }  # fmt: skip
 OF_ANY = {"architectures", "dtype", "transformers_version"}
 OF_CLASSIFIERS = OF_ANY | {"id2label", "label2id", "problem_type", "pad_token_id"}
+SEQ2SEQ = ("t5", "bart", "t5gemma")
+PART = {
+    **WIDE, **SMALL, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64, "sliding_window": 12,
+}  # fmt: skip
+BASES["t5gemma"] = {"encoder": PART, "decoder": PART, "decoder_start_token_id": 0}
+TARGETS["t5gemma"] = ["*q_proj", "*v_proj"]
 QUICK = (("bert", False), ("gpt2", True), ("t5", True))  # of the gate
-OTHERS = (*((family, False) for family in BASES if family != "bert"), ("llama", True))
+OTHERS = (*((family, False) for family in BASES if family not in ("bert", "t5gemma")), ("llama", True))
 FORMS = [*QUICK, *(pytest.param(*form, marks=pytest.mark.slow) for form in OTHERS)]
 
 
@@ -52,7 +58,7 @@ def base_of(family: str, directory: Path, *, generates: bool, **settings: Any) -
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     config = AutoConfig.for_model(family, **SMALL | BASES[family] | settings)
-    kind = (AutoModelForSeq2SeqLM if family == "t5" else AutoModelForCausalLM) if generates else AutoModel
+    kind = (AutoModelForSeq2SeqLM if family in SEQ2SEQ else AutoModelForCausalLM) if generates else AutoModel
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model: Any = kind.from_config(config)
@@ -90,7 +96,7 @@ def config_in(directory: Path, name: str = "config.json") -> dict[str, Any]:
 def auto(directory: Path, *, generates: bool) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
-    seq2seq = config_in(directory)["model_type"] == "t5"
+    seq2seq = config_in(directory)["model_type"] in SEQ2SEQ
     generator = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
     kind: Any = generator if generates else AutoModelForSequenceClassification
     return kind.from_pretrained(directory, attn_implementation="eager").eval()
@@ -163,7 +169,15 @@ def test_peft_on_the_base_and_the_merged_checkpoint_agree(family: str, generates
 
 
 @pytest.mark.parametrize(
-    ("family", "table"), [("gpt2", "*wte"), ("t5", "shared"), pytest.param("llama", "lm_head", marks=pytest.mark.slow)]
+    ("family", "table"),
+    [
+        ("gpt2", "*wte"),
+        ("t5", "shared"),
+        ("bart", "*decoder.embed_tokens"),
+        pytest.param("llama", "lm_head", marks=pytest.mark.slow),
+        pytest.param("t5", "decoder.embed_tokens", marks=pytest.mark.slow),
+        pytest.param("bart", "lm_head", marks=pytest.mark.slow),
+    ],
 )
 def test_embeddings_that_training_made_unequal_are_untied(family: str, table: str, tmp_path: Path) -> None:
     from safetensors.torch import load_file
@@ -177,6 +191,32 @@ def test_embeddings_that_training_made_unequal_are_untied(family: str, table: st
     assert config_in(out)["tie_word_embeddings"] is False
     assert "lm_head.weight" in load_file(out / "model.safetensors")
     torch.testing.assert_close(logits(auto(out, generates=True)), logits(backbone.model), rtol=0, atol=1e-5)
+
+
+def test_embeddings_stay_tied_where_the_encoder_has_a_table_of_its_own(tmp_path: Path) -> None:
+    base = base_of("t5gemma", tmp_path / "base", generates=True)
+    backbone = adapted(base, generates=True, targets=TARGETS["t5gemma"])
+    out = merged(backbone, tmp_path / "out")
+    assert config_in(out)["tie_word_embeddings"] is True
+    torch.testing.assert_close(logits(auto(out, generates=True)), logits(backbone.model), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["merged", "full"])
+def test_of_tables_that_are_tied_but_for_one_each_is_in_the_file(whole: bool, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    base = base_of("bart", tmp_path / "base", generates=True)
+    tensors = load_file(base / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.shared.weight"] * 2
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    backbone = adapted(base, generates=True, targets=None if whole else TARGETS["bart"])
+    if whole:
+        save_model(backbone.model, tmp_path / "out", backbone.source)
+    else:
+        merged(backbone, tmp_path / "out")
+    assert config_in(tmp_path / "out")["tie_word_embeddings"] is False
+    found = auto(tmp_path / "out", generates=True)
+    torch.testing.assert_close(logits(found), logits(backbone.model), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("said", [True, False])
@@ -214,3 +254,18 @@ def test_labels_that_have_transformers_own_names_replace_the_bases(tmp_path: Pat
     backbone = load(source_of(base), labels=2, regression=False, seed=0, class_names=names, **settings)
     found = auto(merged(backbone, tmp_path / "out"), generates=False).config
     assert found.id2label == dict(enumerate(names)) and found.label2id == {"LABEL_0": 0, "LABEL_1": 1}
+
+
+@pytest.mark.parametrize("side", ["left", None])
+def test_the_tokenizer_pads_on_the_side_of_its_base(side: str | None, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    base = base_of("gpt2", tmp_path / "base", generates=True)
+    settings = config_in(base, "tokenizer_config.json")
+    settings.pop("padding_side", None)
+    (base / "tokenizer_config.json").write_text(json.dumps(settings | ({"padding_side": side} if side else {})))
+    backbone = adapted(base, generates=True, targets=TARGETS["gpt2"])
+    assert backbone.tokenizer.padding_side == "right"
+    out = merged(backbone, tmp_path / "out")
+    ids = [AutoTokenizer.from_pretrained(at)(["w3 w4", "w3"], padding=True)["input_ids"] for at in (base, out)]
+    assert ids[0] == ids[1] and (ids[1][1][0] == 1) is (side == "left")

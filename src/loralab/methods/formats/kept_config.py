@@ -2,15 +2,17 @@
 
 Training turns dropout and the cache of keys and values off and decodes without the checkpoint's settings; an export
 takes these back from the base's own files. Of the trained model it keeps its class, precision, labels and, where a head
-reads the last token before the padding, the padding token.
+reads the last token before the padding, the padding token. The tokenizer pads on the base's side again.
 """
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from loralab.backbones import tiny
 from loralab.backbones.source import Source
@@ -18,10 +20,11 @@ from loralab.backbones.source import Source
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["keep_base_config", "untie"]
+__all__ = ["keep_base_config", "save_tokenizer", "scales_output", "tied_apart", "untie", "with_copies"]
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
+TOKENIZER = "tokenizer_config.json"
 # Keys that the trained model decides: of every model, and of a classifier.
 OURS = ("architectures", "dtype", "transformers_version")
 OF_CLASSIFIER = ("id2label", "label2id", "problem_type", "pad_token_id")
@@ -31,8 +34,11 @@ SCALES = "scale_decoder_outputs"
 DROPPED = ("auto_map",)
 
 
-def keep_base_config(model: "PreTrainedModel", directory: Path, base: Source) -> None:
-    """Rewrites the two files that `model.save_pretrained(directory)` wrote, from those of its `base`."""
+def keep_base_config(model: "PreTrainedModel", directory: Path, base: Source, *, untied: bool) -> None:
+    """Rewrites the two files that `model.save_pretrained(directory)` wrote, from those of its `base`.
+
+    untied: whether the checkpoint holds tensors apart that the base's config ties.
+    """
     trained = json.loads(model.config.to_json_string(use_diff=False))  # with the keys that have their class's default
     kept = _of_base(base)
     if kept["model_type"] != trained["model_type"]:  # a part of a composite model: transformers' own file fits it
@@ -43,7 +49,7 @@ def keep_base_config(model: "PreTrainedModel", directory: Path, base: Source) ->
         changed["torch_dtype"] = changed["dtype"]
     if "num_labels" in kept and not generates:  # it would win over id2label
         changed["num_labels"] = model.config.num_labels
-    if _differ(model) and not _scales_output(model.config):
+    if untied:
         changed |= {key: False for key in ("tie_word_embeddings", SCALES) if key in trained}
     found = {key: value for key, value in kept.items() if key not in DROPPED} | changed
     (directory / CONFIG).write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
@@ -52,20 +58,56 @@ def keep_base_config(model: "PreTrainedModel", directory: Path, base: Source) ->
         shutil.copyfile(base.directory / GENERATION, directory / GENERATION)
 
 
-def untie(model: Any) -> None:
-    """Sets tie_word_embeddings to false where input and output embeddings differ; the model computes the same.
+def save_tokenizer(tokenizer: Any, directory: Path, base: Source | None) -> None:
+    """Writes the tokenizer with the side that its `base` pads on; training pads on the right.
 
-    By the same key T5's config says that the decoder's output is scaled by 1 / sqrt(d_model); the output embeddings
-    take that factor over.
+    A decoder continues texts that are padded on the left, and XLNet classifies by the last position.
     """
-    if not getattr(model.config, "tie_word_embeddings", False) or not _differ(model):
+    tokenizer.save_pretrained(directory)
+    if base is None or base.directory is None:
         return
-    if _scales_output(model.config):
-        output = model.get_output_embeddings()
+    own, kept = directory / TOKENIZER, base.directory / TOKENIZER
+    settings = json.loads(own.read_text(encoding="utf-8"))
+    settings.pop("padding_side", None)  # without it the side is that of the tokenizer's class
+    of_base = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    settings |= {key: value for key, value in of_base.items() if key == "padding_side"}
+    own.write_text(json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def tied_apart(model: Any) -> frozenset[str]:
+    """The names of all parameters that the model's config ties, where two of them differ; otherwise none.
+
+    BART ties three tables and its output embeddings; T5Gemma's output embeddings and its decoder's table alone.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    pairs = model.get_expanded_tied_weights_keys(all_submodels=True)
+    both = [(one, other) for one, other in pairs.items() if {one, other} <= parameters.keys()]
+    if all(_equal(parameters[one], parameters[other]) for one, other in both):
+        return frozenset()
+    return frozenset(name for pair in both for name in pair)
+
+
+def untie(model: Any) -> frozenset[str]:
+    """Sets tie_word_embeddings to false where tied parameters differ, and returns their names (`tied_apart`).
+
+    The model computes the same. By the same key T5's config says that the decoder's output is scaled by
+    1 / sqrt(d_model); the output embeddings take that factor over.
+    """
+    apart = tied_apart(model)
+    if not apart:
+        return apart
+    output = model.get_output_embeddings()
+    if output is not None and scales_output(model.config):
         output.weight = torch.nn.Parameter(output.weight * model.config.d_model**-0.5, requires_grad=False)
-        if hasattr(model.config, SCALES):
-            setattr(model.config, SCALES, False)
+    if hasattr(model.config, SCALES):
+        setattr(model.config, SCALES, False)
     model.config.tie_word_embeddings = False
+    return apart
+
+
+def with_copies(model: "PreTrainedModel", names: Collection[str]) -> dict[str, Tensor]:
+    """The state dict, where `names` share no memory: transformers leaves out all but one of those that do."""
+    return {name: tensor.clone() if name in names else tensor for name, tensor in model.state_dict().items()}
 
 
 def _of_base(base: Source) -> dict[str, Any]:
@@ -78,15 +120,10 @@ def _of_base(base: Source) -> dict[str, Any]:
     return found
 
 
-def _differ(model: Any) -> bool:
-    """Whether the model has input and output embeddings that differ."""
-    output = model.get_output_embeddings()
-    if output is None or output.weight is model.get_input_embeddings().weight:
-        return False
-    one, other = model.get_input_embeddings().weight, output.weight
-    return one.shape != other.shape or not torch.equal(one, other)
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one is other or (one.shape == other.shape and torch.equal(one, other))
 
 
-def _scales_output(config: Any) -> bool:
+def scales_output(config: Any) -> bool:
     """Whether the family scales the decoder's output while its embeddings are tied (T5, UMT5, LongT5, Switch)."""
     return bool(getattr(config, SCALES, config.model_type == "switch_transformers"))

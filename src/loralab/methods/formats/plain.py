@@ -17,7 +17,14 @@ from loralab.backbones.source import Source
 from loralab.backbones.weights import quiet
 from loralab.errors import UserError
 from loralab.files import atomic_directory
-from loralab.methods.formats.kept_config import keep_base_config, untie
+from loralab.methods.formats.kept_config import (
+    keep_base_config,
+    save_tokenizer,
+    scales_output,
+    tied_apart,
+    untie,
+    with_copies,
+)
 from loralab.methods.lora import bias_updates, lora_modules
 from loralab.text import reason
 
@@ -46,12 +53,12 @@ def export_merged(
     with torch.device("meta"):
         plain = type(model)(config)
     plain.load_state_dict(_plain_state(model, dtype, _tied(plain)), assign=True)
-    untie(plain)
+    apart = untie(plain)
     with without_bars(), atomic_directory(directory) as temporary:
-        plain.save_pretrained(temporary)
+        plain.save_pretrained(temporary, state_dict=with_copies(plain, apart))
         if base is not None:
-            keep_base_config(plain, temporary, base)
-        tokenizer.save_pretrained(temporary)
+            keep_base_config(plain, temporary, base, untied=bool(apart))
+        save_tokenizer(tokenizer, temporary, base)
 
 
 def save_model(model: "PreTrainedModel", directory: Path, base: Source | None = None) -> None:
@@ -61,10 +68,12 @@ def save_model(model: "PreTrainedModel", directory: Path, base: Source | None = 
     existing one is replaced.
     """
     shutil.rmtree(directory, ignore_errors=True)
+    # where the family scales its output while tied, the key stays: transformers does not tie tables that differ
+    apart = frozenset[str]() if scales_output(model.config) else tied_apart(model)
     with without_bars(), atomic_directory(directory) as temporary:
-        model.save_pretrained(temporary)
+        model.save_pretrained(temporary, state_dict=with_copies(model, apart))
         if base is not None:
-            keep_base_config(model, temporary, base)
+            keep_base_config(model, temporary, base, untied=bool(apart))
 
 
 def load_model(directory: Path, kind: Any) -> "PreTrainedModel":
