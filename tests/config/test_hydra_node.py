@@ -1,9 +1,12 @@
 """Tests of Hydra's own settings: nothing that they name is run, and their types are checked before Hydra uses them."""
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose
+from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from loralab.config.compose import CONF, configs
@@ -32,6 +35,11 @@ RUNS_CODE = {
     (DEFAULT, f"{FILE}.filename=cfg://root"): f"{FILE}.filename: got 'cfg://root'; {ENDS}",
     (DEFAULT, f"{FILE}.filename=${{hydra.job.name}}"): f"{FILE}.filename: got '${{hydra.job.name}}'; {ENDS}",
     (DEFAULT, "hydra.job_logging.root.handlers=${oc.decode:'[1]'}"): "hydra.job_logging.root.handlers: ",
+    (DEFAULT, f"{FILE}.filename='ext${{hydra.job.name}}'"): f"{FILE}.filename: got 'ext${{hydra.job.name}}'; {ENDS}",
+    (DEFAULT, f"{FILE}.filename='ext:/${{hydra.job.name}}'"): f"{FILE}.filename: got 'ext:/",
+    (DEFAULT, f"{FILE}.filename='${{hydra.job.name}}.log'", "hydra.job.name='ext://evil'"): f"{FILE}.filename: got ",
+    (DEFAULT, f"{FILE}.filename='${{hydra.job.name}}.log'", "hydra.job.name='${store}://evil'"): f"{FILE}.filename: ",
+    ("hydra.runtime.output_dir='ext://evil.x'",): "hydra.runtime.output_dir: Hydra sets it; set hydra.run.dir",
     ("hydra.searchpath=[pkg://json]",): "hydra.searchpath: got pkg://json, and a package's code runs when ",
     ("hydra.searchpath=[pkg://nosuch/conf]",): "hydra.searchpath: got pkg://nosuch/conf, and a package's code runs",
 }
@@ -44,12 +52,16 @@ WRONG = {
     "hydra.verbose=null": "hydra.verbose: got None; it must be true, false, or names of loggers",
     f"hydra.run.dir={'A' * 300}": "hydra.run.dir: got 'AAAA",
     "hydra.sweep.dir=": "hydra.sweep.dir: got an empty name; it is a folder",
+    "hydra.run=${hydra.help}": "hydra.run: got '${hydra.help}'; set its keys",
+    "hydra.sweep=${hydra.run}": "hydra.sweep: got '${hydra.run}'; set its keys",
+    "hydra.job.env_set=${hydra.help}": "hydra.job.env_set: got '${hydra.help}'; write it as ",
 }
 LET_THROUGH = (
     "hydra/job_logging=default", "hydra/job_logging=stdout", "hydra/job_logging=disabled",
     "hydra/hydra_logging=default", "hydra/hydra_logging=hydra_debug", "hydra/launcher=basic", "hydra/launcher=slurm",
     "hydra/launcher=submitit_local", "hydra/launcher=ray", "hydra/launcher=ray_cluster", "hydra/sweeper=basic",
     "hydra.verbose=true", "hydra.verbose=[a,b]", "hydra.verbose=a", "hydra.launcher.slots=3", "hydra.searchpath=[]",
+    "+hydra.job.env_set={OMP_NUM_THREADS:2,CUDA_VISIBLE_DEVICES:1,MY_PATH:x}",
 )  # fmt: skip
 
 
@@ -83,6 +95,46 @@ def test_what_hydra_and_the_documented_plugins_ship_is_let_through(override: str
     if "ray" in override:
         pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     assert line_of(override) is None
+
+
+@pytest.mark.parametrize(
+    "filename",
+    [
+        "${hydra.runtime.output_dir}/mine.log",
+        "${hydra.job.name}.log",
+        "/logs/${now:%H}.log",
+        "logs/${seed}.log",
+        "a.log",
+    ],
+)
+def test_a_log_is_named_by_what_hydra_knows(filename: str) -> None:
+    assert line_of(DEFAULT, f"{FILE}.filename='{filename}'") is None
+
+
+@pytest.mark.parametrize("name", ["PATH", "HOME", "GIT_EXTERNAL_DIFF", "LD_PRELOAD", "PYTHONPATH", "path"])
+def test_a_variable_that_chooses_programs_is_refused(name: str) -> None:
+    """A run's record asks git for the commit: `git` is looked up in PATH, and its variables name programs."""
+    found = line_of(f"+hydra.job.env_set.{name}=x")
+    assert found == f"hydra.job.env_set: got {name}, which chooses what programs are run; set it in your shell"
+
+
+def test_the_parts_and_colours_of_other_plugins_are_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of hydra-optuna-sweeper and hydra-colorlog, which need not be installed."""
+    store = ConfigStore.instance()
+    monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))
+    store.store(group="hydra/sweeper/sampler", name="mine", node={"_target_": "optuna.samplers.TPESampler", "seed": 1})
+    brought: dict[str, Any] = {
+        "_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+        "params": None,
+        "sampler": {},
+    }
+    store.store(group="hydra/sweeper", name="mine", node=brought)
+    assert line_of("hydra/sweeper=mine", "+hydra/sweeper/sampler=mine") is None
+    other = line_of("hydra/sweeper=mine", "+hydra/sweeper/sampler=mine", "hydra.sweeper.sampler._target_=os.getcwd")
+    assert other == f"hydra.sweeper.sampler._target_: {ENDS}"
+    colours = {"version": 1, "root": {}, "formatters": {"c": {"()": "colorlog.ColoredFormatter", "format": "a"}}}
+    store.store(group="hydra/job_logging", name="mine", node=colours)
+    assert line_of("hydra/job_logging=mine") is None
 
 
 def test_a_file_is_checked_like_the_command_line(tmp_path: Path) -> None:

@@ -150,3 +150,9 @@ def test_a_file_that_uses_quoting_and_breaks_it_is_not_read_without() -> None:
     rows = [['"said ""hi"""', "0"], ['"a" b', "1"]]
     with pytest.raises(UserError, match=r"^mine, line 3: malformed"):
         _read(_text(rows, "\t"), "\t")
+
+
+def test_a_header_that_lacks_a_column_is_left_to_the_caller() -> None:
+    """`text:label` above rows with commas: the line is about the header, not about the number of fields."""
+    found = read_records("mine", "text:class\na, b:1\n", ",", ASKED)
+    assert (found.names, found.rows) == (["text:class"], [["a", " b:1"]])

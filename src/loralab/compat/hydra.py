@@ -22,7 +22,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 __all__ = [
@@ -194,10 +194,31 @@ def is_hydras(error: BaseException, *packages: str) -> bool:
 
 
 def plugins() -> dict[str, set[str]]:
-    """The classes that Hydra has for its launcher and for its sweeper."""
+    """The classes that Hydra has for its "launcher" and its "sweeper", and the "parts" that these make.
+
+    A part is the `_target_` in a config that a plugin registered, such as a sampler of Optuna.
+    """
     kinds = {"launcher": Launcher, "sweeper": Sweeper}
     found = {name: Plugins.instance().discover(kind) for name, kind in kinds.items()}
-    return {name: {f"{one.__module__}.{one.__name__}" for one in some} for name, some in found.items()}
+    classes = {name: {f"{one.__module__}.{one.__name__}" for one in some} for name, some in found.items()}
+    parts = set(_targets(ConfigStore.instance().repo.get("hydra"))).difference(*classes.values())
+    return {**classes, "parts": parts}
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """Every `_target_` in the configs of a store's folder."""
+    if isinstance(node, dict):
+        for each in node.values():
+            yield from _targets(each)
+    elif isinstance(found := getattr(node, "node", None), DictConfig):
+        yield from _in_config(OmegaConf.to_container(found))
+
+
+def _in_config(values: Any) -> Iterator[str]:
+    for name, value in values.items() if isinstance(values, dict) else ():
+        if name == "_target_" and isinstance(value, str):
+            yield value
+        yield from _in_config(value)
 
 
 def escape(key: str) -> str:

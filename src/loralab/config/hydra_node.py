@@ -25,14 +25,23 @@ _LOGGING = (
     "logging.handlers.RotatingFileHandler", "logging.handlers.TimedRotatingFileHandler",
 )  # fmt: skip
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
-# The interpolations in Hydra's own logging configs; what another gives is known only when Hydra uses it.
-_SHIPPED = ("${hydra.runtime.output_dir}/${hydra.job.name}.log", "hydra-${hydra.job.name}.log")
+# The one object that a logging config of a plugin makes (hydra-colorlog).
+_COLOURS = ("()", "colorlog.ColoredFormatter")
+# The file in that plugin's config.
+_LOG = "${hydra.job.name}.log"
+# Text before an interpolation that could become `ext://...`, which logging imports; all other text is only text.
+_SCHEME = re.compile(r"[a-z]*(:/{0,2})?")
+# Variables that say which programs or libraries a child process runs, such as git, whose own settings name programs.
+_PROGRAMS = re.compile(
+    r"(PATH|HOME|XDG_CONFIG_HOME|ENV|BASH_ENV|SHELL|(GIT|LD|DYLD|WANDB_)_\w+|PYTHON\w+)", re.IGNORECASE
+)
 
 
 def check_hydra(composed: DictConfig, plugins: Mapping[str, Collection[str]]) -> None:
     """Raises UserError where the composed `hydra` node would run code, or has a value that Hydra trips over.
 
-    plugins: "launcher" and "sweeper" -> the classes that Hydra found in its own package and in `hydra_plugins`.
+    plugins: "launcher" and "sweeper" -> the classes that Hydra found in its own package and in `hydra_plugins`;
+    "parts" -> what the configs that they registered name as a `_target_`, such as a sampler of Optuna.
     """
     hydra: Any = composed.get("hydra")
     if not isinstance(hydra, DictConfig):
@@ -40,14 +49,17 @@ def check_hydra(composed: DictConfig, plugins: Mapping[str, Collection[str]]) ->
     raw: Any = OmegaConf.to_container(hydra, resolve=False)
     if raw.get("callbacks"):
         raise UserError(f"hydra.callbacks: got {brief(raw['callbacks'])}; {_ENDS}")
+    for node in ("job", "run", "runtime", "sweep"):
+        if not isinstance(raw.get(node), dict):
+            raise UserError(f"hydra.{node}: got {brief(raw.get(node))}; set its keys")
     for node in ("launcher", "sweeper"):
-        _check_plugin(hydra, node, plugins[node])
+        _check_plugin(hydra, node, plugins[node], plugins["parts"])
+    if raw["runtime"].get("output_dir", "???") != "???":
+        raise UserError("hydra.runtime.output_dir: Hydra sets it; set hydra.run.dir or hydra.sweep.dir")
     for node in ("job_logging", "hydra_logging"):
         if node in raw:
-            _check_logging(raw[node], f"hydra.{node}")
-    for name, value in raw["job"]["env_set"].items():
-        if not name or "=" in name or "\0" in f"{name}{value}":
-            raise UserError(f"hydra.job.env_set: got {brief({name: value})}; a variable has a name, and no zero byte")
+            _check_logging(raw[node], f"hydra.{node}", named=":" not in str(raw["job"].get("name")))
+    _check_variables(raw["job"].get("env_set"))
     _check_verbose(raw.get("verbose"))
     for node, key in (("run", "dir"), ("sweep", "dir"), ("sweep", "subdir")):
         path = raw[node].get(key)
@@ -64,7 +76,7 @@ def check_package(path: str) -> None:
         )
 
 
-def _check_plugin(hydra: DictConfig, node: str, allowed: Collection[str]) -> None:
+def _check_plugin(hydra: DictConfig, node: str, allowed: Collection[str], parts: Collection[str]) -> None:
     where = f"hydra.{node}"
     values: Any = hydra._get_node(node)
     if values is None or OmegaConf.is_missing(hydra, node):
@@ -73,12 +85,25 @@ def _check_plugin(hydra: DictConfig, node: str, allowed: Collection[str]) -> Non
     if not isinstance(plain, dict):
         raise UserError(f"{where}: got {brief(plain)}; choose one as hydra/{node}=NAME, and set its keys")
     one_of(f"{where}._target_", str(plain.pop("_target_", None)), sorted(allowed))
-    for key, _ in _pairs(plain, where):
-        if key.rpartition("/")[2] in _MAKES:
+    for key, value in _pairs(plain, where):
+        name = key.rpartition("/")[2]
+        if name in _MAKES and not (name == "_target_" and value in parts):
             raise UserError(f"{key.replace('/', '.')}: {_ENDS}")
 
 
-def _check_logging(values: Any, where: str) -> None:
+def _check_variables(values: Any) -> None:
+    where = "hydra.job.env_set"
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: got {brief(values)}; write it as {where}={{NAME:VALUE}}")
+    for name, value in values.items():
+        if not name or "=" in name or "\0" in f"{name}{value}":
+            raise UserError(f"{where}: got {brief({name: value})}; a variable has a name, and no zero byte")
+        if _PROGRAMS.fullmatch(name):
+            raise UserError(f"{where}: got {name}, which chooses what programs are run; set it in your shell")
+
+
+def _check_logging(values: Any, where: str, *, named: bool) -> None:
+    """named: whether the job's name cannot begin an address as `ext://`."""
     option = where.replace(".", "/")
     if values is not None and not isinstance(values, dict):
         raise UserError(f"{where}: got {brief(values)}; choose one as {option}=default, or {option}=none")
@@ -89,10 +114,18 @@ def _check_logging(values: Any, where: str) -> None:
     for key, value in _pairs(values, where):
         name = key.rpartition("/")[2]
         shown = key.replace("/", ".")
-        if name in _MAKES or (name == "class" and value not in _LOGGING):
+        if (name in _MAKES and (name, value) != _COLOURS) or (name == "class" and value not in _LOGGING):
             raise UserError(f"{shown}: got {brief(value)}; {_ENDS}")
-        if isinstance(value, str) and ("${" in value or "://" in value) and value not in (*_STREAMS, *_SHIPPED):
+        if isinstance(value, str) and not (value in _STREAMS or (named and value == _LOG) or _is_text(value)):
             raise UserError(f"{shown}: got {brief(value)}; {_ENDS}, or write the value out")
+
+
+def _is_text(value: str) -> bool:
+    """Whether logging reads the value as text, whatever its interpolations give, rather than as an address."""
+    before, braces, _ = value.partition("${")
+    if "://" in value or not braces:
+        return "://" not in value
+    return value.startswith("${hydra.runtime.output_dir}/") or not _SCHEME.fullmatch(before)
 
 
 def _check_verbose(value: Any) -> None:

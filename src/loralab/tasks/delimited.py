@@ -126,9 +126,14 @@ def _is_quoted(field: str) -> bool:
 def _check(
     where: str, found: Records, ends: Sequence[int], lines: Sequence[str], delimiter: str, asked: Sequence[str]
 ) -> None:
-    """Raises UserError for swallowed rows, a record with another number of fields, and a repeated header."""
+    """Raises UserError for swallowed rows, a record with another number of fields, and a repeated header.
+
+    A header without an asked column is left to the caller, who names what it lacks.
+    """
+    if not set(asked) <= set(found.names):
+        return
     width = len(found.names)
-    columns = [_Column(found.names.index(name), found.rows) for name in asked if name in found.names]
+    columns = [_Column(found.names.index(name), found.rows) for name in asked]
     told = any(column.repeats or column.numbers for column in columns)
     suspect = told or not _has_quoted_delimiters(found, ends, lines, delimiter)
     for row, start, end in zip(found.rows, found.lines, ends, strict=True):
