@@ -87,7 +87,8 @@ def _unlike(value: Any, kind: Any, where: str, *, without: tuple[str, ...] = ())
     if origin is UnionType:
         return None if any(_unlike(value, each, where) is None for each in inside) else f"{where} has another type"
     plain = origin or kind
-    if not isinstance(value, (int, float) if plain is float else plain) or isinstance(value, bool):
+    right = isinstance(value, (int, float) if plain is float else plain) and not isinstance(value, bool)
+    if not right:
         return f"{where} is not {_WORDS[plain]}"
     items = enumerate(value) if plain is list else value.items() if plain is dict else ()
     return next((w for k, v in items if (w := _unlike(v, inside[-1], f"{where}.{k}")) is not None), None)

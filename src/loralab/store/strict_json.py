@@ -31,4 +31,4 @@ def _finite(text: str) -> float:
 
 
 def _refuse(text: str) -> NoReturn:
-    raise ValueError(f"{text[:20]} is a number that it cannot hold")
+    raise ValueError(f"it has {text if len(text) < 20 else f'{text[:16]}...'} for a number")
