@@ -15,13 +15,13 @@ def test_what_the_store_writes_is_read_back() -> None:
 
 @pytest.mark.parametrize("text", ["NaN", "-Infinity", "1e400", "-1e400", "1" + "0" * 30, "-1" + "0" * 400, "9" * 5000])
 def test_a_number_that_no_float_or_array_holds_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="for a number|limit"):
+    with pytest.raises(ValueError, match=r"for a number|limit"):
         parse(f'{{"a": [{text}]}}'.encode())
 
 
 @pytest.mark.parametrize("text", ["", "{", "{} {}", "\xff"])
 def test_what_is_no_json_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="Expecting|Extra data|decode"):
+    with pytest.raises(ValueError, match=r"Expecting|Extra data|decode"):
         parse(text.encode("latin-1"))
 
 
