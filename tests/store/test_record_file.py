@@ -43,6 +43,8 @@ DAMAGED = {
     "NaN": json.dumps(record("success", steps=float("nan"))),
     "infinite": json.dumps(record("success")).replace('"steps": 3', '"steps": 1e400'),
     "digits": json.dumps(record("success")).replace('"steps": 3', '"steps": ' + "9" * 5000),
+    "more than a float holds": json.dumps(record("success")).replace('"steps": 3', '"steps": 1' + "0" * 400),
+    "a time beyond a float": json.dumps(record("success", started=0.5)).replace("0.5", "1" + "0" * 400),
     "no metrics": json.dumps(record("success", metrics=None)),
     "no scores": json.dumps(record("success", metrics={"primary": "accuracy"})),
     "a text for a score": json.dumps(record("success", **scored(last={**SCORES, "accuracy": "high"}))),

@@ -81,6 +81,18 @@ def test_a_stable_run_does_not_diverge() -> None:
     assert not Trace(steps=50).go().progress.diverged
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_later_batch_of_large_labels_is_no_divergence_where_they_are_known(known: bool) -> None:
+    trace = Trace(lr=1e-9, steps=9, log_every=1)
+
+    def fetch(step: int) -> tuple[dict[str, Tensor], int]:
+        batch = trace.batch(step, 1.0)
+        return ({**batch, "labels": batch["labels"] + 1000.0} if step == 6 else batch), 5
+
+    trace.arguments |= {"fetch": fetch, "start": 1e6 if known else 0.0}
+    assert trace.go().progress.diverged != known
+
+
 def test_clipping_bounds_the_step() -> None:
     free, clipped = Trace(lr=1.0, steps=1, scale=10.0), Trace(lr=1.0, steps=1, scale=10.0, clip=0.1)
     moved = []

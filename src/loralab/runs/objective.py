@@ -70,7 +70,7 @@ class Objective(Protocol):
         """The task's metrics and the loss."""
 
     def start(self, split: str) -> float:
-        """About the loss before training; 0 where it is unknown."""
+        """About the largest loss of an example before training; 0 where it is unknown."""
 
     def write(self, path: Path, predictions: Mapping[str, Mapping[str, Any]]) -> None:
         """Writes predictions.parquet from {at (last or best step): {split: predictions}}."""
@@ -122,10 +122,10 @@ class LabelObjective:
         return {**tasks.score(self.task.metrics, guesses, labels), "loss": finite(loss)}
 
     def start(self, split: str) -> float:
-        """The loss of logits of 0: of a regression, the labels' mean square, which outliers raise."""
+        """The largest loss of an example at a logit of 0: of a regression, the largest square of a label."""
         if self.task.kind != "regression":
             return 0.0
-        return float(np.square(self.splits[split].labels.astype(np.float64)).mean())
+        return float(np.square(self.splits[split].labels.astype(np.float64)).max())
 
     def write(self, path: Path, predictions: Mapping[str, Mapping[str, Logits]]) -> None:
         write_predictions(path, predictions, self.splits)

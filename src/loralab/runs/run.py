@@ -154,6 +154,7 @@ def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunE
             log=lambda _, loss: session.log("train", {"loss": loss}),
             checkpoint=lambda _: session.between_steps(),
             probing=prepared.probe(lambda _, values: session.log("probe", values)),
+            start=objective.start("train"),
             ranks=prepared.ranks,
         )
         session.save()

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from loralab.errors import UserError
 from loralab.store.run_lock import LostRunError
+from loralab.store.strict_json import parse
 
 __all__ = ["MetricsFile", "StepCounter", "last_logged", "parsed", "unreadable"]
 
@@ -93,7 +94,7 @@ class StepCounter:
 def parsed(text: bytes, where: str, directory: Path) -> dict[str, Any]:
     """A whole line of metrics.jsonl; raises UserError, which names `where` it is, for anything else."""
     try:
-        line = json.loads(text)
+        line = parse(text)
         if not isinstance(line, dict) or not isinstance(line.get("values"), dict):
             raise ValueError("it is not a line of metrics")
         numbers = [line.get("seconds"), *line["values"].values()]

@@ -1,8 +1,6 @@
 """record.json, read: a record that has all that its type says, or one line that says what is wrong with the file."""
 
 import functools
-import json
-import math
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any, Literal, NotRequired, cast, get_args, get_origin, get_ty
 from loralab.errors import UserError
 from loralab.files import read_regular
 from loralab.store.record import FailedRecord, PretrainingRecord, Record, SplitScores, split_scores
+from loralab.store.strict_json import parse
 
 __all__ = ["read_record"]
 
@@ -26,7 +25,7 @@ def read_record(path: Path) -> Record | FailedRecord | None:
     Keys that this version does not know are left as they are.
     """
     try:
-        found = json.loads(read_regular(path), parse_constant=_refuse_constant)
+        found = parse(read_regular(path))
         wrong = _wrong(found)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -41,10 +40,6 @@ def read_record(path: Path) -> Record | FailedRecord | None:
     if wrong is not None:
         raise UserError(f"{path} is damaged ({wrong}); remove it, and the same command trains the run again")
     return cast(Record | FailedRecord, found)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _wrong(record: Any) -> str | None:
@@ -93,7 +88,7 @@ def _unlike(value: Any, kind: Any, where: str, *, without: tuple[str, ...] = ())
         return None if any(_unlike(value, each, where) is None for each in inside) else f"{where} has another type"
     plain = origin or kind
     right = isinstance(value, (int, float) if plain is float else plain) and not isinstance(value, bool)
-    if not right or (isinstance(value, float) and not math.isfinite(value)):
+    if not right:
         return f"{where} is not {_WORDS[plain]}"
     items = enumerate(value) if plain is list else value.items() if plain is dict else ()
     return next((w for k, v in items if (w := _unlike(v, inside[-1], f"{where}.{k}")) is not None), None)

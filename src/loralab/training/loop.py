@@ -22,7 +22,8 @@ from loralab.training.threads import Workers
 __all__ = ["Probing", "Progress", "exploded", "train", "unwatched"]
 
 # A run has exploded when its training loss passes this multiple of the loss before the first step, and of 1: a lucky
-# batch, or a checkpoint that was trained on the task, starts near 0.
+# batch, or a checkpoint that was trained on the task, starts near 0. Of a regression, the first batch may also miss
+# the outliers that a later one has, so that its largest labels count.
 EXPLODED = 20.0
 
 
@@ -103,6 +104,7 @@ def train(
     log: Callable[[Progress, float], None],
     checkpoint: Callable[[Progress], None],
     probing: Probing = unwatched,
+    start: float = 0.0,
     ranks: Ranks = ALONE,
 ) -> None:
     """Trains from `progress.step` to `steps`, or until the loss is not finite or explodes (`progress.diverged`).
@@ -112,16 +114,17 @@ def train(
     fetch: step -> its batch and the number of its real tokens; parts: the micro-batches of a batch; factor: step -> the
     factor on each group's `peak_lr`; log: called with the mean loss of every `log_every` steps; checkpoint: called
     between any two steps, when `progress` is consistent; it may raise; probing: opened around each update, before which
-    `progress.step` is one less than after it; ranks: the processes that share each batch.
+    `progress.step` is one less than after it; start: a loss that an example may have before the first step, where that
+    of the first batch may be far lower; ranks: the processes that share each batch.
     """
     params = [p for group in optimizer.param_groups for p in group["params"]]
     model.train()
     while True:
         if evaluation_due(progress.step) and progress.evaluated < progress.step and not progress.diverged:
-            start = time.monotonic()
+            began = time.monotonic()
             evaluate(progress)
             progress.evaluated = progress.step
-            progress.evaluation_seconds += time.monotonic() - start
+            progress.evaluation_seconds += time.monotonic() - began
         checkpoint(progress)
         if progress.step >= steps or progress.diverged:
             return
@@ -148,5 +151,5 @@ def train(
         if len(progress.losses) == log_every or progress.step == steps:
             mean = fmean(map(float, progress.losses))  # the only synchronisation with the device
             progress.losses = []
-            progress.diverged = exploded(mean, progress.first_loss)
+            progress.diverged = exploded(mean, max(progress.first_loss, start))
             log(progress, mean)
