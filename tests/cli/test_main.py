@@ -78,7 +78,7 @@ def test_what_cannot_be_read_or_written_is_one_line(
     for arguments, line in (
         (("export", finished.hash, "--to", f"{file}/x", "--store", store), f"{file}: File exists; move it away"),
         (("runs", "--store", long), f"{long}/runs: File name too long; take a shorter name"),
-        (("show", long, "--store", store), f"{long}/config.yaml: File name too long; take"),
+        (("show", long, "--store", store), f"'{long}' names no run in {store}/runs; `loralab runs` lists them"),
     ):
         status, out, err = said(capsys, *arguments)
         assert (status, out) == (2, "") and err.startswith(f"error: {line}") and err.count("\n") == 1, err

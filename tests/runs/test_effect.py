@@ -170,13 +170,12 @@ def test_adapted_maps_without_any_effect_are_named() -> None:
         checked(adapt("bart", targets=["shared"]))
 
 
-def test_a_model_without_a_table_of_tokens_ends_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CANINE hashes characters."""
+def test_a_model_that_cannot_compute_short_texts_ends_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     model: Any = adapt("bert")
 
-    def none() -> None:
+    def none(*_: Any, **__: Any) -> None:
         raise NotImplementedError("no table")
 
-    monkeypatch.setattr(model, "get_input_embeddings", none)
+    monkeypatch.setattr(model, "forward", none)
     with pytest.raises(UserError, match=r"cannot compute two short texts with it \(NotImplementedError: no table\)"):
         checked(model)

@@ -114,12 +114,13 @@ def test_a_bar_stands_on_the_mean_of_the_arm_that_it_is_compared_with(frame: pd.
 
 
 def test_facts_are_read_of_each_runs_record(tmp_path: Any) -> None:
-    record = '{"status": "success", "metrics": {}, "started": 0, "ended": 1, "rows": {"train": 300}}'
-    (tmp_path / "runs" / "a").mkdir(parents=True)
-    (tmp_path / "runs" / "a" / "record.json").write_text(record)
-    tables = Tables(pd.DataFrame({"run": ["a", "b"]}), pd.DataFrame(), tmp_path)
-    np.testing.assert_equal(arms.record_values(tables, "rows", "train"), [300.0, np.nan])
-    assert np.isnan(arms.record_values(tables, "parameters", "head")).all()
+    from loralab.runs.run import run
+    from tests.small_runs import SMALL_ROWS, config
+
+    record = run(config(tmp_path, "train.steps=1"))
+    tables = Tables(pd.DataFrame({"run": [record["name"], "b"]}), pd.DataFrame(), tmp_path)
+    np.testing.assert_equal(arms.record_values(tables, "rows", "train"), [SMALL_ROWS, np.nan])
+    assert np.isnan(arms.record_values(tables, "parameters", "nosuch")).all()
 
 
 def test_the_width_is_that_of_the_adapted_maps_inputs(tmp_path: Any) -> None:

@@ -42,11 +42,11 @@ def test_a_study_of_losses_takes_it(scores: list[str], tmp_path: Path, monkeypat
         refuse_other_tasks(study, module_of(study), scores)
     called: list[list[str]] = []
 
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    def train(command: list[str]) -> int:
         called.append(command)
-        return subprocess.CompletedProcess(command, 3)
+        return 3
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr("loralab.cli.studies._status", train)
     assert main(["study", "first", *scores, "--store", str(tmp_path)]) == 3 and len(called) == 1
 
 

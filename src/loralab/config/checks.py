@@ -5,6 +5,7 @@ An error is one line that names the key, its value, and what is allowed.
 
 import difflib
 import functools
+import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import field, fields, is_dataclass
@@ -156,8 +157,8 @@ def folder(advice: str) -> Rule:
 
     def rule(key: str, path: str) -> None:
         some(key, path)
-        sizes = [len(part.encode()) for part in path.split("/")]
-        if "\0" in path or max(sizes) > _LONGEST_PART or len(path.encode()) > _LONGEST_PATH:
+        sizes = [len(os.fsencode(part)) for part in path.split("/")]
+        if "\0" in path or max(sizes) > _LONGEST_PART or len(os.fsencode(path)) > _LONGEST_PATH:
             raise UserError(
                 f"{key}: got {brief(path)}; a path has at most {_LONGEST_PATH} bytes, each of its parts at most "
                 f"{_LONGEST_PART}, and no zero byte"

@@ -134,7 +134,10 @@ def _texts(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
     """The frame with `change` applied to its column names and to each cell that is text."""
     texts = [name for name in frame if frame[name].dtype in (object, "str")]
     changed: dict[str, Any] = {
-        str(name): frame[name].map(lambda cell: change(cell) if isinstance(cell, str) else cell) for name in texts
+        str(name): frame[name]
+        .map(lambda cell: change(cell) if isinstance(cell, str) else cell)
+        .astype(frame[name].dtype)
+        for name in texts
     }
     return frame.assign(**changed).rename(columns=change)
 
