@@ -102,6 +102,19 @@ def test_a_map_that_shares_its_table_gets_its_own() -> None:
     torch.testing.assert_close(model.get_submodule(name).weight, before + 0.5 * (B @ A).T)
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_table_may_be_adapted_by_one_task_and_brought_whole_by_another(exact: bool) -> None:
+    model, name = bare("bert"), "bert.embeddings.word_embeddings"
+    before = model.get_submodule(name).weight.detach().clone()
+    whole, A, B = torch.randn_like(before), torch.randn(2, len(before)), torch.randn(before.shape[1], 2)
+    tasks = {"factors": TaskAdapter({name: (A, B, 0.5)}, {}), "whole": TaskAdapter({}, {f"{name}.weight": whole})}
+    switch = Switch(model, tasks, exact=exact)
+    wanted = {"factors": before + 0.5 * (B @ A).T, "whole": whole, None: before}
+    for task_name in ("whole", "factors", "whole", None, "factors", None):
+        switch.use(task_name)
+        torch.testing.assert_close(model.get_submodule(name).weight.detach(), wanted[task_name])
+
+
 def test_a_name_that_is_not_there_is_refused_and_changes_nothing() -> None:
     model = bare("bert")
     switch = Switch(model, adapters({"a": task("bert", seed=1)}))

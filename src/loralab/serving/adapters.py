@@ -82,13 +82,15 @@ def place(model: nn.Module, adapters: Mapping[str, TaskAdapter]) -> dict[str, Ta
 def _under_every_name(model: nn.Module, adapter: TaskAdapter) -> dict[str, Tensor]:
     """What an adapter brings whole, also for the parameters that are tied to it (T5's tables).
 
-    The modules that PEFT copies (`modules_to_save`) are no longer tied, and those of a run likewise.
+    The modules that PEFT copies (`modules_to_save`) are no longer tied, and those of a run and adapted maps likewise.
     """
     if adapter.folder is None:
         return adapter.whole
     saves, names = adapter.folder.config.saves, dict(model.named_parameters(remove_duplicate=False))
+    apart = {f"{name}.weight" for name in adapter.updates}
     shared = {id(names[at]): value for at, value in adapter.whole.items() if not saves(at)}
-    return {at: shared[id(own)] for at, own in names.items() if id(own) in shared and not saves(at)} | adapter.whole
+    tied = [at for at, own in names.items() if id(own) in shared and at not in apart and not saves(at)]
+    return {at: shared[id(names[at])] for at in tied} | adapter.whole
 
 
 def check_fit(model: Any, adapters: Mapping[str, TaskAdapter], *, key: str) -> None:

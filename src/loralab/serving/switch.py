@@ -34,7 +34,9 @@ class Switch:
         modules: dict[str, Any] = dict(model.named_modules())
         self.hosts = {name: modules[name] for adapter in adapters.values() for name in adapter.updates}
         _untie(model, self.hosts)
-        self.frozen = {name: _by_output(host).clone() for name, host in self.hosts.items()} if exact else None
+        # the backbone's own parameters: while a task that brings one whole is in use, the host has the task's
+        self.weights = {name: _by_output(host) for name, host in self.hosts.items()}
+        self.frozen = {name: weight.clone() for name, weight in self.weights.items()} if exact else None
         names = {name for adapter in self.adapters.values() for name in adapter.whole}
         self.owners = {name: (modules[name.rpartition(".")[0]], name.rpartition(".")[2]) for name in names}
         self.own = {name: owner._parameters[leaf] for name, (owner, leaf) in self.owners.items()}
@@ -56,7 +58,7 @@ class Switch:
         after = {} if name is None else self.adapters[name].updates
         with torch.no_grad():
             for at in dict.fromkeys([*before, *after]):
-                weight = _by_output(self.hosts[at])
+                weight = self.weights[at]
                 if self.frozen is not None:
                     _write(weight, self.frozen[at], after.get(at))
                 else:

@@ -13,8 +13,10 @@ from torch import nn
 
 from loralab.backbones.families import linear_maps
 from loralab.errors import UserError
-from loralab.methods.formats.peft_lora import load_adapter, save_peft
+from loralab.methods.formats.peft_lora import attach_peft, load_adapter, save_peft
 from loralab.methods.lora import attach, lora_modules, merge
+from loralab.serving.adapters import read_adapter
+from loralab.serving.switch import Switch
 from tests.adapted import LORA, adapt, frozen, head_of, logits, shake
 from tests.families import FAMILIES
 from tests.generators import GENERATORS, pairs
@@ -317,3 +319,22 @@ def test_a_bf16_backbone_saves_an_fp32_adapter(tmp_path: Path) -> None:
             module.to(torch.bfloat16)
     save(model, tmp_path)
     assert {t.dtype for t in load_file(tmp_path / "adapter_model.safetensors").values()} == {torch.float32}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_a_copy_of_output_embeddings_beside_their_adapted_table_stays_as_it_is(tmp_path: Path) -> None:
+    """With save_embedding_layers PEFT writes both, also where the model ties them."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    settings: dict[str, Any] = {"task_type": "CAUSAL_LM", "target_modules": ["wte", "c_attn"], "fan_in_fan_out": True}
+    made: Any = get_peft_model(GENERATORS["gpt2"](), LoraConfig(**settings))
+    shake(made)
+    made.save_pretrained(tmp_path, save_embedding_layers=True)
+    ids = torch.arange(3, 12)[None]
+    want = PeftModel.from_pretrained(GENERATORS["gpt2"](), str(tmp_path))(input_ids=ids).logits
+    attached, switched = GENERATORS["gpt2"](), GENERATORS["gpt2"]()
+    attach_peft(attached, tmp_path)
+    Switch(switched, {"task": read_adapter(tmp_path)}).use("task")
+    for model in (attached, switched):
+        torch.testing.assert_close(model.eval()(input_ids=ids).logits, want, rtol=0, atol=1e-5)
+    assert not attached.get_parameter("lm_head.weight").requires_grad

@@ -81,7 +81,8 @@ def attach_peft(model: nn.Module, directory: Path) -> None:
     hosts = dict(model.named_modules())
     if tables := [name for name in found.magnitudes if shape_of(hosts[name])[0] is LoRAEmbedding]:
         raise UserError(f"{directory}: it adapts the embedding {tables[0]!r} by DoRA, which is here for linear maps")
-    _untie(model, [name for name in found.whole if found.config.saves(name)])
+    copies = _beside_adapted(model, found)
+    _untie(model, [*copies, *(name for name in found.whole if found.config.saves(name))])
     found = _once(model, found)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in found.whole)
@@ -101,6 +102,15 @@ def attach_peft(model: nn.Module, directory: Path) -> None:
             cast(Tensor, module.bias).requires_grad_(False)
             train_bias(module)
     _load(model, found)
+    for name in copies:
+        model.get_parameter(name).requires_grad_(False)
+
+
+def _beside_adapted(model: nn.Module, found: PeftLoRA) -> list[str]:
+    """What the file brings whole of the model's ties with an adapted map: PEFT's copy of the output embeddings."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    adapted = {id(parameters[f"{name}.weight"]) for name in found.factors}
+    return [name for name in found.whole if id(parameters[name]) in adapted and not found.config.saves(name)]
 
 
 def _untie(model: nn.Module, names: Iterable[str]) -> None:
