@@ -45,7 +45,9 @@ def test_a_key_of_another_library_has_its_name_here(theirs: str, ours: str) -> N
 
 
 def test_a_key_that_a_primary_config_of_the_users_own_lacks_can_be_added() -> None:
-    assert no_such_key("tracker", Config).endswith("this configuration has no such key; to add it, write +tracker=VALUE")
+    assert no_such_key("tracker", Config).endswith(
+        "this configuration has no such key; to add it, write +tracker=VALUE"
+    )
 
 
 def test_a_pretraining_is_not_sent_to_keys_that_it_lacks() -> None:
