@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         raise KeyError
     assert target.read_text() == "old"
     assert [p.name for p in target.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["fifo", "folder"])
+def test_what_is_no_regular_file_is_never_replaced(make: Callable[[Path], None], tmp_path: Path) -> None:
+    """As root, a report written to /dev/null would take the place of the device."""
+    make(tmp_path / "x")
+    before = (tmp_path / "x").stat()
+    with pytest.raises(UserError, match=r"/x: is there already and is not a regular file; name another$"):
+        write_text(tmp_path / "x", "text")
+    assert (tmp_path / "x").stat() == before and [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_a_file_is_as_readable_as_any_other(tmp_path: Path) -> None:

@@ -30,8 +30,11 @@ __all__ = [
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yields a temporary path beside `target`; on success fsyncs it and renames it over `target`.
 
-    A reader sees the complete old or new file, also after a crash of the process or the machine.
+    A reader sees the complete old or new file, also after a crash of the process or the machine. Raises UserError
+    where `target` is a folder, a FIFO or a device, such as /dev/null, which the renaming would replace.
     """
+    if target.exists() and not target.is_file():
+        raise UserError(f"{target}: is there already and is not a regular file; name another")
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     os.close(handle)

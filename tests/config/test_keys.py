@@ -44,6 +44,12 @@ def test_a_key_of_another_library_has_its_name_here(theirs: str, ours: str) -> N
     assert line.startswith(f"{theirs}: no such key; ") and f"; write {ours}=" in line
 
 
+def test_a_key_that_a_primary_config_of_the_users_own_lacks_can_be_added() -> None:
+    assert no_such_key("tracker", Config).endswith(
+        "this configuration has no such key; to add it, write +tracker=VALUE"
+    )
+
+
 def test_a_pretraining_is_not_sent_to_keys_that_it_lacks() -> None:
     assert "write train.epochs=" in no_such_key("num_train_epochs", PretrainConfig)
     assert "write" not in no_such_key("lora_r", PretrainConfig)

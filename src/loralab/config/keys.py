@@ -75,6 +75,8 @@ def keys(schema: type, node: str = "") -> Iterator[str]:
 
 def no_such_key(key: str, schema: type) -> str:
     """The line for a dotted key that the schema lacks: the keys of its node, and the nearest key."""
+    if type_of(key, schema) is not None:  # of a primary config of the user's own (--config-name)
+        return f"{key}: this configuration has no such key; to add it, write +{key}=VALUE"
     node, _, name = key.rpartition(".")
     every = list(keys(schema))
     namesakes = [k for k in every if k.rpartition(".")[2] == name]

@@ -142,8 +142,14 @@ def save(draw: Callable[[], "Figure"], to: Path) -> list[Path]:
     """Draws in the style of all figures and writes PNG and PDF; a name may contain dots."""
     from loralab import plotting
 
+    if to.name in ("", ".."):
+        raise UserError(f"--to: got '{to}', which names a folder; name a file, as figure.png")
+    to = to if to.suffix in (".png", ".pdf") else to.with_name(f"{to.name}.png")
+    for each in (to.with_suffix(".png"), to.with_suffix(".pdf")):
+        if each.exists() and not each.is_file():
+            raise UserError(f"{each}: is there already and is not a regular file; name another")
     with plotting.style():
-        return plotting.save(draw(), to if to.suffix in (".png", ".pdf") else to.with_name(f"{to.name}.png"))
+        return plotting.save(draw(), to)
 
 
 def short_names(names: Sequence[str]) -> list[str]:
