@@ -1,11 +1,14 @@
 """Files are complete or absent, and fingerprints depend only on content."""
 
 import os
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from loralab.errors import UserError
 from loralab.files import (
@@ -62,6 +65,19 @@ def test_a_directory_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in target.iterdir()] == ["file"]
     with pytest.raises(UserError, match="is there already"), atomic_directory(target):
         pass
+
+
+def test_a_full_disk_is_an_os_error_also_from_safetensors(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as raised, atomic_directory(tmp_path / "new") as temporary:
+            save_file({"x": np.zeros(1000)}, temporary / "x.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert raised.value.filename == str(tmp_path / "new") and not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="no error of the system"), atomic_directory(tmp_path / "new"):
+        raise ValueError("no error of the system")
 
 
 def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:

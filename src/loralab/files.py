@@ -5,9 +5,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -24,6 +25,8 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+_RUST = re.compile(r"\(os error (\d+)\)")  # how Rust writes an error of the system; safetensors raises its own class
 
 
 @contextlib.contextmanager
@@ -54,7 +57,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
 def atomic_directory(target: Path) -> Iterator[Path]:
     """Yields a temporary directory beside `target`; on success fsyncs its files and renames it to `target`.
 
-    `target` does not exist until it is complete. Raises UserError where it exists and is not an empty directory.
+    `target` does not exist until it is complete. Raises UserError where it exists and is not an empty directory, and
+    OSError also where a library written in Rust, such as safetensors, hits a full disk.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: is there already and is not an empty directory; name a new one")
@@ -70,6 +74,12 @@ def atomic_directory(target: Path) -> Iterator[Path]:
         temporary.chmod(0o777 & ~_umask())
         temporary.replace(target)
         _sync_directory(target.parent)
+    except Exception as error:
+        number = _RUST.search(str(error))
+        if isinstance(error, OSError) or number is None:
+            raise
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(target)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -97,9 +107,15 @@ def write_text(target: Path, content: str) -> None:
     write_bytes(target, content.encode())
 
 
-def write_json(target: Path, content: Any) -> None:
-    """Writes `content` as indented JSON; raises ValueError for NaN and infinities (a missing number is null)."""
-    write_text(target, json.dumps(content, indent=2, allow_nan=False) + "\n")
+def write_json(target: Path, content: Any, *, check: Callable[[], None] = lambda: None) -> None:
+    """Writes `content` as indented JSON; raises ValueError for NaN and infinities (a missing number is null).
+
+    check: called just before the file takes its place; it may raise.
+    """
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(text.encode())
+        check()
 
 
 def remove_temporaries(directory: Path) -> None:

@@ -327,3 +327,13 @@ def test_fixed_seed_losses_are_golden(tmp_path: Path, precision: str) -> None:
     run(config(tmp_path, "lora.ratio=16", f"train.precision={precision}"))
     losses = [line["values"]["loss"] for line in lines(tmp_path) if line["split"] == "train"]
     assert losses == pytest.approx(golden[precision], abs=2e-4 if precision == "fp32" else 5e-3), losses
+
+
+def test_a_run_leaves_torch_the_number_of_its_threads(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        run(config(tmp_path))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -7,6 +7,7 @@ import pytest
 
 from loralab.store.metrics_log import Journal, open_journal
 from loralab.store.run_directory import RunDirectory
+from loralab.store.run_lock import LostRunError
 from loralab.store.trackers import NoTracker
 
 
@@ -49,6 +50,17 @@ def test_lines_reach_the_file_and_the_tracker_and_a_resumed_journal_forgets_what
         assert journal.executed == 3
     assert (run.path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2, "again": true}\n'
     assert tracker.told[-1] == {"accuracy": 1.0}
+
+
+def test_lines_that_were_removed_after_the_last_one_end_the_run(tmp_path: Path) -> None:
+    run, tracker = directory(tmp_path), Noted()
+    with (
+        pytest.raises(LostRunError, match=r"metrics\.jsonl was removed"),
+        open_journal(run, tracker, size=0) as journal,
+    ):
+        journal.line({"step": 1})
+        (run.path / "metrics.jsonl").unlink()
+    assert tracker.finished
 
 
 def test_the_tracker_is_finished_and_the_file_closed_also_after_an_exception(tmp_path: Path) -> None:

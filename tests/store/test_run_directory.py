@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -185,6 +186,27 @@ def test_a_directory_that_is_gone_is_neither_written_to_nor_made_again(tmp_path:
             with pytest.raises(LostRunError, match="was removed or replaced"):
                 write()
     assert not tmp_path.exists()
+
+
+@pytest.mark.parametrize("lose", [lambda path: shutil.rmtree(path), lambda path: path.rename(path.parent / "moved")])
+def test_a_directory_that_goes_while_its_record_is_written_gets_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lose: Callable[[Path], object]
+) -> None:
+    run, made = directory(tmp_path), tempfile.mkstemp
+    with run.hold(wait=False):
+        run.begin("seed: 0\n")
+        (run.path / "metrics.jsonl").touch()
+
+        def mkstemp(**options: Any) -> Any:
+            found = made(**options)
+            lose(run.path)
+            run.path.mkdir()
+            return found
+
+        monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+        with pytest.raises((LostRunError, FileNotFoundError)):
+            run.finish(record("success"))
+    assert not list(tmp_path.rglob("record.json"))
 
 
 def test_a_run_and_its_copy_in_another_process_are_equal_and_only_one_is_held(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import pickle
 import random
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,21 @@ def test_a_cut_off_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
         saver.save({"step": 2})
     assert checkpoint.load(tmp_path) == {"step": 1}
     assert [p.name for p in tmp_path.iterdir()] == [checkpoint.FILE]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_full_disk_is_an_os_error_and_the_old_checkpoint_stays(tmp_path: Path, share: float) -> None:
+    saver, state = Checkpointer(tmp_path, every=0), {"x": torch.arange(100_000)}
+    saver.save({"x": torch.zeros(1)})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * state["x"].nbytes), before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            saver.save(state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert torch.equal((checkpoint.load(tmp_path) or {})["x"], torch.zeros(1))
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_saving_costs_at_most_two_percent(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from loralab.training.gradient import CPU_PARTS
 from loralab.training.loop import exploded, train
 from loralab.training.session import Session, open_session, stored_state
 from loralab.training.signals import Interrupts
+from loralab.training.threads import threads_restored
 
 __all__ = ["pretrain"]
 
@@ -68,7 +69,7 @@ def pretrain(config: PretrainConfig, *, wait: bool = False, console: Console | N
         return done
     make_store(Path(config.store))
     remove_old_temporaries(Path(config.store))
-    with Interrupts() as interrupts, directory.hold(wait=wait, check=interrupts.check):
+    with Interrupts() as interrupts, threads_restored(), directory.hold(wait=wait, check=interrupts.check):
         if (done := _done(directory, identity)) is not None:  # by another process
             console.already_done(done, directory.path)
             return done

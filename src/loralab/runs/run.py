@@ -30,6 +30,7 @@ from loralab.training.distributed import Ranks, join
 from loralab.training.loop import exploded, train
 from loralab.training.session import Session, open_session, stored_state
 from loralab.training.signals import Interrupts
+from loralab.training.threads import threads_restored
 
 __all__ = ["run"]
 
@@ -42,7 +43,7 @@ def run(config: Config, *, wait: bool = False, console: Console | None = None) -
     directory is removed while it trains ends in LostRunError and writes nothing more.
     """
     console = console or Console.for_terminal()
-    with Interrupts() as interrupts, join(config.train.device) as ranks:
+    with Interrupts() as interrupts, threads_restored(), join(config.train.device) as ranks:
         if not ranks.leads:
             return _follow(ranks, interrupts)
 

@@ -61,13 +61,16 @@ class _Written(Journal):
 def open_journal(directory: RunDirectory, tracker: Tracker, *, size: int) -> Iterator[Journal]:
     """The journal of the process that holds the run; size: of metrics.jsonl at the checkpoint, in bytes.
 
-    On exit, also by an exception, closes the files and finishes the tracker.
+    On exit, also by an exception, closes the files and finishes the tracker. Raises LostRunError where metrics.jsonl is
+    not the one that was written.
     """
     metrics = MetricsFile(directory.path, size=size)
     counter = StepCounter(directory.path)
     try:
         with tracker:
-            yield _Written(directory, metrics, counter, tracker)
+            written = _Written(directory, metrics, counter, tracker)
+            yield written
+            written.sync()  # it may have been removed since its last line
     finally:
         metrics.close()
         counter.close()

@@ -152,7 +152,7 @@ class RunDirectory:
         config = self.path / "config.yaml"
         if self._holding.config is not None and not config.exists():
             write_text(config, self._holding.config)
-        write_json(self.path / "record.json", record)
+        write_json(self.path / "record.json", record, check=self.check)
         if record["status"] in FINAL:
             self._remove_progress()
 

@@ -238,8 +238,19 @@ class Checkpointer:
         start = time.monotonic()
         self.check()
         with atomic_path(self.path) as temporary:
-            torch.save(state, temporary)
+            _write(state, temporary)
             seal(temporary)
             self.check()
         self.last = time.monotonic()
         self.wait = max(self.every, (self.last - start) / COST)
+
+
+def _write(state: dict[str, Any], path: Path) -> None:
+    """torch.save, but raises the OSError of a full disk, which torch hides behind a RuntimeError."""
+    with path.open("wb") as stream:  # given a path, torch would write the file itself, and lose the error
+        try:
+            torch.save(state, stream)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise

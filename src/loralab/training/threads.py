@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TypeVar
 
 import torch
 
-__all__ = ["Workers"]
+__all__ = ["Workers", "threads_restored"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,3 +42,13 @@ class Workers:
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """The results in the order of the items; the first exception is raised, and items not begun are dropped."""
         return map(function, items) if self.pool is None else self.pool.map(function, items)
+
+
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    """Afterwards torch has as many threads as before: a training in a notebook must not slow what follows."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
