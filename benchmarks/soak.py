@@ -10,7 +10,8 @@ KILL, TERM and INT end the process; STOP halts it for a second, then it gets CON
     lost       runs that are not there at the end, or have no record of success
     different  runs whose metrics (less the clock), adapter or predictions differ from the undisturbed run's
     repeated   records that were written a second time
-    left over  temporary files, checkpoints and empty run folders in the store at the end
+    left over  temporary files, checkpoints and empty run folders in the store at the end, but for the temporary
+               files in cache/, which go when they are a day old
     other ends commands that ended with another status than 0, 1 (a worker was killed), 130 or 143, or by the signal
 
 The exit status is 1 if any count is above 0. The last lines are the table of docs/reliability.md.
@@ -158,7 +159,14 @@ def soak(scenario: str, sent: signal.Signals, times: int, whole: dict[str, str],
         look()
         found += compare(store, commands, whole)
         if any(found[name] for name in COUNTS):
-            print(scenario, sent.name, dict(found), (store.parent / "output.txt").read_text()[-3000:], sep="\n")
+            print(
+                scenario,
+                sent.name,
+                dict(found),
+                (store.parent / "output.txt").read_text()[-3000:],
+                sep="\n",
+                file=sys.stderr,
+            )
     return found
 
 
@@ -195,6 +203,9 @@ def compare(store: Path, commands: list[tuple[str, ...]], whole: dict[str, str])
     found["different"] = sum(name in done and digest(store / "runs" / name) != whole[name] for name in wanted)
     left = [*store.rglob(".*.tmp"), *store.glob("runs/*/checkpoint/*")]
     left += [path for path in store.glob("runs/*") if path.name not in done]
+    left = [path for path in left if store / "cache" not in path.parents]
+    if left:
+        print("left over:", *left, sep="\n", file=sys.stderr)
     found["left over"] = len(left)
     return found
 
