@@ -10,8 +10,9 @@ __all__ = ["align", "bold", "clock", "count", "figure", "finite", "printed", "re
 
 # The longest line that is printed, in characters, of texts that come from files, arguments and libraries.
 LONGEST = 1_000
-# Controls of terminals (C0, DEL, C1), marks that change the direction of a text, and halves of surrogate pairs.
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+# Controls of terminals (C0, DEL, C1), the space and the hyphen that look like others, marks that change the direction
+# of a text, and halves of surrogate pairs.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\xa0\xad\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 def shown(text: str, *, longest: int | None = LONGEST) -> str:
