@@ -24,7 +24,7 @@ _FIXES = {
     errno.ELOOP: "links there lead back to themselves; name another",
     errno.ENOENT: "name one that is there",
 }
-# Errors that are none of the program's even where the system names no file.
+# Errors of the system, not of the program, even where it names no file.
 _OF_THE_SYSTEM = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM), "the store"),
     **dict.fromkeys((errno.EIO, errno.EFBIG), "the store"),

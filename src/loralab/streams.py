@@ -44,7 +44,7 @@ class _Noting(io.RawIOBase):
         left = memoryview(data).cast("B")
         size = len(left)
         try:
-            while left:  # without a buffer (python -u) nobody else writes the rest
+            while left:  # without a buffer (python -u) the rest must be written here
                 count = self.under.write(left)
                 if count is None:  # another process has made the terminal non-blocking
                     time.sleep(_PAUSE)

@@ -49,6 +49,7 @@ def test_the_same_order_changes_no_byte(tmp_path: Path) -> None:
 def test_names_match_exactly_then_without_case() -> None:
     assert row_order(["NEGATIVE", "POSITIVE"], ["positive", "negative"]) == (1, 0)
     assert row_order(["a", "A"], ["A", "a"]) == (1, 0)
+    assert row_order(["cafe\u0301", "b"], ["b", "caf\u00e9"]) == (1, 0)
     assert row_order(["a", "A"], ["a", "b"]) is None
     assert row_order(["a", "a"], ["a", "a"]) is None
 

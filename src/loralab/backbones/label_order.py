@@ -6,6 +6,7 @@ be class 1 of the task, and training would start from inverted predictions.
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unicodedata import normalize
 
 import torch
 from torch import nn
@@ -59,9 +60,9 @@ def order_rows(
 def row_order(brought: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] | None:
     """For each wanted name its place in `brought`; None unless both have the same names, each once.
 
-    Names are compared as they are, then without regard to case and outer spaces.
+    Names are compared as they are, then without regard to case, outer spaces and Unicode's form.
     """
-    for form in (str, lambda name: str(name).strip().casefold()):
+    for form in (str, lambda name: normalize("NFC", str(name).strip()).casefold()):
         here, there = [form(name) for name in brought], [form(name) for name in wanted]
         if len(set(here)) == len(here) and sorted(here) == sorted(there):
             return tuple(here.index(name) for name in there)

@@ -1,7 +1,7 @@
 """A composed configuration -> the dataclasses of its schema, interpolations resolved and every value's type checked.
 
-OmegaConf checks a value when it is set. What an interpolation gives in the place of a list or of a whole node is
-checked by nobody, so that it is done here, once, for all values.
+OmegaConf checks a value when it is set, but not what an interpolation gives in the place of a list or of a whole node.
+So all values are checked here, once.
 """
 
 from dataclasses import fields, is_dataclass
