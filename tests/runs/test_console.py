@@ -90,9 +90,12 @@ def test_a_single_run_warns_and_one_of_many_does_not() -> None:
     shown = {}
     for title in (None, "seed=1"):
         err = io.StringIO()
-        Console(err, io.StringIO(), title).warn("it is slow")
-        shown[title] = err.getvalue()
-    assert shown == {None: "warning: it is slow\n", "seed=1": ""}
+        console = Console(err, io.StringIO(), title)
+        console.warn("it is slow")
+        assert err.getvalue() == "", "a mistake that ends the run before it starts is one line alone"
+        console.started("name", 100, GROUPS, resumed_at=0)
+        shown[title] = err.getvalue().splitlines()[0]
+    assert shown == {None: "warning: it is slow", "seed=1": "seed=1"}
 
 
 def test_a_resumed_run_says_where_it_goes_on() -> None:
@@ -102,10 +105,12 @@ def test_a_resumed_run_says_where_it_goes_on() -> None:
 
 
 def test_a_single_run_says_how_many_rows_were_read() -> None:
-    for title, shown in ((None, "rows: train 1,048, validation 6\n"), ("lr=1", "")):
+    for title, shown in ((None, "run name: 100 steps; rows: train 1,048, validation 6"), ("lr=1", "lr=1")):
         err = io.StringIO()
-        Console(err, io.StringIO(), title).read({"train": 1048, "validation": 6})
-        assert err.getvalue() == shown
+        console = Console(err, io.StringIO(), title)
+        console.read({"train": 1048, "validation": 6})
+        console.started("name", 100, GROUPS, resumed_at=0)
+        assert err.getvalue().splitlines()[0] == shown
 
 
 def test_an_interrupted_run_says_that_it_can_go_on() -> None:

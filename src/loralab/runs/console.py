@@ -31,6 +31,9 @@ class Console:
 
     def __init__(self, err: TextIO, out: TextIO, title: str | None = None) -> None:
         self.err, self.out, self.title = err, out, title
+        # printed when the run starts, since a mistake that ends it before is one line alone
+        self.warnings: list[str] = []
+        self.rows = ""
         self.bar: Progress | None = None
         self.drawn = 0.0  # time of the bar's last update
         self.steps = 0
@@ -47,17 +50,17 @@ class Console:
             self._say(shown(f"loading {model}, reading {task}"))
 
     def read(self, rows: Mapping[str, int]) -> None:
-        """Prints how many rows each split has; for a single run only."""
+        """Notes how many rows each split has; for a single run only."""
         if self.title is None:
-            self._say("rows: " + ", ".join(f"{split} {count:,}" for split, count in rows.items()))
+            self.rows = "; rows: " + ", ".join(f"{split} {count:,}" for split, count in rows.items())
 
     def warn(self, line: str) -> None:
-        """Prints a warning for a single run; a sweep prints it once for all of its runs."""
+        """Notes a warning for a single run; a sweep prints it once for all of its runs."""
         if self.title is None:
-            self._say(f"warning: {shown(line)}")
+            self.warnings.append(f"warning: {shown(line)}")
 
     def started(self, name: str, steps: int, groups: Sequence[dict[str, Any]], *, resumed_at: int) -> None:
-        """Prints the run's name and every parameter group with its resolved rates."""
+        """Prints the warnings, the run's name and rows, and every parameter group with its resolved rates."""
         self.steps, self.printed = steps, resumed_at * PLAIN_LINES // steps
         length = f"{steps} step{'s' if steps != 1 else ''}"
         going_on = f", going on from step {resumed_at}" if resumed_at else ""
@@ -65,8 +68,8 @@ class Console:
             rates = "  ".join(f"{g['name']} {g['lr']:.3g}" for g in groups)
             self._say(f"{bold(shown(self.title), self.err)}\n    {length}{going_on}  lr: {rates}")
         else:
-            self._say(f"run {bold(shown(name), self.err)}: {length}{going_on}")
-            self._say("\n".join(group_table(groups)))
+            title = f"run {bold(shown(name), self.err)}: {length}{going_on}{self.rows}"
+            self._say("\n".join([*self.warnings, title, *group_table(groups)]))
         if self.err.isatty() and os.environ.get("TERM") != "dumb":
             self._start_bar(resumed_at)
 
