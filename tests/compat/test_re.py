@@ -37,9 +37,9 @@ def test_random_expressions_match_as_in_re() -> None:
 
 @pytest.mark.parametrize("text", ["(a+)+b", "(.*)*!", "(.*.*.*.*.*.*.*.*)*z", "(?:a?){60}a{60}b", "((a*)*)*b"])
 def test_what_re_would_not_finish_takes_no_time(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert not Pattern(text, Budget()).ends(LONG)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(
