@@ -96,8 +96,7 @@ def collect(name: str, overrides: Sequence[str], store: Path, to: Path | None) -
             results.save(frame, to)
             print(printed([f"{len(frame)} rows in {to}"]))
             return 0
-        if study_module.analysis_of(opened) != study_module.NO_ANALYSIS:
-            study_module.module_of(opened)  # its mistakes first
+        study_module.find_module(opened)  # its mistakes first
         runs = study_tables(opened).runs
         to = to or results.target(name, overrides, opened.store)
         results.save(results.reduce_study(opened), to)
