@@ -74,7 +74,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
         temporary.chmod(0o777 & ~_umask())
         temporary.replace(target)
         _sync_directory(target.parent)
-    except Exception as error:
+    except Exception as error:  # safetensors has an error of its own for a full disk; all others are raised unchanged
         number = _RUST.search(str(error))
         if isinstance(error, OSError) or number is None:
             raise

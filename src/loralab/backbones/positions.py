@@ -52,6 +52,7 @@ def _tables(model: Any) -> list[tuple[str, int]]:
 
 def _usable(table: nn.Module) -> int:
     rows = len(cast(Tensor, table.weight))
+    # OPT and BART number positions from an offset, RoBERTa from after its padding row; a plain table has neither
     offset, padding = getattr(table, "offset", None), getattr(table, "padding_idx", None)
     if isinstance(offset, int):
         return rows - offset

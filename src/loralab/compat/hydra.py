@@ -157,6 +157,7 @@ def guard(check: Callable[[DictConfig], None], check_package: Callable[[str], No
                 check_package(place.path.removeprefix("pkg://"))
         search(repository, config_search_path)
 
+    # Hydra has no hook before it acts on a config; mypy allows no assignment to a method
     ConfigLoaderImpl.load_configuration = composed  # type: ignore[method-assign]
     ConfigRepository.initialize_sources = searched  # type: ignore[method-assign, assignment]
 
@@ -168,7 +169,7 @@ def _of_what_a_person_wrote() -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException, MemoryError):
         raise
-    except Exception as error:
+    except Exception as error:  # raised unchanged unless a reader of Hydra's, OmegaConf's or YAML's raised it
         of_the_system = isinstance(error, OSError) and error.errno is not None
         readers = isinstance(error, RecursionError) or is_hydras(
             error, "hydra", "omegaconf", "antlr4", "yaml", "os", "codecs"

@@ -14,7 +14,7 @@ LONGEST = 2000  # characters of an expression or a text
 MOST_STATES = 5000  # (a{99}){99} would have 9801
 STEPS = 5_000_000  # about 3 s; rank_pattern with one expression for each of 560 maps takes 0.2 million
 
-_parser: Any = re._parser  # type: ignore[attr-defined]
+_parser: Any = re._parser  # type: ignore[attr-defined]  # Python's own parser, which typeshed leaves out
 REPEATS = ("MAX_REPEAT", "MIN_REPEAT")
 Accepts = Callable[[str], bool]
 CATEGORIES: dict[str, Accepts] = {
