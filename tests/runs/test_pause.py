@@ -85,10 +85,8 @@ def test_a_pause_that_is_reached_trains_and_loads_nothing(
     assert run(config(tmp_path, f"train.pause_at={at}")) == record
     line = f"paused at step 6 of 12 (validation loss {record['metrics']['validation']['last']['loss']:.4f})"
     told = capsys.readouterr().out.splitlines()
-    assert told[:2] == [
-        "this run is already there; its record:",
-        f"{line}; the same command without train.pause_at goes on",
-    ]
+    assert told[0] == "this run is already there; its record:"
+    assert told[1] == f"{line}; the same command without train.pause_at goes on"
     assert files(tmp_path) == before
 
 
@@ -146,7 +144,7 @@ def test_what_needs_trained_weights_says_how_to_get_them(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_pauses_with_a_kill_after_each_change_nothing(seed: int, tmp_path: Path) -> None:
     """Each pause is followed by a command without one, which SIGKILL ends at a random step."""
     options = ("train.steps=240", "train.eval_every=0.1", "lora.dropout=0.1", "train.checkpoint_seconds=0.2")
@@ -154,11 +152,11 @@ def test_random_pauses_with_a_kill_after_each_change_nothing(seed: int, tmp_path
     store, draw = tmp_path / "paused", random.Random(seed)
     command = [sys.executable, str(CONF.parent / "train.py"), *SMALL, *options, f"store={store}"]
 
-    for at in sorted(draw.sample(range(10, 230), 4)):
+    for at in sorted(draw.sample(range(10, 150), 3)):
         Warm([*command, f"train.pause_at={at}"], tmp_path / f"pause{at}").ends()
         record = directory(store).record()
         assert record is not None and record["status"] == "paused" and record["steps"] >= at
-        going_on, until = Warm(command, tmp_path / f"kill{at}"), executed(store) + draw.randrange(60)
+        going_on, until = Warm(command, tmp_path / f"kill{at}"), executed(store) + draw.randrange(40)
         going_on.until(lambda until=until: executed(store) > until)  # type: ignore[misc]
         going_on.kill_tree()
     Warm(command, tmp_path / "end").ends()
