@@ -20,7 +20,7 @@ def test_the_loss_at_a_share_is_the_last_before_it_to_rounding(share: float, los
 
 def test_a_run_without_a_future_has_an_infinite_loss() -> None:
     for status in ("diverged", "failed"):
-        assert Observed((), status, CURVE).loss_at(0.2) == math.inf  # type: ignore[arg-type]
+        assert Observed((), status, CURVE).loss_at(0.2) == math.inf
 
 
 def test_a_run_has_reached_the_last_point_of_its_curve() -> None:
