@@ -100,21 +100,23 @@ def differences(line: pd.DataFrame) -> NDArray[np.float64]:
 
 def largest(found: list[pd.DataFrame]) -> NDArray[np.float64]:
     """For each pair of runs of the lines, log10 of the largest difference over the steps, at least log10 of EXACT."""
-    return np.log10(np.maximum(np.concatenate([differences(line).max(axis=1) for line in found]), EXACT))
+    apart = np.concatenate([differences(line).max(axis=1) for line in found])
+    logs: NDArray[np.float64] = np.log10(np.maximum(apart, EXACT))
+    return logs
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.9), gridspec_kw={"width_ratios": [1.15, 1, 1]})
     found = lines(frame)
-    _plane(axes[0], plane(frame))
-    _curves(axes[1], found[PLAIN])
-    _differences(axes[2], found)
-    for ax in axes:
-        ax.tick_params(labelsize=8)
-        ax.xaxis.label.set_size(8)
-        ax.yaxis.label.set_size(8)
+    figure: Figure
+    with plt.rc_context(plotting.EIGHT_POINT):
+        size: Any = {"figsize": (plotting.DOUBLE, 2.9), "gridspec_kw": {"width_ratios": [1.15, 1, 1]}}
+        figure, axes = plt.subplots(1, 3, **size)
+        _plane(axes[0], plane(frame))
+        _curves(axes[1], found[PLAIN])
+        _differences(axes[2], found)
+        figure.legend(*axes[2].get_legend_handles_labels(), loc="outside upper right", ncols=3)
     return figure
 
 
@@ -130,7 +132,7 @@ def _plane(ax: "Axes", runs: pd.DataFrame) -> None:
     ax.set_yticks(range(len(table.index)), [plotting.short(ratio) for ratio in table.index])
     ax.set_xlabel("s = alpha / r")
     ax.set_ylabel("ratio λ")
-    ax.set_title("validation loss depends on s λ alone", size=8)
+    ax.set_title("validation loss depends on s λ alone")
 
 
 def _curves(ax: "Axes", found: list[pd.DataFrame]) -> None:
@@ -144,7 +146,7 @@ def _curves(ax: "Axes", found: list[pd.DataFrame]) -> None:
         ax.plot([], [], color=colour, lw=2, label=f"{plotting.short(line['product'].iloc[0])} ({len(line)} runs)")
     ax.set_xlabel("step")
     ax.set_ylabel("training loss")
-    ax.legend(title="s λ", fontsize=8, title_fontsize=8, loc="lower left")
+    ax.legend(title="s λ", loc="lower left")
 
 
 def _differences(ax: "Axes", found: dict[str, list[pd.DataFrame]]) -> None:
@@ -159,7 +161,6 @@ def _differences(ax: "Axes", found: dict[str, list[pd.DataFrame]]) -> None:
     ax.set_yscale("log")
     ax.set_xlabel("step")
     ax.set_ylabel("difference from s = 1, training loss")
-    ax.figure.legend(*ax.get_legend_handles_labels(), fontsize=8, loc="outside upper right", ncols=3)
 
 
 def caption(frame: pd.DataFrame) -> str:
