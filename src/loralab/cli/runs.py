@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 
 from loralab.runs.console import group_table, summary
-from loralab.store.record import FailedRecord, Record
-from loralab.store.run_directory import RunDirectory, is_final, standing, status
+from loralab.store.record import FailedRecord, PausedRecord, Record
+from loralab.store.run_directory import RunDirectory, standing, status
 from loralab.text import align, figure
 
 __all__ = ["listing", "shown"]
@@ -42,15 +42,19 @@ def _is_run(path: Path) -> bool:
 
 def shown(run: RunDirectory) -> list[str]:
     """Everything about a run, in lines: its command, scores, parameter groups and origin."""
-    from loralab.config.command import command  # these two take longer than the list of a store
+    from loralab.config.command import command  # these take longer than the list of a store
     from loralab.config.stored import stored_config
+    from loralab.runs.rates import rates_line
 
     record = run.record()
-    lines = [run.path.name, command(stored_config(run.path / "config.yaml")), ""]
+    config = stored_config(run.path / "config.yaml")
+    lines = [run.path.name, command(config), ""]
     if record is None or record["status"] == "failed":
         lines += [status(run)] + ([] if record is None else record["error"].strip().splitlines())
     else:
-        lines += [*summary(record), "", *group_table(record["groups"])]
+        width = record["backbone"].get("width") if "backbone" in record else None
+        rates = rates_line(config, width=width, steps=record["steps"])
+        lines += [*summary(record), "", *filter(None, [rates]), *group_table(record["groups"])]
         lines += ["", f"{record['device']}, CPU threads: {record['threads']}"]
     if record is not None:
         lines += [_origin(record)]
@@ -62,7 +66,7 @@ def shown(run: RunDirectory) -> list[str]:
 def _line(run: RunDirectory) -> _Line:
     now = standing(run)
     record = now.record
-    if not is_final(record):
+    if record is None or record["status"] == "failed":
         moved = _moved(run.path)
         return _Line((run.path.name, status(run), "", "", "", "", _clock(moved)), moved, now.error)
     primary = record["metrics"]["primary"]
@@ -70,7 +74,7 @@ def _line(run: RunDirectory) -> _Line:
     scores = [record["metrics"][split]["last"] for split in ("validation", *tests[:1])]
     shown = [figure(None if s is None else s[primary]) for s in scores] + ["-"] * (2 - len(scores))
     seconds = f"{record['timing']['seconds']:.1f}"
-    return _Line((run.path.name, now.status, primary, *shown, seconds, _clock(record["ended"])), record["ended"])
+    return _Line((run.path.name, status(run), primary, *shown, seconds, _clock(record["ended"])), record["ended"])
 
 
 def _moved(directory: Path) -> float:
@@ -81,7 +85,7 @@ def _moved(directory: Path) -> float:
     return max(times)
 
 
-def _origin(record: Record | FailedRecord) -> str:
+def _origin(record: Record | PausedRecord | FailedRecord) -> str:
     commit, diff = record["git"]["commit"], record["git"]["diff"]
     code = "no git checkout" if commit is None else f"commit {commit[:10]}" + (f" with diff {diff}" if diff else "")
     known = [name for name in ("python", "torch", "transformers") if name in record["versions"]]
