@@ -16,10 +16,13 @@ __all__ = ["command", "settings"]
 def settings(config: Any) -> list[str]:
     """The overrides of `python train.py` that compose `config`, a Config or a composed one, without store and tracker.
 
-    Settings that are `auto` by default are always included, since a run's config has their resolved values.
+    Settings that are `auto` by default are always included, since a run's config has their resolved values; so the
+    model.rates that resolved optim.lr are left out.
     """
     values = {
-        key: value for key, value in leaves(config_values(config)) if key != "store" and not key.startswith("tracker.")
+        key: value
+        for key, value in leaves(config_values(config))
+        if key not in ("store", "model.rates") and not key.startswith("tracker.")
     }
     if not CONF.is_dir():  # installed without a checkout, hence without conf/
         return [_override(key, value) for key, value in values.items()]
@@ -40,7 +43,7 @@ def settings(config: Any) -> list[str]:
 def _differing(values: dict[str, Any], groups: list[str]) -> list[str]:
     """The overrides that turn the defaults with these groups into `values`."""
     base = composed(groups)
-    sources = [key for key in ("seed", "model.default_lr") if base[key] != values[key]]  # others derive from these
+    sources = [key for key in ("seed",) if base[key] != values[key]]  # others derive from it
     found = [_override(key, values[key]) for key in sources]
     base = composed([*groups, *found]) if found else base
     return found + [_override(key, value) for key, value in values.items() if base[key] != value]

@@ -110,7 +110,7 @@ def run_ending(prepared: "Prepared", session: "Session", metrics: dict[str, Any]
     source = prepared.backbone.source
     return {
         **end,
-        "backbone": {"origin": source.origin, "family": source.family},
+        "backbone": {"origin": source.origin, "family": source.family, "width": source.width},
         "outputs": as_recorded(prepared.objective.task),
         "ranks": prepared.ranks.count,
         "rows": prepared.objective.rows(),
