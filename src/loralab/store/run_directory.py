@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeGuard
 from loralab.errors import UserError
 from loralab.files import remove_temporaries, write_json, write_text
 from loralab.store.metrics_file import StepCounter, last_logged
-from loralab.store.record import FailedRecord, Record
+from loralab.store.record import FailedRecord, PausedRecord, Record
 from loralab.store.record_file import read_record
 from loralab.store.run_lock import Hold, is_held
 
@@ -31,6 +31,7 @@ __all__ = [
     "is_final",
     "last_step",
     "record_of",
+    "refuse_paused",
     "run_hash",
     "standing",
     "status",
@@ -48,7 +49,7 @@ def final_status(*, diverged: bool) -> Literal["success", "diverged"]:
     return "diverged" if diverged else "success"
 
 
-def is_final(record: Record | FailedRecord | None) -> TypeGuard[Record]:
+def is_final(record: Record | PausedRecord | FailedRecord | None) -> TypeGuard[Record]:
     """Whether the record's status is final, so that the run is never trained again."""
     return record is not None and record["status"] in FINAL
 
@@ -96,7 +97,7 @@ class RunDirectory:
     def predictions(self) -> Path:
         return self.path / "predictions.parquet"
 
-    def record(self) -> Record | FailedRecord | None:
+    def record(self) -> Record | PausedRecord | FailedRecord | None:
         """The record, or None for a run that has not ended; raises UserError for a damaged one."""
         return read_record(self.path / "record.json")
 
@@ -160,7 +161,7 @@ class RunDirectory:
         """Removes what a process left that died right after it wrote a final record; nothing while the run is held."""
         there = (self.checkpoint, self.path / StepCounter.FILE)
         with contextlib.suppress(OSError, UserError):  # a read-only store, or another process is at it
-            if any(path.exists() for path in there):
+            if any(path.exists() for path in there) and self.finished() is not None:  # a paused run keeps them
                 with self.hold(wait=False):
                     if self.finished() is not None:
                         self._remove_progress()
@@ -205,12 +206,12 @@ def find(store: Path, wanted: str) -> RunDirectory:
 class Standing:
     """A run's status, with the record that it is read from, or the error of a damaged record.
 
-    status: success, diverged, failed, running, cut off, missing or damaged; step: how far one came that has no final
-    record.
+    status: success, diverged, paused, failed, running, cut off, missing or damaged; step: how far one came that has no
+    final record.
     """
 
     status: str
-    record: Record | FailedRecord | None = None
+    record: Record | PausedRecord | FailedRecord | None = None
     error: str | None = None
     step: int = 0
 
@@ -225,7 +226,8 @@ def standing(run: RunDirectory) -> Standing:
             return Standing("running", step=last_step(run))
         record = run.record()  # it may have ended between the two checks
         if record is not None:
-            return Standing(record["status"], record, step=record["steps"] if is_final(record) else last_step(run))
+            step = last_step(run) if record["status"] == "failed" else record["steps"]
+            return Standing(record["status"], record, step=step)
         there = run.path.is_dir()
         return Standing("cut off", step=last_step(run)) if there else Standing("missing")
     except UserError as error:
@@ -239,7 +241,15 @@ def status(run: RunDirectory) -> str:
     now = standing(run)
     if now.status == "running":
         return f"running, step {now.step}"
+    if now.record is not None and now.record["status"] == "paused":
+        return f"paused at step {now.step} of {now.record['total_steps']}"
     return f"cut off at step {now.step}" if now.status == "cut off" else now.status
+
+
+def refuse_paused(run: RunDirectory) -> None:
+    """Raises UserError for a paused run, which has no trained weights yet."""
+    if standing(run).status == "paused":
+        raise UserError(f"{run.path.name}: {status(run)}; run its command without train.pause_at to finish it")
 
 
 def last_step(run: RunDirectory) -> int:
@@ -248,7 +258,7 @@ def last_step(run: RunDirectory) -> int:
     return 0 if line is None else int(line["step"])
 
 
-def record_of(run: RunDirectory) -> Record | FailedRecord:
+def record_of(run: RunDirectory) -> Record | PausedRecord | FailedRecord:
     """The record, or UserError where there is none yet."""
     record = run.record()
     if record is None:
