@@ -166,7 +166,7 @@ def drawn(rows: pd.DataFrame, to: Path) -> None:
         figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
         footnote(
             figure,
-            f"Median over {rows['draws'].max()} worlds drawn from 63 runs each. Solid: the rate alone is searched, at λ = 4. "
+            f"Median over {rows['draws'].max()} worlds, each drawn from 63 runs. Solid: the rate alone, at λ = 4. "
             f"Dashed: both rates. Grey: the goal, {MEDIAN} nats at {SHARE:.0%} of the grid's cost.",
         )
         save(figure, to)

@@ -14,9 +14,9 @@ from loralab.tuning.trial import Answer, Seen, Settings, Trial, settings_of
 
 __all__ = ["CHECK", "PROBE", "LawSearch"]
 
-# Shares of the steps. On 126 curves of TREC (100 steps) the collapsed runs are told apart at .2. At .3, .4 and .5 the best
-# rate at λ = 4 is 1.4, 0 and -.3 doublings too high (init B: .8, .4 and 0); at 800 steps it is .8 too high at .5. So the
-# probes discard, and final losses choose.
+# Shares of the steps. On 126 curves of TREC (100 steps) the collapsed runs are told apart at .2. At .3, .4 and .5 the
+# best rate at λ = 4 is 1.4, 0 and -.3 doublings too high (init B: .8, .4 and 0); at 800 steps it is .8 too high at .5.
+# So the probes discard, and final losses choose.
 CHECK = 0.2
 PROBE = 0.5
 CURVATURE = 0.03  # of the loss, per squared step (half a doubling): on TREC, both inits, below the best rate
