@@ -21,7 +21,7 @@ FORBIDDEN = {"utils", "util", "common", "helpers", "helper", "misc", "base", "ma
 ROOMS = (
     "errors", "files", "text", "imports", "streams", "startup", "device", "hub", "plotting",
     "compat", "config", "theory", "store", "backbones", "tasks", "training", "methods", "runs", "serving", "sweeps",
-    "pretraining", "inspect", "studies", "cli", "__init__",
+    "tuning", "pretraining", "inspect", "studies", "cli", "__init__",
 )  # fmt: skip
 
 # Modules whose tests are in a file of another name.
@@ -38,6 +38,7 @@ ELSEWHERE = {
     "backbones/source": "backbones/test_locate",
     "sweeps/cell": "sweeps/test_study",
     "sweeps/launch": "test_plugins",
+    "sweeps/live_runs": "sweeps/test_progress",
     "tasks/__init__": "tasks/test_registry",
 }
 
