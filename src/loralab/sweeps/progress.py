@@ -63,7 +63,9 @@ class SweepProgress(LiveRuns):
         done = sum(self.counts.values())
         status = f"{outcome.status} (elsewhere)" if outcome.elsewhere else outcome.status
         left = "" if self.live is not None or self.halted else self._time_left("  {} left")
-        line = f"[{done:>{len(str(self.total))}}/{self.total}] {status:<8}  {job.title}  {last_line(outcome.text)}{left}"
+        line = (
+            f"[{done:>{len(str(self.total))}}/{self.total}] {status:<8}  {job.title}  {last_line(outcome.text)}{left}"
+        )
         self.say(shown(line.rstrip()), self.out)
 
     def conclude(self, titles: Mapping[str, str], outcomes: Mapping[str, Outcome]) -> None:
