@@ -11,7 +11,10 @@ from loralab.tuning.trial import Answer, Seen, Settings, Trial, settings_of
 from tests.small_runs import SMALL, composer
 
 STEPS = 10
-COMMAND = (*(text for text in SMALL if not text.startswith(("train.eval_every", "train.steps"))), f"train.steps={STEPS}")
+COMMAND = (
+    *(text for text in SMALL if not text.startswith(("train.eval_every", "train.steps"))),
+    f"train.steps={STEPS}",
+)
 RATES = (1e-3, 4e-3, 1.6e-2)
 
 
@@ -51,7 +54,7 @@ class Trained:
 
     launches: list[list[tuple[str, ...]]] = field(default_factory=list)
 
-    def __call__(self, jobs: Sequence[tuple[str, ...]], first: int) -> None:  # noqa: ARG002
+    def __call__(self, jobs: Sequence[tuple[str, ...]], first: int) -> None:
         self.launches.append(list(jobs))
         for job in jobs:
             run(from_hydra(composer().settings(job)))

@@ -1,6 +1,7 @@
 """A session: every trial is trained once, a session that was killed goes on, and finished runs count as trials."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from loralab.errors import RunsFailed, UserError
 from loralab.runs.run import run
 from loralab.tuning.seen import Look
 from loralab.tuning.session import Session
-from loralab.tuning.trial import Answer, Seen, Settings, Trial
+from loralab.tuning.trial import Answer, Observed, Seen, Settings, Trial
 from tests.small_runs import composer
 from tests.tuning.sessions import RATES, STEPS, ThreeRates, Trained, session
 
@@ -25,6 +26,26 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, Answ
     """A whole session; its store is not to be changed."""
     one = session(tmp_path_factory.mktemp("undisturbed"))
     return one, searched(one)
+
+
+class Cut(Trained):
+    """Ends the session after so many launches, as a kill does."""
+
+    def __init__(self, turns: int) -> None:
+        super().__init__()
+        self.turns = turns
+
+    def __call__(self, jobs: Sequence[tuple[str, ...]], first: int) -> None:
+        super().__call__(jobs, first)
+        if len(self.launches) == self.turns:
+            raise KeyboardInterrupt
+
+
+class Untrained(Trained):
+    """Trains nothing."""
+
+    def __call__(self, jobs: Sequence[tuple[str, ...]], first: int) -> None:
+        pass
 
 
 def executed(store: Path) -> dict[str, int]:
@@ -48,18 +69,9 @@ def test_every_trial_is_trained_to_where_it_pauses_and_the_best_to_its_end(
 def test_a_session_that_goes_on_trains_nothing_twice_and_answers_the_same(
     tmp_path: Path, undisturbed: tuple[Session, Answer]
 ) -> None:
-    class Killed(Exception):  # noqa: N818
-        pass
-
-    class Cut(Trained):
-        def __call__(self, jobs: object, first: int) -> None:
-            super().__call__(jobs, first)  # type: ignore[arg-type]
-            if len(self.launches) == turns:
-                raise Killed
-
     for turns in (1, 2, 3):
-        with pytest.raises(Killed):
-            searched(session(tmp_path), launch=Cut())
+        with pytest.raises(KeyboardInterrupt):
+            searched(session(tmp_path), launch=Cut(turns))
     last = session(tmp_path)
     assert searched(last) == undisturbed[1]
     assert executed(tmp_path) == executed(undisturbed[0].store)
@@ -132,16 +144,16 @@ def test_a_setting_that_a_session_has_no_use_for_is_one_line(override: str, line
 
 
 def test_a_launch_of_failures_alone_ends_the_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = Look("run-0123456789", ThreeRates()._observed(), 0.0, 0.0, "out of memory")  # type: ignore[attr-defined]
+    failed = Look("run-0123456789", Observed((), "failed", ()), 0.0, 0.0, "out of memory")
     one = session(tmp_path)
     monkeypatch.setattr(one, "look", lambda _: failed)
     with pytest.raises(RunsFailed, match="out of memory"):
-        searched(one, launch=lambda *_: None)  # type: ignore[arg-type]
+        searched(one, launch=Untrained())
 
 
 def test_a_search_that_asks_again_for_what_it_has_is_no_endless_loop(tmp_path: Path) -> None:
     class Deaf(ThreeRates):
-        def ask(self, seen: Seen, at_once: int) -> list[Trial]:  # noqa: ARG002
+        def ask(self, seen: Seen, at_once: int) -> list[Trial]:
             return [Trial(self.at(RATES[0]), 0.3)]
 
     with pytest.raises(RuntimeError, match="asks again"):

@@ -14,15 +14,13 @@ __all__ = ["command"]
 
 
 def command(overrides: Sequence[str], options: Options, store: Path) -> list[str]:
-    """The arguments of the process; an override of the store comes after `store`, and replaces it."""
+    """The arguments of the process; store: unless an override names one."""
     default = Options(search=options.search, space=options.space)
     values = {field.name: getattr(options, field.name) for field in fields(options)}
     chosen = {key: value for key, value in values.items() if value != getattr(default, key)}
     chosen |= {"search": options.search} | ({"space": list(options.space)} if options.space else {})
     settings = [f"hydra.sweeper.{key}={to_override(literal(value))}" for key, value in chosen.items()]
-    folder = (
-        [] if any(text.startswith("store=") for text in overrides) else [f"store={to_override(literal(str(store)))}"]
-    )
-    return [
-        sys.executable, str(CONF.parent / "train.py"), "--multirun", "hydra/sweeper=tune", *settings, *folder, *overrides,
-    ]  # fmt: skip
+    if not any(text.startswith("store=") for text in overrides):
+        settings.append(f"store={to_override(literal(str(store)))}")
+    program = [sys.executable, str(CONF.parent / "train.py"), "--multirun", "hydra/sweeper=tune"]
+    return [*program, *settings, *overrides]

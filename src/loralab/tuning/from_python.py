@@ -35,9 +35,7 @@ def tune(*overrides: str | Mapping[str, Any], store: str | Path | None = None, *
     try:
         chosen = Options(**options)
     except TypeError as error:
-        raise UserError(
-            f"tune: {str(error).partition(' ')[2]}; the options are those of `loralab tune --help`"
-        ) from error
+        raise UserError(f"tune: {str(error).partition(' ')[2]}; its options are those of the command") from error
     place = Path(store if store is not None else os.environ.get("LORALAB_STORE", "outputs"))
     status, printed, errors = _passed_on(command(texts, chosen, place))
     if status:
@@ -47,7 +45,7 @@ def tune(*overrides: str | Mapping[str, Any], store: str | Path | None = None, *
 
 
 def _passed_on(arguments: Sequence[str]) -> tuple[int, str, list[str]]:
-    """The exit status of a process, its standard output, and the lines of its standard error, which are printed here."""
+    """The exit status of a process, its standard output, and the lines of its standard error, printed here too."""
     child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
     assert child.stdout is not None and child.stderr is not None
     errors: list[str] = []

@@ -42,7 +42,7 @@ def look(run: RunDirectory, settings: Settings, *, steps: int, until: float = 1.
     if record["status"] == "failed":
         error = record["error"].strip().splitlines()
         return Look(run.path.name, Observed(settings, "failed", ()), 0.0, 0.0, error[-1] if error else "")
-    last = pause_step(until, steps)
+    last = pause_step(until if until < 1 else None, steps)
     if record["status"] == "paused" and record["steps"] < last:
         return None
     lines = [line for line in _validated(run.path) if line["step"] <= last]
