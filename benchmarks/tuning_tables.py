@@ -22,7 +22,8 @@ class Table:
     The true loss of a pair is a local quadratic fit to the cells around it, weighted by a Gaussian of BANDWIDTH, so
     that pairs off the grid have one too and the noise of a single cell is not taken for a truth. What the fit leaves of
     the good cells is the seed noise: a drawn run is the truth plus the whole residual curve of a good cell chosen at
-    random, so that noise at 50% and at the end go together as they do in real runs.
+    random, so that noise at 50% and at the end go together as they do in real runs. It is scaled by the share that the
+    pair has learned of what the best has, for runs that learn nothing differ little.
     """
 
     name: str
@@ -33,7 +34,10 @@ class Table:
     def dead(self) -> NDArray[np.bool_]:
         """Cells that learned nothing, or diverged."""
         final = self.curves[:, -1]
-        return ~np.isfinite(final) | (final >= COLLAPSED * np.nanmax(np.where(np.isfinite(final), final, np.nan)))
+        dead: NDArray[np.bool_] = ~np.isfinite(final) | (
+            final >= COLLAPSED * np.nanmax(np.where(np.isfinite(final), final, np.nan))
+        )
+        return dead
 
     def truth(self, a: float, b: float) -> Array:
         """The smooth curve at a pair; dead where half of the cells around it are."""
@@ -81,6 +85,17 @@ class Table:
         return float(np.sqrt(np.mean(self.residuals[:, -1] ** 2)))
 
     @cached_property
+    def _range(self) -> tuple[Array, Array]:
+        cells = np.array([self.truth(*place) for place in self.places])
+        return cells.min(axis=0), cells.max(axis=0)
+
+    def learned(self, smooth: Array) -> Array:
+        """The share of what the best has learned, 0 to 1, at each share of the steps."""
+        low, high = self._range
+        share: Array = np.clip((high - smooth) / (high - low), 0, 1)
+        return share
+
+    @cached_property
     def lowest(self) -> float:
         """The lowest true loss of the grid's cells."""
         return min(float(self.truth(*place)[-1]) for place in self.places)
@@ -89,17 +104,15 @@ class Table:
 class Draw:
     """One world: a run of a pair and a seed always has the same curve in it."""
 
-    def __init__(self, table: Table, number: int, noise: float = 1.0) -> None:
-        self.table, self.number, self.noise = table, number, noise
+    def __init__(self, table: Table, number: int) -> None:
+        self.table, self.number = table, number
 
     def curve(self, a: float, b: float, seed: int) -> Array:
         """The losses at SHARES."""
-        smooth = self.table.truth(a, b)
-        if self.table.is_dead(a, b):
-            return smooth
-        rng = np.random.default_rng(abs(hash((round(a, 6), round(b, 6), seed, self.number))))
-        residuals = self.table.residuals
-        return smooth + self.noise * residuals[rng.integers(len(residuals))]
+        rng = np.random.default_rng([self.number, seed, round(1e6 * a + 1e8), round(1e6 * b + 1e8)])
+        smooth, residuals = self.table.truth(a, b), self.table.residuals
+        drawn: Array = smooth + self.table.learned(smooth) * residuals[rng.integers(len(residuals))]
+        return drawn
 
     def regret(self, a: float, b: float) -> float:
         """The true loss of a pair minus the lowest of the grid's cells."""

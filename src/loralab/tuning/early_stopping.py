@@ -7,6 +7,7 @@ from loralab.tuning.trial import Observed
 
 __all__ = ["collapsed", "learned"]
 
+ENOUGH = 0.05  # of its loss: what a lower rate must have learned before another is measured by it
 LEARNED = 0.01  # TREC, from 20 to 50% of the steps: .004 where the rate is far too high, .02 at a 32nd of the best
 
 
@@ -14,15 +15,15 @@ def collapsed(run: Observed, lower: Iterable[Observed], share: float) -> bool:
     """Whether `run` is to be stopped at `share` of its steps, given runs at lower rates of the same settings.
 
     What a lower rate has learned is the fall of its loss from the highest point of its curve, so that the scale of the
-    loss does not matter. Too low a rate is never called collapsed: early losses favour high rates.
+    loss does not matter. A run is never measured by a higher rate, for early losses favour high rates.
     """
     loss = run.loss_at(share)
     if math.isinf(loss):
         return True
     for other in lower:
         at = other.loss_at(share)
-        highest = max((value for when, value in other.curve if when <= share and math.isfinite(value)), default=at)
-        if loss - at > (highest - at) / 2 > 0:
+        highest = max((value for when, value in other.curve if when <= share and math.isfinite(value)), default=0.0)
+        if highest - at > ENOUGH * highest and loss - at > (highest - at) / 2:
             return True
     return False
 

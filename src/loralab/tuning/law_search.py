@@ -31,6 +31,7 @@ class LawSearch:
     quarter of the rate and climbs by doublings until the loss at CHECK turns.
 
     A finished run of the store stands in for a run of the nearest step, at its own rate, and of a seed that is missing.
+    Finished runs that were not validated by CHECK are not used: train such a run again, validating every tenth.
     """
 
     rates: Mapping[float | None, float]
@@ -65,8 +66,9 @@ class _Pass:
 
     def __init__(self, search: LawSearch, seen: Seen) -> None:
         self.rates, self.seeds, self.known = search.rates, search.seeds, search.known
-        self.replay = Replay(seen, search.budget)
-        self.finished = self.by_place(seen)
+        usable = {run: one for run, one in seen.items() if one.status != "success" or one.curve[0][0] <= CHECK + 1e-9}
+        self.replay = Replay(usable, search.budget)
+        self.finished = self.by_place(usable)
         self.main = next(iter(search.rates))
         self.probes: dict[int, float] = {}  # step -> loss at PROBE; inf where it was stopped
         self.chosen: list[Place] = []
