@@ -110,6 +110,14 @@ def test_finished_runs_that_fit_are_trials_and_others_are_not(tmp_path: Path) ->
     assert [share for share, _ in found.observed.curve] == [0.5, 1.0]
 
 
+def test_a_run_that_paused_is_a_trial_as_far_as_it_came(tmp_path: Path) -> None:
+    first, settings = session(tmp_path), ThreeRates().at(RATES[0])
+    run(from_hydra(composer().settings(first.job(settings, 0.5))))
+    one = session(tmp_path)
+    (found,) = one.begin(tmp_path / "seen.json").values()
+    assert (found.observed.status, found.share, found.observed.reached) == ("paused", 0.5, 0.5)
+
+
 def test_runs_that_finish_after_a_session_began_change_nothing_of_it(tmp_path: Path) -> None:
     first = session(tmp_path)
     file = first.folder(None, {}) / "seen.json"

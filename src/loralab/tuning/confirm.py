@@ -1,7 +1,8 @@
 """The gain of the recommendation over the default, on fresh seeds: both are run to the end on the same ones."""
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
@@ -15,17 +16,19 @@ from loralab.tuning.trial import Settings, settings_of
 
 __all__ = ["FIRST_SEED", "confirmed", "paired"]
 
-FIRST_SEED = 100  # after the session's own
+FIRST_SEED = 100  # above the session's own; the next ones, where the search has seen runs of these
 LEVEL = 0.95
 
 
 def confirmed(session: Session, found: Settings, launch: Launch, *, seeds: int, first: int) -> dict[str, Any]:
     """The gain on `seeds` fresh seeds, each of which both settings have; first: the number of the first job.
 
-    Its keys: seeds, loss and the primary metric of every other split, as `paired` gives them, and lines for people.
-    Raises RunsFailed where a run failed.
+    Its keys: seeds; scores: by "split/name", as `paired` gives them, of the validation loss and of each split's primary
+    metric. Raises RunsFailed where a run failed.
     """
-    fresh = [session.base.config.seed + FIRST_SEED + i for i in range(seeds)]
+    used = {dict(settings)["seed"] for settings in session.looks}
+    unused = (seed for seed in itertools.count(session.base.config.seed + FIRST_SEED) if seed not in used)
+    fresh = list(itertools.islice(unused, seeds))
     arms = [[settings_of({**dict(settings), "seed": seed}) for seed in fresh] for settings in (found, ())]
     launch([session.job(settings) for arm in arms for settings in arm], first)
     records = [[_record(session.planned(settings).directory) for settings in arm] for arm in arms]
@@ -35,7 +38,7 @@ def confirmed(session: Session, found: Settings, launch: Launch, *, seeds: int, 
         f"{split}/{name}": paired(*([_last(record, split, name) for record in arm] for arm in records))
         for split, name in dict.fromkeys(wanted)
     }
-    return {"seeds": fresh, "scores": scores, "lines": _lines(fresh, scores)}
+    return {"seeds": fresh, "scores": scores}
 
 
 def paired(found: Sequence[float], default: Sequence[float]) -> dict[str, Any]:
@@ -57,18 +60,6 @@ def paired(found: Sequence[float], default: Sequence[float]) -> dict[str, Any]:
     return values
 
 
-def _lines(seeds: Sequence[int], scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    lines = [f"against the default, on {len(seeds)} fresh seed{'s' * (len(seeds) > 1)} (difference, 95% interval):"]
-    for name, values in scores.items():
-        if values["difference"] is None:
-            lines.append(f"  {name}: a run diverged ({_shown(values['recommended'])}, {_shown(values['default'])})")
-            continue
-        interval = "" if values["low"] is None else f" [{values['low']:+.4f}, {values['high']:+.4f}]"
-        both = f"{_shown(values['recommended'])} against {_shown(values['default'])}"
-        lines.append(f"  {name}: {both}: {values['difference']:+.4f}{interval}")
-    return lines
-
-
 def _record(directory: RunDirectory) -> Record:
     record = directory.finished()
     if record is None:
@@ -84,7 +75,3 @@ def _last(record: Record, split: str, name: str) -> float:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _shown(value: float | None) -> str:
-    return "diverged" if value is None else f"{value:.4f}"

@@ -16,6 +16,7 @@ __all__ = ["draw"]
 
 SIZES: dict[Any, Any] = {"font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8}
 WIDTH, HEIGHT = 5.2, 3.2  # inches
+RING: dict[str, Any] = {"markeredgecolor": "black", "markeredgewidth": 1.5, "markersize": 7}
 ROOM = 0.25  # of the losses' range, above the worst that is drawn at its value
 WORST = 3.0  # a loss further above the best than this many times the middle one is drawn at the upper edge
 
@@ -33,7 +34,7 @@ def draw(tuned: Tuned, to: Path | None = None) -> Path:
         figure, axes = pyplot.subplots(figsize=(WIDTH, HEIGHT))
         _points(axes, tuned)
         _marks(axes, tuned)
-        axes.set(xscale="log", xlabel="learning rate (lr_A)", ylabel="validation loss")
+        axes.set(xscale="log", xlabel="learning rate", ylabel="validation loss")
         _ticks(axes, [run["optim.lr"] for run in tuned.runs])
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
         return plotting.save(figure, to or tuned.figure)[0]
@@ -50,9 +51,11 @@ def _points(axes: "Axes", tuned: Tuned) -> None:
                 continue
             shown = _is_sound(run) and run["loss"] <= highest
             ended = run["status"] == "success"
+            is_best = all(run[key] == value for key, value in tuned.settings.items())
             axes.plot(
                 run["optim.lr"], run["loss"] if shown else top, "o" if shown else "^", color=colour,
-                markerfacecolor=colour if ended else "white", markersize=5, clip_on=False, zorder=3,
+                markerfacecolor=colour if ended else "white", clip_on=False, zorder=3,
+                **(RING if is_best else {"markersize": 5}),
             )  # fmt: skip
             if not ended:
                 axes.annotate(
@@ -68,15 +71,16 @@ def _marks(axes: "Axes", tuned: Tuned) -> None:
     if tuned.plateau is not None:
         low, high = tuned.plateau
         edge = 2**0.25 if low == high else 1.0  # one rate is a band too
-        axes.axvspan(low / edge, high * edge, color="0.9", zorder=0, label="within noise")
-    for i, (ratio, predicted) in enumerate(tuned.predicted.items()):
-        ratios = _ratios(tuned.runs)
-        at = [f"{each:g}" if each is not None else "" for each in ratios]
-        colour = COLOURS[at.index(ratio)] if len(at) > 1 and ratio in at else "0.35"
-        axes.axvline(predicted, color=colour, ls="--", lw=1, zorder=1, label=None if i else "the law")
-    kinds = (("o", "0.2", "run to the end"), ("o", "white", "stopped at"), ("^", "white", "above, or diverged"))
+        axes.axvspan(low / edge, high * edge, color="0.92", zorder=0, label="within noise")
+    ratios = _ratios(tuned.runs)
+    for i, predicted in enumerate(tuned.predicted):
+        ratio = predicted.get("lora.ratio")
+        colour = COLOURS[ratios.index(ratio)] if len(ratios) > 1 and ratio in ratios else "0.35"
+        axes.axvline(predicted["optim.lr"], color=colour, ls="--", lw=1, zorder=1, label=None if i else "the law")
+    kinds = (("o", "0.2", "run to the end"), ("o", "white", "stopped at"), ("^", "white", "above, diverged"))
     for marker, face, label in kinds:
         axes.plot([], [], marker, color="0.2", markerfacecolor=face, markersize=5, label=label)
+    axes.plot([], [], "o", color="0.2", label="recommended", **RING)
 
 
 def _ticks(axes: "Axes", rates: Sequence[float]) -> None:

@@ -61,6 +61,10 @@ class TuneProgress(LiveRuns):
         there = "" if look.run in self.trained else "  (was there)"
         print(shown(f"[{self.number:>2}] {title(trial):<40}  {_outcome(look)}{there}"), file=self.err, flush=True)
 
+    def finished(self) -> None:
+        """The session has its answer."""
+        print(f"done in {clock(time.monotonic() - self.began_at)}", file=self.err, flush=True)
+
     def _drawn(self) -> "Group":
         from rich.console import Group
         from rich.text import Text

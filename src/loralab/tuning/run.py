@@ -7,6 +7,7 @@ from typing import Any
 
 from loralab.config.compose import Composer
 from loralab.config.overrides import name_of, read
+from loralab.config.schema import METHODS
 from loralab.config.tuned_file import FILE
 from loralab.text import count
 from loralab.tuning.confirm import confirmed
@@ -60,7 +61,7 @@ def tune(
         plateau=answer.plateau,
         noise=answer.noise,
         notes=answer.notes,
-        predicted={_name(ratio): value for ratio, value in rates.items()},
+        predicted=[({} if ratio is None else {"lora.ratio": ratio}) | {"optim.lr": lr} for ratio, lr in rates.items()],
         runs=_runs(session, before),
         cost=_cost(session, before),
         gain=gain,
@@ -70,6 +71,7 @@ def tune(
         from loralab.tuning.figure import draw  # imports matplotlib
 
         draw(tuned, None if options.figure is None else Path(options.figure))
+    progress.finished()
     return tuned
 
 
@@ -77,11 +79,12 @@ def _heading(
     session: Session, options: Options, rates: Mapping[float | None, float], folder: Path, before: int, at_once: int
 ) -> list[str]:
     config, budget = session.base.config, options.asked["budget"]
-    what = f"tuning {config.method.name} of {config.model.name} on {config.task.name}, {session.steps} steps a run"
+    ratio = f" (λ {config.lora.ratio:g})" if "lora" in METHODS[config.method.name] and not options.ratio else ""
+    what = f"tuning {config.model.name} on {config.task.name}, {config.method.name}{ratio}, {session.steps} steps a run"
     most = "" if budget is None else f", at most {budget:g} full runs"
     start = f" from optim.lr={rate(next(iter(rates.values())))}" if options.search == "law" else ""
     there = f"; {count(before, 'run')} of the store count{'s' if before == 1 else ''}" if before else ""
-    return [what, f"{options.search} search{start}{most}, {at_once} at a time{there}", f"{folder}"]
+    return [what, f"{options.search} search{start}{most}, {at_once} at a time{there}", f"kept in {folder}"]
 
 
 def _runs(session: Session, before: Mapping[Any, Look]) -> list[dict[str, Any]]:
@@ -108,7 +111,3 @@ def _cost(session: Session, before: Mapping[Any, Look]) -> dict[str, float]:
         runs += look.share - (begun.share if begun else 0.0)
         seconds += look.seconds - (begun.seconds if begun else 0.0)
     return {"full_runs": round(runs, 3), "seconds": round(seconds, 1)}
-
-
-def _name(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:g}"

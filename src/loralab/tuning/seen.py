@@ -31,8 +31,8 @@ class Look:
     error: str = ""
 
 
-def look(run: RunDirectory, settings: Settings, *, steps: int, until: float = 1.0) -> Look | None:
-    """The run up to the share `until` of its `steps`; None where it has not come so far and has not ended.
+def look(run: RunDirectory, settings: Settings, *, steps: int, until: float | None = None) -> Look | None:
+    """The run up to the share `until` of its `steps`, None: as far as it has come; None if it has not come so far.
 
     Raises UserError for damaged files.
     """
@@ -42,8 +42,8 @@ def look(run: RunDirectory, settings: Settings, *, steps: int, until: float = 1.
     if record["status"] == "failed":
         error = record["error"].strip().splitlines()
         return Look(run.path.name, Observed(settings, "failed", ()), 0.0, 0.0, error[-1] if error else "")
-    last = pause_step(until if until < 1 else None, steps)
-    if record["status"] == "paused" and record["steps"] < last:
+    last = pause_step(until if until is not None and until < 1 else None, steps)
+    if until is not None and record["status"] == "paused" and record["steps"] < last:
         return None
     lines = [line for line in _validated(run.path) if line["step"] <= last]
     curve = tuple((share_of(line["step"], steps), _finite(line["values"].get("loss"))) for line in lines)

@@ -28,7 +28,7 @@ class Tuned:
     settings: what was found, by key, without the seed; overrides: those of the command, with these, as train.py takes
     them; loss: the estimated final validation loss; plateau: the smallest and the largest rate within noise of it, None
     where rates were not searched; noise: the standard deviation of a final loss between seeds, None if unknown;
-    predicted: the rate that the search started from, by λ ("" for a method without); runs: a mapping for each trial;
+    predicted: the default rate, of each λ where these were searched; runs: a mapping for each trial;
     cost: full_runs and seconds of what the session trained; gain: over the default, None unless `confirm` asked.
     """
 
@@ -39,7 +39,7 @@ class Tuned:
     plateau: tuple[float, float] | None
     noise: float | None
     notes: Sequence[str]
-    predicted: Mapping[str, float]
+    predicted: Sequence[Mapping[str, float]]
     runs: Sequence[Mapping[str, Any]]
     cost: Mapping[str, float]
     gain: Mapping[str, Any] | None = field(default=None)
@@ -66,7 +66,7 @@ class Tuned:
         values = {
             "tune": 1, "overrides": list(self.overrides), "settings": _plain(self.settings), "loss": self.loss,
             "plateau": None if self.plateau is None else list(self.plateau), "noise": self.noise,
-            "notes": list(self.notes), "predicted": dict(self.predicted), "cost": dict(self.cost),
+            "notes": list(self.notes), "predicted": _plain(self.predicted), "cost": dict(self.cost),
             "gain": None if self.gain is None else _plain(self.gain), "runs": [_plain(run) for run in self.runs],
         }  # fmt: skip
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
@@ -97,11 +97,11 @@ class Tuned:
             lines.append(f"  {rate(low)} to {rate(high)} are within noise" if low < high else f"  {same}")
         lines += [f"  {note}" for note in self.notes]
         if self.gain is not None:
-            lines += [f"  {line}" for line in self.gain["lines"]]
+            lines += [f"  {line}" for line in _gain(self.gain)]
         trained = count(sum(not run["before"] for run in self.runs), "trial")
-        lines.append(
-            f"  cost: {self.cost['full_runs']:.2g} full runs in {trained}, {clock(self.cost['seconds'])} of training"
-        )
+        cost = f"{self.cost['full_runs']:.2g} full runs in {trained}, {clock(self.cost['seconds'])} of training"
+        fresh = 0 if self.gain is None else 2 * len(self.gain["seeds"])
+        lines.append(f"  cost: {cost}" + (f"; and {fresh} full runs on fresh seeds" if fresh else ""))
         return [*lines, f"train it: python train.py tuned={shlex.quote(str(self.file))}", f"      or: {self.command}"]
 
 
@@ -113,6 +113,16 @@ def rate(value: Any) -> str:
         return to_override(value)
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def _gain(gain: Mapping[str, Any]) -> list[str]:
+    lines = [f"against the default, on {count(len(gain['seeds']), 'fresh seed')} (difference, 95% interval):"]
+    for name, values in gain["scores"].items():
+        found, default = ("diverged" if v is None else f"{v:.4f}" for v in (values["recommended"], values["default"]))
+        difference = "" if values["difference"] is None else f": {values['difference']:+.4f}"
+        interval = "" if values["low"] is None else f" [{values['low']:+.4f}, {values['high']:+.4f}]"
+        lines.append(f"  {name}: {found} against {default}{difference}{interval}")
+    return lines
 
 
 def _noise(noise: float | None) -> str:
