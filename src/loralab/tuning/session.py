@@ -113,16 +113,23 @@ class Session:
         self.looks = dict(found)
         return found
 
-    def search(self, search: Search, launch: Launch, *, at_once: int, ended: Callable[[Trial, Look], None]) -> Answer:
-        """The answer of the search, once it asks for no more; raises RunsFailed where all trials of a launch failed."""
+    def search(
+        self, search: Search, launch: Launch, *, at_once: int, ended: Callable[[Trial, Look, bool], None]
+    ) -> Answer:
+        """The answer of the search once it asks for no more; RunsFailed is raised where all trials of a launch failed.
+
+        ended: called with each trial, what was seen of it, and whether that was there before.
+        """
         while trials := search.ask(self.seen, at_once):
             if again := [trial for trial in trials if trial in self.asked]:
                 raise RuntimeError(f"the search asks again for what it has seen: {again[0]}")
-            launch([self.job(trial.settings, trial.until) for trial in trials], len(self.asked))
+            missing = [trial for trial in trials if not self._is_there(trial)]
+            if missing:
+                launch([self.job(trial.settings, trial.until) for trial in missing], len(self.asked))
             found = [self._ended(trial) for trial in trials]
             self.asked += trials
             for trial, one in zip(trials, found, strict=True):
-                ended(trial, one)
+                ended(trial, one, trial not in missing)
             if all(one.observed.status == "failed" for one in found):
                 raise RunsFailed(f"every trial of a launch failed, the last with: {found[-1].error}")
         return search.answer(self.seen)
@@ -130,6 +137,11 @@ class Session:
     @property
     def seen(self) -> dict[Settings, Observed]:
         return {settings: one.observed for settings, one in self.looks.items()}
+
+    def _is_there(self, trial: Trial) -> bool:
+        """Whether its run has come so far; one that failed is tried again."""
+        one = self.look(trial)
+        return one is not None and one.observed.status != "failed"
 
     def _ended(self, trial: Trial) -> Look:
         one = self.look(trial)
