@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 __all__ = ["Answer", "Observed", "Search", "Seen", "Settings", "Trial", "settings_of"]
 
 Settings = tuple[tuple[str, Any], ...]
-"""(key, value) pairs sorted by key, beside the command's own: (("lora.ratio", 4.0), ("optim.lr", 1e-3), ("seed", 0))."""
+"""(key, value) pairs sorted by key, beside the command's: (("lora.ratio", 4.0), ("optim.lr", 1e-3), ("seed", 0))."""
 
 
 def settings_of(values: Mapping[str, Any]) -> Settings:
