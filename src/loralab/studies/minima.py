@@ -1,4 +1,4 @@
-"""Minimum of a fitted parabola in one variable or two, with an interval: pure functions over arrays."""
+"""Minimum of a fitted parabola in one variable or two, mostly with an interval: pure functions over arrays."""
 
 import math
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from loralab.studies.stats import ROUNDING, Array, as_pairs, check_level, largest
 
-__all__ = ["Minimum", "quadratic_minimum", "surface_minimum"]
+__all__ = ["Minimum", "quadratic_minimum", "surface_minimum", "vertex"]
 
 REACH = 6.0  # half-width of the search for a surface's minimum, in standard deviations of the cells' coordinates
 FINE = 301  # grid points of that search per coordinate
@@ -74,6 +74,24 @@ def quadratic_minimum(
     slope = float(abs(toward @ fit[:2]))
     p = 2 * float(scipy.stats.t.sf(slope / spread, degrees)) if spread > 0 else float(slope <= ROUNDING)
     return Minimum(float(at), float(low), float(high), float(curvature), inside, p)
+
+
+def vertex(x: ArrayLike, y: ArrayLike) -> float:
+    """The minimum of the parabola through the lowest point and its neighbours on both sides.
+
+    NaN if the lowest point is an end, or a neighbour's y is not finite (a run that diverged). For one run per x, which
+    `quadratic_minimum` gives no interval for. x: distinct.
+    """
+    order = np.argsort(np.asarray(x, dtype=float))
+    place, value = np.asarray(x, dtype=float)[order], np.asarray(y, dtype=float)[order]
+    if np.isnan(value).all():
+        return math.nan
+    lowest = int(np.nanargmin(value))
+    if lowest in (0, len(place) - 1) or not np.isfinite(value[lowest - 1 : lowest + 2]).all():
+        return math.nan
+    (p, q, r), (f, g, h) = place[lowest - 1 : lowest + 2].tolist(), value[lowest - 1 : lowest + 2].tolist()
+    left, right = (g - f) / (q - p), (h - g) / (r - q)  # left < 0 <= right
+    return float((p + q) / 2 - left * (r - p) / (2 * (right - left)))
 
 
 def surface_minimum(places: Array, values: Array) -> tuple[Minimum, Minimum]:
