@@ -92,9 +92,10 @@ def test_a_run_that_went_on_is_seen_as_it_was_then(tmp_path: Path, undisturbed: 
 
 
 def test_finished_runs_that_fit_are_trials_and_others_are_not(tmp_path: Path) -> None:
-    """They may log elsewhere; the rate of the head follows lr_A in them and in the trials."""
+    """They may log elsewhere; the rate of the head is that of the default run."""
     one = session(tmp_path)
-    fits = (*one.arguments, f"optim.lr={RATES[0]}", "train.eval_every=5")
+    head = f"optim.head_lr={one.base.config.optim.head_lr}"
+    fits = (*one.arguments, f"optim.lr={RATES[0]}", head, "train.eval_every=5")
     for job in (fits, (*fits, "lora.rank=4"), (*fits, "optim.weight_decay=.1"), (*fits, "optim.head_lr=1e-2")):
         run(from_hydra(composer().settings(job)))
     launch = Trained()
@@ -163,6 +164,16 @@ def test_a_search_that_asks_again_for_what_it_has_is_no_endless_loop(tmp_path: P
         searched(session(tmp_path), Deaf())
 
 
-def test_the_head_keeps_its_own_rate_unless_the_command_says_otherwise(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("overrides", "pinned"),
+    [((), True), (("optim.head_lr=1e-3",), False), (("method=full", "optim.lr=auto"), False), (("method=lora",), True)],
+)
+def test_the_head_keeps_the_rate_of_the_default_run_beside_a_and_b(
+    overrides: tuple[str, ...], pinned: bool, tmp_path: Path
+) -> None:
+    one = session(tmp_path, *overrides, keys=())
     settings: Settings = ThreeRates().at(RATES[0])
-    assert not any(text.startswith("optim.head_lr") for text in session(tmp_path).job(settings))
+    added = set(one.job(settings)) - set(one.arguments)
+    assert any(text.startswith("optim.head_lr=") for text in added) == pinned
+    if pinned:
+        assert one.planned(settings).config.optim.head_lr == one.base.config.optim.head_lr != RATES[0]

@@ -7,8 +7,8 @@ from typing import Any
 
 from loralab.config.compose import Composer
 from loralab.config.overrides import name_of, read
-from loralab.config.schema import METHODS
 from loralab.config.tuned_file import FILE
+from loralab.runs.rates import has_factors
 from loralab.text import count
 from loralab.tuning.confirm import confirmed
 from loralab.tuning.options import Options
@@ -79,7 +79,7 @@ def _heading(
     session: Session, options: Options, rates: Mapping[float | None, float], folder: Path, before: int, at_once: int
 ) -> list[str]:
     config, budget = session.base.config, options.asked["budget"]
-    ratio = f" (λ {config.lora.ratio:g})" if "lora" in METHODS[config.method.name] and not options.ratio else ""
+    ratio = f" (λ {config.lora.ratio:g})" if has_factors(config) and not options.ratio else ""
     what = f"tuning {config.model.name} on {config.task.name}, {config.method.name}{ratio}, {session.steps} steps a run"
     most = "" if budget is None else f", at most {budget:g} full runs"
     start = f" from optim.lr={rate(next(iter(rates.values())))}" if options.search == "law" else ""

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from loralab.config.schema import METHODS
 from loralab.errors import UserError
-from loralab.methods.lora import SCALINGS
+from loralab.runs.plan import Plan
+from loralab.runs.rates import has_factors
+from loralab.theory.rate_law import SCALINGS
 from loralab.tuning.options import Options
 from loralab.tuning.session import Session
 from loralab.tuning.trial import Search
@@ -29,12 +30,12 @@ def predicted(options: Options, session: Session) -> dict[float | None, float]:
     """The default rate of each λ that is tried, that of the command first; of None where λ stays as it is."""
     config = session.base.config
     if not options.ratio:
-        return {None: config.optim.lr}
-    if "lora" not in METHODS[config.method.name]:
+        return {None: _rate(session.base)}
+    if not has_factors(config):
         raise UserError(f"--ratio: method={config.method.name} has no A and B, so no λ; leave it out")
     scaling = SCALINGS[config.lora.scaling](config.lora.alpha, config.lora.rank)
     ratios = dict.fromkeys([config.lora.ratio, *(float(f"{value / scaling:.4g}") for value in CHECKED)])
-    return {ratio: session.planned((), {"lora.ratio": ratio}).config.optim.lr for ratio in ratios}
+    return {ratio: _rate(session.planned((), {"lora.ratio": ratio})) for ratio in ratios}
 
 
 def search_of(options: Options, session: Session, rates: Mapping[float | None, float], folder: Path) -> Search:
@@ -47,3 +48,7 @@ def search_of(options: Options, session: Session, rates: Mapping[float | None, f
     from loralab.tuning.law_search import LawSearch
 
     return LawSearch(rates, seeds=seeds, budget=asked["budget"], known=session.is_measured)
+
+
+def _rate(planned: Plan) -> float:
+    return float(planned.config.optim.lr)  # a plan has resolved auto

@@ -13,9 +13,10 @@ from typing import Any
 from loralab.config.compose import Composer
 from loralab.config.literal import literal
 from loralab.config.overrides import name_of, read, to_override
-from loralab.config.schema import METHODS, from_hydra
+from loralab.config.schema import from_hydra
 from loralab.errors import RunsFailed, UserError
 from loralab.runs.plan import Plan, make_store, plan
+from loralab.runs.rates import has_factors
 from loralab.store.run_directory import run_hash
 from loralab.tuning.seen import Look, look
 from loralab.tuning.stored import fitting, kept
@@ -55,14 +56,12 @@ class Session:
     @cached_property
     def steps(self) -> int:
         """Of every trial."""
-        steps = self.base.config.train.steps
-        assert steps is not None
-        return steps
+        return self.base.steps
 
     @property
     def is_measured(self) -> bool:
-        """Whether the rate of the default run was measured on its backbone; else it is a guess."""
-        return True
+        """Whether the default rate comes from measurements on the backbone; else it is a guess."""
+        return has_factors(self.base.config) and bool(self.base.config.model.rates)
 
     @property
     def store(self) -> Path:
@@ -91,9 +90,9 @@ class Session:
 
     @cached_property
     def has_own_head_rate(self) -> bool:
-        """Whether the head of the default run has a rate of its own, which then is that of every trial's."""
-        optim = self.base.config.optim
-        return "lora" in METHODS[self.base.config.method.name] and optim.head_lr != optim.lr
+        """Whether the head of the default run has the law's rate for it, which then is that of every trial."""
+        optim = self.composer.settings(self.arguments).optim
+        return has_factors(self.base.config) and optim.lr == "auto" and optim.head_lr is None
 
     def planned(self, settings: Settings, further: Mapping[str, Any] | None = None) -> Plan:
         """The run of a trial; further: settings beside its own."""
