@@ -21,7 +21,7 @@ FORBIDDEN = {"utils", "util", "common", "helpers", "helper", "misc", "base", "ma
 ROOMS = (
     "errors", "files", "text", "imports", "streams", "startup", "device", "hub", "plotting",
     "compat", "config", "theory", "store", "backbones", "tasks", "training", "methods", "runs", "serving", "sweeps",
-    "pretraining", "inspect", "studies", "cli", "__init__",
+    "tuning", "pretraining", "inspect", "studies", "cli", "__init__",
 )  # fmt: skip
 
 # Modules whose tests are in a file of another name.

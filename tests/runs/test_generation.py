@@ -11,7 +11,7 @@ from loralab import load_run
 from loralab.errors import UserError
 from loralab.runs.run import run
 from loralab.store.predictions import packed_correct, unpacked
-from loralab.store.record import Record
+from loralab.store.record import PausedRecord, Record
 from tests.small_runs import config, cut_off, outcome
 
 MODELS = ("tiny_decoder", "tiny_seq2seq")
@@ -31,7 +31,7 @@ def parrot(tmp_path: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def record_of(store: Path, *overrides: str) -> tuple[Record, Path]:
+def record_of(store: Path, *overrides: str) -> tuple[Record | PausedRecord, Path]:
     record = run(config(store, *overrides))
     (directory,) = store.glob("runs/*")
     return record, directory

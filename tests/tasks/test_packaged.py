@@ -17,6 +17,7 @@ SIZES = {
     "rotten_tomatoes": (5_100, 1_700, 1_728),
     "imdb": (17_000, 4_000, 3_902),
     "trec": (3_200, 1_000, 1_176),
+    "trec_fine": (3_200, 1_000, 1_176),
     "sms_spam": (2_700, 900, 887),
     "snippets": (6_400, 2_100, 2_103),
 }
@@ -47,7 +48,14 @@ def test_rows_point_at_distinct_source_rows(task: RawTask) -> None:
     assert len(np.unique(rows)) == len(rows)
 
 
-def test_every_class_is_in_every_split(task: RawTask) -> None:
+# classes with too few rows for each split; all are in train
+RARE = {
+    ("trec_fine", "validation"): ["ENTY:body", "ENTY:lang", "NUM:speed"],
+    ("trec_fine", "test"): ["ENTY:currency", "NUM:ord"],
+}
+
+
+def test_every_class_is_in_every_split_unless_it_is_rare(task: RawTask) -> None:
     if task.kind == "regression":
         assert task.labels is None
         assert all(
@@ -55,9 +63,23 @@ def test_every_class_is_in_every_split(task: RawTask) -> None:
         )
     else:
         assert task.labels is not None
-        for split in task.splits.values():
+        for part, split in task.splits.items():
             assert split.labels.dtype == np.int64
-            assert set(split.labels) == set(range(len(task.labels)))
+            missing = set(range(len(task.labels))) - set(split.labels)
+            assert sorted(task.labels[i] for i in missing) == RARE.get((task.name, part), [])
+            assert set(split.labels) <= set(range(len(task.labels)))
+
+
+def test_trec_fine_has_the_rows_and_the_split_of_trec_and_refines_its_labels(read: Read) -> None:
+    coarse, fine = read("trec"), read("trec_fine")
+    assert coarse.labels is not None
+    assert fine.labels is not None
+    assert len(set(fine.labels)) == 50
+    assert sorted(fine.labels, key=lambda label: label.partition(":")[0]) == list(fine.labels)
+    for part, split in fine.splits.items():
+        assert split.texts == coarse.splits[part].texts
+        names = [fine.labels[i].partition(":")[0] for i in split.labels]
+        assert names == [coarse.labels[i] for i in coarse.splits[part].labels]
 
 
 # of rows, labels and texts; a change here makes every stored result incomparable
@@ -65,6 +87,7 @@ GOLDEN = {
     "rotten_tomatoes": "9d37585f14ca83c6",
     "imdb": "12df627f4e8a6015",
     "trec": "c1a7703385fd5295",
+    "trec_fine": "18cd9f6348171e69",
     "sms_spam": "fa129b6bf2b0a6fb",
     "snippets": "f9b75940704c6156",
 }
@@ -87,6 +110,7 @@ def test_known_examples_have_their_labels(read: Read) -> None:
         return float(found[0]) if task.labels is None else task.labels[found[0]]
 
     assert label(trec, "How did serfdom develop in and then leave Russia") == "DESC"
+    assert label(read("trec_fine"), "How did serfdom develop in and then leave Russia") == "DESC:manner"
     assert label(spam, "Free entry in 2 a wkly comp to win FA Cup final") == "spam"
     assert label(spam, "Nah I don't think he goes to usf") == "ham"
     assert label(snippets, "The Rock is destined to be the 21st Century's new") == pytest.approx(2.2666666)

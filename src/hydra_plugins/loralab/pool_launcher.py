@@ -97,7 +97,7 @@ class PoolLauncher(Launcher):
         from loralab.store.run_directory import FINAL
 
         job = RunReturn(overrides=filter_overrides(overrides), task_name=self.config.hydra.job.name)
-        job.status = JobStatus.COMPLETED if outcome.status in FINAL else JobStatus.FAILED
+        job.status = JobStatus.COMPLETED if outcome.status in (*FINAL, "paused") else JobStatus.FAILED
         job.found = outcome.value
         return job
 

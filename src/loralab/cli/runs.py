@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 
 from loralab.runs.console import group_table, summary
-from loralab.store.record import FailedRecord, Record
-from loralab.store.run_directory import RunDirectory, is_final, standing, status
+from loralab.store.record import FailedRecord, PausedRecord, Record
+from loralab.store.run_directory import RunDirectory, standing, status
 from loralab.text import align, figure
 
 __all__ = ["listing", "shown"]
@@ -62,7 +62,7 @@ def shown(run: RunDirectory) -> list[str]:
 def _line(run: RunDirectory) -> _Line:
     now = standing(run)
     record = now.record
-    if not is_final(record):
+    if record is None or record["status"] == "failed":
         moved = _moved(run.path)
         return _Line((run.path.name, status(run), "", "", "", "", _clock(moved)), moved, now.error)
     primary = record["metrics"]["primary"]
@@ -70,7 +70,7 @@ def _line(run: RunDirectory) -> _Line:
     scores = [record["metrics"][split]["last"] for split in ("validation", *tests[:1])]
     shown = [figure(None if s is None else s[primary]) for s in scores] + ["-"] * (2 - len(scores))
     seconds = f"{record['timing']['seconds']:.1f}"
-    return _Line((run.path.name, now.status, primary, *shown, seconds, _clock(record["ended"])), record["ended"])
+    return _Line((run.path.name, status(run), primary, *shown, seconds, _clock(record["ended"])), record["ended"])
 
 
 def _moved(directory: Path) -> float:
@@ -81,7 +81,7 @@ def _moved(directory: Path) -> float:
     return max(times)
 
 
-def _origin(record: Record | FailedRecord) -> str:
+def _origin(record: Record | PausedRecord | FailedRecord) -> str:
     commit, diff = record["git"]["commit"], record["git"]["diff"]
     code = "no git checkout" if commit is None else f"commit {commit[:10]}" + (f" with diff {diff}" if diff else "")
     known = [name for name in ("python", "torch", "transformers") if name in record["versions"]]

@@ -14,12 +14,15 @@ __all__ = ["command", "settings"]
 
 
 def settings(config: Any) -> list[str]:
-    """The overrides of `python train.py` that compose `config`, a Config or a composed one, without store and tracker.
+    """The overrides of `python train.py` that compose `config`, a Config or a composed one.
 
+    Without store and tracker, and without `train.pause_at`, which is no part of a run: it says how far to train it now.
     Settings that are `auto` by default are always included, since a run's config has their resolved values.
     """
     values = {
-        key: value for key, value in leaves(config_values(config)) if key != "store" and not key.startswith("tracker.")
+        key: value
+        for key, value in leaves(config_values(config))
+        if key not in ("store", "train.pause_at") and not key.startswith("tracker.")
     }
     if not CONF.is_dir():  # installed without a checkout, hence without conf/
         return [_override(key, value) for key, value in values.items()]

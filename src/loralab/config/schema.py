@@ -52,10 +52,15 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _share_or_steps(key: str, warmup: float) -> None:
-    within(key, warmup, at_least=0, at_most=10**9)
-    if warmup >= 1 and warmup != int(warmup):
-        raise UserError(f"{key}: got {warmup}; below 1 it is a share of the steps, else a whole number of steps")
+def _share_or_steps(key: str, value: float) -> None:
+    within(key, value, at_least=0, at_most=10**9)
+    if value >= 1 and value != int(value):
+        raise UserError(f"{key}: got {value}; below 1 it is a share of the steps, else a whole number of steps")
+
+
+def _some_share_or_steps(key: str, value: float) -> None:
+    within(key, value, above=0)
+    _share_or_steps(key, value)
 
 
 def _ranks(key: str, pattern: Mapping[str, int]) -> None:
@@ -195,13 +200,18 @@ class TrainConfig:
     micro_batch_size: int | None = added_later(number(at_least=1, at_most=2**20), before=None)
     max_length: int = number(at_least=4, at_most=2**20)  # no model has positions for more
     bucketing: bool = MISSING
-    eval_every: int | None = number(at_least=1, at_most=10**9)
+    eval_every: float | None = setting(_some_share_or_steps)
     eval_first: bool = MISSING
     log_every: int = number(at_least=1, at_most=10**9)
     precision: str = choice("auto", "fp32", "bf16", "fp16")
     device: str = setting(name_of_device)
     threads: int | None = number(at_least=1, at_most=MOST_THREADS)
     checkpoint_seconds: float = number(at_least=0, at_most=10**9)
+    pause_at: float | None = setting(_some_share_or_steps, default=None)  # older runs' configs lack it
+
+    def __post_init__(self) -> None:
+        if isinstance(self.eval_every, float) and self.eval_every.is_integer():
+            self.eval_every = int(self.eval_every)  # runs have it in their hash as a whole number
 
 
 @dataclass

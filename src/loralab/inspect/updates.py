@@ -30,7 +30,7 @@ from loralab.runs.build import adapted_backbone
 from loralab.runs.outputs import of_run
 from loralab.runs.plan import replan
 from loralab.store.record import Record
-from loralab.store.run_directory import RunDirectory, find, status
+from loralab.store.run_directory import RunDirectory, find, refuse_paused, status
 from loralab.tasks import GENERATION
 
 __all__ = ["Adapter", "Update", "find_adapter", "frozen_weights", "initial_updates", "read_updates"]
@@ -154,6 +154,7 @@ def _weights(source: Source, names: Collection[str], *, generates: bool) -> dict
 
 def _record(run: RunDirectory) -> Record:
     """The record of a run that has an adapter; UserError for any other."""
+    refuse_paused(run)
     record = run.finished()
     if record is None or not run.adapter.is_dir():
         raise UserError(f"{run.path.name}: has no adapter ({status(run)}); a LoRA run that ends in success has one")

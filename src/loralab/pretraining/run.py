@@ -27,10 +27,10 @@ from loralab.pretraining.masking import masked
 from loralab.pretraining.roberta import AtPositions, roberta
 from loralab.runs.console import Console
 from loralab.runs.plan import NUMERICS_VERSION, make_store
-from loralab.runs.record import as_yaml, ending, origin
+from loralab.runs.record import as_yaml, origin, results
 from loralab.store.leftovers import remove_old_temporaries
 from loralab.store.record import PretrainingEnding, PretrainingRecord
-from loralab.store.run_directory import RunDirectory
+from loralab.store.run_directory import RunDirectory, final_status
 from loralab.store.trackers import Tracker, open_tracker
 from loralab.text import finite
 from loralab.training import optim
@@ -297,7 +297,7 @@ def _write_model(prepared: _Prepared, directory: RunDirectory) -> None:
 
 def _ending(prepared: _Prepared, session: Session) -> PretrainingEnding:
     count = sum(p.numel() for p in prepared.trained.weights.values())
-    end = ending(
+    found = results(
         session,
         metrics={"primary": "loss", "validation": {"best": None, "last": session.progress.last}},
         groups=prepared.groups,
@@ -307,7 +307,12 @@ def _ending(prepared: _Prepared, session: Session) -> PretrainingEnding:
         threads=prepared.threads,
     )
     blocks = {"train": len(prepared.corpus.train), "heldout": len(prepared.corpus.heldout)}
-    return {**end, "unigram_entropy": unigram_entropy(prepared.corpus.train), "blocks": blocks}
+    return {
+        "status": final_status(diverged=session.progress.diverged),
+        **found,
+        "unigram_entropy": unigram_entropy(prepared.corpus.train),
+        "blocks": blocks,
+    }
 
 
 def _texts(config: PretrainConfig) -> tuple[list[str], list[str]]:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-from loralab.store.record import FailedRecord, PretrainingRecord, Record, split_scores
+from loralab.store.record import FailedRecord, PausedRecord, PretrainingRecord, Record, split_scores
 from loralab.text import align, bold, figure, printed, shown
 
-__all__ = ["Console", "group_table", "report_to", "scores_table", "summary"]
+__all__ = ["Console", "group_table", "pause", "report_to", "scores_table", "summary"]
 
 # Lines of training loss per run in a plain log; a terminal shows the bar instead.
 PLAIN_LINES = 10
@@ -107,24 +107,27 @@ class Console:
         self.close()
         self._say(f"stopped at step {step} of {steps}; a checkpoint is written; run the same command again to resume")
 
-    def already_done(self, record: Record | PretrainingRecord, path: Path) -> None:
+    def already_done(self, record: Record | PausedRecord | PretrainingRecord, path: Path) -> None:
         """Prints that nothing was trained, and the stored scores."""
         if self.title is not None:
             self._say(f"{bold(shown(self.title), self.err)}\n    already done")
+        elif record["status"] == "paused":
+            print("this run is already there; its record:", file=self.out)
         else:
             print("this run is already done; its record:", file=self.out)
         self.finished(record, path)
 
-    def finished(self, record: Record | PretrainingRecord, path: Path) -> None:
+    def finished(self, record: Record | PausedRecord | PretrainingRecord, path: Path) -> None:
         """Prints the final scores, the time and the run's directory."""
         if self.title is not None:
+            status = pause(record) if record["status"] == "paused" else record["status"]
             primary = record["metrics"]["primary"]
             figures = [
                 f"{split} {figure(scores['last'][primary])}"
                 for split, scores in split_scores(record["metrics"]).items()
                 if scores["last"] is not None
             ]
-            line = "  ".join([record["status"], primary, *figures, f"{record['timing']['seconds']:.1f} s", str(path)])
+            line = "  ".join([status, primary, *figures, f"{record['timing']['seconds']:.1f} s", str(path)])
             print(printed([f"    {line}"]), file=self.out, flush=True)
             return
         lines = [*summary(record), shown(str(path), longest=None)]
@@ -165,12 +168,23 @@ def report_to(console: Console) -> Iterator[None]:
         _reporter.reset(before)
 
 
-def summary(record: Record | PretrainingRecord | FailedRecord) -> list[str]:
+def pause(record: PausedRecord) -> str:
+    """How far the run came, and its last validation loss."""
+    last = record["metrics"]["validation"]["last"]
+    loss = "" if last is None else f" (validation loss {figure(last['loss'])})"
+    return f"paused at step {record['steps']} of {record['total_steps']}{loss}"
+
+
+def summary(record: Record | PausedRecord | PretrainingRecord | FailedRecord) -> list[str]:
     """A record in a few lines: status, scores by split, time; of a failed one, the last line of its error."""
     if record["status"] == "failed":
         return ["failed", shown(record["error"].strip().splitlines()[-1])]
     timing, parameters = record["timing"], record["parameters"]
-    ended = f"{record['status']} at step {record['steps']}" if record["status"] == "diverged" else record["status"]
+    ended: str = record["status"]
+    if record["status"] == "diverged":
+        ended += f" at step {record['steps']}"
+    elif record["status"] == "paused":
+        ended = f"{pause(record)}; the same command without train.pause_at goes on"
     memory = record["memory"]["device_bytes"] or record["memory"]["host_bytes"]
     share = parameters["trainable"] / parameters["total"]
     return [

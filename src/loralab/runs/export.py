@@ -20,7 +20,7 @@ from loralab.runs.outputs import Outputs, of_run
 from loralab.runs.plan import Plan, replan
 from loralab.runs.trained_files import regular, trained_files
 from loralab.store.record import Record
-from loralab.store.run_directory import RunDirectory, status
+from loralab.store.run_directory import RunDirectory, refuse_paused, status
 
 __all__ = ["export"]
 
@@ -56,6 +56,7 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
     adapter, an adapter that cannot be merged, a directory that is not empty, a backbone that has changed or is gone,
     and files of the run that are links.
     """
+    refuse_paused(run)
     record = run.finished()
     if record is not None and run.model.is_dir() and not merged:
         raise UserError(f"{run.path.name}: a fully fine-tuned run has no adapter; add --merged")

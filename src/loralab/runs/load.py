@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from loralab.errors import UserError
 from loralab.runs.build import trained_backbone
 from loralab.runs.plan import replan
-from loralab.store.run_directory import RunDirectory, status
+from loralab.store.run_directory import RunDirectory, refuse_paused, status
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,6 +22,7 @@ def load_run(directory: str | Path) -> tuple["PreTrainedModel", "PreTrainedToken
     UserError for a run that did not end in success, and where its backbone has changed or is gone.
     """
     run = RunDirectory(Path(directory))
+    refuse_paused(run)
     record = run.finished()
     if record is None or record["status"] != "success":
         raise UserError(f"{directory}: no finished run to load ({status(run)}); give a directory with its record.json")

@@ -116,7 +116,7 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
     drop_added(values, config)
     for name in ("tracker", "store", "seed"):  # init_seed and data_seed, which `seed` sets, remain
         del values[name]
-    for name in ("device", "threads", "checkpoint_seconds"):
+    for name in ("device", "threads", "checkpoint_seconds", "pause_at"):
         del values["train"][name]
     del values["task"]["files"], values["task"]["revision"]
     if config.probe.every is None:

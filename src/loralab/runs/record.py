@@ -13,17 +13,17 @@ from loralab.runs.plan import Plan
 from loralab.store import provenance
 from loralab.store.record import (
     CodeVersion,
-    Ending,
     FailedRecord,
     Group,
     Memory,
     Origin,
     Parameters,
-    RunEnding,
+    Results,
     RunOrigin,
+    RunResults,
+    SplitScores,
     Timing,
 )
-from loralab.store.run_directory import final_status
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from loralab.runs.prepare import Prepared
     from loralab.training.session import Session
 
-__all__ = ["as_yaml", "ending", "fail", "header", "origin", "run_ending"]
+__all__ = ["as_yaml", "fail", "header", "origin", "results", "run_results"]
 
 
 def origin(*, name: str, config: dict[str, Any], identity: dict[str, Any], started: float) -> Origin:
@@ -57,7 +57,7 @@ def header(planned: Plan, started: float) -> RunOrigin:
     return {"run_id": planned.directory.hash, **begun}
 
 
-def ending(
+def results(
     session: "Session",
     *,
     metrics: dict[str, Any],
@@ -66,11 +66,10 @@ def ending(
     set_up_seconds: float,
     place: "torch.device",
     threads: int,
-) -> Ending:
-    """The result of a training: status, metrics, parameters, time, memory and device."""
+) -> Results:
+    """The results of a training, without its status: metrics, parameters, time, memory and device."""
     progress = session.progress
     return {
-        "status": final_status(diverged=progress.diverged),
         "error": None,
         "metrics": metrics,
         "steps": progress.step,
@@ -90,17 +89,17 @@ def ending(
     }
 
 
-def run_ending(prepared: "Prepared", session: "Session", metrics: dict[str, Any]) -> RunEnding:
-    """The ending of a run: `ending` with backbone, outputs, ranks, and the examples of each split."""
+def run_results(prepared: "Prepared", session: "Session", scores: dict[str, SplitScores]) -> RunResults:
+    """`results` of a run, with the scores of each split, backbone, outputs, ranks, and the examples of each split."""
     model, head = prepared.model, prepared.backbone.head
     parameters = {
         "total": model.parameters(),
         "trainable": prepared.trained.weights.values(),
         "head": [p for name in head for p in model.get_submodule(name).parameters()],
     }
-    end = ending(
+    found = results(
         session,
-        metrics=metrics,
+        metrics={"primary": prepared.objective.metric, **scores},
         groups=prepared.groups,
         parameters={name: sum(p.numel() for p in some) for name, some in parameters.items()},
         set_up_seconds=prepared.seconds,
@@ -109,7 +108,7 @@ def run_ending(prepared: "Prepared", session: "Session", metrics: dict[str, Any]
     )
     source = prepared.backbone.source
     return {
-        **end,
+        **found,
         "backbone": {"origin": source.origin, "family": source.family},
         "outputs": as_recorded(prepared.objective.task),
         "ranks": prepared.ranks.count,

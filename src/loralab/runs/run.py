@@ -1,7 +1,8 @@
 """The composition root: Config -> a run directory and its record.
 
-`run` returns the stored record of a finished run; otherwise it trains, from the run's checkpoint if there is one. Under
-torchrun all processes train one run: rank 0 plans and writes, the others only compute.
+`run` returns the stored record of a run that is finished, or paused where it should be; otherwise it trains, from the
+run's checkpoint if there is one. Under torchrun all processes train one run: rank 0 plans and writes, the others only
+compute.
 """
 
 import os
@@ -15,15 +16,17 @@ from torch import Tensor
 from loralab import tasks
 from loralab.config.keys import config_values
 from loralab.config.schema import Config
+from loralab.config.shares import is_due, pause_step
 from loralab.errors import UserError
 from loralab.methods.registry import CATALOGUE
 from loralab.runs.console import Console
 from loralab.runs.objective import Predictor
 from loralab.runs.plan import Plan, make_store, plan
 from loralab.runs.prepare import Prepared, prepare
-from loralab.runs.record import as_yaml, fail, header, run_ending
+from loralab.runs.record import as_yaml, fail, header, run_results
 from loralab.store.leftovers import remove_old_temporaries
-from loralab.store.record import Record, RunEnding, Scores, SplitScores
+from loralab.store.record import Pause, PausedRecord, Record, RunEnding, Scores, SplitScores
+from loralab.store.run_directory import final_status, is_enough
 from loralab.store.trackers import Tracker, open_tracker
 from loralab.training import optim
 from loralab.training.distributed import Ranks, join
@@ -35,8 +38,10 @@ from loralab.training.threads import threads_restored
 __all__ = ["run"]
 
 
-def run(config: Config, *, wait: bool = False, console: Console | None = None) -> Record:
-    """The record of `config`'s run: the stored one if it is finished; else the run is trained, or resumed.
+def run(config: Config, *, wait: bool = False, console: Console | None = None) -> Record | PausedRecord:
+    """The record of `config`'s run: the stored one if it has come far enough; else the run is trained, or resumed.
+
+    It is paused if the run has not ended at `train.pause_at`; with null there it is a Record.
 
     wait: wait for another process that holds the run, rather than raise UserError. An exception in training is
     recorded as `failed` and raised again; on a signal, Interrupted is raised after a checkpoint is written. A run whose
@@ -53,13 +58,13 @@ def run(config: Config, *, wait: bool = False, console: Console | None = None) -
 
         unwritable = _made(Path(config.store))
         planned = plan(config)
-        done = planned.directory.finished()
+        done = _there(planned)
         if done is None:
             if unwritable is not None:
                 raise unwritable
             remove_old_temporaries(Path(config.store))
             with planned.directory.hold(wait=wait, check=alive):
-                done = planned.directory.finished()  # by the other process
+                done = _there(planned)  # by the other process
                 if done is None:
                     ranks.of_first((planned, None))
                     return ranks.of_first(_lead(planned, console, interrupts, ranks))
@@ -67,6 +72,12 @@ def run(config: Config, *, wait: bool = False, console: Console | None = None) -
         planned.directory.tidy()
     console.already_done(done, planned.directory.path)
     return done
+
+
+def _there(planned: Plan) -> Record | PausedRecord | None:
+    """The stored record, None where there is something to train."""
+    record = planned.directory.record()
+    return record if is_enough(record, planned.config.train.pause_at) else None
 
 
 def _made(store: Path) -> UserError | None:
@@ -78,7 +89,7 @@ def _made(store: Path) -> UserError | None:
     return None
 
 
-def _follow(ranks: Ranks, interrupts: Interrupts) -> Record:
+def _follow(ranks: Ranks, interrupts: Interrupts) -> Record | PausedRecord:
     """Computes this rank's part of the run that rank 0 plans, without writing; returns the record of rank 0."""
     first: Any = None
     planned, record = ranks.of_first(first)
@@ -87,10 +98,10 @@ def _follow(ranks: Ranks, interrupts: Interrupts) -> Record:
             console = Console(nowhere, nowhere)
             _train(ranks.agreed(lambda: prepare(planned, console, ranks)), console, interrupts)
         record = ranks.of_first(first)
-    return cast(Record, record)
+    return cast(Record | PausedRecord, record)
 
 
-def _lead(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks) -> Record:
+def _lead(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks) -> Record | PausedRecord:
     """Trains the run that this process holds, then writes its record, also for a failure."""
     started = time.time()
     head = header(planned, started)
@@ -99,7 +110,8 @@ def _lead(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks)
     try:
         prepared = ranks.agreed(lambda: prepare(planned, console, ranks))
         planned.directory.begin(as_yaml(planned.config))
-        record: Record = {**head, **_train(prepared, console, interrupts), "ended": time.time()}
+        results = _train(prepared, console, interrupts)
+        record = cast(Record | PausedRecord, {**head, **results, "ended": time.time()})
     except UserError:
         raise
     except Exception:  # any error is recorded and raised again
@@ -111,8 +123,8 @@ def _lead(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks)
     return record
 
 
-def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunEnding:
-    """Trains to the last step, from the checkpoint if there is one, then tests and saves; returns the results."""
+def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunEnding | Pause:
+    """Trains to the last step or the pause, from the checkpoint if there is one; at the end, tests and saves."""
     planned, objective, trained = prepared.planned, prepared.objective, prepared.trained
     config = planned.config
     with open_session(
@@ -156,16 +168,20 @@ def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunE
             checkpoint=lambda _: session.between_steps(),
             probing=prepared.probe(lambda _, values: session.log("probe", values)),
             start=objective.start("train"),
+            until=pause_step(config.train.pause_at, prepared.steps),
             ranks=prepared.ranks,
         )
         session.save()
+        validation: SplitScores = {"best": progress.best, "last": progress.last}
+        if progress.step < prepared.steps and not progress.diverged:
+            reached = run_results(prepared, session, {"validation": validation})
+            return {"status": "paused", "total_steps": prepared.steps, **reached}
         began = progress.elapsed()
         tests = {} if progress.diverged else _test(prepared, session)
         progress.evaluation_seconds += progress.elapsed() - began
-        validation: SplitScores = {"best": progress.best, "last": progress.last}
-        end = run_ending(prepared, session, {"primary": objective.metric, "validation": validation, **tests})
-        session.journal.summarise(end["metrics"])
-    return end
+        found = run_results(prepared, session, {"validation": validation, **tests})
+        session.journal.summarise(found["metrics"])
+    return {"status": final_status(diverged=progress.diverged), **found}
 
 
 def _tracker(planned: Plan) -> Tracker:
@@ -189,7 +205,7 @@ def _evaluation_due(prepared: Prepared, step: int) -> bool:
     config = prepared.planned.config.train
     if step == 0:
         return config.eval_first
-    return step % (config.eval_every or prepared.order.per_epoch) == 0 or step == prepared.steps
+    return is_due(step, config.eval_every or prepared.order.per_epoch, prepared.steps)
 
 
 def _predict(prepared: Prepared, session: Session, split: str) -> Any:

@@ -15,11 +15,15 @@ __all__ = [
     "Origin",
     "OutputsRecord",
     "Parameters",
+    "Pause",
+    "PausedRecord",
     "PretrainingEnding",
     "PretrainingRecord",
     "Record",
+    "Results",
     "RunEnding",
     "RunOrigin",
+    "RunResults",
     "Scores",
     "SplitScores",
     "Timing",
@@ -113,10 +117,9 @@ class RunOrigin(Origin):
     run_id: str
 
 
-class Ending(TypedDict):
-    """The results of a training that ended in success or divergence."""
+class Results(TypedDict):
+    """What a training has come to; steps: how many it took."""
 
-    status: Literal["success", "diverged"]
     error: None
     metrics: dict[str, Any]  # primary: the metric's name; each split's name: its SplitScores
     steps: int
@@ -128,8 +131,14 @@ class Ending(TypedDict):
     threads: int
 
 
-class RunEnding(Ending):
-    """The ending of a run, with what loads its model again, the number of ranks, and that of examples by split."""
+class Ending(Results):
+    """The results of a training that ended in success or divergence."""
+
+    status: Literal["success", "diverged"]
+
+
+class RunResults(Results):
+    """The results of a run, with what loads its model again, the number of ranks, and that of examples by split."""
 
     backbone: NotRequired[BackboneRecord]
     outputs: NotRequired[OutputsRecord]
@@ -137,8 +146,25 @@ class RunEnding(Ending):
     rows: dict[str, int]
 
 
+class RunEnding(Ending, RunResults):
+    """The results of a run that ended."""
+
+
+class Pause(RunResults):
+    """The results of a run up to a pause: scores of validation alone; total_steps: those of the whole run."""
+
+    status: Literal["paused"]
+    total_steps: int
+
+
 class Record(RunOrigin, RunEnding):
     """A finished run's record."""
+
+    ended: float
+
+
+class PausedRecord(RunOrigin, Pause):
+    """The record of a run that goes on from its checkpoint when its command is given without `train.pause_at`."""
 
     ended: float
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NotRequired, cast, get_args, get_origin, get_ty
 
 from loralab.errors import UserError
 from loralab.files import read_regular
-from loralab.store.record import FailedRecord, PretrainingRecord, Record, SplitScores, split_scores
+from loralab.store.record import FailedRecord, PausedRecord, PretrainingRecord, Record, SplitScores, split_scores
 from loralab.store.strict_json import parse
 
 __all__ = ["read_record"]
@@ -19,7 +19,7 @@ UNREAD = ("run_id", "name", "config", "identity")
 _WORDS = {str: "a text", int: "a whole number", float: "a number", dict: "an object", list: "a list", NoneType: "null"}
 
 
-def read_record(path: Path) -> Record | FailedRecord | None:
+def read_record(path: Path) -> Record | PausedRecord | FailedRecord | None:
     """The record in this file, None where there is none; raises UserError for a file that is not a record.
 
     Keys that this version does not know are left as they are.
@@ -39,7 +39,7 @@ def read_record(path: Path) -> Record | FailedRecord | None:
         wrong = str(error)
     if wrong is not None:
         raise UserError(f"{path} is damaged ({wrong}); remove it, and the same command trains the run again")
-    return cast(Record | FailedRecord, found)
+    return cast(Record | PausedRecord | FailedRecord, found)
 
 
 def _wrong(record: Any) -> str | None:
@@ -47,9 +47,10 @@ def _wrong(record: Any) -> str | None:
     if not isinstance(record, dict) or "status" not in record:
         return "it is not a run's record"
     status = record["status"]
-    if status not in ("success", "diverged", "failed"):
+    if status not in ("success", "diverged", "paused", "failed"):
         return f"status is {str(status)[:40]!r}"
-    kind: Any = FailedRecord if status == "failed" else Record if "run_id" in record else PretrainingRecord
+    ended: Any = Record if "run_id" in record else PretrainingRecord
+    kind = {"failed": FailedRecord, "paused": PausedRecord}.get(status, ended)
     wrong = _unlike(record, kind, "", without=UNREAD if status == "failed" else ()) or _wrong_times(record)
     return wrong if wrong is not None or status == "failed" else _wrong_scores(record["metrics"])
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
+from loralab.config.shares import pause_step
 from loralab.errors import UserError
 from loralab.files import remove_temporaries, write_json, write_text
 from loralab.store.metrics_file import StepCounter, last_logged
-from loralab.store.record import FailedRecord, Record
+from loralab.store.record import FailedRecord, PausedRecord, Record
 from loralab.store.record_file import read_record
 from loralab.store.run_lock import Hold, is_held
 
@@ -28,9 +29,11 @@ __all__ = [
     "directory_of",
     "final_status",
     "find",
+    "is_enough",
     "is_final",
     "last_step",
     "record_of",
+    "refuse_paused",
     "run_hash",
     "standing",
     "status",
@@ -48,9 +51,18 @@ def final_status(*, diverged: bool) -> Literal["success", "diverged"]:
     return "diverged" if diverged else "success"
 
 
-def is_final(record: Record | FailedRecord | None) -> TypeGuard[Record]:
+def is_final(record: Record | PausedRecord | FailedRecord | None) -> TypeGuard[Record]:
     """Whether the record's status is final, so that the run is never trained again."""
     return record is not None and record["status"] in FINAL
+
+
+def is_enough(
+    record: Record | PausedRecord | FailedRecord | None, pause_at: float | None
+) -> TypeGuard[Record | PausedRecord]:
+    """Whether a command with this `train.pause_at` has nothing to train: the run is final, or paused there or later."""
+    if record is None or record["status"] == "failed":
+        return False
+    return record["status"] != "paused" or record["steps"] >= pause_step(pause_at, record["total_steps"])
 
 
 def run_hash(identity: dict[str, Any]) -> str:
@@ -96,7 +108,7 @@ class RunDirectory:
     def predictions(self) -> Path:
         return self.path / "predictions.parquet"
 
-    def record(self) -> Record | FailedRecord | None:
+    def record(self) -> Record | PausedRecord | FailedRecord | None:
         """The record, or None for a run that has not ended; raises UserError for a damaged one."""
         return read_record(self.path / "record.json")
 
@@ -205,12 +217,12 @@ def find(store: Path, wanted: str) -> RunDirectory:
 class Standing:
     """A run's status, with the record that it is read from, or the error of a damaged record.
 
-    status: success, diverged, failed, running, cut off, missing or damaged; step: how far one came that has no final
-    record.
+    status: success, diverged, paused, failed, running, cut off, missing or damaged; step: how far one came that has no
+    final record.
     """
 
     status: str
-    record: Record | FailedRecord | None = None
+    record: Record | PausedRecord | FailedRecord | None = None
     error: str | None = None
     step: int = 0
 
@@ -225,7 +237,8 @@ def standing(run: RunDirectory) -> Standing:
             return Standing("running", step=last_step(run))
         record = run.record()  # it may have ended between the two checks
         if record is not None:
-            return Standing(record["status"], record, step=record["steps"] if is_final(record) else last_step(run))
+            step = last_step(run) if record["status"] == "failed" else record["steps"]
+            return Standing(record["status"], record, step=step)
         there = run.path.is_dir()
         return Standing("cut off", step=last_step(run)) if there else Standing("missing")
     except UserError as error:
@@ -239,7 +252,15 @@ def status(run: RunDirectory) -> str:
     now = standing(run)
     if now.status == "running":
         return f"running, step {now.step}"
+    if now.record is not None and now.record["status"] == "paused":
+        return f"paused at step {now.step} of {now.record['total_steps']}"
     return f"cut off at step {now.step}" if now.status == "cut off" else now.status
+
+
+def refuse_paused(run: RunDirectory) -> None:
+    """Raises UserError for a paused run, which has no trained weights yet."""
+    if standing(run).status == "paused":
+        raise UserError(f"{run.path.name}: {status(run)}; run its command without train.pause_at to finish it")
 
 
 def last_step(run: RunDirectory) -> int:
@@ -248,7 +269,7 @@ def last_step(run: RunDirectory) -> int:
     return 0 if line is None else int(line["step"])
 
 
-def record_of(run: RunDirectory) -> Record | FailedRecord:
+def record_of(run: RunDirectory) -> Record | PausedRecord | FailedRecord:
     """The record, or UserError where there is none yet."""
     record = run.record()
     if record is None:

@@ -6,7 +6,14 @@ from loralab.config.overrides import to_override
 
 __all__ = ["NAMES", "SETTING", "caption", "code", "provenance", "seeds", "setting", "tasks"]
 
-NAMES = {"rotten_tomatoes": "Rotten Tomatoes", "trec": "TREC", "imdb": "IMDb", "minilm": "MiniLM", "tiny": "tiny"}
+NAMES = {
+    "rotten_tomatoes": "Rotten Tomatoes",
+    "trec": "TREC",
+    "trec_fine": "TREC (fine)",
+    "imdb": "IMDb",
+    "minilm": "MiniLM",
+    "tiny": "tiny",
+}
 SETTING = ("model", "lora.rank", "lora.alpha", "lora.targets", "train.steps", "train.epochs", "train.batch_size")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from loralab.errors import UserError
 from loralab.studies.study_module import StudyModule, analysis_of
+from loralab.studies.thinned_curves import is_curve
 from loralab.sweeps.study import Study
 
 __all__ = ["refuse_other_tasks", "refuse_without_scores"]
@@ -37,7 +38,7 @@ def refuse_other_tasks(study: Study, module: StudyModule, overrides: Sequence[st
 def refuse_without_scores(study: Study, module: StudyModule, columns: Sequence[str]) -> None:
     """Raises UserError if the runs have scores, but not those that the figure needs."""
     lacking = [name for name in module.scores if name not in columns]
-    there = [name for name in columns if name.startswith(("validation/", "test/"))]
+    there = [name for name in columns if name.startswith(("validation/", "test/")) and not is_curve(name)]
     if lacking and there:
         raise UserError(
             f"analysis/{analysis_of(study)}.py needs {', '.join(lacking)}, and the runs have {', '.join(there)}: their "

@@ -31,6 +31,7 @@ from loralab.studies.captions import caption
 from loralab.studies.claims import Claim
 from loralab.studies.stats import whole_mean
 from loralab.studies.tables import Tables
+from loralab.studies.thinned_curves import is_curve
 from loralab.sweeps.study import Study, open_study
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def _summary(frame: pd.DataFrame) -> pd.DataFrame:
     A frame without scores, or without the columns of runs, is returned without hash, commit and diff.
     """
     columns = [str(name) for name in frame]
-    scores = [name for name in columns if name.startswith(SPLITS)]
+    scores = [name for name in columns if name.startswith(SPLITS) and not is_curve(name)]
     if not scores or "stage" not in columns or "status" not in columns:
         return frame.drop(columns=[name for name in ORIGIN if name in columns])
     axes = columns[columns.index("stage") : columns.index("status")]

@@ -1,4 +1,4 @@
-"""A study's runs as tables, read from the store: one row per run, and one row per logged value."""
+"""A study's runs as tables, read from the store: one row per run with its thinned curve, and one per logged value."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +8,7 @@ import pandas as pd
 from loralab.errors import UserError
 from loralab.store.predictions import packed_correct
 from loralab.store.run_directory import FINAL
+from loralab.studies.thinned_curves import with_curves
 from loralab.sweeps.collect import curves, table
 from loralab.sweeps.study import Study, open_study
 
@@ -15,7 +16,9 @@ __all__ = ["Tables", "load_study", "study_tables"]
 
 
 class Tables(NamedTuple):
-    """runs: one row per run (sweeps.collect.table); curves: one row per logged value (sweeps.collect.curves)."""
+    """runs: one row per run (sweeps.collect.table), with its thinned curve where it was validated often enough
+    (thinned_curves); curves: one row per logged value (sweeps.collect.curves).
+    """
 
     runs: pd.DataFrame
     curves: pd.DataFrame
@@ -53,4 +56,4 @@ def study_tables(study: Study) -> Tables:
     if not runs["status"].isin(FINAL).any():
         tally = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
         raise UserError(f"{none} ({tally}); {train}")
-    return Tables(runs, long, study.store)
+    return Tables(with_curves(runs, long, study.store), long, study.store)

@@ -1,6 +1,6 @@
 """A sweep's runs as tidy tables: one row a run, or one row a logged value. Reads a store's files and changes none.
 
-A run that failed, diverged, was cut off or never began is a row like any other; a number that is missing is NaN.
+A run that failed, diverged, paused, was cut off or never began is a row like any other; a missing number is NaN.
 """
 
 import os
@@ -13,7 +13,7 @@ import pandas as pd
 from loralab.errors import UserError
 from loralab.files import read_regular
 from loralab.store.metrics_file import MetricsFile, last_logged, parsed, unreadable
-from loralab.store.record import FailedRecord, Record, split_scores
+from loralab.store.record import FailedRecord, PausedRecord, Record, split_scores
 from loralab.store.run_directory import FINAL, RunDirectory, standing
 from loralab.sweeps.cell import Cell
 
@@ -26,13 +26,14 @@ Facts = dict[str, Any]
 def table(store: Path, cells: Sequence[Cell]) -> pd.DataFrame:
     """One row a cell, in the order of the cells.
 
-    Columns: run (its directory), hash, stage; the axes; status (success, diverged, failed, running, cut off, missing,
-    damaged), error (its last line); the scores at the last step (`test/accuracy`, with `train/loss`) and at the best
-    validation step (`best/test/accuracy`); step (reached so far, where it has not ended), best/step; TIMING (seconds
-    are those of training and evaluation, without set-up); threads, device, commit, diff; started, ended (seconds since
-    the epoch).
+    Columns: run (its directory), hash, stage; the axes; status (success, diverged, paused, failed, running, cut off,
+    missing, damaged), error (its last line); the scores at the last step (`test/accuracy`, with `train/loss`) and at
+    the best validation step (`best/test/accuracy`); step (reached so far, where it has not ended), best/step; TIMING
+    (seconds are those of training and evaluation, without set-up); threads, device, commit, diff; started, ended
+    (seconds since the epoch).
 
-    A diverged run has no scores at its last step: they are of no use. On an axis, None is the value null, and
+    A diverged run has no scores at its last step: they are of no use; nor has a paused one, whose last step is to come,
+    and its `best/` scores are those so far. On an axis, None is the value null, and
     NaN says that the cell has no such axis; lists are tuples.
     """
     there = _directories(store)
@@ -128,7 +129,7 @@ def _facts(run: RunDirectory) -> Facts:
     return {"status": "failed", "error": error, "step": now.step, **_origin(now.record)}
 
 
-def _finished(run: RunDirectory, record: Record) -> Facts:
+def _finished(run: RunDirectory, record: Record | PausedRecord) -> Facts:
     facts: Facts = {"status": record["status"], "step": record["steps"]}
     for split, scores in split_scores(record["metrics"]).items():
         for at, prefix, values in (("last", "", scores["last"]), ("best", "best/", scores["best"])):
@@ -143,7 +144,7 @@ def _finished(run: RunDirectory, record: Record) -> Facts:
     return {**facts, "threads": record["threads"], "device": record["device"], **_origin(record)}
 
 
-def _origin(record: Record | FailedRecord) -> Facts:
+def _origin(record: Record | PausedRecord | FailedRecord) -> Facts:
     return {**record["git"], "started": record["started"], "ended": record["ended"]}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from loralab.config.shares import evaluations, pause_step
 from loralab.errors import UserError
 from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory
@@ -45,8 +46,9 @@ class Estimator:
     def seconds(self, config: Config) -> float | None:
         """Wall seconds of a run of `config` (nested, as a record has it); None where no similar run was trained.
 
-        Medians over the past runs with its backbone, task, batch size, max_length, method, rank and targets; else
-        with the first four; else with its backbone, by trained example. Their numbers of threads are ignored.
+        Of one with `train.pause_at`, those until the pause. Medians over the past runs with its backbone, task, batch
+        size, max_length, method, rank and targets; else with the first four; else with its backbone, by trained
+        example. Their numbers of threads are ignored.
         """
         steps = self._steps(config)
         if steps is None:
@@ -56,7 +58,8 @@ class Estimator:
                 a_step = past.seconds_per_step
                 if len(key) == 1:
                     a_step = past.seconds_per_example * config["train"]["batch_size"]
-                return past.set_up_seconds + steps * a_step + self._evaluation(config, steps, past)
+                trained = pause_step(config["train"].get("pause_at"), steps)
+                return past.set_up_seconds + trained * a_step + self._evaluation(config, steps, trained, past)
         return None
 
     def relative(self, config: Config) -> float:
@@ -67,7 +70,8 @@ class Estimator:
         train = config["train"]
         rows = self._train_rows(config) or ROWS
         examples = train["steps"] * train["batch_size"] if train["steps"] is not None else train["epochs"] * rows
-        return float(examples * train["max_length"] * SECONDS_PER_TOKEN)
+        share = min(1.0, train.get("pause_at") or 1.0)
+        return float(share * examples * train["max_length"] * SECONDS_PER_TOKEN)
 
     def _steps(self, config: Config) -> int | None:
         train = config["train"]
@@ -87,15 +91,21 @@ class Estimator:
             return wanted if there is None else there
         return min(wanted, there)
 
-    def _evaluation(self, config: Config, steps: int, past: _Past) -> float:
-        """Seconds of all its validations and tests; those of a past run where the task's splits are not known."""
+    def _evaluation(self, config: Config, steps: int, trained: int, past: _Past) -> float:
+        """Seconds of its validations and tests; those of a past run where the task's splits are not known.
+
+        A run that pauses after `trained` of its `steps` has a share of the validations, and no test.
+        """
         sized = (_task(config), config["task"]["train_rows"], _eval_rows(config))
         known = self._rows.get(sized) or self._rows.get((sized[0], None, sized[2]))
         if known is None:
-            return past.evaluation_seconds
+            return past.evaluation_seconds * trained / steps
         every = config["train"]["eval_every"] or self._per_epoch(config) or steps
-        validations = math.ceil(steps / every) + config["train"]["eval_first"]
-        return past.seconds_per_row * _evaluated(known, validations, past.test_passes if validations > 1 else 1)
+        validations = evaluations(every, steps) + config["train"]["eval_first"]
+        passes = past.test_passes if validations > 1 else 1
+        if trained < steps:
+            validations, passes = validations * trained // steps, 0
+        return past.seconds_per_row * _evaluated(known, validations, passes)
 
     def _of(self, key: tuple[Any, ...]) -> _Past | None:
         """The medians over the past runs with this key."""
@@ -157,7 +167,7 @@ def _past(record: Record) -> _Past:
     timing, steps = record["timing"], record["steps"]
     train = record["config"]["train"]
     per_epoch = math.ceil(record["rows"]["train"] / train["batch_size"])
-    validations = math.ceil(steps / (train["eval_every"] or per_epoch)) + train["eval_first"]
+    validations = evaluations(train["eval_every"] or per_epoch, steps) + train["eval_first"]
     validation = record["metrics"]["validation"]
     passes = 1 if validation["best"]["step"] == validation["last"]["step"] else 2
     return _Past(

@@ -110,7 +110,7 @@ class SweepProgress:
     def conclude(self, titles: Mapping[str, str], outcomes: Mapping[str, Outcome]) -> None:
         """After the last run: the number of runs by status, and a table of those that did not succeed."""
         tally = Counter(outcome.status for outcome in outcomes.values())
-        order = ("success", "diverged", "failed", "stopped")
+        order = ("success", "paused", "diverged", "failed", "stopped")
         taken = f" in {clock(time.monotonic() - self.entered)}" if self.jobs else ""
         print(
             f"{count(len(outcomes), 'run')}: {', '.join(f'{tally[s]} {s}' for s in order if tally[s])}{taken}",
@@ -128,6 +128,8 @@ class SweepProgress:
             print("\n`loralab show RUN` has it whole; the same command tries the failed ones again", file=self.out)
         elif tally["stopped"]:
             print("the same command goes on from here", file=self.out)
+        elif tally["paused"]:
+            print("the same command without train.pause_at trains the paused ones on", file=self.out)
         self.out.flush()
 
     def _say(self, text: str, stream: TextIO) -> None:

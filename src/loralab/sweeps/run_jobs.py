@@ -8,10 +8,12 @@ from loralab.config.compose import Composer
 from loralab.config.keys import config_values
 from loralab.config.schema import from_hydra
 from loralab.errors import UserError
+from loralab.runs.console import pause
 from loralab.runs.plan import Plan, make_store, plan
 from loralab.runs.record import fail
 from loralab.store.leftovers import remove_old_temporaries
-from loralab.store.record import Record, split_scores
+from loralab.store.record import PausedRecord, Record, split_scores
+from loralab.store.run_directory import is_enough, is_final
 from loralab.sweeps.estimate import Estimator
 from loralab.sweeps.run_worker import Result
 from loralab.sweeps.scheduler import Job, Outcome
@@ -40,6 +42,7 @@ class RunJobs:
             self._make_store(planned)
             key = planned.directory.path.name
             self.keys.append(key)
+            self._refuse_other_pause(key, planned)
             self.plans.setdefault(key, planned)
             self.overrides.setdefault(key, overrides)
             self.numbers.setdefault(key, number)
@@ -66,13 +69,16 @@ class RunJobs:
         return list(dict.fromkeys(line for key in keys if (line := self.plans[key].warning) is not None))
 
     def done(self, key: str) -> Outcome | None:
+        """The outcome of a run that is finished, or paused where its job pauses it or later."""
+        planned = self.plans[key]
         try:
-            record = self.plans[key].directory.finished()
+            record = planned.directory.record()
         except UserError as error:  # a damaged record is kept: it may be all that is left of a run
             return Outcome("failed", text=str(error))
-        if record is None:
+        if not is_enough(record, planned.config.train.pause_at):
             return None
-        self.plans[key].directory.tidy()
+        if is_final(record):
+            planned.directory.tidy()
         return _outcome(record)
 
     def held(self, key: str) -> bool:
@@ -132,6 +138,14 @@ class RunJobs:
             self.stores.add(store)
             remove_old_temporaries(store)
 
+    def _refuse_other_pause(self, key: str, planned: Plan) -> None:
+        first = self.plans.get(key, planned).config.train.pause_at
+        if planned.config.train.pause_at != first:
+            raise UserError(
+                f"train.pause_at: got {first} and {planned.config.train.pause_at} for one run, {key}; "
+                "give a sweep one of the two"
+            )
+
     def _planned(self, number: int, overrides: Sequence[str]) -> Plan:
         try:
             return plan(from_hydra(self.composer.settings(overrides)))
@@ -139,16 +153,20 @@ class RunJobs:
             raise UserError(f"{error} (job {number}: {' '.join(overrides)})") from error
 
 
-def best_value(record: Record) -> float | None:
+def best_value(record: Record | PausedRecord) -> float | None:
     """The primary metric at the best validation step: what a job returns to Hydra, for sweepers that search."""
     best = record["metrics"]["validation"]["best"]
     return None if best is None else best[record["metrics"]["primary"]]
 
 
-def _outcome(record: Record) -> Outcome:
+def _outcome(record: Record | PausedRecord) -> Outcome:
     metrics = record["metrics"]
     scores = {split: s["last"] for split, s in split_scores(metrics).items()}
     figures = [f"{split} {figure(s[metrics['primary']])}" for split, s in scores.items() if s is not None]
-    at = f"at step {record['steps']}" if record["status"] == "diverged" else " ".join([metrics["primary"], *figures])
+    at = " ".join([metrics["primary"], *figures])
+    if record["status"] == "diverged":
+        at = f"at step {record['steps']}"
+    elif record["status"] == "paused":
+        at = pause(record)
     text = f"{at}  {record['timing']['seconds']:.1f} s"
     return Outcome(record["status"], value=best_value(record), text=text)

@@ -20,7 +20,7 @@ from loralab.compat.hydra import outcome
 from loralab.config.explain import explain
 from loralab.imports import without_collection
 from loralab.runs.console import Console, report_to
-from loralab.store.record import PretrainingRecord, Record
+from loralab.store.record import PausedRecord, PretrainingRecord, Record
 from loralab.store.run_lock import LostRunError
 from loralab.training.signals import Interrupted
 
@@ -82,11 +82,11 @@ class Reporter(Console):
     def interrupted(self, step: int, steps: int) -> None:
         self.send({"step": step})
 
-    def already_done(self, record: Record | PretrainingRecord, path: Path) -> None:
+    def already_done(self, record: Record | PausedRecord | PretrainingRecord, path: Path) -> None:
         self.send({})
 
-    def finished(self, record: Record | PretrainingRecord, path: Path) -> None:
-        self.send({})
+    def finished(self, record: Record | PausedRecord | PretrainingRecord, path: Path) -> None:
+        self.send({"steps": record["steps"]} if record["status"] == "paused" else {})  # all steps that it was to take
 
     def _send_sometimes(self, message: dict[str, Any], *, at_once: bool = False) -> None:
         if at_once or time.monotonic() - self.sent >= SAY_SECONDS:

@@ -33,7 +33,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: success, diverged, failed, or stopped (interrupted, or never begun).
+    """How a job ended: success, diverged, paused (as its job says), failed, or stopped (interrupted, or never begun).
 
     value: what its launcher returns; text: its scores, or why it failed; elsewhere: another sweep trained it.
     """

