@@ -110,6 +110,26 @@ def test_kills_at_any_moment_change_nothing(tmp_path: Path, seed: int) -> None:
     assert store == undisturbed and list(undisturbed)[:3] != []
 
 
+@pytest.mark.parametrize("pruner", ["hyperband", "none"])
+def test_a_process_that_has_seen_nothing_asks_for_what_was_trained_and_goes_on(tmp_path: Path, pruner: str) -> None:
+    undisturbed: Store = {}
+    whole = search(tmp_path / "whole", trials=16, pruner=pruner, seeds=(0, 1))
+    finish(whole, undisturbed)
+    disk: Store = {}
+    some = search(tmp_path / "killed", trials=16, pruner=pruner, seeds=(0, 1))
+    for _ in range(6):
+        for trial in some.ask(disk, 2):
+            train(disk, trial)
+    del some
+    seen: Store = {}
+    some = search(tmp_path / "killed", trials=16, pruner=pruner, seeds=(0, 1))
+    while trials := some.ask(seen, 2):
+        assert len(seen) >= len(disk) or {trial.settings for trial in trials} <= set(disk)  # these first
+        for trial in trials:
+            train(seen, trial)
+    assert seen == undisturbed and some.answer(seen) == whole.answer(undisturbed)
+
+
 def test_a_journal_cut_anywhere_goes_on(tmp_path: Path) -> None:
     """As by a crash of the machine: the file ends within a line, or between the lines of one transaction."""
     store: Store = {}

@@ -70,14 +70,17 @@ class Round:
         self.study = journal.study(rules.name)
 
     def next(self, searcher: Searcher, at_once: int, failures_before: int) -> list[Trial]:
-        """What to train now: the rest of a round that was cut short, or a new one; then the best with further seeds.
+        """What to train now: what `seen` lacks of this study, or a new round; then the best with further seeds.
 
-        Where all that is left is another process's, these: a locked run is waited for, not trained twice.
+        `seen` lacks the rest of a round that was cut short, and in a new process all that was trained before: it is
+        asked for again, and its runs are found. Where all that is left is another process's, that: a locked run is
+        waited for, not trained twice.
         """
         mine, others = self._asked(searcher)
-        if left := self._left(mine):
+        running = {trial.number for trial in self._ours if trial.state == TrialState.RUNNING}
+        busy = self._left({number: until for number, until in others.items() if number in running})
+        if left := self._left(self._trained(mine, busy)):
             return self._trials(left)[:at_once]
-        busy = self._left(others)
         self._add_finished()
         while True:
             self._tell(busy)
@@ -119,14 +122,22 @@ class Round:
                 (others if alive else mine).update(dict(pairs))
         return mine, others
 
+    def _trained(self, mine: Asked, busy: Asked) -> Asked:
+        """How far each trial was trained or asked for, but for those of other processes and those that failed."""
+        found = {}
+        for trial in self._ours:
+            if trial.number not in busy and trial.state != TrialState.FAIL:
+                is_over = trial.state == TrialState.COMPLETE or DIVERGED in trial.user_attrs
+                until = END if is_over else max(trial.last_step or 0, mine.get(trial.number, 0))
+                found |= {trial.number: until} if until else {}
+        return found
+
     def _left(self, asked: Asked) -> Asked:
         """The part of what was asked for that has not been trained."""
         return {
             trial.number: asked[trial.number]
             for trial in self._ours
-            if trial.number in asked
-            and trial.state == TrialState.RUNNING
-            and not self.rules.has_arrived(self._observed(trial), asked[trial.number])
+            if trial.number in asked and not self.rules.has_arrived(self._observed(trial), asked[trial.number])
         }
 
     def _trials(self, asked: Asked) -> list[Trial]:
