@@ -124,7 +124,7 @@ class Round:
 
     def _trained(self, mine: Asked, busy: Asked) -> Asked:
         """How far each trial was trained or asked for, but for those of other processes and those that failed."""
-        found = {}
+        found: Asked = {}
         for trial in self._ours:
             if trial.number not in busy and trial.state != TrialState.FAIL:
                 is_over = trial.state == TrialState.COMPLETE or DIVERGED in trial.user_attrs
