@@ -39,6 +39,7 @@ ELSEWHERE = {
     "sweeps/cell": "sweeps/test_study",
     "sweeps/launch": "test_plugins",
     "tuning/optuna_round": "tuning/test_optuna_search",
+    "sweeps/live_runs": "sweeps/test_progress",
     "tasks/__init__": "tasks/test_registry",
 }
 

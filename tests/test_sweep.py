@@ -235,3 +235,18 @@ def test_a_finished_sweep_trains_nothing_again(undisturbed: Callable[[int], Path
     text = finish(store, *PART)
     assert "6 runs, done before: 6 success" in text
     assert {name: record["ended"] for name, record in records(store).items()} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["pool", "basic"])
+def test_a_sweep_that_pauses_is_complete_and_a_later_one_ends_as_if_it_never_did(launcher: str, tmp_path: Path) -> None:
+    few = ("lora.ratio=1,4", "seed=0", "train.steps=60", "train.eval_every=0.1", f"hydra/launcher={launcher}")
+    finish(tmp_path / "whole", *few)
+    for _ in range(2):  # the second one finds all of them there
+        finish(tmp_path / "paused", *few, "train.pause_at=0.3")
+        assert [(record["status"], record["steps"]) for record in records(tmp_path / "paused").values()] == [
+            ("paused", 18)
+        ] * 2
+    finish(tmp_path / "paused", *few)
+    assert contents(tmp_path / "paused") == contents(tmp_path / "whole")
+    assert {record["timing"]["steps_executed"] for record in records(tmp_path / "paused").values()} == {60}

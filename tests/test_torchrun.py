@@ -212,3 +212,18 @@ def test_two_gpus_have_the_losses_of_one(tmp_path: Path) -> None:
     for got, wanted in zip(lines(tmp_path / "two"), lines(tmp_path / "one"), strict=True):
         assert got["values"] == pytest.approx(wanted["values"], abs=1e-4)
     assert record(tmp_path / "two")["ranks"] == 2
+
+
+@pytest.mark.slow
+def test_all_ranks_pause_at_one_step_and_go_on_to_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:
+    for at in (60, 0.5):
+        text = finish(tmp_path, *LONG, f"train.pause_at={at}")
+        assert text.count("the same command without train.pause_at goes on") == 1
+        assert (record(tmp_path)["status"], record(tmp_path)["steps"]) == ("paused", 60 if at == 60 else 120)
+    before = record(tmp_path)
+    assert "this run is already there" in finish(tmp_path, *LONG, "train.pause_at=100")
+    assert record(tmp_path) == before
+    finish(tmp_path, *LONG)
+    assert outcome(tmp_path) == outcome(undisturbed)
+    assert record(tmp_path)["timing"]["steps_executed"] == 240
+    assert files(tmp_path) == files(undisturbed)

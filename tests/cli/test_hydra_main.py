@@ -44,6 +44,16 @@ def test_a_run_gives_its_best_validation_score_and_leaves_nothing_where_it_was_s
     assert list((tmp_path / "here").iterdir()) == []
 
 
+@pytest.mark.parametrize(("at", "scored"), [(2, False), (7, True)])
+def test_a_run_that_pauses_gives_its_best_score_so_far(
+    at: int, scored: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (best,) = run_line(monkeypatch, *SMALL, f"store={tmp_path}", f"train.pause_at={at}")
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith(f"paused at step {at} of 12") and line.endswith("command without train.pause_at goes on")
+    assert (best is not None) == ("(validation loss " in line) == scored
+
+
 def test_settings_may_stand_on_both_sides_of_a_flag_and_a_later_one_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

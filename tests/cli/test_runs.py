@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from loralab.cli.runs import listing, shown
 from loralab.errors import UserError
+from loralab.runs.run import run
 from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory, record_of, status
 from tests.small_runs import config
@@ -168,3 +169,15 @@ def test_pages_of_runs_without_figures(tmp_path: Path) -> None:
 def test_a_run_without_a_record_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no record yet \(cut off at step 2\)"):
         record_of(unfinished(tmp_path, step=2))
+
+
+def test_a_paused_run_is_listed_with_its_step_and_its_page_has_the_command_that_goes_on(tmp_path: Path) -> None:
+    paused = run(config(tmp_path, "train.pause_at=7"))
+    (path,) = tmp_path.glob("runs/*")
+    _, line = listing(tmp_path)
+    last = paused["metrics"]["validation"]["last"]
+    assert line.removeprefix(path.name).strip().startswith("paused at step 7 of 12  accuracy")
+    assert line.split()[7:10] == ["accuracy", f"{last['accuracy']:.4f}", "-"]
+    page = shown(RunDirectory(path))
+    assert page[1].startswith("python train.py ") and "pause_at" not in page[1]
+    assert page[3].startswith(f"paused at step 7 of 12 (validation loss {last['loss']:.4f}); the same command without ")

@@ -38,7 +38,15 @@ def test_stored_runs_keep_their_names(
 
 
 @pytest.mark.parametrize(
-    "override", ["train.threads=2", "tracker=wandb", "train.checkpoint_seconds=1", "lora.targets=[v,q]"]
+    "override",
+    [
+        "train.threads=2",
+        "tracker=wandb",
+        "train.checkpoint_seconds=1",
+        "train.pause_at=0.3",
+        "train.eval_every=6.0",
+        "lora.targets=[v,q]",
+    ],
 )
 def test_what_does_not_change_the_record_is_not_in_the_hash(tmp_path: Path, override: str) -> None:
     plain = plan(config(tmp_path / "one", "lora.targets=[q,v]"))

@@ -314,3 +314,15 @@ def test_a_table_of_real_runs_can_be_selected_from(sweep: tuple[Path, list[Cell]
 def test_collecting_imports_no_torch() -> None:
     code = "import sys, loralab.sweeps.collect; assert not {'torch', 'transformers', 'hydra'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_paused_run_has_its_step_and_its_best_scores_so_far(tmp_path: Path) -> None:
+    paused = cell(tmp_path, seed=0)
+    run(config(tmp_path, "train.pause_at=7"))
+    row, stored = table(tmp_path, [paused]).iloc[0], record(tmp_path, paused)
+    assert (row["status"], row["step"], row["best/step"]) == ("paused", 7, 6)
+    assert row["best/validation/loss"] == stored["metrics"]["validation"]["best"]["loss"]
+    assert "validation/loss" not in row and not [name for name in row.index if "test" in name]
+    assert row["seconds"] == stored["timing"]["seconds"]
+    steps = curves(tmp_path, [paused], "validation")["step"].unique()
+    assert steps.tolist() == [6], "what a tuner judges it by"

@@ -182,3 +182,29 @@ def test_records_are_read_once(past: dict[str, Any], written: Callable[..., Path
 def test_importing_it_imports_nothing_heavy() -> None:
     code = "import sys, loralab.sweeps.estimate; assert not {'torch', 'pandas', 'hydra'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_pause_leaves_its_share_of_the_steps_and_no_test(past: dict[str, Any], written: Callable[..., Path]) -> None:
+    estimator, timing, rows = Estimator(written()), past["timing"], past["rows"]
+    passes = 1 + (past["metrics"]["validation"]["best"]["step"] != 12)
+    share = rows["validation"] / (2 * rows["validation"] + passes * rows["test"])  # one of two validations
+    half = timing["training_seconds"] / 2 + share * timing["evaluation_seconds"] + timing["set_up_seconds"]
+    for at in (0.5, 6):
+        assert estimator.seconds(wanted(past, train={"pause_at": at})) == pytest.approx(half)
+    assert estimator.seconds(wanted(past, train={"pause_at": 12})) == pytest.approx(wall(past))
+
+
+def test_a_paused_run_is_no_past_run(tmp_path: Path) -> None:
+    record = run(config(tmp_path, "train.pause_at=6"))
+    assert Estimator(tmp_path).seconds(record["config"]) is None
+
+
+def test_evaluations_at_a_share_are_counted_like_those_at_their_steps(
+    past: dict[str, Any], written: Callable[..., Path]
+) -> None:
+    estimator = Estimator(written())
+    assert estimator.seconds(wanted(past, train={"eval_every": 0.25})) == estimator.seconds(
+        wanted(past, train={"eval_every": 3})
+    )
+    store = written("share", config={"train": {"eval_every": 0.5}})
+    assert Estimator(store).seconds(past["config"]) == pytest.approx(wall(past))

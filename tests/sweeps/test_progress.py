@@ -63,6 +63,16 @@ def test_without_a_terminal_each_run_that_ends_is_one_plain_line() -> None:
     ]
 
 
+def test_paused_runs_are_counted_and_how_they_go_on_is_said() -> None:
+    with progress(60) as shown:
+        finish(shown, 0, Outcome("paused", text="paused at step 3 of 10"))
+        shown.conclude({"r-0": "seed=0", "r-1": "seed=1"}, {"r-0": Outcome("paused"), "r-1": GOOD})
+    told = text(shown.out)
+    assert "[1/1] paused    seed=0  paused at step 3 of 10" in told
+    assert "2 runs: 1 success, 1 paused in" in told
+    assert told.endswith("the same command without train.pause_at trains the paused ones on\n")
+
+
 def test_runs_done_before_are_counted_in() -> None:
     with progress(5, before=Counter(success=3)) as shown:
         finish(shown, 0)

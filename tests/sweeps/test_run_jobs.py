@@ -258,3 +258,48 @@ def test_a_store_that_can_only_be_read_is_enough_for_what_is_done(
     assert made.done(made.keys[0]) is not None
     with pytest.raises(UserError, match="cannot be written to"):
         run_jobs(composer, trained, ("train.steps=2",), ("seed=9",))
+
+
+@pytest.fixture(scope="module")
+def paused(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which seed 0 is paused at half of its 12 steps; not to be changed."""
+    store = tmp_path_factory.mktemp("paused")
+    run(config(store, "train.pause_at=0.5"))
+    return store
+
+
+@pytest.mark.parametrize(
+    ("job", "done"),
+    [("train.pause_at=6", True), ("train.pause_at=0.5", True), ("train.pause_at=2", True), ("train.pause_at=7", False),
+     ("train.pause_at=100", False), ("train.pause_at=null", False)],
+)  # fmt: skip
+def test_a_paused_run_is_done_for_a_job_that_pauses_it_there_or_earlier(
+    composer: Composer, paused: Path, job: str, done: bool
+) -> None:
+    made = run_jobs(composer, paused, (job,))
+    (key,) = made.keys
+    outcome, scores = made.done(key), record_of(paused, key)["metrics"]["validation"]["best"]
+    assert (outcome is not None) == done
+    if outcome is not None:
+        assert (outcome.status, outcome.value) == ("paused", scores["accuracy"])
+        assert outcome.text.startswith(f"paused at step 6 of 12 (validation loss {scores['loss']:.4f})  ")
+
+
+def test_a_finished_run_is_done_wherever_a_job_pauses_it(composer: Composer, trained: Path) -> None:
+    made = run_jobs(composer, trained, ("train.steps=2", "train.pause_at=1"))
+    outcome = made.done(made.keys[0])
+    assert outcome is not None and outcome.status == "success"
+
+
+def test_a_sweep_pauses_a_run_at_one_step(composer: Composer, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"^train.pause_at: got 0.3 and 0.6 for one run, .*; give a sweep one of the two$"
+    ):
+        run_jobs(composer, tmp_path, ("train.pause_at=0.3",), ("train.pause_at=0.6",))
+
+
+def test_a_job_that_pauses_is_expected_to_take_its_share(composer: Composer, trained: Path, tmp_path: Path) -> None:
+    for store in (trained, tmp_path):  # with past runs, and without
+        made = run_jobs(composer, store, ("seed=7", "train.pause_at=0.25"), ("seed=8",))
+        short, whole = made.jobs(made.keys)
+        assert 0 < short.seconds < whole.seconds

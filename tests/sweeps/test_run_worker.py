@@ -84,6 +84,18 @@ def test_a_job_is_a_run_and_gives_its_best_validation_score(
     assert TOLD == [{}] and trained > 3, "a run that is done is not trained, and its worker lives"
 
 
+def test_a_job_that_pauses_gives_its_best_score_so_far_and_says_that_it_took_all_its_steps(
+    compose: Compose, work: Callable[[DictConfig], Result], tmp_path: Path
+) -> None:
+    TOLD.clear()
+    result = work(compose("train.pause_at=6"))
+    paused = record(tmp_path)
+    assert (paused["status"], paused["steps"]) == ("paused", 6)
+    assert result == Result("done", paused["metrics"]["validation"]["best"]["accuracy"])
+    assert TOLD[-1] == {"step": 6, "steps": 6}
+    assert work(compose()).status == "done" and record(tmp_path)["timing"]["steps_executed"] == 12
+
+
 def test_a_users_mistake_is_one_line(compose: Compose, work: Callable[[DictConfig], Result]) -> None:
     result = work(compose("lora.targets=[nope]"))
     assert result.status == "failed" and result.value is None

@@ -8,6 +8,7 @@ import pytest
 
 from loralab.cli.main import main
 from loralab.runs.record import as_yaml, fail
+from loralab.runs.run import run
 from loralab.sweeps.status import forecast, state
 from loralab.sweeps.study import open_study
 from tests.small_studies import FIRST, NAME, SETTINGS, checkout, first_stage
@@ -138,3 +139,17 @@ def test_the_status_command_prints_the_state(store: Path, capsys: pytest.Capture
     assert capsys.readouterr().err == "error: no study is called 'tow_stages'; sweeps/ has two_stages\n"
     assert main(["status", NAME, "lora.nope=1", "--store", str(store)]) == 2
     assert capsys.readouterr().err.startswith("error: lora.nope: no such key")
+
+
+def test_a_paused_run_is_done_for_a_study_that_pauses_it_and_to_be_trained_for_one_that_does_not(store: Path) -> None:
+    with open_study(NAME, (*SETTINGS, "train.pause_at=2"), store=store) as study:
+        run(study.planned(study.grid[0]).config)
+    paused = rows(lines(store, "train.pause_at=2"))[0]
+    assert paused[1] == "paused" and paused[-1] == paused[4], "nothing after the axes"
+    going_on = rows(lines(store))[0]
+    assert going_on[1] == "paused" and going_on[-1] == "s"
+    assert "8 runs: 5 success, 1 paused, 1 cut off, 1 missing" in lines(store, of="state")
+    line = next(line for line in lines(store, of="state") if re.match(r"[0-9a-f]{10}  paused", line))
+    assert re.fullmatch(r"[0-9a-f]{10}  paused +2 +seed=0 lora.ratio=1 optim.lr=0.001", line.rstrip())
+    assert any(line.startswith("2 runs to train") for line in lines(store, "train.pause_at=2"))
+    assert any(line.startswith("3 runs to train") for line in lines(store))

@@ -16,7 +16,8 @@ import pytest
 from loralab.errors import UserError
 from loralab.tuning.optuna_search import OptunaSearch
 from loralab.tuning.space import read_space
-from loralab.tuning.trial import Observed, Seen, Settings, Trial, settings_of
+from loralab.tuning.trial import Answer, Observed, Seen, Settings, Trial, settings_of
+from tests.tuning.sessions import Trained, session
 
 Store = dict[Settings, Observed]
 BOWL = ("optim.lr=log(1e-4,1e-1)", "lora.ratio=log(0.25,64)")
@@ -314,6 +315,41 @@ def test_a_pause_between_validations_counts_as_reached(tmp_path: Path) -> None:
             assert trial.settings not in store or store[trial.settings].curve != curve or quarters == 0
             store[trial.settings] = Observed(trial.settings, "success" if quarters == 4 else "paused", curve)
     assert some.answer(store).loss < 2 and "success" in {observed.status for observed in store.values()}
+
+
+@pytest.mark.slow
+def test_a_session_that_is_cut_goes_on_and_trains_nothing_twice(tmp_path: Path) -> None:
+    """Real runs: killed after each launch, the session trains as many steps as an undisturbed one, to one answer."""
+
+    class Cut(Trained):
+        def __call__(self, jobs: Sequence[tuple[str, ...]], first: int) -> None:
+            super().__call__(jobs, first)
+            if not set(self.launches[-1]) <= before:
+                before.update(self.launches[-1])
+                raise KeyboardInterrupt
+
+    space = ["optim.lr=log(1e-3,3e-2)", "lora.rank=[4,8]"]
+
+    def searched(store: Path, launch: Trained) -> Answer:
+        one = session(store, keys=[axis.key for axis in read_space(space)])
+        some = search(store, space=space, trials=3, pruner="halving", every=one.every)
+        return one.search(some, launch, at_once=1, ended=lambda *_: None)
+
+    def steps(store: Path) -> list[int]:
+        records = [json.loads(path.read_text()) for path in sorted((store / "runs").glob("*/record.json"))]
+        return [record["timing"]["steps_executed"] for record in records]
+
+    undisturbed = searched(tmp_path / "whole", Trained())
+    before: set[tuple[str, ...]] = set()
+    cuts = 0
+    while True:
+        try:
+            answer = searched(tmp_path / "cut", Cut())
+            break
+        except KeyboardInterrupt:
+            cuts += 1
+    assert answer == undisturbed and cuts >= 3
+    assert steps(tmp_path / "cut") == steps(tmp_path / "whole")
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

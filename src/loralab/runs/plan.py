@@ -18,10 +18,11 @@ from loralab.backbones.source import Source, locate
 from loralab.config.checks import drop_added
 from loralab.config.keys import config_values
 from loralab.config.schema import METHODS, Config, TaskConfig
+from loralab.config.shares import pause_step
 from loralab.config.stored import stored_config
 from loralab.errors import UserError
 from loralab.store import run_directory
-from loralab.store.record import Record
+from loralab.store.record import PausedRecord, Record
 
 __all__ = ["NUMERICS_VERSION", "Plan", "make_store", "plan", "replan", "task_settings"]
 
@@ -42,6 +43,18 @@ class Plan:
     @property
     def cache(self) -> Path:
         return Path(self.config.store) / "cache"
+
+    def reached(self) -> Record | PausedRecord | None:
+        """The stored record if its run has come as far as the config asks, else None.
+
+        It is final, or paused at `train.pause_at` or later. Raises UserError for a damaged one.
+        """
+        record = self.directory.record()
+        if record is None or record["status"] == "failed":
+            return None
+        if record["status"] == "paused":
+            return record if record["steps"] >= pause_step(self.config.train.pause_at, record["total_steps"]) else None
+        return record
 
     @property
     def warning(self) -> str | None:

@@ -26,7 +26,7 @@ from loralab.runs.prepare import Prepared, prepare
 from loralab.runs.record import as_yaml, fail, header, run_results
 from loralab.store.leftovers import remove_old_temporaries
 from loralab.store.record import Pause, PausedRecord, Record, RunEnding, Scores, SplitScores
-from loralab.store.run_directory import final_status, is_enough
+from loralab.store.run_directory import final_status
 from loralab.store.trackers import Tracker, open_tracker
 from loralab.training import optim
 from loralab.training.distributed import Ranks, join
@@ -58,13 +58,13 @@ def run(config: Config, *, wait: bool = False, console: Console | None = None) -
 
         unwritable = _made(Path(config.store))
         planned = plan(config)
-        done = _there(planned)
+        done = planned.reached()
         if done is None:
             if unwritable is not None:
                 raise unwritable
             remove_old_temporaries(Path(config.store))
             with planned.directory.hold(wait=wait, check=alive):
-                done = _there(planned)  # by the other process
+                done = planned.reached()  # by the other process
                 if done is None:
                     ranks.of_first((planned, None))
                     return ranks.of_first(_lead(planned, console, interrupts, ranks))
@@ -72,12 +72,6 @@ def run(config: Config, *, wait: bool = False, console: Console | None = None) -
         planned.directory.tidy()
     console.already_done(done, planned.directory.path)
     return done
-
-
-def _there(planned: Plan) -> Record | PausedRecord | None:
-    """The stored record, None where there is something to train."""
-    record = planned.directory.record()
-    return record if is_enough(record, planned.config.train.pause_at) else None
 
 
 def _made(store: Path) -> UserError | None:

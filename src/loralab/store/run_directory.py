@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
-from loralab.config.shares import pause_step
 from loralab.errors import UserError
 from loralab.files import remove_temporaries, write_json, write_text
 from loralab.store.metrics_file import StepCounter, last_logged
@@ -29,7 +28,6 @@ __all__ = [
     "directory_of",
     "final_status",
     "find",
-    "is_enough",
     "is_final",
     "last_step",
     "record_of",
@@ -54,15 +52,6 @@ def final_status(*, diverged: bool) -> Literal["success", "diverged"]:
 def is_final(record: Record | PausedRecord | FailedRecord | None) -> TypeGuard[Record]:
     """Whether the record's status is final, so that the run is never trained again."""
     return record is not None and record["status"] in FINAL
-
-
-def is_enough(
-    record: Record | PausedRecord | FailedRecord | None, pause_at: float | None
-) -> TypeGuard[Record | PausedRecord]:
-    """Whether a command with this `train.pause_at` has nothing to train: the run is final, or paused there or later."""
-    if record is None or record["status"] == "failed":
-        return False
-    return record["status"] != "paused" or record["steps"] >= pause_step(pause_at, record["total_steps"])
 
 
 def run_hash(identity: dict[str, Any]) -> str:
@@ -172,7 +161,7 @@ class RunDirectory:
         """Removes what a process left that died right after it wrote a final record; nothing while the run is held."""
         there = (self.checkpoint, self.path / StepCounter.FILE)
         with contextlib.suppress(OSError, UserError):  # a read-only store, or another process is at it
-            if any(path.exists() for path in there):
+            if any(path.exists() for path in there) and self.finished() is not None:  # a paused run keeps them
                 with self.hold(wait=False):
                     if self.finished() is not None:
                         self._remove_progress()

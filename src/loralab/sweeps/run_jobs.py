@@ -13,7 +13,6 @@ from loralab.runs.plan import Plan, make_store, plan
 from loralab.runs.record import fail
 from loralab.store.leftovers import remove_old_temporaries
 from loralab.store.record import PausedRecord, Record, split_scores
-from loralab.store.run_directory import is_enough, is_final
 from loralab.sweeps.estimate import Estimator
 from loralab.sweeps.run_worker import Result
 from loralab.sweeps.scheduler import Job, Outcome
@@ -70,15 +69,13 @@ class RunJobs:
 
     def done(self, key: str) -> Outcome | None:
         """The outcome of a run that is finished, or paused where its job pauses it or later."""
-        planned = self.plans[key]
         try:
-            record = planned.directory.record()
+            record = self.plans[key].reached()
         except UserError as error:  # a damaged record is kept: it may be all that is left of a run
             return Outcome("failed", text=str(error))
-        if not is_enough(record, planned.config.train.pause_at):
+        if record is None:
             return None
-        if is_final(record):
-            planned.directory.tidy()
+        self.plans[key].directory.tidy()
         return _outcome(record)
 
     def held(self, key: str) -> bool:

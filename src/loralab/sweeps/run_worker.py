@@ -86,7 +86,9 @@ class Reporter(Console):
         self.send({})
 
     def finished(self, record: Record | PausedRecord | PretrainingRecord, path: Path) -> None:
-        self.send({"steps": record["steps"]} if record["status"] == "paused" else {})  # all steps that it was to take
+        # for the sweep's pace, these are all steps that it was to take
+        at = record["steps"]
+        self.send({"step": at, "steps": at} if record["status"] == "paused" else {})
 
     def _send_sometimes(self, message: dict[str, Any], *, at_once: bool = False) -> None:
         if at_once or time.monotonic() - self.sent >= SAY_SECONDS:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from loralab.config.keys import config_values
 from loralab.config.overrides import to_override
-from loralab.store.run_directory import FINAL, RunDirectory, is_enough
+from loralab.store.run_directory import FINAL
 from loralab.sweeps.cell import Cell
 from loralab.sweeps.collect import mixed_versions, table
 from loralab.sweeps.estimate import Estimator
@@ -63,16 +63,12 @@ def _look(study: Study) -> tuple[list[Cell], "pd.DataFrame", list[float | None]]
     cells = study.cells()
     runs = table(study.store, cells)
     times = Estimator(study.store)
-    looks = zip(cells, runs["run"], runs["status"], strict=True)
-    runs["left"] = [_is_left(study, cell, run) if s == "paused" else s not in FINAL for cell, run, s in looks]
+    runs["left"] = [
+        study.planned(cell.overrides).reached() is None if s == "paused" else s not in FINAL
+        for cell, s in zip(cells, runs["status"], strict=True)
+    ]
     likely = [_seconds(study, times, cell) if left else None for left, cell in zip(runs["left"], cells, strict=True)]
     return cells, runs, likely
-
-
-def _is_left(study: Study, cell: Cell, run: str) -> bool:
-    """Whether a paused run goes on: the study pauses it later, or not."""
-    record = RunDirectory(study.store / "runs" / run).record()
-    return not is_enough(record, study.planned(cell.overrides).config.train.pause_at)
 
 
 def heading(study: Study) -> list[str]:
