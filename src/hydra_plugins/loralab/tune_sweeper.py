@@ -25,7 +25,9 @@ class TuneConf:
     _target_: str = "hydra_plugins.loralab.tune_sweeper.TuneSweeper"
     search: str = "law"  # law | optuna
     space: list[str] = field(default_factory=list)  # of optuna: KEY=SPEC
-    budget: float | None = None  # full runs; null: 5 for the law search
+    sampler: str = "tpe"  # of optuna: tpe | gp | random
+    pruner: str = "hyperband"  # of optuna: hyperband | halving | none
+    budget: float | None = None  # full runs; null: 5, or as many as `trials` cost
     trials: int | None = None  # of optuna, at most
     seeds: int = 2  # of the last candidates
     ratio: bool = False  # check λ where s λ is 1 and 16

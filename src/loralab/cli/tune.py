@@ -25,7 +25,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--search", choices=("law", "optuna"), help="how trials are chosen (default: law)")
     meaning = "what optuna varies: log(a,b), uniform(a,b), int(a,b) or [x,y,z]"
     parser.add_argument("--space", metavar="KEY=SPEC", nargs="+", help=meaning)
-    add("budget", "what the search may cost, in full runs (default with law: 5)", kind=float, metavar="B")
+    add("sampler", "how optuna draws: tpe, gp (Gaussian process) or random (default: tpe)", metavar="NAME")
+    add("pruner", "how optuna stops runs early: hyperband, halving or none (default: hyperband)", metavar="NAME")
+    add(
+        "budget", "what the search may cost, in full runs (default: 5, or as much as --trials)", kind=float, metavar="B"
+    )
     add("trials", "what optuna may try", kind=int, metavar="N")
     add("seeds", "seeds of the last candidates (default: 2)", kind=int, metavar="N")
     parser.add_argument("--ratio", action="store_true", default=None, help="check λ where s λ is 1 and 16, too")
@@ -41,8 +45,9 @@ def tune(given: argparse.Namespace) -> int:
     from loralab.tuning.options import Options
 
     values = {
-        "search": given.search, "space": given.space, "budget": given.budget, "trials": given.trials,
-        "seeds": given.seeds, "ratio": given.ratio, "confirm": given.confirm, "name": given.name,
+        "search": given.search, "space": given.space, "sampler": given.sampler, "pruner": given.pruner,
+        "budget": given.budget, "trials": given.trials, "seeds": given.seeds,
+        "ratio": given.ratio, "confirm": given.confirm, "name": given.name,
         "figure": None if given.to is None else str(given.to),
     }  # fmt: skip
     options = Options(**{key: value for key, value in values.items() if value is not None})

@@ -16,13 +16,15 @@ LARGEST = 10**6
 
 @dataclass(frozen=True)
 class Options:
-    """search: law or optuna; space: KEY=SPEC of optuna; budget: in full runs; trials: of optuna, at most; seeds: of the
-    last candidates; ratio: whether λ is checked where s λ is 1 and 16; confirm: fresh seeds for the gain; name: of the
-    session's folder; figure: a file for it; at_once: trials at once, None: the launcher's.
+    """search: law or optuna; space, sampler, pruner: of optuna; budget: in full runs; trials: of optuna, at most;
+    seeds: of the last candidates; ratio: whether λ is checked where s λ is 1 and 16; confirm: fresh seeds for the gain;
+    name: of the session's folder; figure: a file for it; at_once: trials at once, None: the launcher's.
     """
 
     search: str = "law"
     space: Sequence[str] = ()
+    sampler: str = "tpe"
+    pruner: str = "hyperband"
     budget: float | None = None
     trials: int | None = None
     seeds: int = 2
@@ -48,6 +50,8 @@ class Options:
             raise UserError("--space: the law search varies the learning rate alone; add --search optuna")
         if self.search == "law" and self.trials is not None:
             raise UserError("--trials: the law search has a budget; give --budget, or add --search optuna")
+        if self.search == "law" and (self.sampler, self.pruner) != ("tpe", "hyperband"):
+            raise UserError("--sampler, --pruner: the law search has neither; add --search optuna")
         if self.search == "optuna" and self.ratio:
             raise UserError("--ratio: of the law search; with optuna write --space lora.ratio=[1,4,16]")
         if self.search == "optuna" and not self.space:
@@ -56,8 +60,8 @@ class Options:
     @property
     def asked(self) -> dict[str, Any]:
         """What decides which trials the search asks for."""
-        budget = BUDGET if self.budget is None and self.search == "law" else self.budget
+        budget = BUDGET if self.budget is None and self.trials is None else self.budget
         return {
             "search": self.search, "space": list(self.space), "budget": budget, "trials": self.trials,
             "seeds": self.seeds, "ratio": self.ratio,
-        }  # fmt: skip
+        } | ({"sampler": self.sampler, "pruner": self.pruner} if self.search == "optuna" else {})  # fmt: skip

@@ -1,5 +1,6 @@
 """The search that the options describe, and the rates that it starts from."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,9 +21,9 @@ CHECKED = (1.0, 16.0)
 def keys_of(options: Options) -> list[str]:
     """What the search varies, beside the seed."""
     if options.search == "optuna":
-        from loralab.tuning.optuna_search import keys
+        from loralab.tuning.space import read_space
 
-        return keys(options.space)
+        return [axis.key for axis in read_space(options.space)]
     return ["lora.ratio", "optim.lr"] if options.ratio else ["optim.lr"]
 
 
@@ -44,7 +45,16 @@ def search_of(options: Options, session: Session, rates: Mapping[float | None, f
     seeds = range(first, first + options.seeds)
     asked = options.asked
     if options.search == "optuna":
-        raise NotImplementedError
+        from loralab.tuning.optuna_search import OptunaSearch
+        from loralab.tuning.space import check, read_space
+
+        space, budget = read_space(options.space), asked["budget"]
+        check(space, lambda more: session.composer.settings([*session.arguments, *more]))
+        return OptunaSearch(
+            space, path=folder / "optuna.journal", command=[session.base.directory.hash], sampler=options.sampler,
+            pruner=options.pruner, trials=options.trials, budget=math.inf if budget is None else budget, seeds=seeds,
+            every=session.every,
+        )  # fmt: skip
     from loralab.tuning.law_search import LawSearch
 
     return LawSearch(rates, seeds=seeds, budget=asked["budget"], known=session.is_measured)

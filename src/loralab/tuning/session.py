@@ -59,6 +59,12 @@ class Session:
         return self.base.steps
 
     @property
+    def every(self) -> float:
+        """The share of the steps between two validations of a trial."""
+        given = from_hydra(self.composer.settings(self.job(()))).train.eval_every
+        return 1.0 if given is None else given if given < 1 else given / self.steps
+
+    @property
     def is_measured(self) -> bool:
         """Whether the default rate comes from measurements on the backbone; else it is a guess."""
         return has_factors(self.base.config) and bool(self.base.config.model.rates)
