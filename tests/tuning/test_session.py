@@ -150,7 +150,7 @@ def test_a_setting_that_a_session_has_no_use_for_is_one_line(override: str, line
 def test_a_launch_of_failures_alone_ends_the_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = Look("run-0123456789", Observed((), "failed", ()), 0.0, 0.0, "out of memory")
     one = session(tmp_path)
-    monkeypatch.setattr(one, "look", lambda _: failed)
+    monkeypatch.setattr(one, "look", lambda *_: failed)
     with pytest.raises(RunsFailed, match="out of memory"):
         searched(one, launch=Untrained())
 

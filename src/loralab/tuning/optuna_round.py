@@ -94,6 +94,11 @@ class Round:
             self.study.set_user_attr(f"round:{searcher.number}", list(left.items()))
         return self._trials(left) or self._trials(busy)[:at_once] or self._repeats()[:at_once]
 
+    def settings(self) -> list[Settings]:
+        """Those of every trial, with each seed."""
+        values = [dict(self._settings(trial)) for trial in self._ours]
+        return [settings_of({**each, "seed": seed}) for each in values for seed in self.rules.seeds]
+
     @property
     def failures(self) -> int:
         return sum(trial.state == TrialState.FAIL for trial in self._ours)

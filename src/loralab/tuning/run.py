@@ -16,7 +16,6 @@ from loralab.tuning.progress import TuneProgress
 from loralab.tuning.searches import keys_of, predicted, search_of
 from loralab.tuning.seen import Look
 from loralab.tuning.session import Launch, Session
-from loralab.tuning.trial import Settings
 from loralab.tuning.tuned import Tuned, rate
 
 __all__ = ["SEEN", "tune"]
@@ -42,12 +41,12 @@ def tune(
     session = Session(composer, arguments, keys_of(options))
     folder = session.folder(options.name, options.asked)
     rates = predicted(options, session)
-    search = search_of(options, session, rates, folder)
+    search, remembered = search_of(options, session, rates, folder)
     before = session.begin(folder / SEEN)
     heading = _heading(session, options, rates, folder, len(before), at_once)
     progress = TuneProgress(heading, options.asked["budget"], lambda: _cost(session, before)["full_runs"])
     attach(progress)
-    answer = session.search(search, launch, at_once=at_once, ended=progress.trial)
+    answer = session.search(search, launch, at_once=at_once, ended=progress.trial, remembered=remembered)
     job = session.job(answer.settings)
     gain = None
     if options.confirm and session.planned(answer.settings).directory != session.planned(()).directory:
@@ -89,23 +88,20 @@ def _heading(
 
 def _runs(session: Session, before: Mapping[Any, Look]) -> list[dict[str, Any]]:
     """A mapping for each run that was seen, the session's own in their order, then those that were there before."""
-    until: dict[Settings, float] = {}
-    for trial in session.asked:
-        until[trial.settings] = max(trial.until, until.get(trial.settings, 0.0))
     found = []
-    for settings in (*until, *(each for each in before if each not in until)):
+    for settings in (*session.own, *(each for each in before if each not in session.own)):
         look = session.looks[settings]
         loss = look.observed.curve[-1][1] if look.observed.curve else math.inf
-        run = {"run": look.run.rpartition("-")[2], **dict(settings), "until": until.get(settings, 1.0)}
+        run = {"run": look.run.rpartition("-")[2], **dict(settings), "until": session.own.get(settings, 1.0)}
         run |= {"status": look.observed.status, "loss": loss if math.isfinite(loss) else None}
-        found.append(run | {"share": look.share, "seconds": look.seconds, "before": settings not in until})
+        found.append(run | {"share": look.share, "seconds": look.seconds, "before": settings not in session.own})
     return found
 
 
 def _cost(session: Session, before: Mapping[Any, Look]) -> dict[str, float]:
     """What the session trained beyond what the store had: in full runs, and in seconds of training."""
     runs, seconds = 0.0, 0.0
-    for settings in dict.fromkeys(trial.settings for trial in session.asked):
+    for settings in session.own:
         look, old = session.looks[settings], before.get(settings)
         begun = old if old is not None and old.run == look.run else None
         runs += look.share - (begun.share if begun else 0.0)

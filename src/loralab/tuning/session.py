@@ -35,13 +35,14 @@ EVERY = 0.1  # of the steps, between two evaluations of a trial, unless the comm
 class Session:
     """One session. arguments: the command's overrides, for every trial; keys: what the search varies beside the seed.
 
-    asked: every trial, in order; looks: what was seen, by settings.
+    asked: every trial of this process, in order; own: how far the session asked for each run; looks: what was seen.
     """
 
     composer: Composer
     arguments: Sequence[str]
     keys: Sequence[str]
     asked: list[Trial] = field(default_factory=list)
+    own: dict[Settings, float] = field(default_factory=dict)
     looks: dict[Settings, Look] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,10 +76,8 @@ class Session:
 
     def folder(self, name: str | None, search: Mapping[str, Any]) -> Path:
         """Where the session keeps what it knows: named by the command and by what is asked of the search."""
-        config, identity = (
-            self.base.config,
-            {"run": self.base.identity, "seed": self.base.config.seed, "search": search},
-        )
+        config = self.base.config
+        identity = {"run": self.base.identity, "seed": config.seed, "search": search}
         name = name or f"{config.model.name}-{config.task.name}-{config.method.name}".replace("/", "_")
         return self.store / "tune" / f"{name}-{run_hash(identity)}"
 
@@ -106,10 +105,9 @@ class Session:
         job = (*(self.job(settings) if settings else self.arguments), *more)
         return plan(from_hydra(self.composer.settings(job)))
 
-    def look(self, trial: Trial) -> Look | None:
-        """What its run has come to, up to the trial's end; None where it is not that far."""
-        directory = self.planned(trial.settings).directory
-        return look(directory, trial.settings, steps=self.steps, until=trial.until)
+    def look(self, settings: Settings, until: float | None = None) -> Look | None:
+        """What a trial's run has come to, as `look` of loralab.tuning.seen gives it."""
+        return look(self.planned(settings).directory, settings, steps=self.steps, until=until)
 
     def begin(self, file: Path) -> dict[Settings, Look]:
         """The runs of the store that fit, from `file` if the session began before; call it before `search`."""
@@ -119,13 +117,20 @@ class Session:
         return found
 
     def search(
-        self, search: Search, launch: Launch, *, at_once: int, ended: Callable[[Trial, Look, bool], None]
+        self,
+        search: Search,
+        launch: Launch,
+        *,
+        at_once: int,
+        ended: Callable[[Trial, Look, bool], None],
+        remembered: Callable[[], Sequence[Settings]] = tuple,
     ) -> Answer:
         """The answer of the search once it asks for no more; RunsFailed is raised where all trials of a launch failed.
 
-        ended: called with each trial, what was seen of it, and whether that was there before.
+        ended: called with each trial, what was seen of it, and whether that was there before; remembered: the trials of
+        a search with a memory of its own, which does not ask for them again.
         """
-        while trials := search.ask(self.seen, at_once):
+        while trials := search.ask(self._with(remembered()), at_once):
             if again := [trial for trial in trials if trial in self.asked]:
                 raise RuntimeError(f"the search asks again for what it has seen: {again[0]}")
             missing = [trial for trial in trials if not self._is_there(trial)]
@@ -133,23 +138,35 @@ class Session:
                 launch([self.job(trial.settings, trial.until) for trial in missing], len(self.asked))
             found = [self._ended(trial) for trial in trials]
             self.asked += trials
+            self.own |= {each.settings: max(each.until, self.own.get(each.settings, 0.0)) for each in trials}
             for trial, one in zip(trials, found, strict=True):
                 ended(trial, one, trial not in missing)
             if all(one.observed.status == "failed" for one in found):
                 raise RunsFailed(f"every trial of a launch failed, the last with: {found[-1].error}")
-        return search.answer(self.seen)
+        return search.answer(self._with(remembered()))
 
     @property
     def seen(self) -> dict[Settings, Observed]:
         return {settings: one.observed for settings, one in self.looks.items()}
 
+    def _with(self, remembered: Sequence[Settings]) -> dict[Settings, Observed]:
+        """What was seen, with what the runs of these trials have come to by now."""
+        for settings in remembered:
+            one = self.looks.get(settings)
+            if one is None or one.observed.status == "paused":
+                one = self.look(settings)
+            if one is not None:
+                self.looks[settings] = one
+                self.own.setdefault(settings, one.share)
+        return self.seen
+
     def _is_there(self, trial: Trial) -> bool:
         """Whether its run has come so far; one that failed is tried again."""
-        one = self.look(trial)
+        one = self.look(trial.settings, trial.until)
         return one is not None and one.observed.status != "failed"
 
     def _ended(self, trial: Trial) -> Look:
-        one = self.look(trial)
+        one = self.look(trial.settings, trial.until)
         if one is None:
             job = " ".join(self.job(trial.settings, trial.until))
             raise RunsFailed(f"{job} was not trained; the same command tries again")
