@@ -59,7 +59,7 @@ def tune(
         loss=answer.loss,
         plateau=answer.plateau,
         noise=answer.noise,
-        notes=answer.notes,
+        notes=list(answer.notes),
         predicted=[({} if ratio is None else {"lora.ratio": ratio}) | {"optim.lr": lr} for ratio, lr in rates.items()],
         runs=_runs(session, before),
         cost=_cost(session, before),
