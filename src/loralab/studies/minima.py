@@ -8,6 +8,7 @@ import scipy  # imported on first use: scipy.stats takes half a second to import
 from numpy.typing import ArrayLike
 
 from loralab.studies.stats import ROUNDING, Array, as_pairs, check_level, largest
+from loralab.tuning.parabola import parabola
 
 __all__ = ["Minimum", "quadratic_minimum", "surface_minimum", "vertex"]
 
@@ -89,9 +90,9 @@ def vertex(x: ArrayLike, y: ArrayLike) -> float:
     lowest = int(np.nanargmin(value))
     if lowest in (0, len(place) - 1) or not np.isfinite(value[lowest - 1 : lowest + 2]).all():
         return math.nan
-    (p, q, r), (f, g, h) = place[lowest - 1 : lowest + 2].tolist(), value[lowest - 1 : lowest + 2].tolist()
-    left, right = (g - f) / (q - p), (h - g) / (r - q)  # left < 0 <= right
-    return float((p + q) / 2 - left * (r - p) / (2 * (right - left)))
+    three = slice(lowest - 1, lowest + 2)
+    found = parabola(dict(zip(place[three].tolist(), value[three].tolist(), strict=True)))
+    return math.nan if found is None else found.at
 
 
 def surface_minimum(places: Array, values: Array) -> tuple[Minimum, Minimum]:
