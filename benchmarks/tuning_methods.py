@@ -4,6 +4,7 @@ plane: lr_A and lr_B, log-uniform over the table, which is the plane of (lr_A, Î
 alone, at Î» = 4. Chosen is the pair of the finished run with the lowest loss so far.
 """
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -72,25 +73,25 @@ def halving(space: Space) -> Callable[[Draw, float], Path]:
     """Successive halving: n random pairs to 20%, the best third to 50%, the best sixth to the end, for each cost."""
 
     def play(draw: Draw, most: float) -> Path:
-        found = []
-        for count in range(3, 1000):
+        pairs = itertools.islice(_pairs(draw, np.random.default_rng([draw.number, 2]), space), 200)
+        begun = [(pair, draw.curve(*pair, 0)) for pair in pairs]
+        found: Path = []
+        for count in range(3, len(begun)):
             third, sixth = max(1, round(count / 3)), max(1, round(count / 6))
             cost = 0.2 * count + 0.3 * third + 0.5 * sixth
             if cost > most:
-                return found
-            pairs = _pairs(draw, np.random.default_rng([draw.number, 2]), space)
-            runs = [(pair, draw.curve(*pair, 0)) for pair, _ in zip(pairs, range(count), strict=False)]
+                break
+            left = begun[:count]
             for share, kept in ((0.2, third), (0.5, sixth), (1.0, 1)):
-                runs.sort(key=lambda run, at=SHARES.index(share): float(run[1][at]))
-                runs = runs[:kept]
-            found.append((cost, runs[0][0]))
+                left = _lowest(left, SHARES.index(share), kept)
+            found.append((cost, left[0][0]))
         return found
 
     return play
 
 
 def with_optuna(sampler: Literal["tpe", "gp"], space: Space) -> Callable[[Draw, float], Path]:
-    """TPE with Hyperband, which stops runs at a tenth, 30 and 90% of their steps; or a Gaussian process on full runs."""
+    """TPE with Hyperband, which stops runs at 10, 30 or 90% of their steps; or a Gaussian process on full runs."""
 
     def play(draw: Draw, most: float) -> Path:
         seed = 1000 + draw.number
@@ -108,10 +109,10 @@ def with_optuna(sampler: Literal["tpe", "gp"], space: Space) -> Callable[[Draw, 
 
 def grid(draw: Draw, most: float) -> Path:
     """All cells of the table; one point."""
-    cells = [(float(a), float(b)) for a, b in draw.table.places]
+    cells: list[Pair] = [(float(a), float(b)) for a, b in draw.table.places]
     if len(cells) > most:
         return []
-    return [(float(len(cells)), min(cells, key=lambda pair: float(draw.curve(*pair, 0)[-1])))]
+    return [(float(len(cells)), min(cells, key=lambda pair: float(draw.curve(pair[0], pair[1], 0)[-1])))]
 
 
 def _of_study(study: optuna.Study, draw: Draw, space: Space) -> Iterator[tuple[float, Pair, Array]]:
@@ -144,6 +145,11 @@ def _followed(runs: Iterator[tuple[float, Pair, Array]], most: float) -> Path:
             best = float(curve[-1])
             path.append((spent, pair))
     return path
+
+
+def _lowest(runs: list[tuple[Pair, Array]], at: int, kept: int) -> list[tuple[Pair, Array]]:
+    """The runs with the lowest losses at one point of their curves."""
+    return sorted(runs, key=lambda run: float(run[1][at]))[:kept]
 
 
 def _pairs(draw: Draw, rng: np.random.Generator, space: Space) -> Iterator[Pair]:
