@@ -227,7 +227,7 @@ class TrainConfig:
     device: str = setting(name_of_device)
     threads: int | None = number(at_least=1, at_most=MOST_THREADS)
     checkpoint_seconds: float = number(at_least=0, at_most=10**9)
-    pause_at: float | None = setting(_some_share_or_steps, default=None)  # older runs' configs lack it
+    pause_at: float | None = added_later(setting(_some_share_or_steps), before=None)
 
     def __post_init__(self) -> None:
         if isinstance(self.eval_every, float) and self.eval_every.is_integer():

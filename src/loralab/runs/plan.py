@@ -147,8 +147,9 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
     drop_added(values, config)
     for name in ("tracker", "store", "seed"):  # init_seed and data_seed, which `seed` sets, remain
         del values[name]
-    for name in ("device", "threads", "checkpoint_seconds", "pause_at"):
+    for name in ("device", "threads", "checkpoint_seconds"):
         del values["train"][name]
+    values["train"].pop("pause_at", None)  # drop_added has removed a null
     del values["task"]["files"], values["task"]["revision"]
     if config.probe.every is None:
         del values["probe"]
