@@ -6,8 +6,9 @@ TYPE_CHECKING = False  # as typing's, which takes longer to import than all that
 if TYPE_CHECKING:
     from loralab.runs.load import load_run
     from loralab.studies.tables import load_study
+    from loralab.tuning.from_python import tune
 
-__all__ = ["load_run", "load_study"]
+__all__ = ["load_run", "load_study", "tune"]
 
 
 def __getattr__(name: str) -> object:
@@ -20,4 +21,8 @@ def __getattr__(name: str) -> object:
         from loralab.studies.tables import load_study
 
         return load_study
+    if name == "tune":
+        from loralab.tuning.from_python import tune
+
+        return tune
     raise AttributeError(f"module 'loralab' has no attribute {name!r}")

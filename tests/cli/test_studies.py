@@ -1,9 +1,5 @@
 """The `loralab` commands for studies: the files that they write, their output, and their exit status."""
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -40,35 +36,6 @@ def test_a_study_is_trained_with_its_settings_and_stops_where_that_fails(
     assert said(capsys, "study", NAME, "seed=0", "--store", str(store)) == (130, "", "")
     assert Path(called[0][1]).name == "train.py"
     assert called[0][2:] == [f"sweeps={NAME}", f"store='{store}'", "seed=0"]
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_reaches_the_training_which_is_waited_for(number: signal.Signals, status: int, tmp_path: Path) -> None:
-    """The training notes the signal, and writes after a second."""
-    child = (
-        "import signal, sys, time, os, pathlib\n"
-        "def noted(number, _):\n"
-        "    time.sleep(.3)\n"
-        "    pathlib.Path('checkpoint').touch()\n"
-        "    sys.exit(128 + number)\n"
-        "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, noted)\n"
-        "os.kill(os.getppid(), int(sys.argv[1]))\n"
-        "time.sleep(30)\n"
-    )
-    code = (
-        "import sys; from loralab.startup import begin; begin(); from loralab.cli.studies import _status\n"
-        "sys.exit(_status([sys.executable, '-c', sys.argv[1], sys.argv[2]]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, child, str(int(number))],
-        cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (status, b"")
-    assert (tmp_path / "checkpoint").is_file()
 
 
 @pytest.mark.parametrize("command", ["status", "collect"])

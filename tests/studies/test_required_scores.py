@@ -46,7 +46,7 @@ def test_a_study_of_losses_takes_it(scores: list[str], tmp_path: Path, monkeypat
         called.append(command)
         return 3
 
-    monkeypatch.setattr("loralab.cli.studies._status", train)
+    monkeypatch.setattr("loralab.cli.studies.exit_status", train)
     assert main(["study", "first", *scores, "--store", str(tmp_path)]) == 3 and len(called) == 1
 
 

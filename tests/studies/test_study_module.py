@@ -139,7 +139,7 @@ WRONG = {
 def test_what_is_wrong_with_an_analysis_is_one_line_and_nothing_is_trained(
     text: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loralab.cli.studies._status", None)  # train.py is a process
+    monkeypatch.setattr("loralab.cli.studies.exit_status", None)  # train.py is a process
     (root / "analysis" / f"{NAME}.py").write_text(text)
     for command in ("study", "figure", "collect"):
         status, out, err = said(capsys, command, NAME, "--store", str(tmp_path / "store"))
@@ -151,7 +151,7 @@ def test_what_is_wrong_with_an_analysis_is_one_line_and_nothing_is_trained(
 def test_a_study_without_an_analysis_is_refused_before_it_trains_unless_its_file_says_none(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loralab.cli.studies._status", None)
+    monkeypatch.setattr("loralab.cli.studies.exit_status", None)
     status, _, err = said(capsys, "study", NAME, "--store", str(tmp_path / "store"))
     assert status == 2 and f"study '{NAME}' has no analysis/{NAME}.py, which draws its figure" in err
     sweep = folder() / f"{NAME}.yaml"

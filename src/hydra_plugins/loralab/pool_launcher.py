@@ -11,6 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
+    from loralab.sweeps.launch import OpenDisplay
     from loralab.sweeps.pool import Pool
     from loralab.sweeps.scheduler import Outcome
 
@@ -37,6 +38,7 @@ class PoolLauncher(Launcher):
     def __init__(self, slots: int | None, slots_per_gpu: int, timeout: float | None, on_error: str) -> None:
         self.slots, self.slots_per_gpu, self.timeout, self.on_error = slots, slots_per_gpu, timeout, on_error
         self.pool: Pool | None = None
+        self.display: OpenDisplay | None = None  # of a sweeper that launches several times; None: a sweep's
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `launch`."""
@@ -46,12 +48,15 @@ class PoolLauncher(Launcher):
         """The return of every job, in their order. Raises Interrupted once the runs have written their checkpoints."""
         from loralab.config.compose import Composer
         from loralab.sweeps.launch import train_missing
+        from loralab.sweeps.progress import SweepProgress
         from loralab.sweeps.run_jobs import RunJobs
 
         self._check()
         setup_globals()
         runs = RunJobs(Composer(self.context.config_loader, self.config), job_overrides, first=initial_job_idx)
-        outcomes = train_missing(runs, self._pool, stop_on_error=self.on_error == "stop")
+        outcomes = train_missing(
+            runs, self._pool, stop_on_error=self.on_error == "stop", display=self.display or SweepProgress
+        )
         return [
             self._returned(outcomes[key], overrides) for key, overrides in zip(runs.keys, job_overrides, strict=True)
         ]
@@ -72,16 +77,22 @@ class PoolLauncher(Launcher):
             self.pool = self._opened()
         return self.pool
 
+    def places(self) -> list[dict[str, str]]:
+        """The environment of each worker; as many as runs train at once."""
+        from loralab.sweeps.resources import slots
+
+        self._check()
+        train = self.config.train
+        return slots(device=train.device, threads=train.threads, count=self.slots, per_gpu=self.slots_per_gpu)
+
     def _opened(self) -> "Pool":
         import atexit
 
         from loralab.errors import UserError
         from loralab.sweeps.pool import Pool
-        from loralab.sweeps.resources import slots
         from loralab.sweeps.run_worker import Shared, prepare
 
-        train = self.config.train
-        places = slots(device=train.device, threads=train.threads, count=self.slots, per_gpu=self.slots_per_gpu)
+        places = self.places()
         function = self.task_function
         if "<locals>" in function.__qualname__:
             raise UserError(

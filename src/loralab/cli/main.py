@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loralab import startup
+from loralab.cli import tune
 from loralab.compat.home import use_temporary_caches
 from loralab.errors import UserError, explain_os_error
 from loralab.imports import with_rare_collection
@@ -309,6 +310,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("study", metavar="STUDY", help="a file of sweeps/, without .yaml")
         sub.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=text)
     collect.add_argument("--to", type=Path, metavar="FILE", help="the CSV")
+
+    text = "search the learning rate for a model and a task, at the cost of about five runs"
+    tune.add_options(add("tune", tune.tune, text, *tune.EXAMPLES))
 
     add("doctor", _doctor, "check this machine: versions, devices, hub, data, disk", "loralab doctor")
     return parser

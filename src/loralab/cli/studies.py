@@ -1,12 +1,10 @@
 """`loralab` commands for studies: new, study, status, collect, figure, claims, report. Each returns an exit status."""
 
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
+from loralab.cli.child import exit_status
 from loralab.config.compose import CONF
 from loralab.config.literal import literal
 from loralab.config.overrides import to_override
@@ -52,30 +50,9 @@ def study(name: str, overrides: Sequence[str], store: Path) -> int:
             f"sweeps={name}",
             f"store={to_override(literal(str(store)))}",
         ]
-        if failed := _status([*command, *overrides]):
+        if failed := exit_status([*command, *overrides]):
             return failed
     return collect(name, overrides, store, None) or (figure(name, overrides, store) if drawn else 0)
-
-
-def _status(command: Sequence[str]) -> int:
-    """The exit status of a child, whose runs write their checkpoints after a signal before this process ends.
-
-    SIGTERM is passed on; SIGINT too, unless there is a terminal, which sends Ctrl-C to both.
-    """
-    child: subprocess.Popen[bytes] | None = None
-
-    def passed_on(number: int, _: FrameType | None) -> None:
-        if child is not None and not (number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty()):
-            child.send_signal(number)
-
-    before = {number: signal.signal(number, passed_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        child = subprocess.Popen(command)
-        ended = child.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return ended if ended >= 0 else 128 - ended
 
 
 def status(name: str, overrides: Sequence[str], store: Path) -> int:

@@ -9,6 +9,7 @@ from loralab.config.checks import brief
 from loralab.config.keys import type_of
 from loralab.config.overrides import check_size, expand_logspace, read, size_of
 from loralab.config.schema import Config
+from loralab.config.tuned_file import with_tuned
 from loralab.errors import UserError
 
 __all__ = ["GROUPS", "check_settings", "in_arguments", "translated"]
@@ -45,9 +46,11 @@ def in_arguments(arguments: Sequence[str], flags: Sequence[str], schema: type = 
 def translated(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Flags and settings for Hydra, from the shorter forms of loralab's command line.
 
-    logspace(a,b,n) becomes its values; sweeps=X and +sweeps=X imply --multirun; --dry-run and smoke=true become
-    settings of the sweeper. Raises UserError for a setting that `check_settings` refuses.
+    tuned=FILE becomes the overrides that `loralab tune` wrote there; logspace(a,b,n) becomes its values; sweeps=X and
+    +sweeps=X imply --multirun; --dry-run and smoke=true become settings of the sweeper. Raises UserError for a setting
+    that `check_settings` refuses.
     """
+    arguments = with_tuned(arguments)
     flags, settings = [], []
     is_study = any(argument.partition("=")[0].lstrip("+") == "sweeps" for argument in arguments)
     for argument in arguments:

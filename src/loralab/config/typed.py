@@ -14,7 +14,7 @@ from loralab.config.checks import brief
 from loralab.config.keys import expected, no_such_key, type_of
 from loralab.errors import UserError
 
-__all__ = ["typed"]
+__all__ = ["typed", "value_of"]
 
 Schema = TypeVar("Schema")
 
@@ -29,6 +29,11 @@ def typed(composed: DictConfig, schema: type[Schema]) -> Schema:
     values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     built: Schema = _Values(schema).node("", values)
     return built
+
+
+def value_of(key: str, value: Any, schema: type) -> Any:
+    """A value for one key, as `typed` would have it; raises UserError for one of another type."""
+    return _Values(schema)._value(key, type_of(key, schema), value)
 
 
 class _Values:

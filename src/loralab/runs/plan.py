@@ -62,6 +62,11 @@ class Plan:
         return record
 
     @property
+    def steps(self) -> int:
+        """The number of steps; reads the training examples where nothing else says how many there are."""
+        return _steps(self.config, self.identity["task"]["data"])
+
+    @property
     def warning(self) -> str | None:
         """A warning about the precision on this device, if there is one."""
         return device.imitated(self.config.train.precision, self.device)

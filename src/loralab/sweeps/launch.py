@@ -2,19 +2,34 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 from loralab.sweeps.pool import Pool
 from loralab.sweeps.progress import SweepProgress
 from loralab.sweeps.run_jobs import RunJobs
-from loralab.sweeps.scheduler import Outcome, Scheduler
+from loralab.sweeps.scheduler import Job, Observer, Outcome, Scheduler
 from loralab.text import shown
 from loralab.training.signals import Interrupted, Interrupts
 
-__all__ = ["train_missing"]
+__all__ = ["Display", "OpenDisplay", "train_missing"]
 
 
-def train_missing(runs: RunJobs, open_pool: Callable[[], Pool], *, stop_on_error: bool) -> dict[str, Outcome]:
+class Display(Observer, Protocol):
+    """What shows the runs of one launch: entered while they train."""
+
+    def conclude(self, titles: Mapping[str, str], outcomes: Mapping[str, Outcome]) -> None:
+        """After the last run; titles: of every run, by its key."""
+
+
+OpenDisplay = Callable[[Sequence[Job], int, Counter[str]], AbstractContextManager[Display]]
+"""(the jobs to train, the number of slots, runs by status that were done before) -> their display."""
+
+
+def train_missing(
+    runs: RunJobs, open_pool: Callable[[], Pool], *, stop_on_error: bool, display: OpenDisplay = SweepProgress
+) -> dict[str, Outcome]:
     """Every run's outcome, by its key. Raises Interrupted once the interrupted runs have written their checkpoints.
 
     open_pool: called only if a run is missing; stop_on_error: whether the first failed run stops the others.
@@ -26,7 +41,7 @@ def train_missing(runs: RunJobs, open_pool: Callable[[], Pool], *, stop_on_error
         print(f"warning: {shown(line)}", file=sys.stderr)
     pool = open_pool() if jobs else None
     before = Counter(outcome.status for outcome in outcomes.values())
-    with Interrupts() as interrupts, SweepProgress(jobs, len(pool.slots) if pool else 0, before) as progress:
+    with Interrupts() as interrupts, display(jobs, len(pool.slots) if pool else 0, before) as progress:
         if pool is not None:
             scheduler = Scheduler(
                 jobs, pool=pool, source=runs, observer=progress,

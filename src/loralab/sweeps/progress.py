@@ -1,56 +1,39 @@
 """Progress of a sweep: a live table on a terminal, one line per ended run elsewhere."""
 
-import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from loralab.sweeps.live_runs import LiveRuns, last_line
 from loralab.sweeps.scheduler import Job, Outcome
+from loralab.text import align, clock, count, shown
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.live import Live
-
-from loralab.text import align, clock, count, shown
 
 __all__ = ["SweepProgress"]
 
-WIDEST_TITLE = 60
 
-
-@dataclass
-class _Running:
-    """The run of one slot, and what it last reported."""
-
-    job: Job
-    began: float
-    step: int = 0
-    steps: int = 0
-    values: str = ""
-
-
-@dataclass
-class SweepProgress:
+class SweepProgress(LiveRuns):
     """The display of a sweep. before: runs by status that were done before; jobs: those to train."""
 
-    jobs: Sequence[Job]
-    slots: int
-    before: Counter[str]
-    err: TextIO = field(default_factory=lambda: sys.stderr)
-    out: TextIO = field(default_factory=lambda: sys.stdout)
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        slots: int,
+        before: Counter[str],
+        err: TextIO | None = None,
+        out: TextIO | None = None,
+    ) -> None:
+        super().__init__(err or sys.stderr, out or sys.stdout)
+        self.jobs, self.slots, self.before = jobs, slots, before
         self.counts = Counter(self.before)
         self.total = len(self.jobs) + sum(self.before.values())
         self.left_over = {job.key: job for job in self.jobs}
-        self.running: dict[int, _Running] = {}
         self.expected = self.taken = 0.0  # seconds of the runs that ended here: as estimated, and as they were
-        self.halted = ""
         self.entered = time.monotonic()
-        self.live: Live | None = None
 
     def __enter__(self) -> "SweepProgress":
         known = ", ".join(f"{n} {status}" for status, n in sorted(self.before.items()))
@@ -58,32 +41,17 @@ class SweepProgress:
         if self.jobs:
             lines.append(f"{len(self.jobs)} to train, {self.slots} at a time{self._time_left(', about {}')}")
         print("; ".join(lines), file=self.err, flush=True)
-        if self.jobs and self.err.isatty() and os.environ.get("TERM") != "dumb":
-            from rich.console import Console
-            from rich.live import Live
-
-            screen = Console(file=self.err, highlight=False)
-            self.live = Live(get_renderable=self._drawn, console=screen, transient=True, refresh_per_second=4)
-            self.live.start()
+        if self.jobs:
+            self.show(self._drawn)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.live is not None:
-            self.live.stop()
-            self.live = None
-
-    def began(self, slot: int, job: Job) -> None:
-        """A worker starts a run."""
-        self.running[slot] = _Running(job, time.monotonic())
-
-    def message(self, slot: int, content: dict[str, Any]) -> None:
-        """A run's step, its number of steps, or its latest scores."""
-        for name, value in content.items():
-            setattr(self.running[slot], name, value)
+        self.hide()
 
     def left(self, slot: int) -> None:
         """The worker has ended the run, whatever its outcome."""
-        run = self.running.pop(slot)
+        run = self.running[slot]
+        super().left(slot)
         if run.step >= run.steps > 0:
             self.expected += run.job.seconds
             self.taken += time.monotonic() - run.began
@@ -95,17 +63,10 @@ class SweepProgress:
         done = sum(self.counts.values())
         status = f"{outcome.status} (elsewhere)" if outcome.elsewhere else outcome.status
         left = "" if self.live is not None or self.halted else self._time_left("  {} left")
-        line = f"[{done:>{len(str(self.total))}}/{self.total}] {status:<8}  {job.title}  {_last(outcome.text)}{left}"
-        self._say(shown(line.rstrip()), self.out)
-
-    def retried(self, job: Job, reason: str) -> None:
-        """A run's worker died; the run goes on from its checkpoint."""
-        self._say(shown(f"retry: {job.title}: {_last(reason)}"), self.err)
-
-    def stopping(self, running: int) -> None:
-        """The sweep was interrupted."""
-        self.halted = f"stopping: {count(running, 'run')} write{'s' if running == 1 else ''} a checkpoint"
-        self._say(self.halted, self.err)
+        line = (
+            f"[{done:>{len(str(self.total))}}/{self.total}] {status:<8}  {job.title}  {last_line(outcome.text)}{left}"
+        )
+        self.say(shown(line.rstrip()), self.out)
 
     def conclude(self, titles: Mapping[str, str], outcomes: Mapping[str, Outcome]) -> None:
         """After the last run: the number of runs by status, and a table of those that did not succeed."""
@@ -119,7 +80,7 @@ class SweepProgress:
         wrong = [(key, outcome) for key, outcome in outcomes.items() if outcome.status in ("failed", "diverged")]
         if wrong:
             rows = [
-                (key.rpartition("-")[2], outcome.status, titles[key], _last(outcome.text)) for key, outcome in wrong
+                (key.rpartition("-")[2], outcome.status, titles[key], last_line(outcome.text)) for key, outcome in wrong
             ]
             print(
                 "\n".join(["", *align([("run", "status", "settings", "what happened"), *rows], text=4)]), file=self.out
@@ -131,12 +92,6 @@ class SweepProgress:
         elif tally["paused"]:
             print("the same command without train.pause_at trains the paused ones on", file=self.out)
         self.out.flush()
-
-    def _say(self, text: str, stream: TextIO) -> None:
-        if self.live is not None:
-            self.live.console.print(text, markup=False, soft_wrap=True)
-        else:
-            print(text, file=stream, flush=True)
 
     def _time_left(self, template: str) -> str:
         """The template with the time until the sweep ends; empty where no past run gives an estimate."""
@@ -155,7 +110,6 @@ class SweepProgress:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
-        from rich.text import Text
 
         done = sum(self.counts.values())
         parts = [
@@ -165,17 +119,4 @@ class SweepProgress:
         left = self.halted or self._time_left("about {} left")
         head = Table.grid(padding=(0, 2))
         head.add_row(ProgressBar(self.total, done, width=30), ", ".join([*parts, f"{len(self.running)} running"]), left)
-        rows = Table.grid(padding=(0, 2))
-        for slot, run in sorted(self.running.items()):
-            at = f"step {run.step}/{run.steps}" if run.steps else "loading"
-            rows.add_row(str(slot), Text(_cut(shown(run.job.title))), at, run.values)  # a text may have [brackets]
-        return Group(head, rows)
-
-
-def _last(text: str) -> str:
-    """A text's last line: of a traceback, the error itself."""
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= WIDEST_TITLE else text[: WIDEST_TITLE - 3] + "..."
+        return Group(head, self.rows())

@@ -1,0 +1,395 @@
+"""Tests of the search with Optuna: it finds minima, and neither kills nor company change or repeat what it trains.
+
+A synthetic loss plays the runs; nothing is trained.
+"""
+
+import json
+import math
+import random
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loralab.errors import UserError
+from loralab.tuning.optuna_search import OptunaSearch
+from loralab.tuning.space import read_space
+from loralab.tuning.trial import Answer, Observed, Seen, Settings, Trial, settings_of
+from tests.tuning.sessions import Trained, session
+
+Store = dict[Settings, Observed]
+BOWL = ("optim.lr=log(1e-4,1e-1)", "lora.ratio=log(0.25,64)")
+
+
+def bowl(settings: Settings) -> float:
+    """A minimum of .4 at lr 3e-3 and λ 4, with curvatures 10 to 1 as in real runs; seeds differ by .01."""
+    values = dict(settings)
+    rate, ratio = math.log2(values["optim.lr"] / 3e-3), math.log2(values.get("lora.ratio", 4) / 4)
+    loss: float = 0.4 + 0.03 * rate**2 + 0.003 * ratio**2 + 0.01 * values["seed"]
+    return loss
+
+
+def train(store: Store, trial: Trial, final: Callable[[Settings], float] = bowl) -> None:
+    """A run up to the trial's pause, validated every 10%; it diverges, at 10%, where its final loss is above 1.5."""
+    loss, tenths = final(trial.settings), round(10 * trial.until)
+    if loss > 1.5:
+        store[trial.settings] = Observed(trial.settings, "diverged", ((0.1, 9.0),))
+        return
+    curve = tuple((i / 10, loss + 0.3 * (1 - i / 10)) for i in range(1, tenths + 1))
+    store[trial.settings] = Observed(trial.settings, "success" if tenths == 10 else "paused", curve)
+
+
+def search(folder: Path, *, space: Sequence[str] = BOWL, **options: Any) -> OptunaSearch:
+    options = {"trials": 12, "command": ["task=trec"], **options}
+    return OptunaSearch(read_space(space), path=folder / "optuna.journal", **options)
+
+
+def finish(some: OptunaSearch, store: Store, at_once: int = 2) -> list[list[Trial]]:
+    """Trains all that is asked for; returns what each `ask` gave."""
+    asked = []
+    while trials := some.ask(store, at_once):
+        assert len(trials) <= at_once
+        for trial in trials:
+            known = store.get(trial.settings)
+            assert known is None or (known.status == "paused" and known.reached < trial.until - 1e-9), trial
+            train(store, trial)
+        asked.append(trials)
+        assert len(asked) < 300
+    return asked
+
+
+def cost(store: Store) -> float:
+    return sum(observed.reached for observed in store.values())
+
+
+@pytest.mark.parametrize(("sampler", "pruner"), [("tpe", "hyperband"), ("random", "none")])
+def test_it_finds_the_minimum_of_a_bowl(tmp_path: Path, sampler: str, pruner: str) -> None:
+    store: Store = {}
+    some = search(tmp_path, sampler=sampler, pruner=pruner, trials=30)
+    finish(some, store)
+    assert len(store) == 30
+    assert bowl((*some.answer(store).settings, ("seed", 0))) < 0.45
+
+
+def test_halving_stops_the_worse_runs_early(tmp_path: Path) -> None:
+    store: Store = {}
+    some = search(tmp_path, sampler="random", pruner="halving", trials=30)
+    finish(some, store)
+    finished = [bowl(settings) for settings, observed in store.items() if observed.status == "success"]
+    stopped = [bowl(settings) for settings, observed in store.items() if observed.status == "paused"]
+    assert len(stopped) > len(finished) and cost(store) < 0.6 * 30
+    assert sorted(finished)[0] < sorted(stopped)[0]
+    assert set(some.answer(store).stopped) == {s for s, observed in store.items() if observed.status != "success"}
+
+
+def test_asking_again_gives_the_same(tmp_path: Path) -> None:
+    store: Store = {}
+    some = search(tmp_path)
+    while trials := some.ask(store, 3):
+        assert some.ask(store, 3) == trials
+        for trial in trials:
+            train(store, trial)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kills_at_any_moment_change_nothing(tmp_path: Path, seed: int) -> None:
+    """The search, and the runs of a round, end at random; a new search on the same journal goes on."""
+    undisturbed: Store = {}
+    finish(search(tmp_path / "undisturbed", seeds=(0, 1)), undisturbed, at_once=3)
+    dice = random.Random(seed)
+    store: Store = {}
+    some = search(tmp_path / "killed", seeds=(0, 1))
+    while trials := some.ask(store, 3):
+        if dice.random() < 0.6:
+            trials = dice.sample(trials, dice.randrange(len(trials)))
+            del some
+            some = search(tmp_path / "killed", seeds=(0, 1))
+        for trial in trials:
+            train(store, trial)
+    assert store == undisturbed and list(undisturbed)[:3] != []
+
+
+@pytest.mark.parametrize("pruner", ["hyperband", "none"])
+def test_a_process_that_has_seen_nothing_asks_for_what_was_trained_and_goes_on(tmp_path: Path, pruner: str) -> None:
+    undisturbed: Store = {}
+    whole = search(tmp_path / "whole", trials=16, pruner=pruner, seeds=(0, 1))
+    finish(whole, undisturbed)
+    disk: Store = {}
+    some = search(tmp_path / "killed", trials=16, pruner=pruner, seeds=(0, 1))
+    for _ in range(6):
+        for trial in some.ask(disk, 2):
+            train(disk, trial)
+    del some
+    seen: Store = {}
+    some = search(tmp_path / "killed", trials=16, pruner=pruner, seeds=(0, 1))
+    while trials := some.ask(seen, 2):
+        assert len(seen) >= len(disk) or {trial.settings for trial in trials} <= set(disk)  # these first
+        for trial in trials:
+            train(seen, trial)
+    assert seen == undisturbed and some.answer(seen) == whole.answer(undisturbed)
+
+
+def test_a_journal_cut_anywhere_goes_on(tmp_path: Path) -> None:
+    """As by a crash of the machine: the file ends within a line, or between the lines of one transaction."""
+    store: Store = {}
+    finish(search(tmp_path), store)
+    whole = (tmp_path / "optuna.journal").read_bytes()
+    for length in [*range(0, len(whole), len(whole) // 12), len(whole) - 1]:
+        (tmp_path / "optuna.journal").write_bytes(whole[:length])
+        again: Store = dict(store)
+        some = search(tmp_path)
+        finish(some, again)
+        assert some.answer(again).loss <= some.answer(store).loss
+        assert len(again) <= len(store) + 3
+
+
+def test_two_searches_on_one_journal_share_the_trials(tmp_path: Path) -> None:
+    store: Store = {}
+    pair = [search(tmp_path, trials=20), search(tmp_path, trials=20)]
+    waiting: list[list[Trial]] = [[], []]
+    dice, ended = random.Random(0), [False, False]
+    trained: list[tuple[Settings, float]] = []
+    while not all(ended):
+        who = dice.randrange(2)
+        if not waiting[who]:
+            waiting[who] = pair[who].ask(store, 2)
+            ended[who] = not waiting[who]
+            continue
+        trial = waiting[who].pop()
+        if not (trial.settings in store and store[trial.settings].reached >= trial.until - 1e-9):  # the runs' lock
+            train(store, trial)
+            trained.append((trial.settings, trial.until))
+    assert len(trained) == len(set(trained)) and len(store) == 20
+    assert pair[0].answer(store) == pair[1].answer(store)
+
+
+def test_two_searches_ask_for_different_trials(tmp_path: Path) -> None:
+    one, other = search(tmp_path), search(tmp_path)
+    first, second = one.ask({}, 2), other.ask({}, 2)
+    assert not set(first) & set(second)
+    del other
+    assert one.ask({}, 2) == first
+    store: Store = {}
+    for trial in first:
+        train(store, trial)
+    assert one.ask(store, 2) == second  # of the search that is gone
+
+
+def test_the_last_trials_of_another_search_are_waited_for(tmp_path: Path) -> None:
+    one, other = search(tmp_path, trials=2, pruner="none"), search(tmp_path, trials=2, pruner="none")
+    first = one.ask({}, 2)
+    assert other.ask({}, 1) == first[:1]
+    store: Store = {}
+    for trial in first:
+        train(store, trial)
+    assert one.ask(store, 2) == other.ask(store, 2) == []
+
+
+def test_trials_are_counted_with_those_of_the_store(tmp_path: Path) -> None:
+    store: Store = {}
+    for rate in (1e-3, 2e-3, 4e-3):
+        train(store, Trial(settings_of({"optim.lr": rate, "lora.ratio": 4.0, "seed": 0})))
+    others = settings_of({"optim.lr": 1.0, "lora.ratio": 4.0, "seed": 0}), settings_of({"optim.lr": 1e-3, "seed": 0})
+    for settings in others:
+        store[settings] = Observed(settings, "success", ((1.0, 0.0),))
+    some = search(tmp_path, trials=5)
+    asked = {trial.settings for trials in finish(some, store) for trial in trials}
+    assert len(asked) == 2 and not asked & set(others)
+    assert some.answer(store).loss < 1  # not that of a run outside the space
+    trials = [line for line in lines(tmp_path) if line["op_code"] == 4]
+    assert sum("store" in line["user_attrs"] for line in trials) == 3
+
+
+@pytest.mark.parametrize("budget", [1, 2, 3.5, 6])
+@pytest.mark.parametrize("at_once", [1, 4])
+@pytest.mark.parametrize("pruner", ["hyperband", "none"])
+def test_a_budget_is_kept_and_yields_an_answer(tmp_path: Path, budget: float, at_once: int, pruner: str) -> None:
+    store: Store = {}
+    some = search(tmp_path, trials=None, budget=budget, pruner=pruner, space=["optim.lr=log(1e-3,1e-2)"], seeds=(0, 1))
+    finish(some, store, at_once)
+    assert budget - 1 < cost(store) <= budget + 1e-9
+    assert some.answer(store).settings[0][0] == "optim.lr"
+
+
+def test_a_larger_budget_goes_on(tmp_path: Path) -> None:
+    store: Store = {}
+    finish(search(tmp_path, trials=None, budget=2), store)
+    before = dict(store)
+    finish(search(tmp_path, trials=None, budget=4), store)
+    assert all(store[settings].reached >= observed.reached for settings, observed in before.items())
+    assert 2 < cost(store) <= 4 + 1e-9
+
+
+def test_runs_of_the_store_cost_nothing(tmp_path: Path) -> None:
+    store: Store = {}
+    for i in range(1, 9):
+        train(store, Trial(settings_of({"optim.lr": i * 1e-3, "lora.ratio": 4.0, "seed": 0})))
+    before = cost(store)
+    finish(search(tmp_path, trials=None, budget=3), store)
+    assert before + 1 < cost(store) <= before + 3 + 1e-9
+
+
+def test_the_best_two_are_trained_with_further_seeds(tmp_path: Path) -> None:
+    store: Store = {}
+    some = search(tmp_path, space=BOWL[:1], trials=10, seeds=(0, 1, 2), pruner="none")
+    asked = finish(some, store)
+    seeds = [dict(trial.settings)["seed"] for trials in asked for trial in trials]
+    assert seeds == [0] * 10 + [1, 1, 2, 2]
+    firsts = sorted((s for s in store if dict(s)["seed"] == 0 and store[s].status == "success"), key=bowl)[:2]
+    assert {dict(s)["optim.lr"] for s in store if dict(s)["seed"] > 0} == {dict(s)["optim.lr"] for s in firsts}
+    answer = some.answer(store)
+    assert answer.noise == pytest.approx(0.01) and answer.loss == pytest.approx(bowl(firsts[0]) + 0.01)
+    assert answer.plateau is not None and answer.plateau[0] <= dict(answer.settings)["optim.lr"] <= answer.plateau[1]
+
+
+def test_a_repeat_that_turns_out_worse_changes_the_choice(tmp_path: Path) -> None:
+    store: Store = {}
+    first, second = ({"optim.lr": rate, "lora.ratio": 4.0} for rate in (3e-3, 3.1e-3))
+    for values, losses in ((first, (0.40, 0.50)), (second, (0.41, 0.41))):
+        for seed, loss in enumerate(losses):
+            settings = settings_of({**values, "seed": seed})
+            store[settings] = Observed(settings, "success", ((1.0, loss),))
+    some = search(tmp_path, trials=2, seeds=(0, 1))
+    assert finish(some, store) == []
+    assert some.answer(store).settings == settings_of(second)
+    assert some.answer(store).plateau is None  # not only rates vary
+
+
+def test_a_small_space_ends_when_it_is_used_up(tmp_path: Path) -> None:
+    store: Store = {}
+    finish(search(tmp_path, space=["lora.ratio=[1,4]", "optim.lr=[1e-3,2e-3,4e-3]"], trials=50), store)
+    assert len(store) == 6
+
+
+def test_lists_and_options_can_be_searched(tmp_path: Path) -> None:
+    def final(settings: Settings) -> float:
+        values = dict(settings)
+        loss: float = 1 - 0.1 * len(values["lora.targets"]) + 0.1 * (values["method"] == "dora")
+        return loss
+
+    store: Store = {}
+    some = search(tmp_path, space=["lora.targets=[[q],[q,v]]", "method=[lora,dora]"], trials=9)
+    while trials := some.ask(store, 2):
+        for trial in trials:
+            train(store, trial, final)
+    assert some.answer(store).settings == (("lora.targets", ("q", "v")), ("method", "lora"))
+
+
+def test_an_end_of_an_axis_is_noted(tmp_path: Path) -> None:
+    store: Store = {}
+    some = search(tmp_path, space=["optim.lr=log(1e-4,3e-3)"], trials=25)
+    finish(some, store)
+    (note,) = some.answer(store).notes
+    assert note.endswith("is at an end of optim.lr=log(0.0001,0.003); widen it")
+
+
+def test_failures_end_the_search_and_a_new_command_tries_again(tmp_path: Path) -> None:
+    store: Store = {}
+
+    def fail(some: OptunaSearch) -> int:
+        count = 0
+        while trials := some.ask(store, 1):
+            count += len(trials)
+            for trial in trials:
+                store[trial.settings] = Observed(trial.settings, "failed", ())
+        return count
+
+    some = search(tmp_path)
+    assert fail(some) == 3
+    with pytest.raises(UserError, match=r"none of 3 runs reached its end"):
+        some.answer(store)
+    del some
+    assert fail(search(tmp_path)) == 3
+
+
+def test_a_pause_between_validations_counts_as_reached(tmp_path: Path) -> None:
+    """Validated at 25, 50, 75 and 100%: a run paused at 20% has no loss yet, and goes on to the next rung."""
+    store: Store = {}
+    some = search(tmp_path, every=0.25, trials=4, pruner="halving")
+    while trials := some.ask(store, 1):
+        for trial in trials:
+            quarters = int(4 * trial.until)
+            curve = tuple((i / 4, bowl(trial.settings)) for i in range(1, quarters + 1))
+            assert trial.settings not in store or store[trial.settings].curve != curve or quarters == 0
+            store[trial.settings] = Observed(trial.settings, "success" if quarters == 4 else "paused", curve)
+    assert some.answer(store).loss < 2 and "success" in {observed.status for observed in store.values()}
+
+
+@pytest.mark.slow
+def test_a_session_that_is_cut_goes_on_and_trains_nothing_twice(tmp_path: Path) -> None:
+    """Real runs: killed after each launch, the session trains as many steps as an undisturbed one, to one answer."""
+
+    class Cut(Trained):
+        def __call__(self, jobs: Sequence[tuple[str, ...]], first: int) -> None:
+            super().__call__(jobs, first)
+            if not set(self.launches[-1]) <= before:
+                before.update(self.launches[-1])
+                raise KeyboardInterrupt
+
+    space = ["optim.lr=log(1e-3,3e-2)", "lora.rank=[4,8]"]
+
+    def searched(store: Path, launch: Trained) -> Answer:
+        one = session(store, keys=[axis.key for axis in read_space(space)])
+        some = search(store, space=space, trials=3, pruner="halving", every=one.every)
+        return one.search(some, launch, at_once=1, ended=lambda *_: None)
+
+    def steps(store: Path) -> list[int]:
+        records = [json.loads(path.read_text()) for path in sorted((store / "runs").glob("*/record.json"))]
+        return [record["timing"]["steps_executed"] for record in records]
+
+    undisturbed = searched(tmp_path / "whole", Trained())
+    before: set[tuple[str, ...]] = set()
+    cuts = 0
+    while True:
+        try:
+            answer = searched(tmp_path / "cut", Cut())
+            break
+        except KeyboardInterrupt:
+            cuts += 1
+    assert answer == undisturbed and cuts >= 3
+    assert steps(tmp_path / "cut") == steps(tmp_path / "whole")
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "optuna.journal").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"space": BOWL[:1]}, {"command": ["task=imdb"]}, {"sampler": "random"}, {"pruner": "none"}, {"seeds": (7,)}],
+)
+def test_the_journal_of_another_search_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    search(tmp_path).ask({}, 1)
+    with pytest.raises(UserError, match=r"optuna.journal: it is the journal of another search .*; move the file away"):
+        search(tmp_path, **change).ask({}, 1)
+    assert search(tmp_path, trials=99, budget=50).ask({}, 1) != []  # how long it lasts may change
+
+
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ({"sampler": "tep"}, r"--sampler: got 'tep'; allowed: tpe, gp, random; did you mean 'tpe'\?"),
+        ({"pruner": "median"}, r"--pruner: got 'median'; allowed: hyperband, halving, none"),
+        ({"trials": 0}, r"--trials: got 0; it must be a number at least 1"),
+        ({"budget": 0.5}, r"--budget: got 0.5; it must be a number at least 1"),
+        ({"budget": math.nan}, r"--budget: got nan"),
+        ({"trials": None}, r"--trials, --budget: got neither"),
+    ],
+)
+def test_options_have_their_ranges(tmp_path: Path, option: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        search(tmp_path, **option)
+
+
+def test_without_optuna_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match=r"Optuna is not installed .*; run: pip install -e '.\[tune\]'"):
+        search(tmp_path)
+
+
+def test_nothing_seen_has_no_answer(tmp_path: Path) -> None:
+    nothing: Seen = {}
+    with pytest.raises(UserError, match=r"none of 0 runs reached its end with a loss"):
+        search(tmp_path).answer(nothing)
