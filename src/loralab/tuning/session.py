@@ -109,8 +109,9 @@ class Session:
 
     def look(self, trial: Trial) -> Look | None:
         """What its run has come to, up to the trial's end; None where it is not that far."""
-        directory = self.planned(trial.settings).directory
-        return look(directory, trial.settings, steps=self.steps, until=trial.until)
+        own = self.planned(trial.settings)
+        steps = own.config.train.steps or self.steps  # its own: the search may vary the batch size
+        return look(own.directory, trial.settings, steps=steps, until=trial.until)
 
     def begin(self, file: Path) -> dict[Settings, Look]:
         """The runs of the store that fit, from `file` if the session began before; call it before `search`."""
