@@ -3,7 +3,7 @@
 `python analysis/best_ratio.py`: results/best_ratio.csv -> figures/best_ratio.{png,pdf} (LoRA+, Fig 6)
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -62,33 +62,39 @@ def excess(cells: pd.DataFrame) -> Interval:
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib as mpl
     import matplotlib.pyplot as plt
 
     found = groups(frame)
-    figure, ax = plt.subplots(figsize=(plotting.SINGLE, 2.4))
-    shown: dict[str, Any] = {"whis": (0, 100), "widths": 0.32, "patch_artist": True, "medianprops": {"color": "black"}}
-    for at, cells in enumerate(found.values()):
-        best, random = 2.0 ** top(cells), 2.0 ** null(cells)[:, 0]
-        ax.boxplot([best], positions=[at - 0.18], boxprops={"facecolor": plotting.COLOURS[0]}, **shown)
-        chance = shown | {"whis": (2.5, 97.5), "showfliers": False}
-        ax.boxplot([random], positions=[at + 0.18], boxprops={"facecolor": "0.85"}, **chance)
-    ax.axhline(1, color="0.6", lw=0.6, ls=":")
-    ax.set_yscale("log", base=4)
-    ax.set_yticks([1 / 256, 1 / 16, 1, 16, 256, 4096], ["1/256", "1/16", "1", "16", "256", "4096"])
-    names = [f"{captions.NAMES.get(task, task)}\ninit {init}".replace(" T", "\nT") for task, init in found]
-    ax.set_xticks(range(len(found)), names)
-    ax.set_ylabel("ratio λ = lr$_B$ / lr$_A$")
-    for name, colour in ((f"{TOP} best cells", plotting.COLOURS[0]), ("random cells", "0.85")):
-        ax.fill_between([], [], color=colour, label=name)
-    plotting.legend_below(ax, columns=2)
+    with mpl.rc_context(plotting.EIGHT_POINT):
+        figure, ax = plt.subplots(figsize=(plotting.SINGLE, 2.7))
+        names = ("95% and median of random pairs", f"the {TOP} best pairs, the best leftmost")
+        for at, cells in enumerate(found.values()):
+            random = 2.0 ** null(cells)[:, 0]
+            low, middle, high = np.quantile(random, [0.025, 0.5, 0.975])
+            band, dots = names if at == 0 else (None, None)
+            ax.fill_between([at - 0.35, at + 0.35], low, high, color="0.87", lw=0, label=band)
+            ax.plot([at - 0.35, at + 0.35], [middle, middle], color="0.5", lw=1)
+            beside = at + np.linspace(-0.2, 0.2, TOP)
+            ax.plot(beside, 2.0 ** top(cells), "o", ms=4.5, color=plotting.COLOURS[0], label=dots)
+        ax.axhline(1, color="0.6", lw=0.6, ls=":")
+        ax.set_yscale("log", base=4)
+        widest = int(max(abs(cells["log2"]).max() for cells in found.values()) // 2)
+        powers = range(-widest, widest + 1)
+        ax.set_yticks(
+            [4.0**power for power in powers], [f"{4**power}" if power >= 0 else f"1/{4**-power}" for power in powers]
+        )
+        settings = [f"{captions.NAMES.get(task, task)}\ninit {init}".replace(" T", "\nT") for task, init in found]
+        ax.set_xticks(range(len(found)), settings)
+        ax.set_ylabel("ratio λ = lr$_B$ / lr$_A$")
+        figure.legend(loc="outside upper center")
     return figure
 
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{captions.setting(frame)}. Blue: median, quartiles and range of the ratio of the {TOP} cells of lr_grid with "
-        f"the best mean test accuracy of {captions.seeds(frame)}; grey: those of all its cells (whiskers 95%), which "
-        f"is what chance gives. {captions.provenance(frame)}."
+        f"{captions.setting(frame)}. Ratios of the {TOP} cells of lr_grid with the best mean test accuracy of "
+        f"{captions.seeds(frame)}, and of all its cells, which is what chance gives. {captions.provenance(frame)}."
     )
 
 

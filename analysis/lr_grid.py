@@ -1,8 +1,9 @@
-"""The study `lr_grid`: accuracy and loss over the plane (lr_A, lr_B), a row of panels for each task and init.
+"""The study `lr_grid`: validation loss over the plane (lr_A, lr_B), a panel for each task and init.
 
 `python analysis/lr_grid.py`: results/lr_grid.csv -> figures/lr_grid.{png,pdf} (LoRA+, Figs 3, 8, 10-13, 17)
 """
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.claims import Claim
+from loralab.studies.minima import vertex
 from loralab.studies.stats import paired, whole_mean
+from loralab.studies.thinned_curves import curve_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,32 +24,41 @@ if TYPE_CHECKING:
 
     from loralab.studies.tables import Tables
 
-PANELS = {
-    "validation/accuracy": "validation accuracy",
-    "test/accuracy": "test accuracy",
-    "train/loss": "training loss",
-    "validation/loss": "validation loss",
-}
+METRIC = "validation/loss"
+SCORES = ["validation/accuracy", "test/accuracy", "train/loss", METRIC]
 AXES = ["seed", "task", "lora.init", "optim.lr", "lora.ratio", *captions.SETTING]
-KEPT = ["hash", "stage", *AXES, "status", *PANELS, "seconds", "commit", "diff"]
-PLANE = ["task", "lora.init", "lora.rank"]  # one heatmap each
+KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
+PLANE = ["task", "lora.init", "lora.rank"]  # one panel each
 NEARLY_EQUAL = (1.0, 1.25)  # the paper counts these ratios as equal rates
-CLOSE = 0.01  # "within 1% of the best": accuracy; for a loss, 1% of it
+RIDGE = (1.0, 16.0)  # the ratios whose tuned rates define the ridge; above 16 the grid ends before some of them
+COLLAPSED = 0.1  # nats by which a pair of lower rates is better; five times the noise between seeds
+LEVELS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # nats above the lowest loss; the noise between seeds is .008 to .019
+CONTOUR = 0.05
+MARK = "#D55E00"
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
-    """One row per run."""
-    return tables.runs[KEPT]
+    """One row per run, with its validation curve."""
+    return tables.runs[[*KEPT, *curve_columns(tables.runs)]]
 
 
 def cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell: the means over its seeds, NaN if one of them diverged."""
+    """One row per cell: the means over its seeds, NaN if one of them diverged, and whether its rates are too high."""
     by = [*PLANE, "optim.lr", "lora.ratio"]
     grouped = frame.groupby(by, sort=True)
-    found = pd.DataFrame({metric: grouped[metric].agg(whole_mean) for metric in PANELS})
-    found = found.assign(error=grouped["validation/loss"].sem()).reset_index()
+    found = pd.DataFrame({metric: grouped[metric].agg(whole_mean) for metric in SCORES})
+    found = found.assign(error=grouped[METRIC].sem()).reset_index()
     found["lr_B"] = (found["optim.lr"] * found["lora.ratio"]).map(lambda lr: float(f"{lr:.6g}"))
-    return found
+    planes = [_too_high(of) for _, of in found.groupby(PLANE)]
+    return found.assign(too_high=pd.concat(planes))
+
+
+def _too_high(of: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether a cell's runs diverged, or a cell of rates that are no higher is better by COLLAPSED."""
+    lr_A, lr_B, loss = (of[name].to_numpy(dtype=float) for name in ("optim.lr", "lr_B", METRIC))
+    lower = (lr_A[:, None] >= lr_A) & (lr_B[:, None] >= lr_B)
+    best = np.where(lower & ~np.isnan(loss), loss, np.inf).min(axis=1)
+    return pd.Series(np.isnan(loss) | (loss >= best + COLLAPSED), index=of.index)
 
 
 def best(of: pd.DataFrame, metric: str, *, equal: bool = False) -> pd.Series:
@@ -57,79 +69,126 @@ def best(of: pd.DataFrame, metric: str, *, equal: bool = False) -> pd.Series:
     return of.iloc[int(at)]
 
 
+def ridge(of: pd.DataFrame) -> float:
+    """lr_A lr_B along the ridge: the geometric mean over the ratios whose tuned rate is inside their rates; or NaN."""
+    logs = []
+    for ratio, rates in of[of["lora.ratio"].between(*RIDGE)].groupby("lora.ratio"):
+        tuned = vertex(np.log2(rates["optim.lr"]), rates[METRIC])
+        logs += [2 * tuned + math.log2(float(str(ratio)))]
+    inside = [log for log in logs if not math.isnan(log)]
+    return float(2 ** np.mean(inside)) if inside else math.nan
+
+
 def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib as mpl
     import matplotlib.pyplot as plt
 
     found = cells(frame)
-    groups = list(found.groupby(PLANE))
-    figure, axes = plt.subplots(
-        len(groups), len(PANELS), figsize=(plotting.DOUBLE, 1.4 * len(groups) + 0.35), squeeze=False
-    )
-    for row, (plane, of) in enumerate(groups):
-        for column, (metric, title) in enumerate(PANELS.items()):
-            ax = axes[row][column]
-            _heatmap(ax, of, metric)
-            if row == 0:
-                ax.set_title(title)
-            if row == len(groups) - 1:
-                ax.set_xlabel("lr$_A$")
-            else:
-                ax.tick_params(labelbottom=False)
-            if column:
-                ax.tick_params(labelleft=False)
-            else:
-                ax.set_ylabel(f"{_named(frame, plane)}\nlr$_B$")
+    rows = list(dict.fromkeys(zip(found["task"], found["lora.rank"], strict=True)))
+    inits = sorted(found["lora.init"].unique())
+    tall = max(of["lr_B"].nunique() for _, of in found.groupby(PLANE))
+    with mpl.rc_context(plotting.EIGHT_POINT):
+        size = (plotting.DOUBLE, len(rows) * (0.19 * tall + 0.95) + 0.5)
+        figure, axes = plt.subplots(len(rows), len(inits), figsize=size, squeeze=False)
+        for (at, column), ax in np.ndenumerate(axes):
+            (task, rank), init = rows[at], inits[column]
+            of = found[(found["task"] == task) & (found["lora.rank"] == rank) & (found["lora.init"] == init)]
+            if of.empty:
+                ax.set_axis_off()
+                continue
+            image = _heatmap(ax, of)
+            _marks(ax, of)
+            product = ridge(of)
+            where = "" if math.isnan(product) else f", ridge at {plotting.short(product)}"
+            title = f"{_named(frame, (task, init, rank))}\nlowest loss {best(of, METRIC)[METRIC]:.3f}{where}"
+            ax.set_title(title, loc="left")
+        bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
+        bar.set_label("validation loss above the panel's lowest (nats)")
+        bar.set_ticks(LEVELS, labels=[f"{level:g}".removeprefix("0") or "0" for level in LEVELS])
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 
-def _heatmap(ax: "Axes", of: pd.DataFrame, metric: str) -> None:
-    """One cell per pair; star: the best, ring: the best with nearly equal rates, dots: within 1% of the best."""
+def _heatmap(ax: "Axes", of: pd.DataFrame) -> Any:
+    """A cell per pair with its loss above the lowest; cells of rates that are too high are grey, untried ones blank."""
+    import matplotlib as mpl
+    from matplotlib.colors import BoundaryNorm
     from matplotlib.patches import Rectangle
 
-    lower = metric.endswith("loss")
-    table = of.pivot_table(index="lr_B", columns="optim.lr", values=metric, dropna=False)
-    values = table.to_numpy(dtype=float)
-    low, high = np.nanmin(values), np.nanmax(values)
-    ends = (low, min(high, 1.5 * low)) if lower else (max(low, high - 0.12), high)  # resolves the good region
-    colours = "viridis_r" if lower else "viridis"
-    image = ax.imshow(values, cmap=colours, vmin=ends[0], vmax=ends[1], origin="lower", aspect="auto")
-    plotting.label_powers(ax.xaxis, table.columns, places=range(values.shape[1]))
-    plotting.label_powers(ax.yaxis, table.index, places=range(values.shape[0]))
-    ax.tick_params(axis="x", rotation=60, length=1.5, labelsize=5)
-    ax.tick_params(axis="y", length=1.5, labelsize=5)
-
-    def places(some: pd.DataFrame) -> tuple["NDArray[np.int64]", "NDArray[np.int64]"]:
-        lr_A, lr_B = (pd.Index(some[name].astype(float)) for name in ("optim.lr", "lr_B"))
-        return table.columns.get_indexer(lr_A), table.index.get_indexer(lr_B)
-
-    for x, y in zip(*places(of[of[metric].isna()]), strict=True):
-        ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, color="#b3b3b3"))  # diverged; untried cells are blank
-    ax.plot(*places(of[of["lora.ratio"] == 1].sort_values("optim.lr")), color="white", lw=0.7, ls=":")
-    top, equal = (best(of, metric, equal=each).to_frame().T for each in (False, True))
-    near = of[metric] <= low * (1 + CLOSE) if lower else of[metric] >= high - CLOSE
-    ax.scatter(*places(of[near]), s=4, color="black", lw=0)
-    ax.scatter(*places(top), s=42, marker="*", color="#D55E00", edgecolor="white", lw=0.5, zorder=3)
-    ax.scatter(*places(equal), s=34, marker="o", facecolor="none", edgecolor="#D55E00", lw=1.1, zorder=3)
+    table = of.pivot_table(index="lr_B", columns="optim.lr", values=METRIC, dropna=False)
+    values = table.to_numpy(dtype=float) - np.nanmin(table)
+    colours = mpl.colormaps["viridis_r"].resampled(len(LEVELS))
+    norm = BoundaryNorm(LEVELS, len(LEVELS), extend="max")
+    image = ax.imshow(values, cmap=colours, norm=norm, origin="lower", aspect="auto")
+    ax.contour(values, levels=[CONTOUR], colors="black", linewidths=1)
+    ax.plot([], [], color="black", lw=1, label=f"{CONTOUR:g} nats above the lowest")
+    too_high, lowest = places(of, of[of["too_high"]]), places(of, best(of, METRIC).to_frame().T)
+    grey: dict[str, Any] = {"facecolor": "#a8a8a8", "edgecolor": "#888888", "hatch": "////", "lw": 0}
+    for x, y in too_high:
+        ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, **grey))
+    ax.fill_between([], [], label=f"too high: lower rates are {COLLAPSED:g} nats better", **grey)
+    for x, y in set(places(of, of)) - set(lowest):
+        dark = values[y, x] >= LEVELS[-3] and (x, y) not in too_high
+        ax.text(x, y, _decimal(values[y, x]), ha="center", va="center", color="white" if dark else "black", zorder=4)
+    for axis, index, name in ((ax.xaxis, table.columns, "lr$_A$"), (ax.yaxis, table.index, "lr$_B$")):
+        rates = np.asarray(index, dtype=float)
+        unit = 10.0 ** math.floor(math.log10(rates.min()))
+        axis.set_ticks(range(len(rates)), [f"{float(f'{rate / unit:.4g}'):g}" for rate in rates])
+        axis.set_label_text(f"{name} (units of {plotting.short(unit)})")
+        axis.set_tick_params(length=0)
     ax.spines[:].set_visible(False)
-    bar = ax.figure.colorbar(image, ax=ax, fraction=0.08, pad=0.03, extend="max" if lower else "min")
-    bar.ax.tick_params(labelsize=5, length=1.5)
-    bar.outline.set_visible(False)
+    return image
+
+
+def _marks(ax: "Axes", of: pd.DataFrame) -> None:
+    """Star: the best cell; box: the best of nearly equal rates; dots: equal rates; dashes: the ridge."""
+    from matplotlib.patches import Rectangle
+
+    top, equal = (places(of, best(of, METRIC, equal=each).to_frame().T)[0] for each in (False, True))
+    ax.scatter(*top, marker="*", s=110, color=MARK, edgecolor="white", lw=0.6, zorder=3, label="lowest")
+    box: dict[str, Any] = {"facecolor": "none", "edgecolor": MARK, "lw": 1.8}
+    ax.add_patch(Rectangle((equal[0] - 0.5, equal[1] - 0.5), 1, 1, zorder=3, **box))
+    ax.fill_between([], [], label="lowest at nearly equal rates", **box)
+    lr_A, lr_B = (np.sort(of[name].unique()).astype(float) for name in ("optim.lr", "lr_B"))
+    across = np.geomspace(lr_A[0], lr_A[-1], 400)
+    for product, colour, style, label in (
+        (across**2, "black", ":", "equal rates"),
+        (ridge(of), MARK, "--", r"ridge: lr$_A \times$ lr$_B$ = constant"),
+    ):
+        ax.plot(_at(across, lr_A), _at(product / across, lr_B), color=colour, ls=style, lw=1.1, label=label)
+
+
+def places(of: pd.DataFrame, some: pd.DataFrame) -> list[tuple[int, int]]:
+    """The column and the row of some cells in a panel."""
+    found = [np.searchsorted(np.sort(of[name].unique()), some[name].astype(float)) for name in ("optim.lr", "lr_B")]
+    return [(int(x), int(y)) for x, y in zip(*found, strict=True)]
+
+
+def _at(rates: "NDArray[np.float64]", axis: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """The places of rates on an axis whose ticks are cells; NaN outside."""
+    return np.interp(np.log2(rates), np.log2(axis), np.arange(len(axis)), left=np.nan, right=np.nan)
+
+
+def _decimal(value: float) -> str:
+    """`.012`, `.36`, `1.3`: three decimals below .1; a dash for a run that diverged."""
+    if math.isnan(value):
+        return "-"
+    text = f"{value:.3f}" if value < 0.0995 else f"{value:.2f}" if value < 0.995 else f"{value:.1f}"
+    return text.removeprefix("0") if value else "0"
 
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{captions.setting(frame)}; a cell is the mean of {captions.seeds(frame)}. Star: best cell; ring: best with "
-        "ratio in [1, 1.25]; black dots: within a point (accuracy) or 1% (loss) of the best; dotted: equal rates; "
-        "grey: a seed diverged. Colours end 12 points below the best accuracy and at 1.5 times the lowest loss. "
-        f"{captions.provenance(frame)}."
+        f"{captions.setting(frame)}, {captions.seeds(frame)}; a number is a cell's mean validation loss above the "
+        f"lowest of its panel. Nearly equal rates: ratio 1 to 1.25. {captions.provenance(frame)}."
     )
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """For every heatmap one row for the best cell by validation loss, and one for the best with nearly equal rates."""
+    """For every panel one row for the best cell by validation loss, and one for the best with nearly equal rates."""
     rows = []
     for (task, init, rank), of in cells(frame).groupby(PLANE):
-        for name, cell in (("best", best(of, "validation/loss")), ("equal", best(of, "validation/loss", equal=True))):
+        for name, cell in (("best", best(of, METRIC)), ("equal", best(of, METRIC, equal=True))):
             rows.append(
                 {
                     "task": task,
@@ -139,7 +198,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
                     "lr_A": cell["optim.lr"],
                     "lr_B": cell["lr_B"],
                     "ratio": cell["lora.ratio"],
-                    **{metric: round(cell[metric], 4) for metric in PANELS},
+                    **{metric: round(cell[metric], 4) for metric in SCORES},
+                    "ridge": float(f"{ridge(of):.3g}"),
                     "interior": interior(of, cell),
                 }
             )
@@ -152,20 +212,21 @@ def interior(of: pd.DataFrame, cell: pd.Series) -> bool:
     def inside(each: pd.Series) -> bool:
         return all(of[axis].min() < each[axis] < of[axis].max() for axis in ("optim.lr", "lr_B"))
 
-    ties = of[of["validation/loss"] <= cell["validation/loss"] + np.nan_to_num(cell["error"])]
+    ties = of[of[METRIC] <= cell[METRIC] + np.nan_to_num(cell["error"])]
     return any(inside(each) for _, each in ties.iterrows())
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
     """Fig 3, on the runs that selected: test accuracy of the best pair minus that of the best with nearly equal rates.
 
-    Both are selected by mean validation loss on the same seeds, so no test is valid; `ratio` uses fresh seeds.
+    Both are selected by mean validation loss on the same seeds, so no test is valid; `ratio` uses fresh seeds. One seed
+    gives no interval either.
     """
     found = []
     for plane, of in frame.groupby(PLANE):
         table = cells(of)
-        top, equal = (best(table, "validation/loss", equal=each) for each in (False, True))
-        where = f"{_named(frame, plane)}; the seeds that chose"
+        top, equal = (best(table, METRIC, equal=each) for each in (False, True))
+        where = f"{_named(frame, plane)}; the seed{'s' if of['seed'].nunique() > 1 else ''} that chose"
         text = f"the best pair of rates beats the best of nearly equal rates ({where})"
         some, other = (_scores(of, cell) for cell in (top, equal))
         found.append(

@@ -49,6 +49,9 @@ SCENARIOS: dict[str, tuple[list[tuple[str, ...]], str]] = {
     "sweep, a worker": ([(*SWEEP, *RATIOS)], "worker"),
     "sweep, all at once": ([(*SWEEP, *RATIOS)], "group"),
     "two sweeps on one store": ([(*SWEEP, *RATIOS), (*SWEEP, "lora.ratio=4,16", "seed=0,1,2")], "any"),
+    "a sweep that pauses, and one that does not": (
+        [(*SWEEP, *RATIOS, "train.pause_at=0.5"), (*SWEEP, *RATIOS)], "any"
+    ),
     "three sweeps and a run": (
         [(*SWEEP, *RATIOS), (*SWEEP, "lora.ratio=16,4", "seed=0,1,2"), (*SWEEP, "lora.ratio=1", "seed=2,1"),
          ("lora.ratio=4", "seed=0")],

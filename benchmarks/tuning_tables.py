@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 SHARES = tuple(n / 10 for n in range(1, 11))
 BANDWIDTH = 1.0  # of the local quadratic fit, in doublings: the grid's spacing
+LATTICE = 1 / 16  # doublings
 GOOD = 0.15  # cells whose final loss is this close to the lowest lend their residuals as seed noise
-COLLAPSED = 0.98  # of the highest final loss of the table
+MARGIN = 0.3  # the fit is to log(loss - low), low being this share below the lowest loss: steep sides are straighter
 
 Array = NDArray[np.float64]
 
@@ -32,38 +33,41 @@ class Table:
 
     @cached_property
     def dead(self) -> NDArray[np.bool_]:
-        """Cells that learned nothing, or diverged."""
-        final = self.curves[:, -1]
-        dead: NDArray[np.bool_] = ~np.isfinite(final) | (
-            final >= COLLAPSED * np.nanmax(np.where(np.isfinite(final), final, np.nan))
-        )
-        return dead
+        """Cells that learned less than half of what one did that has both rates lower or equal; or diverged."""
+        top = float(np.nanmax(self.curves[:, -1]))
+        learned = np.nan_to_num(top - self.curves[:, -1])
+        below = (self.places[:, None] >= self.places[None]).all(axis=2)  # [cell, other]
+        found: NDArray[np.bool_] = learned < np.where(below, learned, 0).max(axis=1) / 2
+        return found
 
     def truth(self, a: float, b: float) -> Array:
-        """The smooth curve at a pair; dead where half of the cells around it are."""
-        if (a, b) not in self._smooth:
-            self._smooth[a, b] = self._fitted(a, b)[0]
-        return self._smooth[a, b]
+        """The smooth curve at a pair, to LATTICE; outside the table, that of the nearest pair inside."""
+        low, high = self.places.min(axis=0), self.places.max(axis=0)
+        at = np.round((np.clip((a, b), low, high) - low) / LATTICE).astype(int)
+        key = (int(at[0]), int(at[1]))
+        if key not in self._smooth:
+            self._smooth[key] = self._fitted(*(low + LATTICE * at))[0]
+        return self._smooth[key]
 
-    _smooth: dict[tuple[float, float], Array] = field(default_factory=dict)
+    _smooth: dict[tuple[int, int], Array] = field(default_factory=dict)
 
     def _fitted(self, a: float, b: float) -> tuple[Array, Array]:
-        """The smooth curve, and the weight of each cell in it."""
+        """The smooth curve at a pair, and the weight of each cell in it."""
         off = self.places - (a, b)
         weight = np.exp(-(off**2).sum(1) / (2 * BANDWIDTH**2))
         of_cell = np.zeros(len(self.places))
-        if self.is_dead(a, b):
-            rows = self.dead
-            of_cell[rows] = weight[rows] / weight[rows].sum()
-            return np.nan_to_num(of_cell[rows] @ self.curves[rows], nan=np.inf), of_cell
+        if self._is_dead(a, b):
+            of_cell[self.dead] = weight[self.dead] / weight[self.dead].sum()
+            return np.nan_to_num(of_cell[self.dead] @ self.curves[self.dead], nan=np.inf), of_cell
         rows = ~self.dead
         x, y = off[rows].T
         design = np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y])
         root = np.sqrt(weight[rows])[:, None]
         of_cell[rows] = np.linalg.pinv(design * root)[0] * root[:, 0]
-        return of_cell[rows] @ self.curves[rows], of_cell
+        low = (1 - MARGIN) * self.curves[rows].min(axis=0)
+        return low + np.exp(of_cell[rows] @ np.log(self.curves[rows] - low)), of_cell
 
-    def is_dead(self, a: float, b: float) -> bool:
+    def _is_dead(self, a: float, b: float) -> bool:
         """Whether half of the cells around a pair are dead, weighted as in linear interpolation."""
         near = np.prod(np.clip(1 - np.abs(self.places - (a, b)), 0, 1), axis=1)
         return bool(near @ self.dead >= near.sum() / 2)

@@ -25,7 +25,8 @@ LEAVES.remove("task.files")
 OUTSIDE = {
     "tracker.name": "none", "tracker.mode": "offline", "tracker.project": "other", "tracker.entity": "me",
     "tracker.group": "mine", "tracker.tags": "[a]",
-    "train.device": "cpu", "train.threads": "2", "train.checkpoint_seconds": "3", "store": "elsewhere",
+    "train.device": "cpu", "train.threads": "2", "train.checkpoint_seconds": "3", "train.pause_at": "0.3",
+    "store": "elsewhere",
 }  # fmt: skip
 # The hash covers all other keys: each is changed to another value that its rule allows, or to this one.
 ANOTHER = {
@@ -43,14 +44,16 @@ NEEDS = {
 }
 # The same for generation tasks.
 DECODING = [key for key in LEAVES if key.startswith("generate.")]
-# Keys that are replaced by a fingerprint of the named data, or by the hub's commit; the next tests cover them.
+# Keys that are replaced by a fingerprint of the named data, by the hub's commit, or by the rates that they resolve to;
+# other tests cover them.
 REPLACED = {"model.name", "model.package", "model.hub", "model.revision", "model.path", "task.name", "task.revision"}
+REPLACED |= {"model.default_lr", "model.rates"}
 INSIDE = [key for key in LEAVES if key not in {*OUTSIDE, *DECODING, *REPLACED}]
 
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Two data files, and the overrides of a run on the first."""
+    """Two data files."""
     folder = tmp_path_factory.mktemp("local")
     for name in ("mine", "other"):
         (folder / f"{name}.csv").write_text(f"a,b,label,other\n{name},x,0,1\n")
@@ -58,8 +61,10 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def digest(tmp_path: Path, local: dict[str, str], *overrides: str) -> str:
+    """The hash of a run on the first file, at a rate that no other setting changes unless `overrides` do."""
     mine = ("task=local", f"task.files.train={local['mine']}", "task.text=[a]", "task.label=label")
-    return plan(config(tmp_path / "store", *mine, "train.precision=fp32", *overrides)).directory.hash
+    fixed = ("train.precision=fp32", "optim.lr=1e-3")
+    return plan(config(tmp_path / "store", *mine, *fixed, *overrides)).directory.hash
 
 
 def field_of(key: str) -> Any:
@@ -111,8 +116,9 @@ def test_seeds_follow_seed_unless_set_apart(tmp_path: Path) -> None:
     assert (composed.seed, composed.init_seed, composed.data_seed) == (3, 3, 5)
 
 
-def test_the_learning_rate_is_the_models_own(tmp_path: Path) -> None:
-    assert config(tmp_path, "model=roberta").optim.lr == config(tmp_path, "model=roberta").model.default_lr == 2e-4
+def test_without_a_and_b_the_learning_rate_is_the_models_own(tmp_path: Path) -> None:
+    assert config(tmp_path, "model=roberta", "method=head").model.default_lr == 2e-4
+    assert plan(config(tmp_path, "method=head")).config.optim.lr == config(tmp_path).model.default_lr == 1e-3
 
 
 def test_the_schema_holds_no_default() -> None:
@@ -225,7 +231,7 @@ def test_the_same_data_under_another_name_is_the_same_run(tmp_path: Path, local:
 
 def test_auto_is_resolved_before_hashing(tmp_path: Path) -> None:
     resolved = plan(config(tmp_path))
-    assert "auto" not in (resolved.config.train.precision, resolved.config.model.attention)
+    assert "auto" not in (resolved.config.train.precision, resolved.config.model.attention, resolved.config.optim.lr)
     explicit = config(tmp_path, f"train.precision={resolved.config.train.precision}")
     assert plan(explicit).directory == resolved.directory
 

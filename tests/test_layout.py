@@ -41,6 +41,10 @@ ELSEWHERE = {
     "tuning/optuna_round": "tuning/test_optuna_search",
     "sweeps/live_runs": "sweeps/test_progress",
     "tasks/__init__": "tasks/test_registry",
+    "tuning/command": "cli/test_tune",
+    "tuning/from_python": "test_tune",
+    "tuning/searches": "tuning/test_run",
+    "tuning/stored": "tuning/test_session",
 }
 
 

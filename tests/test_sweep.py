@@ -18,6 +18,7 @@ import torch
 from loralab.runs.run import run
 from tests.processes import LONGEST, Process, Warm
 from tests.small_runs import SMALL, config
+from tests.small_studies import write
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 150
@@ -250,3 +251,19 @@ def test_a_sweep_that_pauses_is_complete_and_a_later_one_ends_as_if_it_never_did
     finish(tmp_path / "paused", *few)
     assert contents(tmp_path / "paused") == contents(tmp_path / "whole")
     assert {record["timing"]["steps_executed"] for record in records(tmp_path / "paused").values()} == {60}
+
+
+@pytest.mark.slow
+def test_the_second_stage_waits_for_a_first_one_that_pauses(tmp_path: Path) -> None:
+    study = (
+        f"hydra.searchpath=[file://{write(tmp_path)}]",
+        "+sweeps=two_stages",
+        "train.steps=3",
+        "train.eval_every=3",
+    )
+    store = tmp_path / "store"
+    text = finish(store, *study, "train.pause_at=2", "seed=0")
+    assert text.endswith("the second stage waits: 4 of 4 runs of the first stage are not done\n")
+    assert {record["status"] for record in records(store).values()} == {"paused"}
+    finish(store, *study, "seed=0")
+    assert [record["status"] for record in records(store).values()] == ["success"] * 8

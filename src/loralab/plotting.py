@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COLOURS",
     "DOUBLE",
+    "EIGHT_POINT",
     "LONGEST_LINE",
     "SINGLE",
     "STYLE",
@@ -55,6 +56,10 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "loralab",
     "figure.constrained_layout.use": True,
 }
+
+
+_SIZES = ("font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
+EIGHT_POINT: dict[Any, Any] = dict.fromkeys(_SIZES, 8)  # over STYLE, for figures that are shown at their own width
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from loralab import plotting
 from loralab.config.overrides import settings
 from loralab.config.schema import from_hydra
 from loralab.studies import completeness, results, study_module
+from loralab.studies.thinned_curves import curve_columns
 from loralab.sweeps.study import Job, open_study
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def made(name: str, scores: Scores, *overrides: str) -> pd.DataFrame:
     whole = pd.concat([first, rows(second, "confirm")]) if second else first
     runs = ["hash", "stage", *axes, "status"]
     every = [*runs, *(name for name in whole if name not in runs)]  # saved if an analysis has no `reduce`
-    kept = [*analysis.KEPT, *(["correct"] if "correct" in whole else [])] if hasattr(analysis, "KEPT") else every
+    more = [*(["correct"] if "correct" in whole else []), *curve_columns(whole)]
+    kept = [*analysis.KEPT, *more] if hasattr(analysis, "KEPT") else every
     text = whole.reindex(columns=kept).to_csv(index=False, float_format="%.10g")
     return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(results.TEXTS, str))
 

@@ -1,4 +1,4 @@
-"""lr_grid: the heatmaps are means over the seeds, and the marks are on the right cells."""
+"""lr_grid: the heatmaps are means over the seeds, and the numbers and marks are on the right cells."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from loralab.studies.claims import judge
 from tests.analysis.frames import distinct, drawn, made, module, unlike
 
 if TYPE_CHECKING:
@@ -15,25 +16,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LR_GRID = module("lr_grid")
-PANELS = ("validation/accuracy", "test/accuracy", "train/loss", "validation/loss")
-ROWS = [(task, init) for task in ("rotten_tomatoes", "trec") for init in "AB"]
-LR_A = [5e-5, 2e-4, 8e-4, 3.2e-3, 1.28e-2, 5.12e-2]
-LR_B = [2e-4, 8e-4, 3.2e-3, 1.28e-2, 5.12e-2, 0.2048]
+SCORES = ("validation/accuracy", "test/accuracy", "train/loss", "validation/loss")
+SEEDS = "seed=0,1,2"  # the committed grid has one
+PLANES = [(task, init) for task in ("rotten_tomatoes", "trec") for init in "AB"]
+LR_A = [4e-4 * 2**at for at in range(7)]
+LR_B = [4e-4 * 2**at for at in range(9)]
 GONE = {"task": "trec", "lora.init": "A", "optim.lr": 3.2e-3, "lora.ratio": 4, "seed": 2}
 
 
 def scores(run: dict[str, Any]) -> dict[str, Any]:
     """A unique number in each cell. One run diverged; the other two seeds of its cell are the best of all."""
     if run.items() >= GONE.items():
-        return {"status": "diverged", **dict.fromkeys(PANELS)}
+        return {"status": "diverged", **dict.fromkeys(SCORES)}
     if run.items() >= {**GONE, "seed": run["seed"]}.items():
-        return {name: 0.95 if name.endswith("accuracy") else 0.05 for name in PANELS}
+        return {name: 0.95 if name.endswith("accuracy") else 0.05 for name in SCORES}
     return distinct(run)
 
 
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
-    return made("lr_grid", scores).sample(frac=1, random_state=0)
+    return made("lr_grid", scores, SEEDS).sample(frac=1, random_state=0)
 
 
 @pytest.fixture(scope="module")
@@ -42,60 +44,74 @@ def figure(frame: pd.DataFrame) -> Iterator["Figure"]:
         yield found
 
 
-def panels(figure: "Figure") -> Iterator[tuple[str, str, str, "Axes"]]:
-    """Task, init, metric and axes of each heatmap; the colour bars follow."""
-    for at, (task, init) in enumerate(ROWS):
-        for column, metric in enumerate(PANELS):
-            yield task, init, metric, figure.axes[len(PANELS) * at + column]
+def panels(figure: "Figure") -> Iterator[tuple[str, str, "Axes"]]:
+    """Task, init and axes of each heatmap; the colour bar follows."""
+    for (task, init), ax in zip(PLANES, figure.axes[:-1], strict=True):
+        yield task, init, ax
 
 
-def means(frame: pd.DataFrame, task: str, init: str, metric: str) -> Any:
-    """Means by (lr_B, lr_A), computed by hand; NaN if a seed diverged."""
+def means(frame: pd.DataFrame, task: str, init: str) -> Any:
+    """Mean validation losses by (lr_B, lr_A), computed by hand; NaN if a seed diverged."""
     own = frame[(frame["task"] == task) & (frame["lora.init"] == init)]
-    found = np.full((6, 6), np.nan)
+    found = np.full((9, 7), np.nan)
     for (at_b, at_a), _ in np.ndenumerate(found):
         cell = own[(own["optim.lr"] == LR_A[at_a]) & np.isclose(own["lora.ratio"], LR_B[at_b] / LR_A[at_a], rtol=1e-3)]
         assert len(cell) == 3
-        found[at_b, at_a] = cell[metric].sum() / 3 if cell[metric].notna().all() else np.nan
+        losses = cell["validation/loss"]
+        found[at_b, at_a] = losses.sum() / 3 if losses.notna().all() else np.nan
     return found
 
 
-def marks(ax: "Axes") -> list[set[tuple[int, int]]]:
-    """The positions of the dots, the star and the ring, as (lr_B, lr_A)."""
-    return [{(int(y), int(x)) for x, y in np.asarray(mark.get_offsets())} for mark in ax.collections]
+def boxes(ax: "Axes", *, filled: bool) -> set[tuple[int, int]]:
+    """The cells (lr_B, lr_A) with a grey patch, or with a border."""
+    patches: list[Any] = list(ax.patches)
+    return {
+        (round(p.get_center()[1]), round(p.get_center()[0])) for p in patches if (p.get_facecolor()[3] > 0) == filled
+    }
 
 
-def test_what_is_drawn_is_the_means_of_the_seeds_and_a_diverged_cell_is_empty(
-    frame: pd.DataFrame, figure: "Figure"
-) -> None:
-    empty, grey = 0, []
-    for task, init, metric, ax in panels(figure):
+def test_a_panel_is_the_means_above_its_lowest_on_one_scale(frame: pd.DataFrame, figure: "Figure") -> None:
+    scales = set()
+    for task, init, ax in panels(figure):
         (image,) = ax.images
         array: Any = np.ma.filled(np.ma.asarray(image.get_array()), np.nan)
-        np.testing.assert_allclose(array, means(frame, task, init, metric), rtol=1e-9)
-        empty += int(np.isnan(array).sum())
-        patches: list[Any] = list(ax.patches)
-        grey += [patch.get_center() for patch in patches]
-    assert empty == len(PANELS) and np.array(grey).tolist() == [[3, 3]] * len(PANELS)  # lr_A 3.2e-3, ratio 4
-    first = figure.axes[-len(PANELS) * (len(ROWS) + 1)]
-    assert [label.get_text() for label in first.get_yticklabels()] == [
-        "2e-4", "8e-4", "3.2e-3", "1.28e-2", "5.12e-2", "0.205",
-    ]  # fmt: skip
+        by_hand = means(frame, task, init)
+        np.testing.assert_allclose(array, by_hand - np.nanmin(by_hand), atol=1e-9)
+        norm: Any = image.norm
+        scales.add(tuple(norm.boundaries))
+        assert [label.get_text() for label in ax.get_yticklabels()] == [f"{4 * 2**at}" for at in range(9)]
+        assert f"lowest loss {np.nanmin(by_hand):.3f}" in ax.get_title(loc="left")
+    assert scales == {LR_GRID.LEVELS}
 
 
-def test_star_ring_and_dots_stand_on_the_cells_that_they_name(frame: pd.DataFrame, figure: "Figure") -> None:
-    for task, init, metric, ax in panels(figure):
-        found, loss = means(frame, task, init, metric), metric.endswith("loss")
-        best = np.nanmin(found) if loss else np.nanmax(found)
-        equal = [(i, i + 1) for i in range(5)]  # lr_B starts a step above lr_A
-        ring = (min if loss else max)(equal, key=lambda at: found[at])
-        near = found <= best * 1.01 if loss else found >= best - 0.01
-        dots = {(int(b), int(a)) for b, a in np.argwhere(near)}
-        star = {(int(b), int(a)) for b, a in np.argwhere(found == best)}
-        assert marks(ax) == [dots, star, {ring}], (task, init, metric)
-        (diagonal,) = ax.lines
-        across: Any = diagonal.get_data()
-        assert np.transpose(across).tolist() == [[a, b] for b, a in equal]
+def test_the_numbers_are_those_of_the_cells_and_a_diverged_one_has_a_dash(
+    frame: pd.DataFrame, figure: "Figure"
+) -> None:
+    for task, init, ax in panels(figure):
+        above = means(frame, task, init)
+        above -= np.nanmin(above)
+        texts = {(round(text.get_position()[1]), round(text.get_position()[0])): text.get_text() for text in ax.texts}
+        assert len(texts) == 62  # the best has a star
+        for at, text in texts.items():
+            assert text == "-" if np.isnan(above[at]) else float(text) == pytest.approx(above[at], abs=0.006)
+        assert {text.get_fontsize() for text in ax.texts} == {8}
+
+
+def test_star_and_box_stand_on_the_best_cells_and_grey_on_rates_that_are_too_high(
+    frame: pd.DataFrame, figure: "Figure"
+) -> None:
+    for task, init, ax in panels(figure):
+        found = means(frame, task, init)
+        (star,) = [mark for mark in ax.collections if mark.get_label() == "lowest"]
+        ((x, y),) = np.asarray(star.get_offsets())
+        assert found[int(y), int(x)] == np.nanmin(found)
+        equal = min(((at, at) for at in range(7)), key=lambda at: np.nan_to_num(found[at], nan=np.inf))
+        assert boxes(ax, filled=False) == {equal}
+        too_high = set()
+        for (b, a), loss in np.ndenumerate(found):
+            if np.isnan(loss) or loss >= np.nanmin(found[: b + 1, : a + 1]) + LR_GRID.COLLAPSED:
+                too_high.add((b, a))
+        assert boxes(ax, filled=True) == too_high and (task != "trec" or init != "A" or (5, 3) in too_high)
 
 
 def plane(best: tuple[float, float]) -> pd.DataFrame:
@@ -119,13 +135,13 @@ def test_a_tie_within_a_standard_error_settles_an_edge(error: float, inside: boo
 
 def test_the_summary_names_the_marked_cells_and_the_claim_is_their_paired_difference(frame: pd.DataFrame) -> None:
     summary, claims = LR_GRID.summary(frame), LR_GRID.claims(frame)
-    assert len(summary) == 2 * len(claims) == 2 * len(ROWS)
-    for at, (task, init) in enumerate(ROWS):
-        found = means(frame, task, init, "validation/loss")
+    assert len(summary) == 2 * len(claims) == 2 * len(PLANES)
+    for at, (task, init) in enumerate(PLANES):
+        found = means(frame, task, init)
         scores = []
         for row, among in (
-            (summary.iloc[2 * at], np.ones((6, 6))),
-            (summary.iloc[2 * at + 1], np.eye(6, k=1)),
+            (summary.iloc[2 * at], np.ones((9, 7))),
+            (summary.iloc[2 * at + 1], np.eye(9, 7)),
         ):
             b, a = np.unravel_index(np.nanargmin(np.where(among, found, np.nan)), found.shape)
             assert (row["lr_A"], row["lr_B"]) == (LR_A[a], LR_B[b])
@@ -143,11 +159,38 @@ def test_a_pair_that_is_better_by_a_point_is_found() -> None:
     def better(run: dict[str, Any]) -> dict[str, Any]:
         far = abs(np.log2(run["optim.lr"] / 8e-4)) + abs(np.log2(run["optim.lr"] * run["lora.ratio"] / 1.28e-2))
         noise = 1e-3 * unlike(run, "noise")
-        return {name: 0.8 - far / 200 + noise if name.endswith("accuracy") else 0.5 + far / 50 for name in PANELS}
+        return {name: 0.8 - far / 200 + noise if name.endswith("accuracy") else 0.5 + far / 50 for name in SCORES}
 
-    frame = made("lr_grid", better)
+    frame = made("lr_grid", better, SEEDS)
     summary = LR_GRID.summary(frame)
     best = summary[summary["cell"] == "best"]
     assert set(best["lr_A"]) == {8e-4} and set(best["ratio"]) == {16} and best["interior"].all()
     for claim in LR_GRID.claims(frame):  # equal rates are 4 doublings away everywhere: 2 points
         assert claim.found.estimate == pytest.approx(0.02, abs=1e-3) and claim.found.low > 0
+
+
+def test_one_seed_has_claims_without_an_interval_or_a_test(frame: pd.DataFrame) -> None:
+    one = frame[frame["seed"] == 0]
+    for claim, judged in zip(LR_GRID.claims(one), judge(LR_GRID.claims(one)), strict=True):
+        assert claim.found.n == 1 and "(no interval)" in claim.ours and judged.verdict == "cannot tell at this scale"
+    with drawn("lr_grid", one) as figure:
+        assert len(figure.axes) == 5
+
+
+def test_the_ridge_is_where_the_product_of_the_rates_was_built_in() -> None:
+    def loss(run: dict[str, Any]) -> dict[str, Any]:
+        product = 2 * np.log2(run["optim.lr"]) + np.log2(run["lora.ratio"])
+        return distinct(run) | {"validation/loss": 0.4 + (product - np.log2(3.3e-5)) ** 2 / 50}
+
+    summary = LR_GRID.summary(made("lr_grid", loss))
+    assert summary["ridge"].tolist() == pytest.approx([3.3e-5] * 8, rel=1e-3)
+
+
+def test_a_grid_whose_best_rates_are_all_at_an_end_has_no_ridge() -> None:
+    def loss(run: dict[str, Any]) -> dict[str, Any]:
+        return distinct(run) | {"validation/loss": -np.log2(run["optim.lr"])}
+
+    frame = made("lr_grid", loss)
+    assert LR_GRID.summary(frame)["ridge"].isna().all()
+    with drawn("lr_grid", frame) as figure:
+        assert "ridge at" not in figure.axes[0].get_title(loc="left")

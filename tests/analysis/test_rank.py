@@ -10,10 +10,10 @@ import pytest
 from scipy import stats
 
 from loralab.errors import UserError
-from loralab.methods.lora import SCALINGS
 from loralab.studies import results
 from loralab.studies.claims import judge
 from loralab.sweeps.study import open_study
+from loralab.theory.rate_law import SCALINGS
 from tests.analysis.frames import distinct, drawn, made, module, unlike
 
 if TYPE_CHECKING:

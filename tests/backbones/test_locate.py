@@ -282,7 +282,8 @@ def test_every_model_config_names_its_own_file_one_source_and_a_learning_rate() 
     } <= set(configs)  # fmt: skip
     for name, config in configs.items():
         keys = set(config) - {"package", "hub", "path"}
-        assert {"name", "default_lr"} <= keys <= {"name", "default_lr", "revision", "dropout", "attention"}, name
+        more = {"rates", "revision", "dropout", "attention"}
+        assert {"name", "default_lr"} <= keys <= {"name", "default_lr", *more}, name
         assert len(set(config) & {"package", "hub", "path"}) == (0 if name in tiny.NAMES else 1), name
         assert ("path" in config) == name.startswith("width_"), f"{name}: only pretrain.py's have a place of their own"
         assert config["name"] == name

@@ -17,12 +17,12 @@ from tests.small_runs import config
 
 # The directories' names of stored runs: to change one is to lose every stored run of its kind.
 STORED = {
-    ("task=trec",): "tiny-trec-lora-r8-x4-s0-562ac4c653",
+    ("task=trec", "optim.lr=1e-3"): "tiny-trec-lora-r8-x4-s0-562ac4c653",
     ("task=trec", "method=intrinsic", "seed=3"): "tiny-trec-intrinsic-s3-85317f2749",
-    ("model=tiny_decoder", "task=sql"): "tiny_decoder-sql-lora-r8-x4-s0-89297f09df",
+    ("model=tiny_decoder", "task=sql", "optim.lr=1e-3"): "tiny_decoder-sql-lora-r8-x4-s0-89297f09df",
     (
         "model=tiny_decoder", "task=sql", "task.eval_rows=null", "lora.targets=[q,v]", "lora.rank_pattern={q:2}",
-        "probe.every=5",
+        "probe.every=5", "optim.lr=1e-3",
     ): "tiny_decoder-sql-lora-r8-x4-s0-7820bd086d",
 }  # fmt: skip
 

@@ -60,6 +60,7 @@ def test_verdicts_are_told_over_all_rows_at_once() -> None:
     [
         ("points", "+0.53 points [-0.20, 1.26], n = 5"),
         ("x", "0.01x [-0.00, 0.01], n = 5"),
+        ("nats", "0.005 nats [-0.002, 0.013], n = 5"),
         ("doublings", "0.01 doublings [-0.00, 0.01], n = 5"),
         ("", "0.01 [-0.00, 0.01], n = 5"),
     ],

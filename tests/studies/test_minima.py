@@ -7,7 +7,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from loralab.studies import minima
-from loralab.studies.minima import quadratic_minimum
+from loralab.studies.minima import quadratic_minimum, vertex
 from tests.studies.valleys import surface
 
 NAN, INF = math.nan, math.inf
@@ -92,3 +92,21 @@ def test_a_best_pair_that_noise_could_have_made_has_no_ends_and_what_is_no_valle
     places, values = surface(0)
     for none in (minima.surface_minimum(places, -values), minima.surface_minimum(places[:6], values[:6])):
         assert np.isnan([each.at for each in none]).all() and not none[0].interior
+
+
+@pytest.mark.parametrize("at", [1.6, 2.0, 2.4])
+def test_a_vertex_is_that_of_the_parabola_through_the_lowest_three(at: float) -> None:
+    x = np.array([3.0, 0.0, 1.0, 2.0, 4.0])
+    y = (x - at) ** 2 / 7 + 0.3
+    y[[1, 4]] += 5  # the ends are not among the three
+    assert vertex(x, y) == pytest.approx(at)
+
+
+@pytest.mark.parametrize("y", [[1, 2, 3], [3, 2, 1], [2, 1, NAN], [NAN, 1, 2], [NAN, NAN, NAN], [2, 1]])
+def test_a_lowest_point_without_both_neighbours_has_no_vertex(y: list[float]) -> None:
+    assert math.isnan(vertex(range(len(y)), y))
+
+
+def test_of_equal_lowest_points_the_first_is_the_middle_one() -> None:
+    assert vertex([0, 1, 2, 3], [5, 1, 1, 1]) == pytest.approx(1.5)
+    assert math.isnan(vertex([0, 1, 2], [1, 1, 1]))

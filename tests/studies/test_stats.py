@@ -178,6 +178,19 @@ def test_a_slope_has_students_interval_of_what_the_line_leaves_over() -> None:
     assert as_tuple(slope([1, 2], [4, 2])) == pytest.approx((-2, NAN, NAN, 2, NAN), nan_ok=True)
 
 
+def test_a_slope_over_blocks_is_that_of_a_regression_with_an_intercept_for_each() -> None:
+    x, y = np.array([0.0, 1, 2, 0, 1, 3, 5]), np.array([1.0, 0.4, 0.1, 7, 6.6, 5.5, 4.9])
+    blocks = np.array(list("aaabbbc"))  # c has one point, which tells nothing about the slope
+    design = np.column_stack([x, *(blocks == block for block in "abc")])
+    fit, _, _, _ = np.linalg.lstsq(design, y)
+    error = np.sqrt(np.linalg.inv(design.T @ design)[0, 0] * np.sum((y - design @ fit) ** 2) / 3)
+    found = slope(x, y, blocks=blocks)
+    half = scipy_stats.t.ppf(0.975, 3) * error
+    assert as_tuple(found)[:4] == pytest.approx((fit[0], fit[0] - half, fit[0] + half, 7))
+    assert found.p == pytest.approx(2 * scipy_stats.t.sf(abs(fit[0]) / error, 3))
+    assert np.isnan(slope([1, 2], [3, 4], blocks=["a", "b"]).estimate)
+
+
 @pytest.mark.parametrize(
     ("values", "first"),
     [

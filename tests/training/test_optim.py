@@ -240,3 +240,38 @@ def test_the_schedule_is_transformers_own(kind: Any, warmup: float) -> None:
         assert factor(t) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12), t
         optimizer.step()
         oracle.step()
+
+
+# Adam ignores the scale of a gradient, so training sees the factor that is zero at the start only through s times it:
+# with init A (s, lr_A, lr_B) and (1, lr_A, s lr_B) are one run, with init B (s, lr_A, lr_B) and (1, s lr_A, lr_B).
+SAME = {  # init: (alpha, lr_A, λ) twice, at r = 8
+    "A": ((32, 5e-3, 1), (8, 5e-3, 4)),
+    "B": ((32, 1.25e-3, 4), (8, 5e-3, 1)),
+}
+
+
+def apart(init: str, one: tuple[float, ...], other: tuple[float, ...], *, eps: float = 1e-8, decay: float = 0) -> float:
+    """The largest relative difference between the losses of two runs of 50 steps, whose heads train alike."""
+    losses = []
+    for alpha, lr, ratio in (one, other):
+        model = adapt("bert", rank=8, alpha=alpha, init=init)
+        found = groups(model, lr=lr, ratio=ratio, head_lr=4e-3, weight_decay=decay)
+        losses.append(train(model, adamw(found, betas=(0.9, 0.999), eps=eps), steps=50))
+    return max(abs(a - b) / a for a, b in zip(*losses, strict=True))
+
+
+@pytest.mark.parametrize("init", SAME)
+def test_alpha_is_the_ratio(init: str) -> None:
+    """With the usual eps to 1e-5; with one that is beneath every gradient, bit for bit, since 4 is a power of 2."""
+    assert apart(init, *SAME[init]) < 1e-5
+    assert apart(init, *SAME[init], eps=1e-30) == 0
+
+
+@pytest.mark.parametrize("init", SAME)
+def test_alpha_is_the_ratio_no_more_with_weight_decay_or_a_large_eps(init: str) -> None:
+    assert apart(init, *SAME[init], decay=0.1) > 1e-4
+    assert apart(init, *SAME[init], eps=1e-4) > 1e-4
+
+
+def test_the_other_inits_exchange_is_another_run() -> None:
+    assert apart("A", *SAME["B"]) > 1e-2

@@ -29,16 +29,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, Answ
 
 
 class Cut(Trained):
-    """Ends the session after so many launches, as a kill does."""
-
-    def __init__(self, turns: int) -> None:
-        super().__init__()
-        self.turns = turns
+    """Ends the session after a launch, as a kill does."""
 
     def __call__(self, jobs: Sequence[tuple[str, ...]], first: int) -> None:
         super().__call__(jobs, first)
-        if len(self.launches) == self.turns:
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
 
 class Untrained(Trained):
@@ -69,9 +64,9 @@ def test_every_trial_is_trained_to_where_it_pauses_and_the_best_to_its_end(
 def test_a_session_that_goes_on_trains_nothing_twice_and_answers_the_same(
     tmp_path: Path, undisturbed: tuple[Session, Answer]
 ) -> None:
-    for turns in (1, 2, 3):
+    for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            searched(session(tmp_path), launch=Cut(turns))
+            searched(session(tmp_path), launch=Cut())
     last = session(tmp_path)
     assert searched(last) == undisturbed[1]
     assert executed(tmp_path) == executed(undisturbed[0].store)
@@ -97,9 +92,10 @@ def test_a_run_that_went_on_is_seen_as_it_was_then(tmp_path: Path, undisturbed: 
 
 
 def test_finished_runs_that_fit_are_trials_and_others_are_not(tmp_path: Path) -> None:
-    """They may log elsewhere; the rate of the head follows lr_A in them and in the trials."""
+    """They may log elsewhere; the rate of the head is that of the default run."""
     one = session(tmp_path)
-    fits = (*one.arguments, f"optim.lr={RATES[0]}", "train.eval_every=5")
+    head = f"optim.head_lr={one.base.config.optim.head_lr}"
+    fits = (*one.arguments, f"optim.lr={RATES[0]}", head, "train.eval_every=5")
     for job in (fits, (*fits, "lora.rank=4"), (*fits, "optim.weight_decay=.1"), (*fits, "optim.head_lr=1e-2")):
         run(from_hydra(composer().settings(job)))
     launch = Trained()
@@ -154,7 +150,7 @@ def test_a_setting_that_a_session_has_no_use_for_is_one_line(override: str, line
 def test_a_launch_of_failures_alone_ends_the_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = Look("run-0123456789", Observed((), "failed", ()), 0.0, 0.0, "out of memory")
     one = session(tmp_path)
-    monkeypatch.setattr(one, "look", lambda _: failed)
+    monkeypatch.setattr(one, "look", lambda *_: failed)
     with pytest.raises(RunsFailed, match="out of memory"):
         searched(one, launch=Untrained())
 
@@ -168,6 +164,16 @@ def test_a_search_that_asks_again_for_what_it_has_is_no_endless_loop(tmp_path: P
         searched(session(tmp_path), Deaf())
 
 
-def test_the_head_keeps_its_own_rate_unless_the_command_says_otherwise(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("overrides", "pinned"),
+    [((), True), (("optim.head_lr=1e-3",), False), (("method=full", "optim.lr=auto"), False), (("method=lora",), True)],
+)
+def test_the_head_keeps_the_rate_of_the_default_run_beside_a_and_b(
+    overrides: tuple[str, ...], pinned: bool, tmp_path: Path
+) -> None:
+    one = session(tmp_path, *overrides, keys=())
     settings: Settings = ThreeRates().at(RATES[0])
-    assert not any(text.startswith("optim.head_lr") for text in session(tmp_path).job(settings))
+    added = set(one.job(settings)) - set(one.arguments)
+    assert any(text.startswith("optim.head_lr=") for text in added) == pinned
+    if pinned:
+        assert one.planned(settings).config.optim.head_lr == one.base.config.optim.head_lr != RATES[0]

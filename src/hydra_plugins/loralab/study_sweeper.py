@@ -65,6 +65,9 @@ class StudySweeper(Sweeper):
             try:
                 second = study.second_jobs()
             except Unfinished as why:
+                if study.planned(study.grid[0]).config.train.pause_at is not None:
+                    print(f"the second stage waits: {why}")
+                    return returns
                 raise RunsFailed(f"there is no second stage: {why}") from why
             for line in study.warnings():
                 print(f"warning: {shown(line)}", file=sys.stderr)

@@ -42,15 +42,19 @@ def _is_run(path: Path) -> bool:
 
 def shown(run: RunDirectory) -> list[str]:
     """Everything about a run, in lines: its command, scores, parameter groups and origin."""
-    from loralab.config.command import command  # these two take longer than the list of a store
+    from loralab.config.command import command  # these take longer than the list of a store
     from loralab.config.stored import stored_config
+    from loralab.runs.rates import rates_line
 
     record = run.record()
-    lines = [run.path.name, command(stored_config(run.path / "config.yaml")), ""]
+    config = stored_config(run.path / "config.yaml")
+    lines = [run.path.name, command(config), ""]
     if record is None or record["status"] == "failed":
         lines += [status(run)] + ([] if record is None else record["error"].strip().splitlines())
     else:
-        lines += [*summary(record), "", *group_table(record["groups"])]
+        width = record["backbone"].get("width") if "backbone" in record else None
+        rates = rates_line(config, width=width, steps=record["steps"])
+        lines += [*summary(record), "", *filter(None, [rates]), *group_table(record["groups"])]
         lines += ["", f"{record['device']}, CPU threads: {record['threads']}"]
     if record is not None:
         lines += [_origin(record)]

@@ -62,7 +62,10 @@ def added_later(declared: Any, *, before: Any) -> Any:
 
     A stored config without the key gets this value. A run with this value keeps the hash that it had without the key.
     """
-    return field(default=before, metadata={**declared.metadata, "before": before})
+    metadata = {**declared.metadata, "before": before}
+    if isinstance(before, dict):  # which a dataclass does not take as a default
+        return field(default_factory=before.copy, metadata=metadata)
+    return field(default=before, metadata=metadata)
 
 
 def check_values(config: Any, node: str = "") -> None:

@@ -17,12 +17,13 @@ def settings(config: Any) -> list[str]:
     """The overrides of `python train.py` that compose `config`, a Config or a composed one.
 
     Without store and tracker, and without `train.pause_at`, which is no part of a run: it says how far to train it now.
-    Settings that are `auto` by default are always included, since a run's config has their resolved values.
+    Settings that are `auto` by default are always included, since a run's config has their resolved values; so the
+    model.rates that resolved optim.lr are left out.
     """
     values = {
         key: value
         for key, value in leaves(config_values(config))
-        if key not in ("store", "train.pause_at") and not key.startswith("tracker.")
+        if key not in ("store", "train.pause_at", "model.rates") and not key.startswith("tracker.")
     }
     if not CONF.is_dir():  # installed without a checkout, hence without conf/
         return [_override(key, value) for key, value in values.items()]
@@ -43,7 +44,7 @@ def settings(config: Any) -> list[str]:
 def _differing(values: dict[str, Any], groups: list[str]) -> list[str]:
     """The overrides that turn the defaults with these groups into `values`."""
     base = composed(groups)
-    sources = [key for key in ("seed", "model.default_lr") if base[key] != values[key]]  # others derive from these
+    sources = [key for key in ("seed",) if base[key] != values[key]]  # others derive from it
     found = [_override(key, values[key]) for key in sources]
     base = composed([*groups, *found]) if found else base
     return found + [_override(key, value) for key, value in values.items() if base[key] != value]

@@ -26,6 +26,8 @@ __all__ = ["CONF", "Composer", "composed", "configs", "leaves", "register_schema
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 """The folder with the default configs, in a checkout."""
+MAPPINGS = ("lora.rank_pattern", "model.rates")
+"""The settings that are mappings from names of the user's choice."""
 
 
 class Composer:
@@ -111,8 +113,9 @@ def register_schemas() -> None:
     compat.guard(lambda config: check_hydra(config, compat.plugins()), check_package)
     schema = OmegaConf.structured(Config)
     # Without this, Hydra refuses new keys in a schema's mapping; with it lora.rank_pattern={v:16} needs no +.
-    schema.lora.rank_pattern = {}
-    OmegaConf.set_struct(schema.lora.rank_pattern, False)
+    for key in MAPPINGS:
+        OmegaConf.update(schema, key, {})
+        OmegaConf.set_struct(OmegaConf.select(schema, key), False)
     ConfigStore.instance().store(name="schema", node=schema)
     ConfigStore.instance().store(name="pretrain_schema", node=PretrainConfig)
 
@@ -136,14 +139,14 @@ def composed(overrides: list[str]) -> dict[str, Any]:
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys with plain values, interpolations resolved; lists and the mapping rank_pattern count as values.
+    """Dotted keys with plain values, interpolations resolved; lists and MAPPINGS count as values.
 
     node: a composed config, or the nested mappings of `config_values`.
     """
     for name in node:
         key = f"{prefix}{name}"
         value = node[name]
-        if isinstance(value, (DictConfig, dict)) and key != "lora.rank_pattern":
+        if isinstance(value, (DictConfig, dict)) and key not in MAPPINGS:
             yield from leaves(value, f"{key}.")
         else:
             yield key, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

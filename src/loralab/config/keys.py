@@ -42,7 +42,10 @@ _ELSEWHERE = {
     **dict.fromkeys(("fp16", "bf16", "mixed_precision", "torch_dtype"), "train.precision=bf16"),
     **dict.fromkeys(("num_threads", "num_workers"), "train.threads=N"),
 }  # fmt: skip
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+_WORDS: dict[Any, str] = {
+    int: "a whole number", float: "a number", bool: "true or false", str: "a string",
+    int | float | str: "a number above 0, or auto",
+}  # fmt: skip
 
 
 def type_of(key: str, schema: type) -> Any:
@@ -111,7 +114,8 @@ def _words(key: str, annotation: Any) -> str:
         example = "[0.9,0.999]" if inner is float else "[q,v]" if key == "lora.targets" else "[a,b]"
         return f"a list, as {key}={example}"
     if get_origin(annotation) is dict:
-        return f"a mapping, as {key}={{v:16}}"
+        example = "q:0.03" if get_args(annotation)[1] is float else "v:16"
+        return f"a mapping, as {key}={{{example}}}"
     return f"set by its keys, as {key}.KEY=VALUE"
 
 

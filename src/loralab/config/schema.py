@@ -21,6 +21,7 @@ from loralab.config.checks import (
     name_of_device,
     not_empty,
     number,
+    one_of,
     setting,
     single_precision,
     unescaped,
@@ -29,11 +30,15 @@ from loralab.config.checks import (
 from loralab.config.typed import typed
 from loralab.errors import UserError
 
-__all__ = ["LARGEST", "METHODS", "MOST_THREADS", "WIDEST", "Config", "TrackerConfig", "check_rates", "from_hydra"]
+__all__ = [
+    "LARGEST", "METHODS", "MOST_THREADS", "WIDEST", "Config", "TrackerConfig", "check_rates", "fit_into_fp32",
+    "from_hydra",
+]  # fmt: skip
 
 # The upper ends of the ranges are far beyond all use; they end what no memory holds and what overflows, at once.
 LARGEST = 1e30  # of rates and their like: the optimizer's products stay below fp32's 3.4e38, see `check_rates`
 WIDEST = 2**16  # of a matrix: 5 times the width of GPT-3
+RATED = ("q", "k", "v", "o", "mlp", "head")  # the roles of loralab.theory.rate_law, and the head
 MOST_THREADS = 1024  # a run takes at most eight times the cores that are there
 
 # The nodes that each method reads; a run's hash leaves the others out (runs/plan.py).
@@ -68,6 +73,20 @@ def _ranks(key: str, pattern: Mapping[str, int]) -> None:
         within(f"{key}.{name}", rank, at_least=1, at_most=WIDEST)
 
 
+def _rate_or_auto(key: str, lr: float | str) -> None:
+    if isinstance(lr, str):
+        if lr != "auto":
+            raise UserError(f"{key}: got {brief(lr)}; it must be a number above 0, or auto")
+    else:
+        within(key, lr, above=0, at_most=LARGEST)
+
+
+def _rates_by_role(key: str, rates: Mapping[str, float]) -> None:
+    for role, rate in rates.items():
+        one_of(key, role, RATED)
+        within(f"{key}.{role}", rate, above=0, at_most=LARGEST)
+
+
 def _short(key: str, name: str) -> None:
     if not 0 < len(name.encode()) <= 100:  # it is a part of the name of a run's folder
         raise UserError(f"{key}: got {brief(name)}; a name has 1 to 100 bytes")
@@ -83,6 +102,7 @@ class ModelConfig:
     revision: str | None = MISSING
     path: str | None = setting(folder("it is a checkpoint's folder, or null"))
     default_lr: float = number(above=0, at_most=LARGEST)
+    rates: dict[str, float] = added_later(setting(_rates_by_role), before={})  # accepts new keys, as lora.rank_pattern
     dropout: float = number(at_least=0, below=1)
     attention: str = choice("auto", "eager", "sdpa")
 
@@ -176,9 +196,9 @@ class GenerateConfig:
 
 @dataclass
 class OptimConfig:
-    """AdamW; lr is lr_A, and lr_B = lora.ratio * lr."""
+    """AdamW; lr is lr_A, and lr_B = lora.ratio * lr. lr=auto: by the rate law (loralab.runs.rates)."""
 
-    lr: float = number(above=0, at_most=LARGEST)
+    lr: int | float | str = setting(_rate_or_auto)  # from_hydra makes a number a float, and the plan resolves auto
     betas: list[float] = setting(betas_of_adam)
     eps: float = number(above=0, at_most=LARGEST)
     weight_decay: float = number(at_least=0, at_most=LARGEST)
@@ -207,7 +227,7 @@ class TrainConfig:
     device: str = setting(name_of_device)
     threads: int | None = number(at_least=1, at_most=MOST_THREADS)
     checkpoint_seconds: float = number(at_least=0, at_most=10**9)
-    pause_at: float | None = setting(_some_share_or_steps, default=None)  # older runs' configs lack it
+    pause_at: float | None = added_later(setting(_some_share_or_steps), before=None)
 
     def __post_init__(self) -> None:
         if isinstance(self.eval_every, float) and self.eval_every.is_integer():
@@ -263,7 +283,7 @@ def from_hydra(composed: DictConfig) -> Config:
     check_values(config)
     _leave_rows_to_train_on(config.task)
     length_of_training(config.train.epochs, config.train.steps)
-    _fit_into_fp32(config)
+    fit_into_fp32(config)
     config.generate.separator = unescaped(config.generate.separator)
     _have_factors_to_probe(config)
     return config
@@ -290,11 +310,13 @@ def check_rates(rates: Mapping[str, float], *, betas: Sequence[float], eps: floa
             within(f"{name} * optim.weight_decay", rate * weight_decay, at_most=FP32[1])
 
 
-def _fit_into_fp32(config: Config) -> None:
+def fit_into_fp32(config: Config) -> None:
+    """Raises UserError for rates that AdamW cannot compute with; `auto` is left to the plan, which resolves it."""
     optim = config.optim
-    rates = {"optim.lr": optim.lr, "optim.embedding_lr": optim.embedding_lr}
-    if "lora" in METHODS[config.method.name]:
-        rates["optim.lr * lora.ratio"] = optim.lr * config.lora.ratio
+    known = {} if isinstance(optim.lr, str) else {"optim.lr": optim.lr}
+    rates = known | {"optim.embedding_lr": optim.embedding_lr}
+    if known and "lora" in METHODS[config.method.name]:
+        rates["optim.lr * lora.ratio"] = known["optim.lr"] * config.lora.ratio
     if optim.head_lr is not None:
         rates["optim.head_lr"] = optim.head_lr
     check_rates(rates, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay)

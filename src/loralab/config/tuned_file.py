@@ -1,5 +1,6 @@
 """tune.yaml, which `loralab tune` writes: its overrides come before those of the command line (tuned=FILE)."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def read_tuned(file: Path) -> dict[str, Any]:
     if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
         raise UserError(f"tuned: {file} was not written by `loralab tune`; name a {FILE} in a store's tune/")
     for text in overrides:
-        if "=" not in text or _key(text).split(".")[0] in ("hydra", "tuned", "") or text.startswith("-"):
+        if "=" not in text or re.split(r"[./@]", _key(text))[0] in ("hydra", "tuned", "") or text.startswith("-"):
             raise UserError(f"tuned: {file} has the override {brief(text)}, which is no setting of a run; tune again")
     return found
 

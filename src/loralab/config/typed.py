@@ -6,7 +6,7 @@ So all values are checked here, once.
 
 from dataclasses import fields, is_dataclass
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -73,7 +73,18 @@ class _Values:
                 self._plain(key, options[0], name, whole=value): self._plain(f"{key}.{name}", options[1], each)
                 for name, each in value.items()
             }
+        if len(options) > 1:
+            return self._number_or_text(key, value)
         return self._plain(key, annotation, value)
+
+    def _number_or_text(self, key: str, value: Any) -> float | str:
+        """A number as a float, also one in quotes; other text as it is, for the setting's rule."""
+        if type(value) not in (int, float, str):
+            raise self._wrong(key, value)
+        try:
+            return float(value)
+        except (ValueError, OverflowError):
+            return cast(str, value)
 
     def _plain(self, key: str, wanted: type, value: Any, *, whole: Any = None) -> Any:
         """A number, string or truth value; whole: the list or mapping that it is in, for the error."""

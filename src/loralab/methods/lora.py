@@ -3,8 +3,7 @@
 LoRA+ uses the same adapter and differs only in the learning rates (`loralab.training.optim`).
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
 import torch
@@ -24,6 +23,7 @@ from loralab.methods.lora_layers import (
     Rows,
 )
 from loralab.methods.targets import WHOLE, RoleMap, Target, adaptable, maps_by_name, matches, select
+from loralab.theory.rate_law import SCALINGS
 
 __all__ = [
     "attach",
@@ -37,12 +37,6 @@ __all__ = [
     "unmerge",
     "wrap",
 ]
-
-SCALINGS: dict[str, Callable[[float, int], float]] = {
-    "alpha/r": lambda alpha, rank: alpha / rank,
-    "alpha/sqrt_r": lambda alpha, rank: alpha / math.sqrt(rank),  # rsLoRA, Kalajdzievski 2023
-    "constant": lambda alpha, _rank: alpha,
-}
 
 
 def attach(

@@ -1,6 +1,5 @@
 """Plan -> the task's texts, the backbone with the method attached, and the objective."""
 
-import functools
 import json
 from collections.abc import Callable
 from typing import Any, cast
@@ -24,7 +23,7 @@ from loralab.store.run_directory import RunDirectory
 
 __all__ = ["adapted_backbone", "objective", "read_task", "trained_backbone"]
 
-# Values kept per process. A sweep alternates between at most two tasks, since its longest runs come first.
+# Values kept per process, as of tasks.
 KEPT = 2
 
 
@@ -81,13 +80,8 @@ def trained_backbone(planned: Plan, run: RunDirectory, record: Record) -> Backbo
 def read_task(planned: Plan) -> tasks.RawTask[Any]:
     """The task's texts and labels, with its primary metric first; cached for later runs of the process."""
     task = planned.config.task
-    raw = _read(task_settings(task), json.dumps(planned.identity["task"]["data"]))
+    raw = tasks.read_once(task_settings(task), json.dumps(planned.identity["task"]["data"]))
     return tasks.choose(raw, task.metric)
-
-
-@functools.lru_cache(maxsize=KEPT)
-def _read(settings: tasks.TaskSettings, data: str) -> tasks.RawTask[Any]:  # noqa: ARG001  # data: part of the cache's key
-    return tasks.read(settings)
 
 
 def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Objective:

@@ -1,8 +1,12 @@
-"""Config -> Plan: resolves every `auto`, and the run's identity and directory; loads no weights or texts."""
+"""Config -> Plan: resolves every `auto`, and the run's identity and directory; loads no weights.
+
+Texts are read only to count them, where `optim.lr: auto` needs the number of steps and nothing else tells it.
+"""
 
 import contextlib
 import copy
 import json
+import math
 import os
 import re
 import tempfile
@@ -17,10 +21,11 @@ from loralab.backbones.families import family_of
 from loralab.backbones.source import Source, locate
 from loralab.config.checks import drop_added
 from loralab.config.keys import config_values
-from loralab.config.schema import METHODS, Config, TaskConfig
+from loralab.config.schema import METHODS, Config, TaskConfig, fit_into_fp32
 from loralab.config.shares import pause_step
 from loralab.config.stored import stored_config
 from loralab.errors import UserError
+from loralab.runs.rates import has_factors, resolved_rates, steps_of
 from loralab.store import run_directory
 from loralab.store.record import PausedRecord, Record
 
@@ -57,13 +62,18 @@ class Plan:
         return record
 
     @property
+    def steps(self) -> int:
+        """The number of steps; reads the training examples where nothing else says how many there are."""
+        return _steps(self.config, self.identity["task"]["data"])
+
+    @property
     def warning(self) -> str | None:
         """A warning about the precision on this device, if there is one."""
         return device.imitated(self.config.train.precision, self.device)
 
 
 def plan(config: Config, *, data: dict[str, str] | None = None) -> Plan:
-    """Resolves `config` without loading weights or texts; raises UserError where these do not exist.
+    """Resolves `config` without loading weights; raises UserError where these or the texts do not exist.
 
     data: the identity of the task's data, which then need not be there.
     """
@@ -87,11 +97,19 @@ def plan(config: Config, *, data: dict[str, str] | None = None) -> Plan:
         resolved.model.attention = "eager" if place.type == "cpu" or not family_of(source.family).sdpa else "sdpa"
     if config.train.steps is not None:
         resolved.train.epochs = None
-    if config.optim.head_lr is None:
-        resolved.optim.head_lr = config.optim.lr
+    steps = _steps(config, data) if config.optim.lr == "auto" and has_factors(config) else None
+    resolved.optim.lr, resolved.optim.head_lr = resolved_rates(config, width=source.width, steps=steps)
+    fit_into_fp32(resolved)
     identity = _identity(resolved, source.identity, data)
     directory = run_directory.directory_of(store, _slug(resolved), run_directory.run_hash(identity))
     return Plan(resolved, source, place, identity, directory)
+
+
+def _steps(config: Config, data: dict[str, str]) -> int:
+    if config.train.steps is not None:
+        return config.train.steps
+    rows = tasks.train_rows(task_settings(config.task), json.dumps(data))
+    return steps_of(config.train.epochs, None, per_epoch=math.ceil(rows / config.train.batch_size))
 
 
 def task_settings(task: TaskConfig) -> tasks.TaskSettings:
@@ -129,8 +147,9 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
     drop_added(values, config)
     for name in ("tracker", "store", "seed"):  # init_seed and data_seed, which `seed` sets, remain
         del values[name]
-    for name in ("device", "threads", "checkpoint_seconds", "pause_at"):
+    for name in ("device", "threads", "checkpoint_seconds"):
         del values["train"][name]
+    values["train"].pop("pause_at", None)  # drop_added has removed a null
     del values["task"]["files"], values["task"]["revision"]
     if config.probe.every is None:
         del values["probe"]

@@ -12,7 +12,7 @@ from torch import nn
 from loralab import device
 from loralab.backbones.load import Backbone
 from loralab.backbones.positions import longest_answer
-from loralab.config.schema import METHODS, Config
+from loralab.config.schema import Config
 from loralab.errors import UserError
 from loralab.methods.lora import linear_factors
 from loralab.methods.prompts import virtual_tokens
@@ -20,6 +20,7 @@ from loralab.runs.build import adapted_backbone, objective, read_task
 from loralab.runs.console import Console
 from loralab.runs.objective import Objective
 from loralab.runs.plan import Plan
+from loralab.runs.rates import has_factors, rates_line, steps_of
 from loralab.training import optim
 from loralab.training.batches import Order, by_length
 from loralab.training.checkpoint import Trained
@@ -84,7 +85,6 @@ def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
     workers, parts = _workers(planned, threads, ranks), _parts(planned, ranks)
     if planned.device.type == "cpu" and ranks.count == 1 and threads > min(workers, parts):
         console.warn(_idle_threads(config, workers, parts, threads))
-    console.read(its_objective.rows())
     groups = _param_groups(config, backbone)
     order = Order(
         its_objective.lengths("train"),
@@ -92,6 +92,8 @@ def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
         seed=config.data_seed,
         bucketing=config.train.bucketing,
     )
+    steps = _steps(config, order)
+    console.read(its_objective.rows(), rates_line(config, width=planned.source.width, steps=steps))
     return Prepared(
         planned=planned,
         backbone=backbone,
@@ -99,7 +101,7 @@ def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
         trained=_trained(planned, backbone, groups, ranks),
         groups=optim.group_table(groups),
         order=order,
-        steps=_steps(config, order),
+        steps=steps,
         probe=_probe(config, backbone, its_objective, ranks),
         threads=threads,
         workers=workers,
@@ -137,11 +139,11 @@ def _refuse_too_long(config: Config, backbone: Backbone, *, generates: bool) -> 
 
 def _param_groups(config: Config, backbone: Backbone) -> list[dict[str, Any]]:
     """The parameter groups, with LoRA+'s lr_B = λ lr_A; without A and B, λ is 1 (lr_B would apply to biases)."""
-    has_lora = "lora" in METHODS[config.method.name]
+    has_lora = has_factors(config)
     return optim.param_groups(
         cast(nn.Module, backbone.model),
         head=backbone.head,
-        lr=config.optim.lr,
+        lr=cast(float, config.optim.lr),
         ratio=config.lora.ratio if has_lora else 1.0,
         head_lr=config.optim.head_lr,
         embedding_lr=config.optim.embedding_lr,
@@ -162,7 +164,7 @@ def _trained(planned: Plan, backbone: Backbone, groups: list[dict[str, Any]], ra
 
 def _steps(config: Config, order: Order) -> int:
     """The number of steps of the run; raises UserError where the warm-up is not shorter."""
-    steps = config.train.steps or max(1, round(cast(float, config.train.epochs) * order.per_epoch))
+    steps = steps_of(config.train.epochs, config.train.steps, per_epoch=order.per_epoch)
     if config.optim.warmup >= steps:
         raise UserError(f"optim.warmup: got {config.optim.warmup:g} steps, and the run has {steps}; warm up for fewer")
     return steps

@@ -109,7 +109,7 @@ def run_results(prepared: "Prepared", session: "Session", scores: dict[str, Spli
     source = prepared.backbone.source
     return {
         **found,
-        "backbone": {"origin": source.origin, "family": source.family},
+        "backbone": {"origin": source.origin, "family": source.family, "width": source.width},
         "outputs": as_recorded(prepared.objective.task),
         "ranks": prepared.ranks.count,
         "rows": prepared.objective.rows(),

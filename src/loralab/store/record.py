@@ -94,10 +94,11 @@ class OutputsRecord(TypedDict):
 
 
 class BackboneRecord(TypedDict):
-    """Where the backbone was (a hub id, an absolute directory, or "random"), and its family."""
+    """Where the backbone was (a hub id, an absolute directory, or "random"), its family, and its width."""
 
     origin: str
     family: str
+    width: NotRequired[int]
 
 
 class Origin(TypedDict):

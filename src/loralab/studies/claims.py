@@ -21,7 +21,8 @@ class Claim:
 
     source: paper and figure; text: the claim, in one setting (task, init); paper: the paper's number, as text; found:
     the measured value, whose p-value is against `threshold`. The claim held if it lies above the threshold, or below it
-    if `below`. unit: the unit of found: "points" (accuracy, times 100), "x" (a ratio), "doublings" (log2 of a ratio).
+    if `below`. unit: the unit of found: "points" (accuracy, times 100), "x" (a ratio), "doublings" (log2 of a ratio),
+    "nats" (loss, three decimals).
     """
 
     study: str
@@ -40,8 +41,9 @@ class Claim:
         sign = "+" if self.unit == "points" else ""
         scale = 100 if self.unit == "points" else 1
         space = " " if self.unit and self.unit != "x" else ""
-        ends = f"[{scale * f.low:.2f}, {scale * f.high:.2f}]" if f.low == f.low else "(no interval)"
-        return f"{scale * f.estimate:{sign}.2f}{space}{self.unit} {ends}, n = {f.n}"
+        digits = 3 if self.unit == "nats" else 2
+        ends = f"[{scale * f.low:.{digits}f}, {scale * f.high:.{digits}f}]" if f.low == f.low else "(no interval)"
+        return f"{scale * f.estimate:{sign}.{digits}f}{space}{self.unit} {ends}, n = {f.n}"
 
 
 @dataclass(frozen=True)

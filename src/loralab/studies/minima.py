@@ -1,4 +1,4 @@
-"""Minimum of a fitted parabola in one variable or two, with an interval: pure functions over arrays."""
+"""Minimum of a fitted parabola in one variable or two, mostly with an interval: pure functions over arrays."""
 
 import math
 from dataclasses import dataclass, replace
@@ -8,8 +8,9 @@ import scipy  # imported on first use: scipy.stats takes half a second to import
 from numpy.typing import ArrayLike
 
 from loralab.studies.stats import ROUNDING, Array, as_pairs, check_level, largest
+from loralab.tuning.parabola import parabola
 
-__all__ = ["Minimum", "quadratic_minimum", "surface_minimum"]
+__all__ = ["Minimum", "quadratic_minimum", "surface_minimum", "vertex"]
 
 REACH = 6.0  # half-width of the search for a surface's minimum, in standard deviations of the cells' coordinates
 FINE = 301  # grid points of that search per coordinate
@@ -74,6 +75,24 @@ def quadratic_minimum(
     slope = float(abs(toward @ fit[:2]))
     p = 2 * float(scipy.stats.t.sf(slope / spread, degrees)) if spread > 0 else float(slope <= ROUNDING)
     return Minimum(float(at), float(low), float(high), float(curvature), inside, p)
+
+
+def vertex(x: ArrayLike, y: ArrayLike) -> float:
+    """The minimum of the parabola through the lowest point and its neighbours on both sides.
+
+    NaN if the lowest point is an end, or a neighbour's y is not finite (a run that diverged). For one run per x, which
+    `quadratic_minimum` gives no interval for. x: distinct.
+    """
+    order = np.argsort(np.asarray(x, dtype=float))
+    place, value = np.asarray(x, dtype=float)[order], np.asarray(y, dtype=float)[order]
+    if np.isnan(value).all():
+        return math.nan
+    lowest = int(np.nanargmin(value))
+    if lowest in (0, len(place) - 1) or not np.isfinite(value[lowest - 1 : lowest + 2]).all():
+        return math.nan
+    three = slice(lowest - 1, lowest + 2)
+    found = parabola(dict(zip(place[three].tolist(), value[three].tolist(), strict=True)))
+    return math.nan if found is None else found.at
 
 
 def surface_minimum(places: Array, values: Array) -> tuple[Minimum, Minimum]:

@@ -130,23 +130,30 @@ def holm(p: ArrayLike) -> Array:
     return adjusted
 
 
-def slope(x: ArrayLike, y: ArrayLike, *, null: float = 0.0, level: float = 0.95) -> Interval:
+def slope(
+    x: ArrayLike, y: ArrayLike, *, blocks: ArrayLike | None = None, null: float = 0.0, level: float = 0.95
+) -> Interval:
     """The slope of the least-squares line of y against x, ± t(n - 2) standard errors; n counts the points.
 
-    Low, high and p are nan for fewer than three points; all values are nan for fewer than two distinct x.
+    blocks: a label per point, such as its arm; each block has its own intercept, which costs a degree of freedom. Low,
+    high and p are nan without a degree of freedom; all values are nan if no block has two distinct x.
     """
     place, value = as_pairs(x, y)
-    n, scale = len(place), largest(value)
-    if len(np.unique(place)) < 2:
+    n, scale, far = len(place), largest(value), largest(place)
+    labels = np.zeros(n) if blocks is None else np.asarray(blocks)
+    own = labels[:, None] == np.unique(labels)
+    place, value = (of - own @ ((of @ own) / own.sum(axis=0)) for of in (place, value))
+    square, degrees = float(place @ place), n - own.shape[1] - 1
+    if square <= (ROUNDING * far) ** 2:
         return Interval(math.nan, math.nan, math.nan, n, math.nan)
-    line = scipy.stats.linregress(place, value)
-    steep = float(line.slope)
-    if n < 3:
+    steep = float(place @ value) / square
+    if degrees < 1:
         return Interval(steep, math.nan, math.nan, n, math.nan)
-    half = float(scipy.stats.t.ppf((1 + check_level(level)) / 2, n - 2) * line.stderr)
+    error = math.sqrt(float(np.sum((value - steep * place) ** 2)) / degrees / square)
+    half = float(scipy.stats.t.ppf((1 + check_level(level)) / 2, degrees)) * error
     if half <= ROUNDING * scale:  # a line
         return Interval(steep, steep, steep, n, float(abs(steep - null) <= ROUNDING * scale))
-    p = 2 * float(scipy.stats.t.sf(abs(steep - null) / line.stderr, n - 2))
+    p = 2 * float(scipy.stats.t.sf(abs(steep - null) / error, degrees))
     return Interval(steep, steep - half, steep + half, n, p)
 
 

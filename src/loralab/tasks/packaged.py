@@ -17,7 +17,7 @@ from loralab.files import fingerprint
 from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import Labels, RawTask, Texts, order
 
-__all__ = ["PACKAGED", "identity", "names_by_package", "read"]
+__all__ = ["PACKAGED", "identity", "names_by_package", "read", "train_rows"]
 
 _SPLIT_SEED = 0  # seed of every packaged task's permutation; not the run's seed
 _NOT_ALPHANUMERIC = bytes(b for b in range(128) if not chr(b).isalnum())
@@ -140,6 +140,11 @@ def names_by_package() -> list[tuple[str, ...]]:
 def identity(settings: TaskSettings, cache: Path | None) -> dict[str, str]:
     """The fingerprint of the task's data file; `cache` stores digests (see `loralab.files.fingerprint`)."""
     return {"data": fingerprint([_locate(settings.name)], cache=cache)}
+
+
+def train_rows(settings: TaskSettings) -> int:
+    """The size of the training split."""
+    return PACKAGED[settings.name].train
 
 
 def read(settings: TaskSettings) -> RawTask:

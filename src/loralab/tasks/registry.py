@@ -1,8 +1,9 @@
 """Table of task sources: for each, the names of its tasks and the functions that identify and read them."""
 
 import difflib
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from loralab.tasks import glue, hub_generation, local_files, local_labels, local
 from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import RawTask, subset
 
-__all__ = ["GENERATION", "NAMES", "SOURCES", "TaskSource", "identity", "read"]
+__all__ = ["GENERATION", "NAMES", "SOURCES", "TaskSource", "identity", "read", "read_once", "train_rows"]
+
+# Tasks kept per process. A sweep alternates between at most two, since its longest runs come first.
+KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class TaskSource:
     `identity` returns the identity of a task's data: fingerprints of its files, or a hub commit. Its second argument is
     a directory for file digests. It imports nothing heavy. `uses` names the settings that the source uses besides the
     task's name and row counts; any other setting raises UserError. The splits of a source that `generates` are Pairs.
+    `train_rows` returns the size of the training split, where that is known without reading the data.
     """
 
     names: tuple[str, ...]
@@ -28,13 +33,20 @@ class TaskSource:
     read: Callable[[TaskSettings], RawTask[Any]]
     uses: frozenset[str]
     generates: bool
+    train_rows: Callable[[TaskSettings], int] | None = None
 
 
 _OWN_FILES = frozenset({"files", "text", "label", "kind", "validation_share", "test_share", "split_seed"})
 
 SOURCES = (
-    TaskSource(tuple(packaged.PACKAGED), packaged.identity, packaged.read, uses=frozenset(), generates=False),
-    TaskSource(("sql",), sql.identity, sql.read, uses=frozenset({"split_seed"}), generates=True),
+    TaskSource(
+        tuple(packaged.PACKAGED), packaged.identity, packaged.read,
+        uses=frozenset(), generates=False, train_rows=packaged.train_rows,
+    ),
+    TaskSource(
+        ("sql",), sql.identity, sql.read,
+        uses=frozenset({"split_seed"}), generates=True, train_rows=lambda _: sql.SIZES["train"],
+    ),
     TaskSource(tuple(glue.GLUE), glue.identity, glue.read, uses=frozenset({"revision"}), generates=False),
     TaskSource(
         tuple(hub_generation.HUB_PAIRS), hub_generation.identity, hub_generation.read,
@@ -59,6 +71,25 @@ def identity(settings: TaskSettings, *, cache: Path | None) -> dict[str, str]:
 def read(settings: TaskSettings) -> RawTask[Any]:
     """The task's texts and labels (generation: its pairs) in their splits."""
     return subset(_source(settings).read(settings), settings.train_rows, settings.eval_rows)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def read_once(settings: TaskSettings, data: str) -> RawTask[Any]:  # noqa: ARG001  # data: part of the cache's key
+    """`read`, cached for later runs of the process; data: the identity of the task's data."""
+    return read(settings)
+
+
+def train_rows(settings: TaskSettings, data: str) -> int:
+    """The number of training examples; data: the identity of the task's data. Reads them only where it must."""
+    known = _source(settings).train_rows
+    if settings.train_rows is not None:
+        return settings.train_rows
+    return known(settings) if known is not None else _counted(replace(settings, eval_rows=None), data)
+
+
+@functools.lru_cache(maxsize=1000)  # a sweep plans thousands of runs
+def _counted(settings: TaskSettings, data: str) -> int:
+    return len(read_once(settings, data).splits["train"])
 
 
 def _source(settings: TaskSettings) -> TaskSource:

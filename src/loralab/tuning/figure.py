@@ -94,7 +94,7 @@ def _ticks(axes: "Axes", rates: Sequence[float]) -> None:
 
 
 def _ratios(runs: Sequence[Mapping[str, Any]]) -> list[float | None]:
-    return list(dict.fromkeys(run.get("lora.ratio") for run in runs))
+    return sorted(dict.fromkeys(run.get("lora.ratio") for run in runs), key=lambda ratio: ratio or 0.0)
 
 
 def _is_sound(run: Mapping[str, Any]) -> bool:

@@ -46,19 +46,21 @@ def tune(*overrides: str | Mapping[str, Any], store: str | Path | None = None, *
 
 def _passed_on(arguments: Sequence[str]) -> tuple[int, str, list[str]]:
     """The exit status of a process, its standard output, and the lines of its standard error, printed here too."""
-    child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
-    assert child.stdout is not None and child.stderr is not None
     errors: list[str] = []
-    reader = threading.Thread(target=_print, args=(child.stderr, errors), daemon=True)
-    reader.start()
-    try:
-        printed = child.stdout.read()
-        status = child.wait()
-    except KeyboardInterrupt:
-        child.send_signal(signal.SIGINT)
-        child.wait()
-        raise
-    reader.join()
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    ) as child:
+        assert child.stdout is not None and child.stderr is not None
+        reader = threading.Thread(target=_print, args=(child.stderr, errors), daemon=True)
+        reader.start()
+        try:
+            printed = child.stdout.read()
+            status = child.wait()
+        except KeyboardInterrupt:
+            child.send_signal(signal.SIGINT)
+            raise  # once it has ended
+        finally:
+            reader.join()
     return status, printed, errors
 
 

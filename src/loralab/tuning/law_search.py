@@ -228,12 +228,13 @@ class _Pass:
     def without_end(self) -> str:
         """Why nothing can be recommended."""
         runs = [self.replay.of(run) for run in self.replay.asked]
-        counts = {status: sum(run.status == status for run in runs) for status in ("failed", "diverged", "paused")}
-        if not any(run.curve for run in runs) and counts["failed"] + counts["diverged"] == 0:
+        counts = {status: sum(run.status == status for run in runs) for status in ("failed", "diverged")}
+        if not any(run.curve for run in runs) and not any(counts.values()):
             return "no trial was trained yet: there is nothing to recommend"
+        counts["stopped early"] = len(runs) - sum(counts.values())
         lowest, highest = min(map(_rate, self.replay.asked)), max(map(_rate, self.replay.asked))
         told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-        return f"no trial came to its end at optim.lr = {lowest:g} to {highest:g} ({told}): see the runs' errors"
+        return f"no trial came to its end at optim.lr = {lowest:g} to {highest:g} ({told}): look at their records"
 
 
 def _rate(run: Settings) -> float:

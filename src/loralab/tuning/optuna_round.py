@@ -91,6 +91,11 @@ class Round:
             self.study.set_user_attr(f"round:{searcher.number}", list(left.items()))
         return self._trials(left) or self._trials(busy)[:at_once] or self._repeats()[:at_once]
 
+    def settings(self) -> list[Settings]:
+        """Those of every trial, with each seed."""
+        values = [dict(self._settings(trial)) for trial in self._ours]
+        return [settings_of({**each, "seed": seed}) for each in values for seed in self.rules.seeds]
+
     @property
     def _ours(self) -> list[FrozenTrial]:
         """The study's trials by number, without those that another program added with other keys."""
@@ -229,7 +234,9 @@ class Round:
         total = 0.0
         for trial in self._ours:
             observed = self._observed(trial)
-            if observed is not None and _STORE not in trial.user_attrs:
+            if trial.state == TrialState.FAIL:
+                total += FIRST_RUNG / END
+            elif observed is not None and _STORE not in trial.user_attrs:
                 least = {"success": 1.0, "paused": 0.0}.get(observed.status, FIRST_RUNG / END)
                 total += max(least, observed.reached)
         return total

@@ -81,6 +81,14 @@ class OptunaSearch:
                 if journal.commit():
                     return found
 
+    def remembered(self) -> list[Settings]:
+        """Every trial of the journal, with each seed: what their runs came to is in the store."""
+        from loralab.tuning.optuna_journal import Transaction, quiet
+        from loralab.tuning.optuna_round import Round
+
+        with quiet():
+            return Round(self.rules, Transaction(self.path), {}).settings()
+
     def answer(self, seen: Seen) -> Answer:
         """The settings with the lowest final loss; of the best two, the lower mean over the seeds that both have."""
         runs = [observed for settings, observed in seen.items() if self._is_own(settings)]

@@ -31,7 +31,6 @@ class TuneProgress(LiveRuns):
         self.budget, self.spent = budget, spent
         self.began_at = time.monotonic()
         self.number = 0
-        self.trained: set[str] = set()  # the runs that were trained here, by their names
         print(printed(heading), file=self.err, flush=True)
 
     def __call__(self, jobs: Sequence[Job], slots: int, before: Counter[str]) -> "TuneProgress":  # noqa: ARG002
@@ -47,18 +46,16 @@ class TuneProgress(LiveRuns):
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         """A run has its outcome; its line comes with what was seen of it."""
-        if not outcome.elsewhere:
-            self.trained.add(job.key)
 
     def conclude(self, titles: Mapping[str, str], outcomes: Mapping[str, Outcome]) -> None:  # noqa: ARG002
         """After a launch: how to go on, if it was interrupted."""
         if any(outcome.status == "stopped" for outcome in outcomes.values()):
             print("the same command goes on from here", file=self.err, flush=True)
 
-    def trial(self, trial: Trial, look: Look) -> None:
+    def trial(self, trial: Trial, look: Look, was_there: bool) -> None:
         """A trial has ended, or had before."""
         self.number += 1
-        there = "" if look.run in self.trained else "  (was there)"
+        there = "  (was there)" if was_there else ""
         print(shown(f"[{self.number:>2}] {title(trial):<40}  {_outcome(look)}{there}"), file=self.err, flush=True)
 
     def finished(self) -> None:

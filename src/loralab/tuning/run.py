@@ -7,8 +7,8 @@ from typing import Any
 
 from loralab.config.compose import Composer
 from loralab.config.overrides import name_of, read
-from loralab.config.schema import METHODS
 from loralab.config.tuned_file import FILE
+from loralab.runs.rates import has_factors
 from loralab.text import count
 from loralab.tuning.confirm import confirmed
 from loralab.tuning.options import Options
@@ -16,7 +16,6 @@ from loralab.tuning.progress import TuneProgress
 from loralab.tuning.searches import keys_of, predicted, search_of
 from loralab.tuning.seen import Look
 from loralab.tuning.session import Launch, Session
-from loralab.tuning.trial import Settings
 from loralab.tuning.tuned import Tuned, rate
 
 __all__ = ["SEEN", "tune"]
@@ -42,12 +41,12 @@ def tune(
     session = Session(composer, arguments, keys_of(options))
     folder = session.folder(options.name, options.asked)
     rates = predicted(options, session)
-    search = search_of(options, session, rates, folder)
+    search, remembered = search_of(options, session, rates, folder)
     before = session.begin(folder / SEEN)
     heading = _heading(session, options, rates, folder, len(before), at_once)
     progress = TuneProgress(heading, options.asked["budget"], lambda: _cost(session, before)["full_runs"])
     attach(progress)
-    answer = session.search(search, launch, at_once=at_once, ended=progress.trial)
+    answer = session.search(search, launch, at_once=at_once, ended=progress.trial, remembered=remembered)
     job = session.job(answer.settings)
     gain = None
     if options.confirm and session.planned(answer.settings).directory != session.planned(()).directory:
@@ -60,7 +59,7 @@ def tune(
         loss=answer.loss,
         plateau=answer.plateau,
         noise=answer.noise,
-        notes=answer.notes,
+        notes=list(answer.notes),
         predicted=[({} if ratio is None else {"lora.ratio": ratio}) | {"optim.lr": lr} for ratio, lr in rates.items()],
         runs=_runs(session, before),
         cost=_cost(session, before),
@@ -79,7 +78,7 @@ def _heading(
     session: Session, options: Options, rates: Mapping[float | None, float], folder: Path, before: int, at_once: int
 ) -> list[str]:
     config, budget = session.base.config, options.asked["budget"]
-    ratio = f" (λ {config.lora.ratio:g})" if "lora" in METHODS[config.method.name] and not options.ratio else ""
+    ratio = f" (λ {config.lora.ratio:g})" if has_factors(config) and not options.ratio else ""
     what = f"tuning {config.model.name} on {config.task.name}, {config.method.name}{ratio}, {session.steps} steps a run"
     most = "" if budget is None else f", at most {budget:g} full runs"
     start = f" from optim.lr={rate(next(iter(rates.values())))}" if options.search == "law" else ""
@@ -89,23 +88,20 @@ def _heading(
 
 def _runs(session: Session, before: Mapping[Any, Look]) -> list[dict[str, Any]]:
     """A mapping for each run that was seen, the session's own in their order, then those that were there before."""
-    until: dict[Settings, float] = {}
-    for trial in session.asked:
-        until[trial.settings] = max(trial.until, until.get(trial.settings, 0.0))
     found = []
-    for settings in (*until, *(each for each in before if each not in until)):
+    for settings in (*session.own, *(each for each in before if each not in session.own)):
         look = session.looks[settings]
         loss = look.observed.curve[-1][1] if look.observed.curve else math.inf
-        run = {"run": look.run.rpartition("-")[2], **dict(settings), "until": until.get(settings, 1.0)}
+        run = {"run": look.run.rpartition("-")[2], **dict(settings), "until": session.own.get(settings, 1.0)}
         run |= {"status": look.observed.status, "loss": loss if math.isfinite(loss) else None}
-        found.append(run | {"share": look.share, "seconds": look.seconds, "before": settings not in until})
+        found.append(run | {"share": look.share, "seconds": look.seconds, "before": settings not in session.own})
     return found
 
 
 def _cost(session: Session, before: Mapping[Any, Look]) -> dict[str, float]:
     """What the session trained beyond what the store had: in full runs, and in seconds of training."""
     runs, seconds = 0.0, 0.0
-    for settings in dict.fromkeys(trial.settings for trial in session.asked):
+    for settings in session.own:
         look, old = session.looks[settings], before.get(settings)
         begun = old if old is not None and old.run == look.run else None
         runs += look.share - (begun.share if begun else 0.0)

@@ -1,15 +1,16 @@
 """The search that the options describe, and the rates that it starts from."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from loralab.config.schema import METHODS
 from loralab.errors import UserError
-from loralab.methods.lora import SCALINGS
+from loralab.runs.plan import Plan
+from loralab.runs.rates import has_factors
+from loralab.theory.rate_law import SCALINGS
 from loralab.tuning.options import Options
 from loralab.tuning.session import Session
-from loralab.tuning.trial import Search
+from loralab.tuning.trial import Search, Settings
 
 __all__ = ["CHECKED", "keys_of", "predicted", "search_of"]
 
@@ -30,16 +31,18 @@ def predicted(options: Options, session: Session) -> dict[float | None, float]:
     """The default rate of each λ that is tried, that of the command first; of None where λ stays as it is."""
     config = session.base.config
     if not options.ratio:
-        return {None: config.optim.lr}
-    if "lora" not in METHODS[config.method.name]:
+        return {None: _rate(session.base)}
+    if not has_factors(config):
         raise UserError(f"--ratio: method={config.method.name} has no A and B, so no λ; leave it out")
     scaling = SCALINGS[config.lora.scaling](config.lora.alpha, config.lora.rank)
     ratios = dict.fromkeys([config.lora.ratio, *(float(f"{value / scaling:.4g}") for value in CHECKED)])
-    return {ratio: session.planned((), {"lora.ratio": ratio}).config.optim.lr for ratio in ratios}
+    return {ratio: _rate(session.planned((), {"lora.ratio": ratio})) for ratio in ratios}
 
 
-def search_of(options: Options, session: Session, rates: Mapping[float | None, float], folder: Path) -> Search:
-    """The search; rates: as `predicted`; folder: of the session."""
+def search_of(
+    options: Options, session: Session, rates: Mapping[float | None, float], folder: Path
+) -> tuple[Search, Callable[[], Sequence[Settings]]]:
+    """The search, and what gives the trials that it remembers; rates: as `predicted`; folder: of the session."""
     first = session.base.config.seed
     seeds = range(first, first + options.seeds)
     asked = options.asked
@@ -49,11 +52,16 @@ def search_of(options: Options, session: Session, rates: Mapping[float | None, f
 
         space, budget = read_space(options.space), asked["budget"]
         check(space, lambda more: session.composer.settings([*session.arguments, *more]))
-        return OptunaSearch(
+        optuna = OptunaSearch(
             space, path=folder / "optuna.journal", command=[session.base.directory.hash], sampler=options.sampler,
             pruner=options.pruner, trials=options.trials, budget=math.inf if budget is None else budget, seeds=seeds,
             every=session.every,
         )  # fmt: skip
+        return optuna, optuna.remembered
     from loralab.tuning.law_search import LawSearch
 
-    return LawSearch(rates, seeds=seeds, budget=asked["budget"], known=session.is_measured)
+    return LawSearch(rates, seeds=seeds, budget=asked["budget"], known=session.is_measured), tuple
+
+
+def _rate(planned: Plan) -> float:
+    return float(planned.config.optim.lr)  # a plan has resolved auto

@@ -13,9 +13,10 @@ from typing import Any
 from loralab.config.compose import Composer
 from loralab.config.literal import literal
 from loralab.config.overrides import name_of, read, to_override
-from loralab.config.schema import METHODS, from_hydra
+from loralab.config.schema import from_hydra
 from loralab.errors import RunsFailed, UserError
 from loralab.runs.plan import Plan, make_store, plan
+from loralab.runs.rates import has_factors
 from loralab.store.run_directory import run_hash
 from loralab.tuning.seen import Look, look
 from loralab.tuning.stored import fitting, kept
@@ -34,13 +35,14 @@ EVERY = 0.1  # of the steps, between two evaluations of a trial, unless the comm
 class Session:
     """One session. arguments: the command's overrides, for every trial; keys: what the search varies beside the seed.
 
-    asked: every trial, in order; looks: what was seen, by settings.
+    asked: every trial of this process, in order; own: how far the session asked for each run; looks: what was seen.
     """
 
     composer: Composer
     arguments: Sequence[str]
     keys: Sequence[str]
     asked: list[Trial] = field(default_factory=list)
+    own: dict[Settings, float] = field(default_factory=dict)
     looks: dict[Settings, Look] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -55,9 +57,7 @@ class Session:
     @cached_property
     def steps(self) -> int:
         """Of every trial."""
-        steps = self.base.config.train.steps
-        assert steps is not None
-        return steps
+        return self.base.steps
 
     @property
     def every(self) -> float:
@@ -67,8 +67,8 @@ class Session:
 
     @property
     def is_measured(self) -> bool:
-        """Whether the rate of the default run was measured on its backbone; else it is a guess."""
-        return True
+        """Whether the default rate comes from measurements on the backbone; else it is a guess."""
+        return has_factors(self.base.config) and bool(self.base.config.model.rates)
 
     @property
     def store(self) -> Path:
@@ -76,10 +76,8 @@ class Session:
 
     def folder(self, name: str | None, search: Mapping[str, Any]) -> Path:
         """Where the session keeps what it knows: named by the command and by what is asked of the search."""
-        config, identity = (
-            self.base.config,
-            {"run": self.base.identity, "seed": self.base.config.seed, "search": search},
-        )
+        config = self.base.config
+        identity = {"run": self.base.identity, "seed": config.seed, "search": search}
         name = name or f"{config.model.name}-{config.task.name}-{config.method.name}".replace("/", "_")
         return self.store / "tune" / f"{name}-{run_hash(identity)}"
 
@@ -97,9 +95,9 @@ class Session:
 
     @cached_property
     def has_own_head_rate(self) -> bool:
-        """Whether the head of the default run has a rate of its own, which then is that of every trial's."""
-        optim = self.base.config.optim
-        return "lora" in METHODS[self.base.config.method.name] and optim.head_lr != optim.lr
+        """Whether the head of the default run has the law's rate for it, which then is that of every trial."""
+        optim = self.composer.settings(self.arguments).optim
+        return has_factors(self.base.config) and optim.lr == "auto" and optim.head_lr is None
 
     def planned(self, settings: Settings, further: Mapping[str, Any] | None = None) -> Plan:
         """The run of a trial; further: settings beside its own."""
@@ -107,11 +105,10 @@ class Session:
         job = (*(self.job(settings) if settings else self.arguments), *more)
         return plan(from_hydra(self.composer.settings(job)))
 
-    def look(self, trial: Trial) -> Look | None:
-        """What its run has come to, up to the trial's end; None where it is not that far."""
-        own = self.planned(trial.settings)
-        steps = own.config.train.steps or self.steps  # its own: the search may vary the batch size
-        return look(own.directory, trial.settings, steps=steps, until=trial.until)
+    def look(self, settings: Settings, until: float | None = None) -> Look | None:
+        """What a trial's run has come to, as `look` of loralab.tuning.seen gives it."""
+        own = self.planned(settings)
+        return look(own.directory, settings, steps=own.steps, until=until)  # its own: the search may vary batch_size
 
     def begin(self, file: Path) -> dict[Settings, Look]:
         """The runs of the store that fit, from `file` if the session began before; call it before `search`."""
@@ -120,26 +117,57 @@ class Session:
         self.looks = dict(found)
         return found
 
-    def search(self, search: Search, launch: Launch, *, at_once: int, ended: Callable[[Trial, Look], None]) -> Answer:
-        """The answer of the search, once it asks for no more; raises RunsFailed where all trials of a launch failed."""
-        while trials := search.ask(self.seen, at_once):
+    def search(
+        self,
+        search: Search,
+        launch: Launch,
+        *,
+        at_once: int,
+        ended: Callable[[Trial, Look, bool], None],
+        remembered: Callable[[], Sequence[Settings]] = tuple,
+    ) -> Answer:
+        """The answer of the search once it asks for no more; RunsFailed is raised where all trials of a launch failed.
+
+        ended: called with each trial, what was seen of it, and whether that was there before; remembered: the trials of
+        a search with a memory of its own, which does not ask for them again.
+        """
+        while trials := search.ask(self._with(remembered()), at_once):
             if again := [trial for trial in trials if trial in self.asked]:
                 raise RuntimeError(f"the search asks again for what it has seen: {again[0]}")
-            launch([self.job(trial.settings, trial.until) for trial in trials], len(self.asked))
+            missing = [trial for trial in trials if not self._is_there(trial)]
+            if missing:
+                launch([self.job(trial.settings, trial.until) for trial in missing], len(self.asked))
             found = [self._ended(trial) for trial in trials]
             self.asked += trials
+            self.own |= {each.settings: max(each.until, self.own.get(each.settings, 0.0)) for each in trials}
             for trial, one in zip(trials, found, strict=True):
-                ended(trial, one)
+                ended(trial, one, trial not in missing)
             if all(one.observed.status == "failed" for one in found):
                 raise RunsFailed(f"every trial of a launch failed, the last with: {found[-1].error}")
-        return search.answer(self.seen)
+        return search.answer(self._with(remembered()))
 
     @property
     def seen(self) -> dict[Settings, Observed]:
         return {settings: one.observed for settings, one in self.looks.items()}
 
+    def _with(self, remembered: Sequence[Settings]) -> dict[Settings, Observed]:
+        """What was seen, with what the runs of these trials have come to by now."""
+        for settings in remembered:
+            one = self.looks.get(settings)
+            if one is None or one.observed.status == "paused":
+                one = self.look(settings)
+            if one is not None:
+                self.looks[settings] = one
+                self.own.setdefault(settings, one.share)
+        return self.seen
+
+    def _is_there(self, trial: Trial) -> bool:
+        """Whether its run has come so far; one that failed is tried again."""
+        one = self.look(trial.settings, trial.until)
+        return one is not None and one.observed.status != "failed"
+
     def _ended(self, trial: Trial) -> Look:
-        one = self.look(trial)
+        one = self.look(trial.settings, trial.until)
         if one is None:
             job = " ".join(self.job(trial.settings, trial.until))
             raise RunsFailed(f"{job} was not trained; the same command tries again")

@@ -1,0 +1,230 @@
+"""The study `horizon`: the tuned rate against the number of steps, and whether a short run finds it for a long one.
+
+`python analysis/horizon.py`: results/horizon.csv -> figures/horizon.{png,pdf} (in no paper)
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from loralab import plotting
+from loralab.studies import captions, figures
+from loralab.studies.arms import interior
+from loralab.studies.claims import Claim
+from loralab.studies.minima import vertex
+from loralab.studies.stats import Interval, mean_interval, slope, whole_mean
+from loralab.studies.thinned_curves import SHARES, curve_columns
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from loralab.studies.tables import Tables
+
+LOSS = "validation/loss"
+SCORES = [LOSS, "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
+AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
+KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
+SHORT, LONG = 50, 800  # of the claim that a short run finds the rate within a factor of two
+EARLY = 0.3  # share of the steps of the claim about prefixes
+NOISE = 0.01  # nats; two seeds of one good cell differ by .008 to .019
+FEWEST = 100  # steps of the runs whose prefixes are judged
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """One row per run, with its validation curve."""
+    return tables.runs[[*KEPT, *curve_columns(tables.runs)]]
+
+
+def arms(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per number of steps and ratio, with log2 of its tuned lr_A and of c = lr_A sqrt(r λ s); s = alpha / r.
+
+    Tuned: the vertex of the parabola through the best rate and its neighbours, of the means over the seeds; NaN if the
+    best rate is at its window's end.
+    """
+    rows = []
+    for (steps, ratio), own in frame.groupby(["train.steps", "lora.ratio"]):
+        losses = _mean_losses(own)
+        tuned = vertex(np.log2(losses.index.to_numpy(dtype=float)), losses)
+        c = tuned + math.log2(own["lora.alpha"].iloc[0] * float(str(ratio))) / 2
+        rows.append({"steps": steps, "ratio": ratio, "tuned": tuned, "c": c, "lowest": losses.min()})
+    return pd.DataFrame(rows)
+
+
+def exponent(frame: pd.DataFrame) -> Interval:
+    """The slope of log2 lr_A in log2 steps over the arms, each ratio with its own level."""
+    found = arms(frame).dropna()
+    return slope(np.log2(found["steps"]), found["tuned"], blocks=found["ratio"])
+
+
+def c_at_100(frame: pd.DataFrame) -> float:
+    """c at 100 steps on the line through all arms."""
+    found = arms(frame).dropna()
+    return float(2 ** (found["c"] - exponent(frame).estimate * np.log2(found["steps"] / 100)).mean())
+
+
+def prefixes(frame: pd.DataFrame) -> pd.DataFrame:
+    """For every window of runs and share: the final loss of the rate that is best at this share, above the lowest.
+
+    A rate whose run diverged counts as the window's worst.
+    """
+    rows = []
+    for (steps, ratio, seed), own in frame[frame["train.steps"] >= FEWEST].groupby(
+        ["train.steps", "lora.ratio", "seed"]
+    ):
+        for share in SHARES:
+            then = own[f"{LOSS}@{share:g}"]
+            if then.notna().any():
+                final = own[LOSS].fillna(own[LOSS].max())
+                rows.append((steps, ratio, seed, share, final.iloc[int(np.nanargmin(then))] - final.min()))
+    return pd.DataFrame(rows, columns=["steps", "ratio", "seed", "share", "regret"])
+
+
+def short_runs(frame: pd.DataFrame, power: float = 0.0) -> pd.DataFrame:
+    """For every ratio and pair of lengths: the long runs' loss at the short runs' best rate, above their lowest.
+
+    power: the best rate is first multiplied by (long / short)^power. Between two rates the loss is a line in log lr;
+    beyond a window it is that of the window's end, and `outside` is true.
+    """
+    rows = []
+    for ratio, own in frame.groupby("lora.ratio"):
+        lengths = {float(str(steps)): _mean_losses(of).dropna() for steps, of in own.groupby("train.steps")}
+        for short, long in ((a, b) for a in lengths for b in lengths if a < b and b >= 2 * FEWEST):
+            rate = _best_rate(lengths[short]) * (long / short) ** power
+            rates = lengths[long].index.to_numpy(dtype=float)
+            regret = np.interp(np.log2(rate), np.log2(rates), lengths[long]) - lengths[long].min()
+            outside = not rates.min() * 0.99 <= rate <= rates.max() * 1.01
+            rows.append((short, long, ratio, short / long, float(regret), outside))
+    return pd.DataFrame(rows, columns=["short", "long", "ratio", "share", "regret", "outside"])
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    with mpl.rc_context(plotting.EIGHT_POINT):
+        figure, (left, middle, right) = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.7), width_ratios=(1, 1, 1.15))
+        _tuned(left, frame)
+        _valleys(middle, frame, frame["lora.ratio"].min())
+        _regrets(right, frame)
+        for ax, letter in zip((left, middle, right), "abc", strict=True):
+            ax.set_title(f"{letter}) {ax.get_title()}", loc="left")
+            ax.set_title("")
+    return figure
+
+
+def _tuned(ax: "Axes", frame: pd.DataFrame) -> None:
+    """c = lr_A sqrt(r λ s) of the arms against the number of steps, with the line through all of them."""
+    found, power = arms(frame), exponent(frame)
+    for (ratio, own), colour in zip(found.groupby("ratio"), plotting.COLOURS, strict=False):
+        ax.plot(own["steps"], 2 ** own["c"], "o", ms=4.5, color=colour, label=f"λ = {ratio:g}")
+    steps = np.array(sorted(found["steps"].unique()))
+    if not math.isnan(power.estimate):
+        ax.plot(steps, c_at_100(frame) * (steps / 100) ** power.estimate, color="0.4", lw=1, zorder=0)
+    ax.set(xscale="log", yscale="log", xlabel="steps of the run", ylabel=r"c = lr$_A$ $\sqrt{r λ s}$, tuned")
+    plotting.label_powers(ax.xaxis, steps)
+    plotting.label_powers(ax.yaxis, [0.005, 0.01, 0.02, 0.04])
+    ax.legend()
+    ax.set_title(f"longer runs need lower rates\nc $\\propto$ steps$^{{{power.estimate:.2f}}}$")
+
+
+def _valleys(ax: "Axes", frame: pd.DataFrame, ratio: float) -> None:
+    """Validation loss against lr_A, a line for each number of steps, whose number stands at its lowest point."""
+    import matplotlib as mpl
+
+    groups = list(frame[frame["lora.ratio"] == ratio].groupby("train.steps"))
+    lowest = [_mean_losses(own).min() for _, own in groups]
+    for shade, (steps, own) in zip(np.linspace(0.8, 0, len(groups)), groups, strict=True):
+        losses, colour = _mean_losses(own), mpl.colormaps["viridis"](shade)
+        ax.plot(losses.index, losses, "o-", color=colour, ms=2.5, lw=1)
+        at = (_best_rate(losses), losses.min())
+        ax.plot(*at, "*", color=colour, ms=9)
+        ax.annotate(f"{steps:g}", at, (0, -6), textcoords="offset points", color=colour, ha="center", va="top")
+    height = max(lowest) - min(lowest) + 0.2
+    ax.set(xscale="log", xlabel="lr$_A$", ylabel="final validation loss (nats)")
+    ax.set_ylim(min(lowest) - 0.12 * height, min(lowest) + height)
+    ax.set_title(f"the valley moves left\nwith the steps (λ = {ratio:g})")
+
+
+def _regrets(ax: "Axes", frame: pd.DataFrame) -> None:
+    """Mean regret against the share of the steps at which the rate is chosen; open marks: at least this."""
+    power = exponent(frame).estimate
+    scaled = short_runs(frame, power) if power == power else short_runs(frame)
+    given = [("shorter run", short_runs(frame), "o"), ("shorter run, scaled by a", scaled, "s")]
+    for (label, found, marker), colour in zip(given, plotting.COLOURS, strict=False):
+        of = found.groupby("share").agg({"regret": "mean", "outside": "any"})
+        ax.plot(of.index, of["regret"], color=colour, lw=1, marker=marker, ms=4.5, label=label)
+        ax.plot(of.index[of["outside"]], of["regret"][of["outside"]], marker, ms=4.5, color=colour, mfc="white")
+    own = prefixes(frame).groupby("share")["regret"].mean()
+    ax.plot(own.index, own, "^-", color=plotting.COLOURS[2], lw=1, ms=4.5, label="first part of the run")
+    ax.axhline(NOISE, color="0.6", lw=0.8, ls=":")
+    ax.set(xscale="log", xlabel="share of the steps", ylabel="loss above the best rate's (nats)")
+    shares = 2.0 ** np.arange(-5, 1)
+    plotting.label_powers(ax.xaxis, shares)
+    ax.set_xticks(shares, [f"{100 * share:.0f}%" for share in shares])
+    highest = max([NOISE, *own, *(of.groupby("share")["regret"].mean().max() for _, of, _ in given if len(of))])
+    ax.set_ylim(0, 1.6 * highest)
+    ax.legend(title="rate chosen by", handlelength=1.2, loc="upper right", borderaxespad=0)
+    ax.set_title("a rate chosen early:\nwhat it costs at the end")
+
+
+def caption(frame: pd.DataFrame) -> str:
+    return (
+        f"{captions.tasks(frame)}, {captions.setting(frame)}. a, c: the vertex of a parabola through the best rate and "
+        "its neighbours; short runs: the rate that is best for a shorter run (open: outside the rates tried, so at "
+        f"least this; scaled by the exponent of a), dotted: {NOISE:g} nats. {captions.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per number of steps and ratio: the tuned rate and c, and whether the best rate is inside its window."""
+    rows = []
+    for _, arm in arms(frame).iterrows():
+        own = frame[(frame["train.steps"] == arm["steps"]) & (frame["lora.ratio"] == arm["ratio"])]
+        rows.append(
+            {
+                "steps": int(arm["steps"]),
+                "ratio": arm["ratio"],
+                "seeds": own["seed"].nunique(),
+                "tuned lr_A": float(f"{2 ** arm['tuned']:.3g}"),
+                "c": float(f"{2 ** arm['c']:.3g}"),
+                "lowest loss": round(arm["lowest"], 4),
+                "interior": interior(own),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    where = captions.tasks(frame)
+    text = f"the tuned rate falls with the number of steps: the slope of its logarithm ({where})"
+    found = [Claim("horizon", "in no paper", text, "none", exponent(frame), 0.0, below=True)]
+    tuned = arms(frame).pivot(index="ratio", columns="steps", values="tuned")
+    if {SHORT, LONG} <= set(tuned.columns):
+        apart = mean_interval((tuned[SHORT] - tuned[LONG]).dropna(), null=1.0)
+        text = f"the tuned rate of {SHORT} steps is less than twice that of {LONG} ({where})"
+        found.append(Claim("horizon", "in no paper", text, "none", apart, 1.0, "doublings", below=True))
+    early = prefixes(frame)
+    early = early[early["share"] == EARLY]
+    if len(early):
+        regret = mean_interval(early["regret"], null=NOISE)
+        text = (
+            f"the rate that is best at {100 * EARLY:g}% of the steps ends within {NOISE:g} nats of the best ({where})"
+        )
+        found.append(Claim("horizon", "in no paper", text, "none", regret, NOISE, "nats", below=True))
+    return found
+
+
+def _mean_losses(own: pd.DataFrame) -> "pd.Series[float]":
+    """The mean final loss over the seeds of every rate, ascending; NaN if a seed diverged."""
+    return own.groupby("optim.lr")[LOSS].agg(whole_mean)
+
+
+def _best_rate(losses: "pd.Series[float]") -> float:
+    return float(losses.index.to_numpy(dtype=float)[int(np.nanargmin(losses))])
+
+
+if __name__ == "__main__":
+    figures.main(__file__)

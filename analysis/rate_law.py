@@ -1,0 +1,303 @@
+"""The study `rate_law`: the tuned rate of every arm of every study beside that of the law, lr_A = c / sqrt(r λ s).
+
+`python analysis/rate_law.py`: results/*.csv -> figures/rate_law.{png,pdf}. Its own CSV has the arms that no other study
+has tuned; the others' are read from theirs. The law is loralab.theory.rate_law, with the constants that `optim.lr=auto`
+has.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy
+
+from loralab import plotting
+from loralab.studies import captions, figures, study_module
+from loralab.studies.claims import Claim
+from loralab.studies.law_fit import exponents, one_task, rms, share, without_task
+from loralab.studies.stats import Interval
+from loralab.studies.tuned_rates import SETTING, tuned_arms
+from loralab.theory.rate_law import c_of, lr_A, rates_at
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from loralab.studies.tables import Tables
+
+AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
+KEPT = ["hash", "stage", *AXES, "status", "validation/loss", "test/loss", "seconds", "commit", "diff"]
+OTHERS = (  # of two arms with one setting, the first counts
+    *("ratio", "rank", "rank_ratio", "targets", "low_data", "ratio_imdb", "methods", "ratio_head"),
+    *("horizon", "batch", "lr_grid", "width"),
+)
+RULE = ("lora.alpha", "lora.scaling")  # two rules that give one s are one setting
+WIDTHS = {"minilm": 384, "tiny": 64} | {f"width_{n}": n for n in (64, 128, 256, 512, 1024)}
+
+FITTED = ("trec", "rotten_tomatoes", "imdb")  # tasks that the law's constants were fitted on
+FAMILIES = {"trec_fine": "trec"}  # tasks of the same texts: left out together
+SAFE = 16  # the largest λ at which the law is a power of λ, r and s alike
+A, B, VARIANT, BACKBONE = "init A", "init B", "variant", "another backbone"  # variant: DoRA, ..., or a head at lr_A
+MARKS = {
+    kind: (mark, plotting.COLOURS[at])
+    for at, (kind, mark) in enumerate(zip((A, B, VARIANT, BACKBONE), "os^D", strict=True))
+}
+NAMES = captions.NAMES | {"rotten_tomatoes": "Rotten T.", "trec_fine": "fine", "sms_spam": "SMS"}
+PAPER_TIMES = 10.0  # of full fine-tuning's rate: Schulman et al. 2025, alpha = 32, all maps
+RULES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
+    "alpha 32\nall": ("alpha = 32, all maps", lambda arms: arms[(arms["alpha"] == 32) & (arms["targets"] == "all")]),
+    "alpha 8\nqv": (
+        "alpha = r = 8, q and v",
+        lambda arms: arms[(arms["alpha"] == 8) & (arms["rank"] == 8) & (arms["targets"] == "q,v")],
+    ),
+}
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """One row per run, with its thinned curve."""
+    curves = [name for name in tables.runs if "@" in str(name)]
+    return tables.runs[[*KEPT[:-3], *curves, *KEPT[-3:]]]
+
+
+def arms_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every tuned arm of OTHERS and of this study, one per setting, with the law's rate and what it misses.
+
+    doublings: log2 of tuned / predicted; left_out: of plain LoRA on MiniLM, less the mean of the other tasks
+    (`without_task`).
+    """
+    parts = [committed_arms(name) for name in OTHERS] + [tuned_arms(frame, "rate_law")]
+    arms = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    arms = arms.rename(columns={name: name.rpartition(".")[2] for name in SETTING})
+    arms = arms.assign(s=arms["s"].round(6), alpha=arms["s"] * arms["rank"])  # alpha of alpha/r, whatever the rule
+    arms = arms.drop_duplicates([name.rpartition(".")[2] for name in ("s", *SETTING) if name not in RULE])
+    records = [{str(key): value for key, value in arm.items()} for arm in arms.to_dict("records")]
+    predicted = np.array([_predicted(arm) for arm in records])
+    arms = arms.assign(
+        kind=[_kind(arm) for arm in records], predicted=predicted, doublings=np.log2(arms["tuned"] / predicted)
+    ).reset_index(drop=True)
+    plain = arms[arms["kind"].isin([A, B])]
+    return arms.assign(left_out=without_task(plain, FAMILIES))  # by index; NaN for the rest
+
+
+@functools.cache
+def committed_arms(study: str) -> pd.DataFrame:
+    """The tuned arms of a study's committed CSV; none where there is no such file."""
+    path = study_module.ANALYSIS / "results" / f"{study}.csv"
+    return tuned_arms(pd.read_csv(path), study) if path.is_file() else pd.DataFrame()
+
+
+def _kind(arm: dict[str, Any]) -> str:
+    if arm["method"] == "full":
+        return "full"
+    if arm["model"] != "minilm":
+        return BACKBONE
+    if arm["method"] != "lora" or arm["bias"] != "none" or arm["head_lr"] != "pinned":
+        return VARIANT
+    return A if arm["init"] == "A" else B
+
+
+def _predicted(arm: dict[str, Any]) -> float:
+    """The law's rate; NaN for full fine-tuning."""
+    if arm["method"] == "full":
+        return np.nan
+    width = WIDTHS[arm["model"]]
+    c = c_of(str(arm["targets"]).split(","), rates_at(width, {}))
+    law: dict[str, Any] = {"s": arm["s"], "rank": int(arm["rank"]), "ratio": arm["ratio"], "init": arm["init"]}
+    return lr_A(c, width=width, steps=int(arm["steps"]), **law)
+
+
+def _powers(arms: pd.DataFrame, *, whole: bool = False) -> pd.DataFrame:
+    """The arms where the law is a product of powers: of plain LoRA, init A and λ up to SAFE; whole: on all examples."""
+    own = arms[(arms["kind"] == A) & (arms["ratio"] <= SAFE)]
+    return own[own["train_rows"].isna() & (own["steps"] == 100)] if whole else own
+
+
+def times_full(arms: pd.DataFrame) -> pd.DataFrame:
+    """LoRA's tuned rate over full fine-tuning's on a whole task, with the same steps and batch, for λ = 1 and init A.
+
+    Columns: task, alpha, rank, s, targets, times, low, high (95%: of the noise between seeds), predicted.
+    """
+    keys = ["task", "steps", "batch_size"]
+    whole = arms[arms["train_rows"].isna()]
+    lora = whole[(whole["kind"] == A) & (whole["ratio"] == 1)]
+    pairs = lora.merge(whole[whole["kind"] == "full"], on=keys, suffixes=("", " full"))
+    wide = np.hypot(*(np.log(pairs[f"high{end}"] / pairs[f"tuned{end}"]) for end in ("", " full")))
+    times = pairs["tuned"] / pairs["tuned full"]
+    ends = {"times": times, "low": times / np.exp(wide), "high": times * np.exp(wide)}
+    found = pairs[["task", "alpha", "rank", "s", "targets"]].assign(**ends)
+    return found.assign(predicted=pairs["predicted"] / pairs["tuned full"])
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    arms = arms_of(frame)
+    lora = arms[arms["kind"] != "full"]
+    figure: Figure
+    axes: dict[str, Axes]
+    with plt.rc_context(plotting.EIGHT_POINT):
+        panels: Any = [["all", "rank", "targets"], ["all", "ratio", "task"], ["all", "s", "full"]]
+        figure, axes = plt.subplot_mosaic(
+            panels, figsize=(plotting.DOUBLE, 4.5), width_ratios=[1.4, 1, 0.8], height_ratios=[1.4, 1, 0.9]
+        )
+        _scatter(axes["all"], lora)
+        for key, name in (("rank", "rank r"), ("ratio", "ratio λ"), ("s", "s = alpha / r")):
+            _against(axes[key], lora, key)
+            axes[key].set_xlabel(name, labelpad=1)
+        axes["ratio"].set_ylabel("log$_2$ of tuned / law")
+        _by_name(axes["targets"], lora[lora["kind"] == A], "targets", "doublings")
+        _by_name(axes["task"], lora, "task", "left_out")
+        axes["task"].set_xlabel("log$_2$ of tuned / law", labelpad=1)
+        _times(axes["full"], times_full(arms))
+        figure.legend(*axes["all"].get_legend_handles_labels(), loc="outside upper left", ncols=6, columnspacing=1)
+    return figure
+
+
+def _scatter(ax: "Axes", arms: pd.DataFrame) -> None:
+    ends = np.array([arms[["tuned", "predicted"]].min().min() / 1.5, arms[["tuned", "predicted"]].max().max() * 1.5])
+    ax.fill_between(ends, ends / 2, ends * 2, color="0.9", lw=0, label="within 2x")
+    ax.plot(ends, ends, color="0.5", lw=0.8)
+    for kind, (mark, colour) in MARKS.items():
+        own = arms[arms["kind"] == kind]
+        new = ~own["task"].isin(FITTED)
+        for rows, face in ((own[~new], colour), (own[new], "white")):
+            ax.plot(rows["predicted"], rows["tuned"], mark, color=colour, mfc=face, ms=3.5, mew=0.8)
+        ax.plot([], [], mark, color=colour, ms=3.5, label=kind)
+    ax.plot([], [], "o", color="k", mfc="white", ms=3.5, mew=0.8, label="a task not fitted on")
+    ax.set(xscale="log", yscale="log", xlabel="the law's rate lr$_A$", ylabel="tuned rate lr$_A$")
+    ax.set_xlim(*ends)
+    ax.set_ylim(*ends)
+    found = share(arms.loc[arms["kind"].isin([A, B]), "left_out"])
+    text = f"each task left out:\n{found.estimate:.0%} of {found.n} arms\nwithin 2x"
+    ax.text(0.04, 0.98, text, transform=ax.transAxes, va="top", size=8)
+
+
+def _against(ax: "Axes", arms: pd.DataFrame, key: str) -> None:
+    """Doublings against a number on a logarithmic axis; the line is the mean of init A, where two arms or more are."""
+    ax.axhspan(-1, 1, color="0.9", lw=0)
+    ax.axhline(0, color="0.5", lw=0.8)
+    for at, (kind, (mark, colour)) in enumerate(MARKS.items()):
+        own = arms[arms["kind"] == kind]
+        ax.plot(own[key] * 2 ** (0.12 * at - 0.18), own["doublings"], mark, color=colour, ms=2.5, alpha=0.6, mew=0)
+    means = arms[arms["kind"] == A].groupby(key)["doublings"].agg(["mean", "size"])
+    means = means[means["size"] > 1]
+    ax.plot(means.index, means["mean"], color=MARKS[A][1], lw=1)
+    ax.set_xscale("log", base=2)
+    ax.set_ylim(-1.7, 1.7)
+    ax.set_yticks([-1, 0, 1])
+    values = arms.loc[arms["kind"].isin([A, B]), key]
+    ticks = [4.0**n for n in range(-5, 6) if values.min() <= 4.0**n <= values.max()]
+    plotting.label_powers(ax.xaxis, ticks)
+
+
+def _by_name(ax: "Axes", arms: pd.DataFrame, key: str, value: str) -> None:
+    """Doublings by a name, the most frequent on top."""
+    ax.axvspan(-1, 1, color="0.9", lw=0)
+    ax.axvline(0, color="0.5", lw=0.8)
+    names = list(arms[arms[value].notna()][key].value_counts().index)[::-1]
+    for place, name in enumerate(names):
+        own = arms[arms[key] == name]
+        for kind, (mark, colour) in MARKS.items():
+            values = own.loc[own["kind"] == kind, value]
+            spread = np.linspace(-0.25, 0.25, len(values)) if len(values) > 1 else np.zeros(len(values))
+            ax.plot(values, place + spread, mark, color=colour, ms=2.5, alpha=0.6, mew=0)
+    ax.set_yticks(range(len(names)), [NAMES.get(name, name.replace(",", "")) for name in names])
+    ax.set_xlim(-1.7, 1.7)
+    ax.set_xticks([-1, 0, 1])
+
+
+def _times(ax: "Axes", found: pd.DataFrame) -> None:
+    """LoRA's tuned rate over full fine-tuning's, in the settings of `RULES`, with what the law gives."""
+    for place, (_, chosen) in enumerate(RULES.values()):
+        own = chosen(found)
+        ax.plot(own["times"], np.full(len(own), place), "o", color=MARKS[A][1], ms=3.5)
+        ax.plot(own["predicted"], np.full(len(own), place), "|", color="k", ms=8)
+    ax.axvline(PAPER_TIMES, color=plotting.COLOURS[1], lw=0.8, ls="--")
+    ax.set_xscale("log")
+    ax.set_ylim(-0.6, len(RULES) - 0.4)
+    ax.set_yticks(range(len(RULES)), list(RULES))
+    plotting.label_powers(ax.xaxis, [5, 10, 20, 50])
+    ax.set_xlim(4, 100)
+    ax.set_xlabel("times full's rate", labelpad=1)
+
+
+def caption(frame: pd.DataFrame) -> str:
+    arms = arms_of(frame)
+    lora = arms[arms["kind"] != "full"]
+    return (
+        f"{len(lora)} tuned arms of {arms['study'].nunique()} studies. Grey: within a factor of 2. By task: c "
+        "fitted on the other tasks. Bottom right: LoRA's tuned rate over full fine-tuning's at λ = 1 (bars: the law's; "
+        f"dashed: Schulman et al. 2025). {captions.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """By group of arms: how many, the RMS in doublings, the mean, and the share within a factor of 2 of the law."""
+    arms = arms_of(frame)
+    lora = arms[arms["kind"] != "full"]
+    plain = lora[lora["kind"].isin([A, B])]
+    inits = [(str(kind), own["doublings"]) for kind, own in lora.groupby("kind", sort=False)]
+    new = lora[~lora["task"].isin(FITTED)]
+    groups = [*inits, ("tasks not fitted on", new["doublings"]), ("each task left out", plain["left_out"])]
+    groups += [
+        (f"fitted on {FITTED[0]} alone, free exponents", one_task(_powers(arms, whole=True), FITTED[0], FAMILIES))
+    ]
+    groups += [(f"task {task} left out", own["left_out"]) for task, own in plain.groupby("task")]
+    a = plain[plain["kind"] == A]
+    for key, name in (("rank", "rank"), ("ratio", "λ"), ("alpha", "alpha"), ("s", "s"), ("targets", "targets")):
+        groups += [(f"init A, {name} = {_short(value)}", own["doublings"]) for value, own in a.groupby(key)]
+    groups += [
+        (f"init B, λ = {_short(ratio)}", of["doublings"]) for ratio, of in plain[plain["kind"] == B].groupby("ratio")
+    ]
+    rows = []
+    for name, doublings in groups:
+        if doublings.notna().any():
+            inside = f"{share(doublings).estimate:.0%}"
+            size = {"arms": int(doublings.notna().sum()), "RMS, doublings": round(rms(doublings), 2)}
+            rows.append({"group": name, **size, "mean": round(float(doublings.mean()), 2), "within 2x": inside})
+    return pd.DataFrame(rows)
+
+
+def _short(value: object) -> str:
+    return value if isinstance(value, str) else f"{value:.3g}"
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    arms = arms_of(frame)
+    plain = arms[arms["kind"].isin([A, B])]
+    new = plain[~plain["task"].isin(FITTED)]
+    none = "not in a paper"
+
+    def within(where: str, doublings: pd.Series) -> Claim:
+        text = f"the law's rate is within a factor of 2 of the tuned one in more than 90% of arms ({where})"
+        return Claim("rate_law", none, text, "none", share(doublings), 0.9)
+
+    found = [within("c fitted on the other tasks", plain["left_out"])]
+    found += [within("tasks that nothing was fitted on", new["doublings"])] if len(new) else []
+    names = {"r": "the rank at fixed s", "λ": "λ", "s": "s"}
+    for key, slope in exponents(_powers(arms)).items():
+        text = f"the tuned lr_A falls as a power of {names[key]} (init A, λ up to {SAFE})"
+        found.append(Claim("rate_law", none, text, "-1/2 in the law", slope, 0.0, below=True))
+    full = times_full(arms)
+    for (name, chosen), paper in zip(RULES.values(), ("10x", "not printed"), strict=True):
+        text = f"LoRA's tuned rate is more than 5 times full fine-tuning's (λ = 1, {name})"
+        times = _geometric(chosen(full), 5.0)
+        found += [Claim("rate_law", "Schulman et al. 2025", text, paper, times, 5.0, "x")] if times.n else []
+    return found
+
+
+def _geometric(own: pd.DataFrame, null: float) -> Interval:
+    """The geometric mean of the times, with the interval of the noise between seeds; p: against `null`."""
+    if own.empty:
+        return Interval(np.nan, np.nan, np.nan, 0, np.nan)
+    logs, errors = np.log(own["times"]), np.log(own["high"] / own["times"]) / 1.96
+    mean, error = float(logs.mean()), float(errors.mean())  # one rate of full fine-tuning may be in all: no 1/sqrt(n)
+    p = 2 * float(scipy.stats.norm.sf(abs(mean - np.log(null)) / error)) if error > 0 else np.nan
+    low, high = np.exp([mean - 1.96 * error, mean + 1.96 * error]).tolist()
+    return Interval(float(np.exp(mean)), low, high, len(own), p)
+
+
+if __name__ == "__main__":
+    figures.main(__file__)

@@ -1,0 +1,80 @@
+"""`optim.lr: auto` -> numbers, by the rate law (loralab.theory.rate_law); and how a run's rate compares with the law's.
+
+Imports no torch, for `loralab show`.
+"""
+
+from typing import Literal, cast
+
+from loralab.config.schema import METHODS, Config
+from loralab.theory import rate_law
+
+__all__ = ["has_factors", "law_rates", "rates_line", "resolved_rates", "steps_of"]
+
+DIGITS = 3  # of a resolved rate: it can be typed again, and no platform's last bit is in a run's hash
+
+
+def steps_of(epochs: float | None, steps: int | None, *, per_epoch: int) -> int:
+    """The number of steps of a run; per_epoch: of one epoch, the last batch of which may be short."""
+    return steps or max(1, round(cast(float, epochs) * per_epoch))
+
+
+def has_factors(config: Config) -> bool:
+    """Whether the method trains A and B."""
+    return "lora" in METHODS[config.method.name]
+
+
+def law_rates(config: Config, *, width: int, steps: int) -> tuple[float, float]:
+    """The law's lr_A and the head's rate, to three digits; width: the backbone's; steps: of the run."""
+    lora = config.lora
+    rates = rate_law.rates_at(width, config.model.rates)
+    rank = max([lora.rank, *lora.rank_pattern.values()])  # rates fall with the rank, and too low costs less
+    lr = rate_law.lr_A(
+        rate_law.c_of(lora.targets, rates),
+        s=_scaling(config, rank),
+        rank=rank,
+        ratio=lora.ratio,
+        init=cast(Literal["A", "B"], lora.init),
+        width=width,
+        steps=steps,
+    )
+    return _rounded(lr), _rounded(rates["head"] * rate_law.over_steps(steps))
+
+
+def resolved_rates(config: Config, *, width: int, steps: int | None) -> tuple[float, float]:
+    """lr_A and the head's rate as the run trains them; steps: needed where lr is auto and the method has A and B.
+
+    With lr a number, or without A and B, a null head_lr is lr: a head of its own kind has no other rate. Beside A and B
+    by the law it has one: lr_A falls with rank and λ, which are nothing to the head.
+    """
+    optim = config.optim
+    if not isinstance(optim.lr, str):
+        lr = head = float(optim.lr)
+    elif not has_factors(config):
+        lr = head = config.model.default_lr
+    else:
+        assert steps is not None
+        lr, head = law_rates(config, width=width, steps=steps)
+    return lr, head if optim.head_lr is None else optim.head_lr
+
+
+def rates_line(config: Config, *, width: int | None, steps: int) -> str | None:
+    """λ, s λ and lr_A of a run with resolved rates, and the law's lr_A; None for a method without A and B.
+
+    width: the backbone's, None where it is unknown (records of older versions): then without the law's.
+    """
+    if not has_factors(config):
+        return None
+    lora, lr = config.lora, cast(float, config.optim.lr)
+    parts = f"λ {lora.ratio:g}, s λ {_scaling(config, lora.rank) * lora.ratio:.3g}, lr_A {lr:.3g}"
+    if width is None:
+        return parts
+    law, _ = law_rates(config, width=width, steps=steps)
+    return f"{parts} ({'' if lr == law else f'{law:.3g} is '}the rate law's)"
+
+
+def _scaling(config: Config, rank: int) -> float:
+    return rate_law.SCALINGS[config.lora.scaling](config.lora.alpha, rank)
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.{DIGITS}g}")
