@@ -199,8 +199,9 @@ def test_finished_runs_of_other_rates_and_seeds_stand_in() -> None:
 
 def test_a_finished_run_without_early_validations_is_trained_again() -> None:
     run = settings_of({"lora.ratio": RATIO, "optim.lr": LAW, "seed": 0})
-    late = {run: Observed(run, "success", ((1.0, BEST),))}
-    assert LawSearch({RATIO: LAW}).ask(late, 2) == LawSearch({RATIO: LAW}).ask({}, 2)
+    for curve in ((), ((1.0, BEST),)):
+        late = {run: Observed(run, "success", curve)}
+        assert LawSearch({RATIO: LAW}).ask(late, 2) == LawSearch({RATIO: LAW}).ask({}, 2)
 
 
 def test_runs_of_another_ratio_do_not() -> None:

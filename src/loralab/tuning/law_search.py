@@ -73,7 +73,7 @@ class _Pass:
 
     def __init__(self, search: LawSearch, seen: Seen) -> None:
         self.rates, self.seeds, self.known = search.rates, search.seeds, search.known
-        usable = {run: one for run, one in seen.items() if one.status != "success" or one.curve[0][0] <= CHECK + 1e-9}
+        usable = {run: one for run, one in seen.items() if one.status != "success" or math.isfinite(one.loss_at(CHECK))}
         self.replay = Replay(usable, search.budget)
         self.finished = self.by_place(usable)
         self.main, *self.others = search.rates
