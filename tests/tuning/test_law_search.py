@@ -262,7 +262,7 @@ def test_before_the_end_the_answer_says_so() -> None:
     whole = play(search, train)
     without = {run: seen for run, seen in whole.items() if dict(run)["seed"] == 0}
     assert "the search has not ended: the same command goes on" in search.answer(without).notes
-    assert search.answer(whole).notes[0].endswith(f"times the law's rate, {LAW:g}")
+    assert search.answer(whole).notes[0].endswith(f"times the default rate, {LAW:g}")
 
 
 def test_an_unknown_backbone_whose_low_rates_diverge_is_searched_lower() -> None:

@@ -255,7 +255,7 @@ class _Pass:
         finals[self.main] = [loss - found.curvature * (x - found.at) ** 2 for x, loss in self.points()]
         ratio = preferred(finals, noise)
         run = self.run((ratio, step), self.seeds[0])
-        self.notes.insert(0, f"{2 ** (self.step(run) / 2):.2g} times the law's rate, {self.rates[ratio]:.3g}")
+        self.notes.insert(0, f"{2 ** (self.step(run) / 2):.2g} times the default rate, {self.rates[ratio]:.3g}")
         if not repeated and len(self.seeds) > 1:
             self.notes.append("one seed alone: the budget allowed no second one")
         if not self.learned():
