@@ -114,11 +114,12 @@ def makespan(store: Path, grid: Path, fresh: Sequence[int]) -> list[dict[str, An
     ours = losses(found, store, {"seed": fresh})
     pair = {"optim.lr": [float(best["optim.lr"])], "lora.ratio": [float(best["lora.ratio"])], "seed": fresh}
     theirs = losses(found, store, pair)
+    difference = fmean(a - b for a, b in zip(ours, theirs, strict=True))
     return [{
         "seconds": seconds, "full_runs": found.cost["full_runs"], "peer_ms_per_step": median(timed),
         "peer_seconds": peers, "times": peers / seconds, "chosen": found.settings["optim.lr"],
-        "grid_lr": float(best["optim.lr"]), "grid_ratio": float(best["lora.ratio"]), "loss_chosen": fmean(ours), "loss_grid": fmean(theirs),
-        "difference": fmean(a - b for a, b in zip(ours, theirs, strict=True)),
+        "grid_lr": pair["optim.lr"][0], "grid_ratio": pair["lora.ratio"][0],
+        "loss_chosen": fmean(ours), "loss_grid": fmean(theirs), "difference": difference,
     }]  # fmt: skip
 
 

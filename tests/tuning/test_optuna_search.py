@@ -285,23 +285,18 @@ def test_an_end_of_an_axis_is_noted(tmp_path: Path) -> None:
     assert note.endswith("is at an end of optim.lr=log(0.0001,0.003); widen it")
 
 
-def test_failures_end_the_search_and_a_new_command_tries_again(tmp_path: Path) -> None:
-    store: Store = {}
-
-    def fail(some: OptunaSearch) -> int:
-        count = 0
+def test_failed_runs_count_and_are_not_asked_for_again(tmp_path: Path) -> None:
+    for options, most in (({"trials": 4}, 4), ({"trials": None, "budget": 2.0}, 6)):
+        store: Store = {}
+        some = search(tmp_path / str(most), **options)
         while trials := some.ask(store, 1):
-            count += len(trials)
             for trial in trials:
                 store[trial.settings] = Observed(trial.settings, "failed", ())
-        return count
-
-    some = search(tmp_path)
-    assert fail(some) == 3
-    with pytest.raises(UserError, match=r"none of 3 runs reached its end"):
-        some.answer(store)
-    del some
-    assert fail(search(tmp_path)) == 3
+        assert len(store) == most
+        with pytest.raises(UserError, match=rf"none of {most} runs reached its end"):
+            some.answer(store)
+        del some
+        assert search(tmp_path / str(most), **options).ask({}, 1) == []
 
 
 def test_a_pause_between_validations_counts_as_reached(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ __all__ = ["Asked", "Round", "Rules"]
 FIRST_RUNG, FACTOR = 20, 3  # percent of the steps: rungs at 20 and 60
 END = 100
 CANDIDATES = 2  # settings that are trained again with further seeds
-MOST_FAILURES = 3  # failed runs in a row: the next one would fail too
 _STORE = "store"  # user attribute of a trial that was not asked for: the store had its run
 _EPSILON = 1e-6
 
@@ -69,7 +68,7 @@ class Round:
         self.rules, self.journal, self.seen = rules, journal, seen
         self.study = journal.study(rules.name)
 
-    def next(self, searcher: Searcher, at_once: int, failures_before: int) -> list[Trial]:
+    def next(self, searcher: Searcher, at_once: int) -> list[Trial]:
         """What to train now: what `seen` lacks of this study, or a new round; then the best with further seeds.
 
         `seen` lacks the rest of a round that was cut short, and in a new process all that was trained before: it is
@@ -84,8 +83,6 @@ class Round:
         self._add_finished()
         while True:
             self._tell(busy)
-            if self._keeps_failing(failures_before):
-                return []
             chosen = self._chosen(busy, at_once)
             left = self._left(chosen)
             if left or not chosen:  # else another command has trained all of them as far
@@ -100,14 +97,13 @@ class Round:
         return [settings_of({**each, "seed": seed}) for each in values for seed in self.rules.seeds]
 
     @property
-    def failures(self) -> int:
-        return sum(trial.state == TrialState.FAIL for trial in self._ours)
-
-    @property
     def _ours(self) -> list[FrozenTrial]:
         """The study's trials by number, without those that another program added with other keys."""
         keys = {axis.key for axis in self.rules.space}
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial.params.keys() == keys]
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
 
     def _settings(self, trial: FrozenTrial) -> Settings:
         values = {axis.key: value_of(axis, trial.params[axis.key]) for axis in self.rules.space}
@@ -176,12 +172,12 @@ class Round:
             self.study.tell(number, state=TrialState.PRUNED)
             return
         for rung in self.rules.rungs:
-            reported = self.study.get_trials(deepcopy=False)[number].intermediate_values
+            reported = self._trial(number).intermediate_values
             validated = any(at <= rung / END + _EPSILON for at, _ in observed.curve)
             if rung in reported or not validated or not self.rules.has_arrived(observed, rung):
                 continue
             self.journal.report(self.study, number, rung, observed.loss_at(rung / END))
-            stops = pruner.prune(self.study, self.study.get_trials(deepcopy=False)[number])
+            stops = pruner.prune(self.study, self._trial(number))
             if stops and observed.status == "paused":
                 self.study.tell(number, state=TrialState.PRUNED)
                 return
@@ -238,7 +234,9 @@ class Round:
         total = 0.0
         for trial in self._ours:
             observed = self._observed(trial)
-            if observed is not None and _STORE not in trial.user_attrs:
+            if trial.state == TrialState.FAIL:
+                total += FIRST_RUNG / END
+            elif observed is not None and _STORE not in trial.user_attrs:
                 least = {"success": 1.0, "paused": 0.0}.get(observed.status, FIRST_RUNG / END)
                 total += max(least, observed.reached)
         return total
@@ -252,11 +250,6 @@ class Round:
         if math.isfinite(self.rules.budget):
             wanted = wanted[: max(0, int(self.rules.budget - self._spent() + _EPSILON))]
         return [Trial(each) for each in wanted if not self.rules.has_arrived(self.seen.get(each), END)]
-
-    def _keeps_failing(self, before: int) -> bool:
-        """Whether the last trials failed, since this process began: what is wrong is not the settings."""
-        ended = [trial.state for trial in self._ours if trial.state.is_finished()]
-        return self.failures - before >= MOST_FAILURES and set(ended[-MOST_FAILURES:]) == {TrialState.FAIL}
 
 
 def _pruner(rules: Rules) -> BasePruner:

@@ -66,7 +66,6 @@ class OptunaSearch:
         self.rules = Rules(name, space, sampler, pruner, trials, budget, tuple(seeds), every)
         self.path = path
         self._searcher: Searcher | None = None  # from the first trial on
-        self._failures = 0  # of the study, before this process began
 
     def ask(self, seen: Seen, at_once: int) -> list[Trial]:
         """What to train now, at most `at_once`; asked again with the same `seen`, it gives the same."""
@@ -77,8 +76,8 @@ class OptunaSearch:
             while True:
                 turn = Round(self.rules, journal := Transaction(self.path), seen)
                 if self._searcher is None:
-                    self._searcher, self._failures = Searcher(self.path), turn.failures
-                found = turn.next(self._searcher, at_once, self._failures)
+                    self._searcher = Searcher(self.path)
+                found = turn.next(self._searcher, at_once)
                 if journal.commit():
                     return found
 

@@ -107,7 +107,8 @@ class Session:
 
     def look(self, settings: Settings, until: float | None = None) -> Look | None:
         """What a trial's run has come to, as `look` of loralab.tuning.seen gives it."""
-        return look(self.planned(settings).directory, settings, steps=self.steps, until=until)
+        own = self.planned(settings)
+        return look(own.directory, settings, steps=own.steps, until=until)  # its own: the search may vary batch_size
 
     def begin(self, file: Path) -> dict[Settings, Look]:
         """The runs of the store that fit, from `file` if the session began before; call it before `search`."""
