@@ -29,7 +29,6 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 import pandas as pd
-from loralab.tuning.tuned import Tuned
 from rich.console import Console
 from rich.table import Table
 from saved import save
@@ -38,6 +37,7 @@ from step_time import Bench
 from loralab.config.compose import leaves
 from loralab.sweeps.collect import table
 from loralab.sweeps.study import open_study
+from loralab.tuning.tuned import Tuned
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
