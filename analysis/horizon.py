@@ -135,21 +135,19 @@ def _tuned(ax: "Axes", frame: pd.DataFrame) -> None:
 
 
 def _valleys(ax: "Axes", frame: pd.DataFrame, ratio: float) -> None:
-    """Validation loss against lr_A, a line for each number of steps, whose number stands at its lowest point."""
+    """Loss above the lowest against lr_A, a line for each number of steps, which stands under its tuned rate."""
     import matplotlib as mpl
 
-    groups = list(frame[frame["lora.ratio"] == ratio].groupby("train.steps"))
-    lowest = [_mean_losses(own).min() for _, own in groups]
-    sides = [(-7, "top"), (7, "bottom")] * len(groups)  # lowest points lie close to each other
-    for shade, (steps, own), (below, side) in zip(np.linspace(0.8, 0, len(groups)), groups, sides, strict=False):
-        losses, colour = _mean_losses(own), mpl.colormaps["viridis"](shade)
-        ax.plot(losses.index, losses, "o-", color=colour, ms=2.5, lw=1)
-        at = (_best_rate(losses), losses.min())
-        ax.plot(*at, "*", color=colour, ms=9)
-        ax.annotate(f"{steps:g}", at, (0, below), textcoords="offset points", color=colour, ha="center", va=side)
-    height = max(lowest) - min(lowest) + 0.2
-    ax.set(xscale="log", xlabel="lr$_A$", ylabel="final validation loss (nats)")
-    ax.set_ylim(min(lowest) - 0.12 * height, min(lowest) + height)
+    own = frame[frame["lora.ratio"] == ratio]
+    tuned = arms(own).set_index("steps")["tuned"]
+    for shade, (steps, rates) in zip(np.linspace(0.85, 0, len(tuned)), own.groupby("train.steps"), strict=True):
+        losses, colour = _mean_losses(rates), mpl.colormaps["viridis"](shade)
+        ax.plot(losses.index, losses - losses.min(), "o-", color=colour, ms=2.5, lw=1)
+        at = 2 ** tuned[steps] if tuned[steps] == tuned[steps] else _best_rate(losses)
+        ax.plot([at, at], [-0.015, 0], color=colour, lw=1.5)
+        ax.text(at, -0.02, f"{steps:g}", color=colour, ha="right", va="top", rotation=60, rotation_mode="anchor")
+    ax.set(xscale="log", xlabel="lr$_A$", ylabel="loss above the lowest (nats)", ylim=(-0.09, 0.3))
+    ax.set_yticks([0, 0.1, 0.2, 0.3])
     ax.set_title(f"the valley moves left\nwith the steps (λ = {ratio:g})")
 
 
