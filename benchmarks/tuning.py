@@ -73,12 +73,13 @@ def _error(number: int) -> float:
 
 
 def tables(results: Path) -> dict[str, Table]:
-    """`task, init` -> the table of its curves."""
+    """`task, init` -> the table of its curves; a diverged run has the highest loss of the table from there on."""
     found = {}
     for (task, init), rows in pd.read_csv(results).groupby(["task", "lora.init"], sort=False):
         a, ratio = np.log2(rows["optim.lr"].to_numpy()), np.log2(rows["lora.ratio"].to_numpy())
         curves = [dict(curve(row)) for _, row in rows.iterrows()]
         losses = np.array([[one.get(share, math.nan) for share in SHARES] for one in curves])
+        losses = np.where(np.isnan(losses), np.nanmax(losses, axis=0), losses)
         found[f"{task}, init {init}"] = Table(f"{task}, init {init}", np.column_stack([a, a + ratio]), losses)
     return found
 

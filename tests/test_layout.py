@@ -38,7 +38,6 @@ ELSEWHERE = {
     "backbones/source": "backbones/test_locate",
     "sweeps/cell": "sweeps/test_study",
     "sweeps/launch": "test_plugins",
-    "tuning/optuna_round": "tuning/test_optuna_search",
     "sweeps/live_runs": "sweeps/test_progress",
     "tasks/__init__": "tasks/test_registry",
     "tuning/command": "cli/test_tune",

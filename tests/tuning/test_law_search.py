@@ -199,8 +199,9 @@ def test_finished_runs_of_other_rates_and_seeds_stand_in() -> None:
 
 def test_a_finished_run_without_early_validations_is_trained_again() -> None:
     run = settings_of({"lora.ratio": RATIO, "optim.lr": LAW, "seed": 0})
-    late = {run: Observed(run, "success", ((1.0, BEST),))}
-    assert LawSearch({RATIO: LAW}).ask(late, 2) == LawSearch({RATIO: LAW}).ask({}, 2)
+    for curve in ((), ((1.0, BEST),)):
+        late = {run: Observed(run, "success", curve)}
+        assert LawSearch({RATIO: LAW}).ask(late, 2) == LawSearch({RATIO: LAW}).ask({}, 2)
 
 
 def test_runs_of_another_ratio_do_not() -> None:
@@ -261,7 +262,7 @@ def test_before_the_end_the_answer_says_so() -> None:
     whole = play(search, train)
     without = {run: seen for run, seen in whole.items() if dict(run)["seed"] == 0}
     assert "the search has not ended: the same command goes on" in search.answer(without).notes
-    assert search.answer(whole).notes[0].endswith(f"times the law's rate, {LAW:g}")
+    assert search.answer(whole).notes[0].endswith(f"times the default rate, {LAW:g}")
 
 
 def test_an_unknown_backbone_whose_low_rates_diverge_is_searched_lower() -> None:

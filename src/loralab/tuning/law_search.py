@@ -73,7 +73,7 @@ class _Pass:
 
     def __init__(self, search: LawSearch, seen: Seen) -> None:
         self.rates, self.seeds, self.known = search.rates, search.seeds, search.known
-        usable = {run: one for run, one in seen.items() if one.status != "success" or one.curve[0][0] <= CHECK + 1e-9}
+        usable = {run: one for run, one in seen.items() if one.status != "success" or math.isfinite(one.loss_at(CHECK))}
         self.replay = Replay(usable, search.budget)
         self.finished = self.by_place(usable)
         self.main, *self.others = search.rates
@@ -255,7 +255,7 @@ class _Pass:
         finals[self.main] = [loss - found.curvature * (x - found.at) ** 2 for x, loss in self.points()]
         ratio = preferred(finals, noise)
         run = self.run((ratio, step), self.seeds[0])
-        self.notes.insert(0, f"{2 ** (self.step(run) / 2):.2g} times the law's rate, {self.rates[ratio]:.3g}")
+        self.notes.insert(0, f"{2 ** (self.step(run) / 2):.2g} times the default rate, {self.rates[ratio]:.3g}")
         if not repeated and len(self.seeds) > 1:
             self.notes.append("one seed alone: the budget allowed no second one")
         if not self.learned():
