@@ -82,14 +82,18 @@ def prefixes(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["steps", "ratio", "seed", "share", "regret"])
 
 
-def short_runs(frame: pd.DataFrame, power: float = 0.0) -> pd.DataFrame:
+def short_runs(frame: pd.DataFrame, *, scaled: bool = False) -> pd.DataFrame:
     """For every ratio and pair of lengths: the long runs' loss at the short runs' best rate, above their lowest.
 
-    power: the best rate is first multiplied by (long / short)^power. Between two rates the loss is a line in log lr;
-    beyond a window it is that of the window's end, and `outside` is true.
+    scaled: the best rate is first multiplied by (long / short)^power; the power is the exponent of the other ratios.
+    Between two rates the loss is a line in log lr; beyond a window it is that of the window's end, and `outside` is
+    true.
     """
     rows = []
     for ratio, own in frame.groupby("lora.ratio"):
+        power = exponent(frame[frame["lora.ratio"] != ratio]).estimate if scaled else 0.0
+        if math.isnan(power):
+            continue
         lengths = {float(str(steps)): _mean_losses(of).dropna() for steps, of in own.groupby("train.steps")}
         for short, long in ((a, b) for a in lengths for b in lengths if a < b and b >= 2 * FEWEST):
             rate = _best_rate(lengths[short]) * (long / short) ** power
@@ -136,12 +140,13 @@ def _valleys(ax: "Axes", frame: pd.DataFrame, ratio: float) -> None:
 
     groups = list(frame[frame["lora.ratio"] == ratio].groupby("train.steps"))
     lowest = [_mean_losses(own).min() for _, own in groups]
-    for shade, (steps, own) in zip(np.linspace(0.8, 0, len(groups)), groups, strict=True):
+    sides = [(-7, "top"), (7, "bottom")] * len(groups)  # lowest points lie close to each other
+    for shade, (steps, own), (below, side) in zip(np.linspace(0.8, 0, len(groups)), groups, sides, strict=False):
         losses, colour = _mean_losses(own), mpl.colormaps["viridis"](shade)
         ax.plot(losses.index, losses, "o-", color=colour, ms=2.5, lw=1)
         at = (_best_rate(losses), losses.min())
         ax.plot(*at, "*", color=colour, ms=9)
-        ax.annotate(f"{steps:g}", at, (0, -6), textcoords="offset points", color=colour, ha="center", va="top")
+        ax.annotate(f"{steps:g}", at, (0, below), textcoords="offset points", color=colour, ha="center", va=side)
     height = max(lowest) - min(lowest) + 0.2
     ax.set(xscale="log", xlabel="lr$_A$", ylabel="final validation loss (nats)")
     ax.set_ylim(min(lowest) - 0.12 * height, min(lowest) + height)
@@ -150,8 +155,7 @@ def _valleys(ax: "Axes", frame: pd.DataFrame, ratio: float) -> None:
 
 def _regrets(ax: "Axes", frame: pd.DataFrame) -> None:
     """Mean regret against the share of the steps at which the rate is chosen; open marks: at least this."""
-    power = exponent(frame).estimate
-    scaled = short_runs(frame, power) if power == power else short_runs(frame)
+    scaled = short_runs(frame, scaled=True)
     given = [("shorter run", short_runs(frame), "o"), ("shorter run, scaled by a", scaled, "s")]
     for (label, found, marker), colour in zip(given, plotting.COLOURS, strict=False):
         of = found.groupby("share").agg({"regret": "mean", "outside": "any"})
@@ -171,10 +175,13 @@ def _regrets(ax: "Axes", frame: pd.DataFrame) -> None:
 
 
 def caption(frame: pd.DataFrame) -> str:
+    model = ", ".join(captions.NAMES.get(name, name) for name in frame["model"].unique())
+    steps = f"{frame['train.steps'].min():g} to {frame['train.steps'].max():g} steps"
     return (
-        f"{captions.tasks(frame)}, {captions.setting(frame)}. a, c: the vertex of a parabola through the best rate and "
-        "its neighbours; short runs: the rate that is best for a shorter run (open: outside the rates tried, so at "
-        f"least this; scaled by the exponent of a), dotted: {NOISE:g} nats. {captions.provenance(frame)}."
+        f"{captions.tasks(frame)}, {model}, r = alpha = {frame['lora.rank'].iloc[0]:g}, {steps} of "
+        f"{frame['train.batch_size'].iloc[0]:g}. a: vertices of parabolas through the best rate and its neighbours. c: "
+        "means over ratios and pairs of lengths; open: at least this, for the rate was not tried; scaled: by the "
+        f"exponent of the other ratios; dotted: {NOISE:g} nats. {captions.provenance(frame)}."
     )
 
 

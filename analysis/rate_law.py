@@ -246,7 +246,14 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     ]
     groups += [(f"task {task} left out", own["left_out"]) for task, own in plain.groupby("task")]
     a = plain[plain["kind"] == A]
-    for key, name in (("rank", "rank"), ("ratio", "λ"), ("alpha", "alpha"), ("s", "s"), ("targets", "targets")):
+    for key, name in (
+        ("rank", "rank"),
+        ("ratio", "λ"),
+        ("alpha", "alpha"),
+        ("s", "s"),
+        ("targets", "targets"),
+        ("steps", "steps"),
+    ):
         groups += [(f"init A, {name} = {_short(value)}", own["doublings"]) for value, own in a.groupby(key)]
     groups += [
         (f"init B, λ = {_short(ratio)}", of["doublings"]) for ratio, of in plain[plain["kind"] == B].groupby("ratio")

@@ -29,7 +29,6 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 import pandas as pd
-from loralab.tuning.tuned import Tuned
 from rich.console import Console
 from rich.table import Table
 from saved import save
@@ -38,6 +37,7 @@ from step_time import Bench
 from loralab.config.compose import leaves
 from loralab.sweeps.collect import table
 from loralab.sweeps.study import open_study
+from loralab.tuning.tuned import Tuned
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -114,11 +114,12 @@ def makespan(store: Path, grid: Path, fresh: Sequence[int]) -> list[dict[str, An
     ours = losses(found, store, {"seed": fresh})
     pair = {"optim.lr": [float(best["optim.lr"])], "lora.ratio": [float(best["lora.ratio"])], "seed": fresh}
     theirs = losses(found, store, pair)
+    difference = fmean(a - b for a, b in zip(ours, theirs, strict=True))
     return [{
         "seconds": seconds, "full_runs": found.cost["full_runs"], "peer_ms_per_step": median(timed),
         "peer_seconds": peers, "times": peers / seconds, "chosen": found.settings["optim.lr"],
-        "grid_lr": float(best["optim.lr"]), "grid_ratio": float(best["lora.ratio"]), "loss_chosen": fmean(ours), "loss_grid": fmean(theirs),
-        "difference": fmean(a - b for a, b in zip(ours, theirs, strict=True)),
+        "grid_lr": pair["optim.lr"][0], "grid_ratio": pair["lora.ratio"][0],
+        "loss_chosen": fmean(ours), "loss_grid": fmean(theirs), "difference": difference,
     }]  # fmt: skip
 
 

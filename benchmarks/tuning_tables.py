@@ -33,9 +33,9 @@ class Table:
 
     @cached_property
     def dead(self) -> NDArray[np.bool_]:
-        """Cells that learned less than half of what one did that has both rates lower or equal; or diverged."""
-        top = float(np.nanmax(self.curves[:, -1]))
-        learned = np.nan_to_num(top - self.curves[:, -1])
+        """Cells that learned less than half of what one did that has both rates lower or equal."""
+        top = float(self.curves[:, -1].max())
+        learned = top - self.curves[:, -1]
         below = (self.places[:, None] >= self.places[None]).all(axis=2)  # [cell, other]
         found: NDArray[np.bool_] = learned < np.where(below, learned, 0).max(axis=1) / 2
         return found
@@ -58,7 +58,7 @@ class Table:
         of_cell = np.zeros(len(self.places))
         if self._is_dead(a, b):
             of_cell[self.dead] = weight[self.dead] / weight[self.dead].sum()
-            return np.nan_to_num(of_cell[self.dead] @ self.curves[self.dead], nan=np.inf), of_cell
+            return of_cell[self.dead] @ self.curves[self.dead], of_cell
         rows = ~self.dead
         x, y = off[rows].T
         design = np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y])

@@ -68,7 +68,7 @@ def test_a_prefix_whose_valley_is_where_it_ends_has_no_regret_and_a_shifted_one_
 
 def test_a_short_runs_rate_is_too_high_unless_it_is_scaled() -> None:
     exact = built()
-    plain, scaled = HORIZON.short_runs(exact), HORIZON.short_runs(exact, FALL)
+    plain, scaled = HORIZON.short_runs(exact), HORIZON.short_runs(exact, scaled=True)
     assert len(plain) == len(scaled) == 3 * (3 + 4 + 5)  # shorter lengths of 200, 400 and 800, for each ratio
     far = plain["short"] * 8 <= plain["long"]
     assert plain[far]["regret"].mean() > 0.02 > 2 * scaled[far]["regret"].mean()

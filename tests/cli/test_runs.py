@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -154,6 +155,7 @@ def test_a_diverged_run_without_scores_has_dashes(tmp_path: Path, finished: RunD
 def test_a_runs_page_has_command_figures_groups_origin_and_files(finished: RunDirectory) -> None:
     record = done(finished)
     page = "\n".join(shown(finished))
+    assert re.search(r"^λ 4, s λ 4, lr_A \S+ \(the rate law.s\)$", page, re.MULTILINE)
     assert page.startswith(f"{finished.path.name}\npython train.py model=tiny ")
     for expected in ("success", "weight decay", "CPU threads: 1", "torch ", "adapter/adapter_model.safetensors"):
         assert expected in page

@@ -60,6 +60,7 @@ def test_a_store_among_the_overrides_is_the_store(called: list[list[str]], capsy
         (("--budget", "0"), "--budget: got 0.0; it must be a number at least 1"),
         (("--trials", "3"), "--trials: the law search has a budget"),
         (("--search", "optuna"), "--search optuna: needs --space"),
+        (("sweeps=first",), "sweeps=first: a study varies what it names"),
         (("--serach", "law"), "unrecognized arguments: --serach"),
     ],
 )

@@ -55,7 +55,7 @@ def test_the_record_names_the_classes_and_the_backbone(classifier: RunDirectory)
     record = classifier.finished()
     assert record is not None
     assert record["outputs"] == {"kind": "classification", "labels": list(LABELS)}
-    assert record["backbone"] == {"origin": "random", "family": "bert"}
+    assert record["backbone"] == {"origin": "random", "family": "bert", "width": 64}
     assert found(classifier) == Outputs("classification", LABELS)
     assert load_run(classifier.path)[0].config.id2label == dict(enumerate(LABELS))
 

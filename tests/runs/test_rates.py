@@ -108,6 +108,7 @@ def test_the_line_has_lambda_s_lambda_and_whether_the_rate_is_the_laws(tmp_path:
     assert line("lora.alpha=16", "optim.lr=1e-3") == f"λ 4, s λ 8, lr_A 0.001 ({law:.3g} is the rate law's)"
     assert line("lora.alpha=16", "optim.lr=1e-3", width=None) == "λ 4, s λ 8, lr_A 0.001"
     assert line("method=head") is None
+    assert rates_line(config(tmp_path), width=64, steps=12) is None, "auto is not resolved yet"
 
 
 def test_the_known_sizes_of_tasks_are_those_that_are_read() -> None:

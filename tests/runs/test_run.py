@@ -324,7 +324,7 @@ def test_fixed_seed_losses_are_golden(tmp_path: Path, precision: str) -> None:
             0.72739, 0.71542, 0.75201, 0.8202, 0.59058, 0.70408,
         ],
     }  # fmt: skip
-    run(config(tmp_path, "lora.ratio=16", f"train.precision={precision}"))
+    run(config(tmp_path, "lora.ratio=16", "optim.lr=1e-3", f"train.precision={precision}"))
     losses = [line["values"]["loss"] for line in lines(tmp_path) if line["split"] == "train"]
     assert losses == pytest.approx(golden[precision], abs=2e-4 if precision == "fp32" else 5e-3), losses
 

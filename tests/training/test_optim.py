@@ -257,7 +257,7 @@ def apart(init: str, one: tuple[float, ...], other: tuple[float, ...], *, eps: f
         model = adapt("bert", rank=8, alpha=alpha, init=init)
         found = groups(model, lr=lr, ratio=ratio, head_lr=4e-3, weight_decay=decay)
         losses.append(train(model, adamw(found, betas=(0.9, 0.999), eps=eps), steps=50))
-    return max(abs(a - b) / a for a, b in zip(*losses, strict=True))
+    return float(max(abs(a - b) / a for a, b in zip(*losses, strict=True)))
 
 
 @pytest.mark.parametrize("init", SAME)

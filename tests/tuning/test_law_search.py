@@ -16,10 +16,11 @@ TOP = 1.66  # the loss of the labels' frequencies
 World = Callable[[Settings, float], Observed]
 
 
-def world(curvature: float, best: float = LAW, noise: float = 0.013) -> World:
-    """Runs whose final loss is a parabola in log2 lr, twice as steep above the best rate, collapsed two doublings up.
+def world(curvature: float, best: float = LAW, noise: float = 0.013, early: float = 0.0) -> World:
+    """Runs whose final loss is a parabola in log2 lr, steeper from .75 doublings above, collapsed two doublings up.
 
-    Early the best rate is up to a doubling higher, for TREC as measured; the noise of a run grows as it learns.
+    Early the best rate is higher: by .2 doublings for each tenth before 40% as on TREC at 100 steps, and by `early`
+    doublings before the last 30% as at 800 steps.
     """
 
     def train(run: Settings, until: float) -> Observed:
@@ -29,8 +30,8 @@ def world(curvature: float, best: float = LAW, noise: float = 0.013) -> World:
         residual = noise * rng.standard_normal()
         curve = []
         for share in np.arange(1, round(10 * until) + 1) / 10:
-            d = doublings - max(0.0, 2 * (0.4 - share))
-            final = BEST + curvature * d * d * (2 if d > 0 else 1) + residual
+            d = doublings - max(0.0, 2 * (0.4 - share)) - (early if share < 0.7 else 0.0)
+            final = BEST + _rise(curvature, d) + residual
             loss = (
                 TOP - (TOP - min(final, TOP)) * min(1.0, share / 0.6) if doublings < 2 else TOP + 0.1 * (share <= 0.1)
             )
@@ -38,6 +39,11 @@ def world(curvature: float, best: float = LAW, noise: float = 0.013) -> World:
         return Observed(run, "success" if until == 1 else "paused", tuple(curve))
 
     return train
+
+
+def _rise(curvature: float, doublings: float) -> float:
+    """Of the final loss, in nats."""
+    return curvature * (doublings**2 + 4 * max(0.0, doublings - 0.75) ** 2)
 
 
 def play(search: LawSearch, train: World, at_once: int = 2, seen: Seen | None = None) -> dict[Settings, Observed]:
@@ -77,8 +83,15 @@ def test_the_best_rate_is_found_within_noise_at_five_full_runs(curvature: float,
     answer = search.answer(runs)
     doublings = math.log2(rate(answer) * times / LAW)
     assert cost(runs) <= 5 + 1e-9
-    assert curvature * doublings**2 * (2 if doublings > 0 else 1) <= 0.013
+    assert _rise(curvature, doublings) <= 0.013
     assert answer.loss == pytest.approx(BEST, abs=0.03)
+
+
+@pytest.mark.parametrize("curvature", [0.02, 0.045])
+def test_a_bias_of_early_losses_is_seen_in_the_final_ones(curvature: float) -> None:
+    search = LawSearch({RATIO: LAW}, budget=6)
+    answer = search.answer(play(search, world(curvature, early=1.0)))
+    assert _rise(curvature, math.log2(rate(answer) / LAW)) <= 0.013
 
 
 @pytest.mark.parametrize("times", [0.25, 1.0, 4.0])
@@ -134,12 +147,12 @@ def test_a_collapse_is_stopped_at_a_fifth_of_its_steps() -> None:
 
 @pytest.mark.parametrize("budget", [1.0, 1.3, 2.0, 2.7, 3.15, 4.0, 7.5])
 @pytest.mark.parametrize("times", [0.25, 1.0, 4.0])
-def test_every_budget_is_kept_and_gives_an_answer_from_a_finished_run(budget: float, times: float) -> None:
+def test_every_budget_is_kept_and_gives_an_answer_near_a_finished_run(budget: float, times: float) -> None:
     search = LawSearch({RATIO: LAW}, budget=budget)
     runs = play(search, world(0.045, best=LAW / times))
     assert cost(runs) <= budget + 1e-9
-    found = search.answer(runs)
-    assert any(run.reached == 1 and found.settings == _seedless(run.settings) for run in runs.values())
+    ended = [float(dict(run.settings)["optim.lr"]) for run in runs.values() if run.reached == 1]
+    assert min(abs(math.log2(rate(search.answer(runs)) / lr)) for lr in ended) <= 0.51
 
 
 def _seedless(run: Settings) -> Settings:
@@ -151,8 +164,8 @@ def test_less_than_one_run_is_refused_in_one_line() -> None:
         LawSearch({RATIO: LAW}, budget=0.5)
 
 
-def test_the_two_last_candidates_have_two_seeds_and_the_noise_is_told() -> None:
-    search = LawSearch({RATIO: LAW})
+def test_the_last_two_candidates_have_two_seeds_and_the_noise_is_told() -> None:
+    search = LawSearch({RATIO: LAW}, budget=7)
     runs = play(search, world(0.045))
     ended = [run.settings for run in runs.values() if run.reached == 1]
     assert len({_seedless(run) for run in ended}) == 2
@@ -186,8 +199,9 @@ def test_finished_runs_of_other_rates_and_seeds_stand_in() -> None:
 
 def test_a_finished_run_without_early_validations_is_trained_again() -> None:
     run = settings_of({"lora.ratio": RATIO, "optim.lr": LAW, "seed": 0})
-    late = {run: Observed(run, "success", ((1.0, BEST),))}
-    assert LawSearch({RATIO: LAW}).ask(late, 2) == LawSearch({RATIO: LAW}).ask({}, 2)
+    for curve in ((), ((1.0, BEST),)):
+        late = {run: Observed(run, "success", curve)}
+        assert LawSearch({RATIO: LAW}).ask(late, 2) == LawSearch({RATIO: LAW}).ask({}, 2)
 
 
 def test_runs_of_another_ratio_do_not() -> None:
@@ -248,4 +262,15 @@ def test_before_the_end_the_answer_says_so() -> None:
     whole = play(search, train)
     without = {run: seen for run, seen in whole.items() if dict(run)["seed"] == 0}
     assert "the search has not ended: the same command goes on" in search.answer(without).notes
-    assert search.answer(whole).notes[0].endswith(f"times the law's rate, {LAW:g}")
+    assert search.answer(whole).notes[0].endswith(f"times the default rate, {LAW:g}")
+
+
+def test_an_unknown_backbone_whose_low_rates_diverge_is_searched_lower() -> None:
+    def diverges(run: Settings, until: float) -> Observed:
+        low = dict(run)["optim.lr"] < LAW / 10
+        return world(0.045, best=LAW / 20)(run, until) if low else Observed(run, "diverged", ((0.1, math.inf),))
+
+    search = LawSearch({RATIO: LAW}, known=False)
+    runs = play(search, diverges)
+    assert max(dict(run)["optim.lr"] for run in runs) < LAW
+    assert rate(search.answer(runs)) < LAW / 10

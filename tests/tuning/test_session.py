@@ -138,7 +138,6 @@ def test_what_the_store_had_survives_the_file(tmp_path: Path) -> None:
         ("optim.lr=1e-3", "optim.lr: got 1e-3; the search chooses it, so leave it out"),
         ("seed=0,1", "seed: got 0,1; loralab tune takes one value for each key, and varies optim.lr itself"),
         ("train.pause_at=.5", "train.pause_at: got .5; the search says where trials pause, so leave it out"),
-        ("+sweeps=first", "sweeps: got first; loralab tune varies optim.lr, and takes no study"),
     ],
 )
 def test_a_setting_that_a_session_has_no_use_for_is_one_line(override: str, line: str, tmp_path: Path) -> None:

@@ -58,13 +58,13 @@ def resolved_rates(config: Config, *, width: int, steps: int | None) -> tuple[fl
 
 
 def rates_line(config: Config, *, width: int | None, steps: int) -> str | None:
-    """λ, s λ and lr_A of a run with resolved rates, and the law's lr_A; None for a method without A and B.
+    """λ, s λ and lr_A of a planned run, and the law's lr_A; None for a method without A and B, and before the plan.
 
     width: the backbone's, None where it is unknown (records of older versions): then without the law's.
     """
-    if not has_factors(config):
+    lora, lr = config.lora, config.optim.lr
+    if not has_factors(config) or isinstance(lr, str):
         return None
-    lora, lr = config.lora, cast(float, config.optim.lr)
     parts = f"λ {lora.ratio:g}, s λ {_scaling(config, lora.rank) * lora.ratio:.3g}, lr_A {lr:.3g}"
     if width is None:
         return parts

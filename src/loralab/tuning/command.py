@@ -8,13 +8,17 @@ from pathlib import Path
 from loralab.config.compose import CONF
 from loralab.config.literal import literal
 from loralab.config.overrides import to_override
+from loralab.errors import UserError
 from loralab.tuning.options import Options
 
 __all__ = ["command"]
 
 
 def command(overrides: Sequence[str], options: Options, store: Path) -> list[str]:
-    """The arguments of the process; store: unless an override names one."""
+    """The arguments of the process; store: unless an override names one. Raises UserError for a study."""
+    for text in overrides:
+        if text.partition("=")[0].lstrip("+") == "sweeps":
+            raise UserError(f"{text}: a study varies what it names; loralab tune takes the settings of one run")
     default = Options(search=options.search, space=options.space)
     values = {field.name: getattr(options, field.name) for field in fields(options)}
     chosen = {key: value for key, value in values.items() if value != getattr(default, key)}

@@ -17,6 +17,7 @@ __all__ = ["draw"]
 SIZES: dict[Any, Any] = {"font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8}
 WIDTH, HEIGHT = 5.2, 3.2  # inches
 RING: dict[str, Any] = {"markeredgecolor": "black", "markeredgewidth": 1.5, "markersize": 7}
+MOST_TICKS, LEAST_FACTOR = 5, 1.9  # labels of the axis, and the least factor between two
 ROOM = 0.25  # of the losses' range, above the worst that is drawn at its value
 WORST = 3.0  # a loss further above the best than this many times the middle one is drawn at the upper edge
 
@@ -84,13 +85,15 @@ def _marks(axes: "Axes", tuned: Tuned) -> None:
 
 
 def _ticks(axes: "Axes", rates: Sequence[float]) -> None:
-    """Rates a factor of 2 apart, at most six of them."""
-    low, high = min(rates), max(rates)
-    steps = max(1, math.ceil(math.log2(high / low) / 5)) if high > low else 1
-    places = [low * 2 ** (i * steps) for i in range(7) if low * 2 ** (i * steps) <= high * 1.01]
+    """Rates that were tried, far enough apart for their labels."""
+    apart = max(LEAST_FACTOR, (max(rates) / min(rates)) ** (1 / MOST_TICKS))
+    places: list[float] = []
+    for place in sorted(rates):
+        if not places or place >= places[-1] * apart:
+            places.append(place)
     axes.set_xticks(places, [rate(place) for place in places])
     axes.minorticks_off()
-    axes.set_xlim(low / 1.4, high * 1.4)
+    axes.set_xlim(min(rates) / 1.4, max(rates) * 1.4)
 
 
 def _ratios(runs: Sequence[Mapping[str, Any]]) -> list[float | None]:

@@ -17,9 +17,9 @@ from loralab.tuning.trial import Observed, Seen, Settings, Trial, settings_of
 
 __all__ = ["Asked", "Round", "Rules"]
 
-# Percent of the steps: rungs at 20 and 60. Regret (median/90th percentile, nats) on the two tables of TREC in lr_grid, of
-# TPE at five full runs, 60 draws: .016/.052 and .018/.055; rungs from 10%: .022/.069 and .034/.087; from 30%: .014/.052
-# and .028/.070; Hyperband: .021/.059 and .025/.069, and like halving at ten runs; no pruning: .023/.052 and .031/.078.
+# Percent of the steps: rungs at 20 and 60. Regret (median/90th percentile, nats), TREC's two tables of lr_grid,
+# TPE, five full runs, 60 draws: .016/.052, .018/.055; rungs from 10%: .022/.069, .034/.087; from 30%: .014/.052,
+# .028/.070; Hyperband: .021/.059, .025/.069, and like halving at ten runs; no pruning: .023/.052, .031/.078.
 FIRST_RUNG, FACTOR = 20, 3
 END = 100
 CANDIDATES = 2  # settings that are trained again with further seeds

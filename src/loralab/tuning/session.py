@@ -181,8 +181,6 @@ def _check(text: str, keys: Sequence[str]) -> None:
     name = name_of(override)
     got = f"{name}: got {override.get_value_string()}"
     varied = " and ".join(keys)
-    if name == "sweeps":
-        raise UserError(f"{got}; loralab tune varies {varied}, and takes no study")
     if override.is_sweep_override():
         raise UserError(f"{got}; loralab tune takes one value for each key, and varies {varied} itself")
     if name in keys:
