@@ -48,7 +48,7 @@ def test_a_draw_repeats(sampler: str) -> None:
 
 def test_the_gaussian_process_learns_from_stopped_and_diverged_trials() -> None:
     assert 2e-3 < next_rate("gp", 0) < 4.5e-3
-    few = [*TRIALS[:5], *TRIALS[8:]]  # fewer than ten completed ones, without which it draws at random
+    few = [*TRIALS[:3], *TRIALS[8:]]  # fewer than four completed ones, with which it would draw at random
     assert next_rate("gp", 0, few) == next_rate("gp", 0, few) != next_rate("random", 0, few)
 
 

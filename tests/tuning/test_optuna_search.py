@@ -101,7 +101,7 @@ def test_the_journal_of_another_search_is_refused(tmp_path: Path, change: dict[s
     ("option", "line"),
     [
         ({"sampler": "tep"}, r"--sampler: got 'tep'; allowed: tpe, gp, random; did you mean 'tpe'\?"),
-        ({"pruner": "median"}, r"--pruner: got 'median'; allowed: hyperband, halving, none"),
+        ({"pruner": "median"}, r"--pruner: got 'median'; allowed: halving, hyperband, none"),
         ({"trials": 0}, r"--trials: got 0; it must be a number at least 1"),
         ({"budget": 0.5}, r"--budget: got 0.5; it must be a number at least 1"),
         ({"budget": math.nan}, r"--budget: got nan"),

@@ -26,7 +26,7 @@ class TuneConf:
     search: str = "law"  # law | optuna
     space: list[str] = field(default_factory=list)  # of optuna: KEY=SPEC
     sampler: str = "tpe"  # of optuna: tpe | gp | random
-    pruner: str = "hyperband"  # of optuna: hyperband | halving | none
+    pruner: str = "halving"  # of optuna: halving | hyperband | none
     budget: float | None = None  # full runs; null: 5, or as many as `trials` cost
     trials: int | None = None  # of optuna, at most
     seeds: int = 2  # of the last candidates

@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     meaning = "what optuna varies: log(a,b), uniform(a,b), int(a,b) or [x,y,z]"
     parser.add_argument("--space", metavar="KEY=SPEC", nargs="+", help=meaning)
     add("sampler", "how optuna draws: tpe, gp (Gaussian process) or random (default: tpe)", metavar="NAME")
-    add("pruner", "how optuna stops runs early: hyperband, halving or none (default: hyperband)", metavar="NAME")
+    add("pruner", "how optuna stops runs early: halving, hyperband or none (default: halving)", metavar="NAME")
     add(
         "budget", "what the search may cost, in full runs (default: 5, or as much as --trials)", kind=float, metavar="B"
     )

@@ -24,7 +24,7 @@ class Options:
     search: str = "law"
     space: Sequence[str] = ()
     sampler: str = "tpe"
-    pruner: str = "hyperband"
+    pruner: str = "halving"
     budget: float | None = None
     trials: int | None = None
     seeds: int = 2
@@ -50,7 +50,7 @@ class Options:
             raise UserError("--space: the law search varies the learning rate alone; add --search optuna")
         if self.search == "law" and self.trials is not None:
             raise UserError("--trials: the law search has a budget; give --budget, or add --search optuna")
-        if self.search == "law" and (self.sampler, self.pruner) != ("tpe", "hyperband"):
+        if self.search == "law" and (self.sampler, self.pruner) != ("tpe", "halving"):
             raise UserError("--sampler, --pruner: the law search has neither; add --search optuna")
         if self.search == "optuna" and self.ratio:
             raise UserError("--ratio: of the law search; with optuna write --space lora.ratio=[1,4,16]")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["PRUNERS", "SAMPLERS", "OptunaSearch"]
 
 SAMPLERS = ("tpe", "gp", "random")
-PRUNERS = ("hyperband", "halving", "none")
+PRUNERS = ("halving", "hyperband", "none")
 
 
 class OptunaSearch:
@@ -44,7 +44,7 @@ class OptunaSearch:
         path: Path,
         command: Sequence[str],
         sampler: str = "tpe",
-        pruner: str = "hyperband",
+        pruner: str = "halving",
         trials: int | None = None,
         budget: float = math.inf,
         seeds: Sequence[int] = (0,),
