@@ -73,7 +73,7 @@ def test_what_plans_warn_of_is_said_once_for_a_sweep(
 
 
 def test_one_run_asked_for_twice_has_one_key_and_is_worked_on_once(composer: Composer, tmp_path: Path) -> None:
-    made = run_jobs(composer, tmp_path, ("seed=0",), ("seed=1",), ("init_seed=0", "data_seed=0"), ("optim.lr=1e-3",))
+    made = run_jobs(composer, tmp_path, ("seed=0",), ("seed=1",), ("init_seed=0", "data_seed=0"), ("optim.lr=auto",))
     assert made.keys[0] == made.keys[2] == made.keys[3] != made.keys[1]
     assert len(made.plans) == 2 and made.numbers[made.keys[0]] == 0
 
