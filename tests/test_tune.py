@@ -139,6 +139,7 @@ def test_the_tuned_file_has_the_run_of_the_trial(undisturbed: Path) -> None:
     assert run["run"] in output and "already done" in output
 
 
+@pytest.mark.slow
 def test_from_python_it_is_an_object(undisturbed: Path) -> None:
     found = loralab.tune(*SETTINGS, {"hydra.sweeper.at_once": SLOTS}, BASIC, store=undisturbed, **OPTIONS)
     assert recommendation(undisturbed)["settings"] == found.settings

@@ -53,11 +53,18 @@ def test_a_method_without_lambda_has_none_to_check(tmp_path: Path) -> None:
         tuned(tmp_path, "method=bitfit", ratio=True)
 
 
+def test_a_figure_that_cannot_be_written_is_one_line_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "file" / "a.png"):
+        with pytest.raises(UserError, match="--to: "):
+            tuned(tmp_path / "store", figure=str(place))
+    assert not (tmp_path / "store").exists()
+
+
 def test_fresh_seeds_are_trained_and_kept_out_of_the_search(tmp_path: Path) -> None:
     found, launch = tuned(tmp_path, budget=2, confirm=1)
-    if found.gain is None:  # the default is the recommendation
-        assert found.settings["optim.lr"] == found.predicted[0]["optim.lr"]
-    else:
+    assert (found.gain is None) == ("it is the default" in found.notes)
+    if found.gain is not None:
         assert found.gain["seeds"] == [100] and len(launch.launches[-1]) == 2
     assert all(run["seed"] < 100 for run in found.runs)
     again, launched = tuned(tmp_path, budget=2, confirm=1)

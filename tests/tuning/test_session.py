@@ -11,7 +11,7 @@ from loralab.errors import RunsFailed, UserError
 from loralab.runs.run import run
 from loralab.tuning.seen import Look
 from loralab.tuning.session import Session
-from loralab.tuning.trial import Answer, Observed, Seen, Settings, Trial
+from loralab.tuning.trial import Answer, Observed, Seen, Settings, Trial, settings_of
 from tests.small_runs import composer
 from tests.tuning.sessions import RATES, STEPS, ThreeRates, Trained, session
 
@@ -161,6 +161,12 @@ def test_a_search_that_asks_again_for_what_it_has_is_no_endless_loop(tmp_path: P
 
     with pytest.raises(RuntimeError, match="asks again"):
         searched(session(tmp_path), Deaf())
+
+
+def test_the_default_run_is_the_trial_at_the_default_rate(tmp_path: Path) -> None:
+    one = session(tmp_path)
+    settings = settings_of({"optim.lr": one.base.config.optim.lr, "seed": 0})
+    assert one.planned(settings).directory == one.base.directory
 
 
 @pytest.mark.parametrize(

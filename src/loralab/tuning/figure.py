@@ -1,6 +1,5 @@
 """The figure of a session: validation loss against the learning rate, one colour for each λ."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,7 @@
 """One tuning session, from the command's options to tune.yaml: the search, fresh seeds, the figure."""
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from loralab.config.compose import Composer
 from loralab.config.overrides import name_of, read
 from loralab.config.tuned_file import FILE
+from loralab.errors import UserError
 from loralab.runs.rates import has_factors
 from loralab.text import count
 from loralab.tuning.confirm import confirmed
@@ -38,6 +40,7 @@ def tune(
     arguments: the command's overrides; launch: trains jobs, `at_once` of them at a time; attach: has the launcher show
     its runs in the session's display. Raises UserError for a mistake, and RunsFailed where a search cannot go on.
     """
+    figure = None if options.figure is None else _checked(Path(options.figure))
     session = Session(composer, arguments, keys_of(options))
     folder = session.folder(options.name, options.asked)
     rates = predicted(options, session)
@@ -48,8 +51,10 @@ def tune(
     attach(progress)
     answer = session.search(search, launch, at_once=at_once, ended=progress.trial, remembered=remembered)
     job = session.job(answer.settings)
-    gain = None
-    if options.confirm and session.planned(answer.settings).directory != session.planned(()).directory:
+    gain, notes = None, list(answer.notes)
+    if session.planned(answer.settings).directory == session.base.directory:
+        notes.append("it is the default")
+    elif options.confirm:
         progress.say(f"{count(options.confirm, 'fresh seed')} for the recommendation and the default", progress.err)
         gain = confirmed(session, answer.settings, launch, seeds=options.confirm, first=len(session.asked))
     tuned = Tuned(
@@ -59,7 +64,7 @@ def tune(
         loss=answer.loss,
         plateau=answer.plateau,
         noise=answer.noise,
-        notes=list(answer.notes),
+        notes=notes,
         predicted=[({} if ratio is None else {"lora.ratio": ratio}) | {"optim.lr": lr} for ratio, lr in rates.items()],
         runs=_runs(session, before),
         cost=_cost(session, before),
@@ -69,9 +74,20 @@ def tune(
     if "optim.lr" in session.keys:
         from loralab.tuning.figure import draw  # imports matplotlib
 
-        draw(tuned, None if options.figure is None else Path(options.figure))
+        draw(tuned, figure)
     progress.finished()
     return tuned
+
+
+def _checked(figure: Path) -> Path:
+    """The path of a figure that can be written, before anything is trained."""
+    try:
+        figure.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--to: {figure.parent} cannot be made ({error.strerror}); name another file") from error
+    if figure.is_dir() or not os.access(figure.parent, os.W_OK):
+        raise UserError(f"--to: {figure} cannot be written; name a file in a folder of yours")
+    return figure
 
 
 def _heading(

@@ -51,7 +51,7 @@ class Session:
 
     @cached_property
     def base(self) -> Plan:
-        """The run that the command alone describes: the default to which the recommendation is compared."""
+        """The run of the command alone, validated as the trials are: what the recommendation is compared to."""
         return self.planned(())
 
     @cached_property
@@ -102,8 +102,7 @@ class Session:
     def planned(self, settings: Settings, further: Mapping[str, Any] | None = None) -> Plan:
         """The run of a trial; further: settings beside its own."""
         more = [f"{key}={to_override(literal(value))}" for key, value in (further or {}).items()]
-        job = (*(self.job(settings) if settings else self.arguments), *more)
-        return plan(from_hydra(self.composer.settings(job)))
+        return plan(from_hydra(self.composer.settings((*self.job(settings), *more))))
 
     def look(self, settings: Settings, until: float | None = None) -> Look | None:
         """What a trial's run has come to, as `look` of loralab.tuning.seen gives it."""
