@@ -26,7 +26,7 @@ def test_a_larger_scaling_rank_ratio_or_number_of_steps_lowers_the_rate_and_a_la
         "s": (0.01, 0.25, 1, 8, 64),
         "rank": (1, 2, 8, 64, 768),
         "ratio": (0.01, 0.25, 1, 4, 64, 1e4),
-        "steps": (25, 26, 100, 799, 800),
+        "steps": (25, 26, 100, 2499, 2500),
         "c": (0.03, 0.02, 0.01, 0.001),
     }.items():
         rates = [rate(init=init, **{name: value}) for value in values]
@@ -66,7 +66,7 @@ def test_alpha_is_the_ratio() -> None:
 
 def test_the_rate_falls_with_the_steps_and_stays_beyond_those_that_were_measured() -> None:
     assert over_steps(1) == over_steps(25) > over_steps(26) > over_steps(100) == 1
-    assert over_steps(799) > over_steps(800) == over_steps(10**6)
+    assert over_steps(2499) > over_steps(2500) == over_steps(10**6)
     assert rate(steps=500) == pytest.approx(rate() * over_steps(500))
 
 
@@ -105,7 +105,7 @@ TABLE_9 = {
 
 
 @pytest.mark.parametrize("task", TABLE_9)
-def test_the_guess_for_another_backbone_is_within_a_factor_of_3_of_the_rates_that_lora_prints(task: str) -> None:
+def test_the_guess_for_another_backbone_is_within_a_factor_of_1_5_of_the_rates_that_lora_prints(task: str) -> None:
     printed, rows, batch, epochs = TABLE_9[task]
     guess = rate(c=c_of(["q", "v"], rates_at(768, {})), width=768, ratio=1, steps=rows * epochs // batch)
-    assert 1 / 3 < guess / printed < 3
+    assert 2 / 3 < guess / printed < 1.5
