@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LOSS = "validation/loss"
 SCORES = [LOSS, "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
-AXES = ["seed", "task", "method", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
+AXES = ["seed", "task", "method", "lora.init", "lora.ratio", "optim.lr", "train.eval_every", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
 LORA, PLUS, FULL = "LoRA, λ = 1", "LoRA+, λ = 16", "full fine-tuning"
 COLOURS = dict(zip((LORA, PLUS, FULL), plotting.COLOURS, strict=False))

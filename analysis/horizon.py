@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LOSS = "validation/loss"
 SCORES = [LOSS, "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
-AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
+AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", "train.eval_every", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
 SHORT, LONG = 50, 800  # of the claim that a short run finds the rate within a factor of two
 EARLY = 0.3  # share of the steps of the claim about prefixes

@@ -15,6 +15,7 @@ from loralab.config.overrides import to_override
 from loralab.errors import UserError
 from loralab.studies import captions, committed, completeness, figures, results, study_module
 from loralab.studies.study_module import load_module
+from loralab.studies.thinned_curves import curve_columns
 from loralab.sweeps.study import open_study, studies
 from tests.analysis.frames import distinct, made, module
 from tests.small_runs import CONF
@@ -81,7 +82,8 @@ def test_every_csv_and_every_figure_belongs_to_a_study_and_to_each_other() -> No
 def test_every_csv_that_is_there_is_whole_and_can_be_told_of(name: str) -> None:
     frame, analysis = results.load_results(name), load_module(name)
     kept = getattr(module(name), "KEPT", None)  # a study without `reduce` keeps all columns of its runs
-    assert kept is None or list(frame) == [*kept, *(["correct"] if "correct" in frame else [])]
+    more = [*(["correct"] if "correct" in frame else []), *curve_columns(frame)]
+    assert kept is None or list(frame) == [*kept, *more]
     end = captions.code(frame) if name in MEASURED else captions.provenance(frame)
     assert len(analysis.summary(frame)) and f"{end}." in analysis.caption(frame)
     assert all(claim.study == name for claim in analysis.claims(frame))
