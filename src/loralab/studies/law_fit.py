@@ -76,7 +76,10 @@ def one_task(arms: pd.DataFrame, task: str, families: Mapping[str, str]) -> pd.S
 
 
 def share(doublings: pd.Series, null: float = 0.9) -> Interval:
-    """The share within a factor of 2 (Wilson's interval); p: of the exact binomial test against `null`."""
+    """The share within a factor of 2 (Wilson's interval); p: of the exact binomial test against `null`.
+
+    Both treat arms as independent; the arms of one task share its level, so that few tasks say less than n does.
+    """
     known = doublings.dropna()
     if known.empty:
         return Interval(np.nan, np.nan, np.nan, 0, np.nan)
