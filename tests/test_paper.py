@@ -196,7 +196,7 @@ def jobs(name: str) -> tuple[dict[str, Any], ...]:
         def quickly(job: tuple[str, ...]) -> dict[str, Any]:
             listed = {key: value for key, value in (text.split("=") for text in job) if key in LISTED}
             found = composed(tuple(text for text in job if text.partition("=")[0] not in listed))
-            return found | {key: type(found[key])(float(value)) for key, value in listed.items()}
+            return found | {key: int(value) if key == "seed" else float(value) for key, value in listed.items()}
 
         first, last = study.grid[0], study.grid[-1]
         from_hydra(study.composer.settings(first))  # within their ranges; all jobs have these types
