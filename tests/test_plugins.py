@@ -157,4 +157,4 @@ def test_every_study_has_a_smoke_size_of_tiny_runs(name: str, tmp_path: Path) ->
     assert 2 <= len(configs) <= 32
     for config in configs:
         assert config.model.name == "tiny" and config.task.train_rows is not None and config.task.train_rows <= 128
-        assert config.train.steps is not None and config.train.steps <= 20
+        assert config.train.steps is not None and config.train.steps <= 100
