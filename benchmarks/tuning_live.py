@@ -1,9 +1,10 @@
 """`loralab tune`, live: against a sweep of 20 rates, and its makespan against a grid of HF Trainer + PEFT runs.
 
     python benchmarks/tuning_live.py rates --store FOLDER                   two tasks, about 25 minutes on two cores
-    python benchmarks/tuning_live.py makespan --store FOLDER --grid STORE   rotten_tomatoes, about 15 minutes
+    python benchmarks/tuning_live.py makespan --store FOLDER                rotten_tomatoes, about 7 minutes
+    python benchmarks/tuning_live.py choices --store FOLDER --grid STORE    in the folder of makespan, about 2 minutes
 
-Each begins with `loralab tune` in an empty store, from start to end of the process.
+The first two begin with `loralab tune` in an empty store, from start to end of the process.
 
 rates: on two tasks that no rate was fitted on. 20 rates a factor of sqrt(2) apart around the law's, at the same λ, are
 trained to their ends; then the recommended rate and the sweep's best on the same fresh seeds. Regret is the difference
@@ -12,8 +13,9 @@ fresh ones.
 
 makespan: against 63 runs of the peer (7 x 9 pairs of rates, as sweeps/lr_grid.yaml), counted as its step's time times
 their steps, without start-up and evaluations. The peer is step_time.py's fastest setting, two processes at once on one
-thread each, as the pool trains ours. The grid's best pair is that of the store in which lr_grid was trained: it
-and the recommended rate are compared on the same fresh seeds.
+thread each, as the pool trains ours.
+
+choices: the recommended rate and the best pair of the store in which lr_grid was trained, on the same fresh seeds.
 """
 
 import argparse
@@ -101,40 +103,54 @@ def rates(store: Path, fresh: Sequence[int]) -> list[dict[str, Any]]:
     return rows
 
 
-def makespan(store: Path, grid: Path, fresh: Sequence[int]) -> list[dict[str, Any]]:
-    """One row: both makespans, and both choices on the same fresh seeds."""
+def makespan(store: Path) -> list[dict[str, Any]]:
+    """One row: both makespans."""
     found, seconds = tuned("rotten_tomatoes", store)
     bench = Bench(store, quick=False, say=print)
     bench.tune(PEER, threads=1)
     timed = [fmean(one.ms_per_step for one in bench.time_arm(PEER, processes=2, threads=1)) / 2 for _ in range(REPEATS)]
     peers = CELLS * STEPS * median(timed) / 1e3
-    with open_study("lr_grid", ["task=rotten_tomatoes", "lora.init=A"], store=grid) as study:
-        cells = table(study.store, study.first_cells())
-    best = cells.sort_values("validation/loss").iloc[0].to_dict()
-    ours = losses(found, store, {"seed": fresh})
-    pair = {"optim.lr": [float(best["optim.lr"])], "lora.ratio": [float(best["lora.ratio"])], "seed": fresh}
-    theirs = losses(found, store, pair)
-    difference = fmean(a - b for a, b in zip(ours, theirs, strict=True))
     return [{
         "seconds": seconds, "full_runs": found.cost["full_runs"], "peer_ms_per_step": median(timed),
         "peer_seconds": peers, "times": peers / seconds, "chosen": found.settings["optim.lr"],
-        "grid_lr": pair["optim.lr"][0], "grid_ratio": pair["lora.ratio"][0],
-        "loss_chosen": fmean(ours), "loss_grid": fmean(theirs), "difference": difference,
+    }]  # fmt: skip
+
+
+def choices(store: Path, grid: Path, fresh: Sequence[int]) -> list[dict[str, Any]]:
+    """One row: the recommendation of `makespan` and the best pair of the grid, on the same fresh seeds."""
+    (file,) = store.glob("tune/*/tune.yaml")
+    found = Tuned.read(file)
+    with open_study("lr_grid", ["task=rotten_tomatoes", "lora.init=A"], store=grid) as study:
+        cells = table(study.store, study.first_cells())
+    best = cells.sort_values("validation/loss").iloc[0].to_dict()
+    pair = {"optim.lr": [float(best["optim.lr"])], "lora.ratio": [float(best["lora.ratio"])]}
+    ours = losses(found, store, {"optim.lr": [found.settings["optim.lr"]], "lora.ratio": [4.0], "seed": fresh})
+    theirs = losses(found, store, {**pair, "seed": fresh})
+    gaps = [a - b for a, b in zip(ours, theirs, strict=True)]
+    return [{
+        "chosen": found.settings["optim.lr"], "grid_lr": pair["optim.lr"][0], "grid_ratio": pair["lora.ratio"][0],
+        "loss_chosen": fmean(ours), "loss_grid": fmean(theirs), "difference": fmean(gaps),
+        "error": stdev(gaps) / len(gaps) ** 0.5,
     }]  # fmt: skip
 
 
 def main() -> None:
     """Measures one part, prints it, and writes it to results/."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("rates", "makespan"))
+    parser.add_argument("part", choices=("rates", "makespan", "choices"))
     parser.add_argument("--store", type=Path, required=True, help="a new folder, outside of the checkout")
-    parser.add_argument("--grid", type=Path, help="makespan: the store in which lr_grid was trained")
+    parser.add_argument("--grid", type=Path, help="choices: the store in which lr_grid was trained")
     parser.add_argument("--fresh", type=int, default=5, help="fresh seeds on which choices are compared (default: 5)")
     asked = parser.parse_args()
     fresh = list(range(200, 200 + asked.fresh))
-    if asked.part == "makespan" and asked.grid is None:
-        parser.error("makespan needs --grid: the store in which `python train.py sweeps=lr_grid` was trained")
-    rows = rates(asked.store, fresh) if asked.part == "rates" else makespan(asked.store, asked.grid, fresh)
+    if asked.part == "choices" and asked.grid is None:
+        parser.error("choices needs --grid: the store in which `python train.py sweeps=lr_grid` was trained")
+    parts = {
+        "rates": lambda: rates(asked.store, fresh),
+        "makespan": lambda: makespan(asked.store),
+        "choices": lambda: choices(asked.store, asked.grid, fresh),
+    }
+    rows = parts[asked.part]()
     shown = Table("figure", *[str(row.get("task", "rotten_tomatoes")) for row in rows], box=None)
     for name in rows[0]:
         shown.add_row(name, *[f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for row in rows])
