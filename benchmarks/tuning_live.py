@@ -1,7 +1,7 @@
 """`loralab tune`, live: against a sweep of 20 rates, and its makespan against a grid of HF Trainer + PEFT runs.
 
     python benchmarks/tuning_live.py rates --store FOLDER                   two tasks, about 25 minutes on two cores
-    python benchmarks/tuning_live.py makespan --store FOLDER                rotten_tomatoes, about 7 minutes
+    python benchmarks/tuning_live.py makespan --store FOLDER                rotten_tomatoes, about 15 minutes
     python benchmarks/tuning_live.py choices --store FOLDER --grid STORE    in the folder of makespan, about 2 minutes
 
 The first two begin with `loralab tune` in an empty store, from start to end of the process.
@@ -12,7 +12,7 @@ of their validation losses, in nats: of the seed that chose, on which the sweep'
 fresh ones.
 
 makespan: against 63 runs of the peer (7 x 9 pairs of rates, as sweeps/lr_grid.yaml), counted as its step's time times
-their steps, without start-up and evaluations. The peer is step_time.py's fastest setting, two processes at once on one
+their steps, without start-up and evaluations, which ours has: runs of 100 steps and of 3 epochs, budgets of 5 and 3. The peer is step_time.py's fastest setting, two processes at once on one
 thread each, as the pool trains ours.
 
 choices: the recommended rate and the best pair of the store in which lr_grid was trained, on the same fresh seeds.
@@ -43,21 +43,23 @@ from loralab.tuning.tuned import Tuned
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
-SHARED = ("train.steps=100", "task.eval_rows=500", "tracker=none")
+SHARED = ("task.eval_rows=500", "tracker=none")
+SHORT = "train.steps=100"
+LENGTHS = ((SHORT, 5), (SHORT, 3), ("train.epochs=3", 5), ("train.epochs=3", 3))  # of makespans, with the budget
 TASKS = ("sms_spam", "trec_fine")
 RATES = 20
-STEPS, CELLS = 100, 63
+CELLS = 63
 PEER = "grouped_bf16"
 REPEATS = 3
 
 
-def tuned(task: str, store: Path) -> tuple[Tuned, float]:
+def tuned(task: str, store: Path, length: str = SHORT, budget: int = 5) -> tuple[Tuned, float]:
     """The recommendation for a task in an empty store, and the seconds that it took."""
     if (store / "runs").exists():
         raise SystemExit(f"{store} has runs: name a new folder, so that all of the cost is measured")
     began = time.monotonic()
-    command = [sys.executable, "-m", "loralab.cli.main", "tune", f"task={task}", *SHARED, "--store", str(store)]
-    subprocess.run(command, check=True, cwd=ROOT)
+    command = [sys.executable, "-m", "loralab.cli.main", "tune", f"task={task}", length, *SHARED]
+    subprocess.run([*command, f"--budget={budget}", "--store", str(store)], check=True, cwd=ROOT)
     seconds = time.monotonic() - began
     (file,) = store.glob("tune/*/tune.yaml")
     return Tuned.read(file), seconds
@@ -104,20 +106,32 @@ def rates(store: Path, fresh: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def makespan(store: Path) -> list[dict[str, Any]]:
-    """One row: both makespans."""
-    found, seconds = tuned("rotten_tomatoes", store)
+    """One row a length and budget: both makespans."""
     bench = Bench(store, quick=False, say=print)
     bench.tune(PEER, threads=1)
     timed = [fmean(one.ms_per_step for one in bench.time_arm(PEER, processes=2, threads=1)) / 2 for _ in range(REPEATS)]
-    peers = CELLS * STEPS * median(timed) / 1e3
-    return [{
-        "seconds": seconds, "full_runs": found.cost["full_runs"], "peer_ms_per_step": median(timed),
-        "peer_seconds": peers, "times": peers / seconds, "chosen": found.settings["optim.lr"],
-    }]  # fmt: skip
+    rows = []
+    for length, budget in LENGTHS:
+        found, seconds = tuned("rotten_tomatoes", store / f"{length}-{budget}", length, budget)
+        steps = _steps(store / f"{length}-{budget}")
+        peers = CELLS * steps * median(timed) / 1e3
+        rows.append({
+            "length": length, "steps": steps, "budget": budget, "full_runs": found.cost["full_runs"],
+            "chosen": found.settings["optim.lr"], "seconds": seconds, "peer_ms_per_step": median(timed),
+            "peer_seconds": peers, "times": peers / seconds,
+        })  # fmt: skip
+    return rows
+
+
+def _steps(store: Path) -> int:
+    """Of a run that came to its end."""
+    records = [json.loads(path.read_text()) for path in (store / "runs").glob("*/record.json")]
+    return int(next(record["steps"] for record in records if record["status"] == "success"))
 
 
 def choices(store: Path, grid: Path, fresh: Sequence[int]) -> list[dict[str, Any]]:
     """One row: the recommendation of `makespan` and the best pair of the grid, on the same fresh seeds."""
+    store = store / f"{SHORT}-5"
     (file,) = store.glob("tune/*/tune.yaml")
     found = Tuned.read(file)
     with open_study("lr_grid", ["task=rotten_tomatoes", "lora.init=A"], store=grid) as study:

@@ -96,12 +96,18 @@ class _Pass:
             return
         found = self.settled()
         step = round(found.at)
-        self.finish([(ratio, step) for ratio in self.rates], first)
-        rivals = sorted(self.others, key=lambda ratio: min((loss for _, loss in self.points(ratio)), default=math.inf))
-        near = sorted((end for end in ends if end != step), key=lambda end: abs(end - found.at))
-        rival = (rivals[0], step) if rivals else (self.main, near[0])
-        for seed in further:
-            self.finish([(self.main, step), rival], seed)
+        here, near = (
+            (self.main, step),
+            sorted((end for end in ends if end != step), key=lambda end: abs(end - found.at)),
+        )
+        if self.others:
+            self.finish([(ratio, step) for ratio in self.rates], first)
+            losses = {ratio: min((loss for _, loss in self.points(ratio)), default=math.inf) for ratio in self.others}
+            rival = (min(losses, key=losses.__getitem__), step)
+        else:
+            rival = (self.main, near[0])
+        repeated = [self.run(at, seed) for seed in further for at in (here, rival)]
+        self.replay.train([self.run(here, first), *repeated], 1.0)  # at once: none of them decides about another
 
     def bracket(self) -> None:
         """Probes until the lowest loss has a higher one on each side, or the budget ends."""
@@ -266,7 +272,7 @@ class _Pass:
         return Answer(
             settings=settings_of({key: value for key, value in run if key != "seed"}),
             loss=fmean(finals[ratio]),
-            plateau=None if self.fit() is None else (min(low, _rate(run)), max(high, _rate(run))),
+            plateau=None if len(dict(self.points())) < 2 else (min(low, _rate(run)), max(high, _rate(run))),
             noise=noise if repeated else None,
             stopped=tuple(one for one in self.replay.asked if self.replay.of(one).status != "success"),
             notes=tuple(self.notes),
