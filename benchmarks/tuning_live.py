@@ -12,8 +12,8 @@ of their validation losses, in nats: of the seed that chose, on which the sweep'
 fresh ones.
 
 makespan: against 63 runs of the peer (7 x 9 pairs of rates, as sweeps/lr_grid.yaml), counted as its step's time times
-their steps, without start-up and evaluations, which ours has: runs of 100 steps and of 3 epochs, budgets of 5 and 3. The peer is step_time.py's fastest setting, two processes at once on one
-thread each, as the pool trains ours.
+their steps, without start-up and evaluations, which ours has; for runs of 100 steps and of 3 epochs, and budgets of 5
+and 3. The peer is step_time.py's fastest setting, two processes at once on one thread each, as the pool trains ours.
 
 choices: the recommended rate and the best pair of the store in which lr_grid was trained, on the same fresh seeds.
 """

@@ -105,7 +105,7 @@ class _Pass:
             losses = {ratio: min((loss for _, loss in self.points(ratio)), default=math.inf) for ratio in self.others}
             rival = (min(losses, key=losses.__getitem__), step)
         else:
-            rival = (self.main, near[0])
+            rival = (self.main, min((end for end in ends if end != step), key=lambda end: abs(end - found.at)))
         repeated = [self.run(at, seed) for seed in further for at in (here, rival)]
         self.replay.train([self.run(here, first), *repeated], 1.0)  # at once: none of them decides about another
 
