@@ -96,10 +96,7 @@ class _Pass:
             return
         found = self.settled()
         step = round(found.at)
-        here, near = (
-            (self.main, step),
-            sorted((end for end in ends if end != step), key=lambda end: abs(end - found.at)),
-        )
+        here = (self.main, step)
         if self.others:
             self.finish([(ratio, step) for ratio in self.rates], first)
             losses = {ratio: min((loss for _, loss in self.points(ratio)), default=math.inf) for ratio in self.others}
@@ -142,13 +139,33 @@ class _Pass:
     def probe(self, steps: Sequence[int]) -> bool:
         """Trains up to CHECK, and up to PROBE those that have not collapsed; whether the budget allowed them all."""
         runs = {self.run((self.main, step), self.seeds[0]): step for step in steps}
-        begun = self.replay.train(list(runs), CHECK)
-        lower = {run: [self.replay.of(one) for one in self.replay.asked if _rate(one) < _rate(run)] for run in begun}
-        sound = [run for run in begun if not collapsed(self.replay.of(run), lower[run], CHECK)]
+        try:
+            begun = self.replay.train(list(runs), CHECK)
+        except Unmet as unmet:
+            raise Unmet([*unmet.trials, *self.beside(list(runs))]) from None
+        sound = self.sound(begun)
         ended = self.replay.train(sound, PROBE)
         self.probes |= dict.fromkeys((runs[run] for run in begun if run not in sound), math.inf)
         self.probes |= {runs[run]: self.replay.loss(run, PROBE) for run in ended}
         return all(step in self.probes for step in steps)
+
+    def beside(self, runs: Sequence[Settings]) -> list[Trial]:
+        """What can be trained to PROBE already, beside runs that have not come to CHECK: no higher rate stops a run."""
+        known = []
+        for run in sorted(runs, key=_rate):
+            if self.replay.of(run).reached < CHECK - 1e-9:
+                break
+            known.append(run)
+        try:
+            self.replay.train(self.sound(known), PROBE)
+        except Unmet as unmet:
+            return unmet.trials
+        return []
+
+    def sound(self, runs: Sequence[Settings]) -> list[Settings]:
+        """Those that have not collapsed at CHECK."""
+        lower = {run: [self.replay.of(one) for one in self.replay.asked if _rate(one) < _rate(run)] for run in runs}
+        return [run for run in runs if not collapsed(self.replay.of(run), lower[run], CHECK)]
 
     def finite(self) -> list[int]:
         return [step for step in sorted(self.probes) if math.isfinite(self.probes[step])]
