@@ -18,6 +18,7 @@ from loralab.studies import captions, figures, study_module
 from loralab.studies.claims import Claim
 from loralab.studies.law_fit import exponents, one_task, rms, share, without_task
 from loralab.studies.stats import Interval
+from loralab.studies.thinned_curves import curve_columns
 from loralab.studies.tuned_rates import SETTING, tuned_arms
 from loralab.theory.rate_law import c_of, lr_A, rates_at
 
@@ -57,8 +58,7 @@ RULES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
 
 def reduce(tables: "Tables") -> pd.DataFrame:
     """One row per run, with its thinned curve."""
-    curves = [name for name in tables.runs if "@" in str(name)]
-    return tables.runs[[*KEPT[:-3], *curves, *KEPT[-3:]]]
+    return tables.runs[[*KEPT, *curve_columns(tables.runs)]]
 
 
 def arms_of(frame: pd.DataFrame) -> pd.DataFrame:
