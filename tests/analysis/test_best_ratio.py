@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BEST = module("best_ratio")
 GRID = 2.0 ** np.array([[b - a for a in range(7)] for b in range(9)]).ravel()
 SEEDS = "seed=0,1,2"
-GROUPS = [(task, init) for task in ("rotten_tomatoes", "trec") for init in "AB"]
+GROUPS = [("rotten_tomatoes", "A"), ("trec", "A"), ("trec", "B")]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def by_ratio(sign: int) -> pd.DataFrame:
 @pytest.mark.parametrize(("sign", "verdict"), [(1, "held"), (-1, "did not hold")])
 def test_the_claim_follows_what_was_built_in(sign: int, verdict: str) -> None:
     claims = BEST.claims(by_ratio(sign))
-    assert len(claims) == 4 and [row.verdict for row in judge(claims)] == [verdict] * 4
+    assert [row.verdict for row in judge(claims)] == [verdict] * len(GROUPS)
     best = sorted(np.log2(GRID), reverse=sign > 0)[:4]
     assert claims[0].found.estimate == pytest.approx(np.mean(best) - 1)
 

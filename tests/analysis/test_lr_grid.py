@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LR_GRID = module("lr_grid")
 SCORES = ("validation/accuracy", "test/accuracy", "train/loss", "validation/loss")
 SEEDS = "seed=0,1,2"  # the committed grid has one
-PLANES = [(task, init) for task in ("rotten_tomatoes", "trec") for init in "AB"]
+PLANES = [("rotten_tomatoes", "A"), ("trec", "A"), ("trec", "B")]
 LR_A = [4e-4 * 2**at for at in range(7)]
 LR_B = [4e-4 * 2**at for at in range(9)]
 GONE = {"task": "trec", "lora.init": "A", "optim.lr": 3.2e-3, "lora.ratio": 4, "seed": 2}
@@ -46,7 +46,7 @@ def figure(frame: pd.DataFrame) -> Iterator["Figure"]:
 
 def panels(figure: "Figure") -> Iterator[tuple[str, str, "Axes"]]:
     """Task, init and axes of each heatmap; the colour bar follows."""
-    for (task, init), ax in zip(PLANES, figure.axes[:-1], strict=True):
+    for (task, init), ax in zip(PLANES, (ax for ax in figure.axes[:-1] if ax.images), strict=True):
         yield task, init, ax
 
 
@@ -174,7 +174,7 @@ def test_one_seed_has_claims_without_an_interval_or_a_test(frame: pd.DataFrame) 
     for claim, judged in zip(LR_GRID.claims(one), judge(LR_GRID.claims(one)), strict=True):
         assert claim.found.n == 1 and "(no interval)" in claim.ours and judged.verdict == "cannot tell at this scale"
     with drawn("lr_grid", one) as figure:
-        assert len(figure.axes) == 5
+        assert len(list(panels(figure))) == len(PLANES)
 
 
 def test_the_ridge_is_where_the_product_of_the_rates_was_built_in() -> None:
@@ -183,7 +183,7 @@ def test_the_ridge_is_where_the_product_of_the_rates_was_built_in() -> None:
         return distinct(run) | {"validation/loss": 0.4 + (product - np.log2(3.3e-5)) ** 2 / 50}
 
     summary = LR_GRID.summary(made("lr_grid", loss))
-    assert summary["ridge"].tolist() == pytest.approx([3.3e-5] * 8, rel=1e-3)
+    assert summary["ridge"].tolist() == pytest.approx([3.3e-5] * 2 * len(PLANES), rel=1e-3)
 
 
 def test_a_grid_whose_best_rates_are_all_at_an_end_has_no_ridge() -> None:

@@ -98,7 +98,7 @@ def test_powers_that_were_built_in_are_found_and_claimed(frame: pd.DataFrame) ->
         x, y = np.log2(WIDTHS), [found[n][key].at for n in WIDTHS]
         line = stats.linregress(x, y)
         assert fit.estimate == pytest.approx(truth, abs=0.08) == pytest.approx(line.slope, abs=0.08)
-        assert fit.high - fit.low == pytest.approx(2 * stats.t.ppf(0.975, 2) * line.stderr) and fit.n == 4
+        assert fit.high - fit.low == pytest.approx(2 * stats.t.ppf(0.975, 2) * line.stderr, abs=1e-6) and fit.n == 4
     assert verdicts(frame) == [HELD] * 5
     texts = [claim.ours for claim in WIDTH.claims(frame)]
     assert texts[1].startswith("-1.0") and texts[1].endswith("n = 4") and texts[4].endswith("n = 5")
