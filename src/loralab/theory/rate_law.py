@@ -34,7 +34,7 @@ MINILM_WIDTH = 384
 START_A = 0.30  # a times the width, fitted with c; it matters from λ = 32 on
 START_B = 0.013  # b times sqrt(r), fitted at r = 8; B starts at about 1/sqrt(r)
 REFERENCE_STEPS = 100
-# The study horizon (TREC, 25 to 800 steps): -.63 [-.73, -.53] with λ 1, 4 and 16, and -.56 [-.67, -.45] without the
+# The study horizon (TREC, 25 to 800 steps): -.74 [-.92, -.56] with λ 1, 4 and 16, and -.56 [-.67, -.45] without the
 # runs of 800 steps, which are eight epochs and overfit.
 FALL = 0.6
 FALLING = (25, 2500)  # steps; see over_steps
