@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BEST = module("best_ratio")
 GRID = 2.0 ** np.array([[b - a for a in range(7)] for b in range(9)]).ravel()
 SEEDS = "seed=0,1,2"
-GROUPS = [("rotten_tomatoes", "A"), ("trec", "A"), ("trec", "B")]
+GROUPS = [("rotten_tomatoes", "A"), ("rotten_tomatoes", "B"), ("trec", "A"), ("trec", "B")]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LR_GRID = module("lr_grid")
 SCORES = ("validation/accuracy", "test/accuracy", "train/loss", "validation/loss")
 SEEDS = "seed=0,1,2"  # the committed grid has one
-PLANES = [("rotten_tomatoes", "A"), ("trec", "A"), ("trec", "B")]
+PLANES = [("rotten_tomatoes", "A"), ("rotten_tomatoes", "B"), ("trec", "A"), ("trec", "B")]
 LR_A = [4e-4 * 2**at for at in range(7)]
 LR_B = [4e-4 * 2**at for at in range(9)]
 GONE = {"task": "trec", "lora.init": "A", "optim.lr": 3.2e-3, "lora.ratio": 4, "seed": 2}
