@@ -15,6 +15,7 @@ from loralab.files import (
     atomic_directory,
     atomic_path,
     fingerprint,
+    locked,
     read_regular,
     remove_temporaries,
     write_json,
@@ -144,3 +145,18 @@ def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
     for name in ("fifo", ".", "missing"):
         with pytest.raises(OSError, match=r"not a regular file|No such file"):
             read_regular(tmp_path / name)
+
+
+def test_one_descriptor_at_a_time_has_the_lock(tmp_path: Path) -> None:
+    def opened() -> int:
+        return os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+
+    first, second = opened(), opened()
+    assert locked(first) == first
+    assert locked(second) is None
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(second)
+    os.close(first)
+    third = opened()
+    assert locked(third) == third
+    os.close(third)

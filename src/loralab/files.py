@@ -1,7 +1,8 @@
-"""Atomic writes of files and directories, and fingerprints of their contents. Any module may import it."""
+"""Atomic writes of files and directories, fingerprints of their contents, and locks. Any module may import it."""
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ __all__ = [
     "atomic_directory",
     "atomic_path",
     "fingerprint",
+    "locked",
     "read_regular",
     "remove_temporaries",
     "write_bytes",
@@ -116,6 +118,19 @@ def write_json(target: Path, content: Any, *, check: Callable[[], None] = lambda
     with atomic_path(target) as temporary:
         temporary.write_bytes(text.encode())
         check()
+
+
+def locked(handle: int) -> int | None:
+    """The file descriptor, with an exclusive lock; None where another process has the lock, and then it is closed.
+
+    Raises OSError, with the file still open, where its file system has no locks.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def remove_temporaries(directory: Path) -> None:

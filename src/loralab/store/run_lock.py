@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from loralab.errors import UserError
+from loralab.files import locked
 
 __all__ = ["Hold", "LostRunError", "is_held"]
 
@@ -79,7 +80,7 @@ class Hold:
 
     def _taken(self) -> bool:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        self._file = _locked(os.open(self.file, os.O_RDWR | os.O_CREAT, 0o644))
+        self._file = locked(os.open(self.file, os.O_RDWR | os.O_CREAT, 0o644))
         if self._file is None:
             return False
         # a file that was removed between the two calls locks nobody out
@@ -95,7 +96,7 @@ class Hold:
         except (FileNotFoundError, NotADirectoryError):
             return True
         try:
-            self._directory = _locked(handle)
+            self._directory = locked(handle)
         except OSError:  # no locks on directories here
             self._directory = handle
             return True
@@ -119,16 +120,6 @@ def is_held(file: Path, directory: Path) -> bool:
         finally:
             os.close(handle)
     return False
-
-
-def _locked(handle: int) -> int | None:
-    """The file descriptor, locked; None where another process has the lock, and then it is closed."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -1,12 +1,13 @@
 """The folder of a pool's workers for what they print; the next pool removes one whose processes were all killed."""
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
 import time
 from pathlib import Path
+
+from loralab.files import locked
 
 __all__ = ["PoolFolder", "remove_dead_folders"]
 
@@ -60,8 +61,7 @@ def _locked(path: Path) -> int | None:
     """The file, made if need be, with its lock; None where another process has it, or no locks are to be had."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return locked(handle)
     except OSError:
         os.close(handle)
         return None
-    return handle

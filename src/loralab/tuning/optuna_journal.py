@@ -14,7 +14,6 @@ Optuna's lock file, which the next process waits 30 seconds for.
 
 import contextlib
 import errno
-import fcntl
 import itertools
 import json
 import os
@@ -30,6 +29,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock
 
 from loralab.errors import UserError
+from loralab.files import locked
 
 __all__ = ["Searcher", "Transaction", "quiet"]
 
@@ -165,10 +165,4 @@ def _held(lock: JournalFileSymlinkLock) -> Iterator[None]:
 
 def _locked(file: Path) -> int | None:
     """A descriptor of the file, locked; None where another has the lock."""
-    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle
+    return locked(os.open(file, os.O_RDWR | os.O_CREAT, 0o644))
