@@ -2,7 +2,7 @@
 
     python benchmarks/tuning_live.py rates --store FOLDER                   two tasks, about 25 minutes on two cores
     python benchmarks/tuning_live.py makespan --store FOLDER                rotten_tomatoes, about 15 minutes
-    python benchmarks/tuning_live.py choices --store FOLDER --grid STORE    in the folder of makespan, about 2 minutes
+    python benchmarks/tuning_live.py choices --store FOLDER --grid STORE    in the folder of makespan, about 10 minutes
 
 The first two begin with `loralab tune` in an empty store, from start to end of the process.
 
@@ -46,6 +46,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 SHARED = ("task.eval_rows=500", "tracker=none")
 SHORT = "train.steps=100"
 LENGTHS = ((SHORT, 5), (SHORT, 3), ("train.epochs=3", 5), ("train.epochs=3", 3))  # of makespans, with the budget
+COMPARED = (SHORT, 5)  # whose choice is trained on fresh seeds beside the grid's
 TASKS = ("sms_spam", "trec_fine")
 RATES = 20
 CELLS = 63
@@ -112,8 +113,8 @@ def makespan(store: Path) -> list[dict[str, Any]]:
     timed = [fmean(one.ms_per_step for one in bench.time_arm(PEER, processes=2, threads=1)) / 2 for _ in range(REPEATS)]
     rows = []
     for length, budget in LENGTHS:
-        found, seconds = tuned("rotten_tomatoes", store / f"{length}-{budget}", length, budget)
-        steps = _steps(store / f"{length}-{budget}")
+        found, seconds = tuned("rotten_tomatoes", _folder(store, length, budget), length, budget)
+        steps = _steps(_folder(store, length, budget))
         peers = CELLS * steps * median(timed) / 1e3
         rows.append({
             "length": length, "steps": steps, "budget": budget, "full_runs": found.cost["full_runs"],
@@ -121,6 +122,10 @@ def makespan(store: Path) -> list[dict[str, Any]]:
             "peer_seconds": peers, "times": peers / seconds,
         })  # fmt: skip
     return rows
+
+
+def _folder(store: Path, length: str, budget: int) -> Path:
+    return store / f"{length}-{budget}"
 
 
 def _steps(store: Path) -> int:
@@ -131,15 +136,14 @@ def _steps(store: Path) -> int:
 
 def choices(store: Path, grid: Path, fresh: Sequence[int]) -> list[dict[str, Any]]:
     """One row: the recommendation of `makespan` and the best pair of the grid, on the same fresh seeds."""
-    store = store / f"{SHORT}-5"
-    (file,) = store.glob("tune/*/tune.yaml")
+    (file,) = _folder(store, *COMPARED).glob("tune/*/tune.yaml")
     found = Tuned.read(file)
     with open_study("lr_grid", ["task=rotten_tomatoes", "lora.init=A"], store=grid) as study:
         cells = table(study.store, study.first_cells())
     best = cells.sort_values("validation/loss").iloc[0].to_dict()
     pair = {"optim.lr": [float(best["optim.lr"])], "lora.ratio": [float(best["lora.ratio"])]}
-    ours = losses(found, store, {"optim.lr": [found.settings["optim.lr"]], "lora.ratio": [4.0], "seed": fresh})
-    theirs = losses(found, store, {**pair, "seed": fresh})
+    ours = losses(found, store / "chosen", {"optim.lr": [found.settings["optim.lr"]], "seed": fresh})
+    theirs = losses(found, store / "grid", {**pair, "seed": fresh})
     gaps = [a - b for a, b in zip(ours, theirs, strict=True)]
     return [{
         "chosen": found.settings["optim.lr"], "grid_lr": pair["optim.lr"][0], "grid_ratio": pair["lora.ratio"][0],
@@ -154,7 +158,7 @@ def main() -> None:
     parser.add_argument("part", choices=("rates", "makespan", "choices"))
     parser.add_argument("--store", type=Path, required=True, help="a new folder, outside of the checkout")
     parser.add_argument("--grid", type=Path, help="choices: the store in which lr_grid was trained")
-    parser.add_argument("--fresh", type=int, default=5, help="fresh seeds on which choices are compared (default: 5)")
+    parser.add_argument("--fresh", type=int, default=20, help="fresh seeds on which choices are compared (default: 20)")
     asked = parser.parse_args()
     fresh = list(range(200, 200 + asked.fresh))
     if asked.part == "choices" and asked.grid is None:
