@@ -1,7 +1,7 @@
 """`loralab tune`, live: against a sweep of 20 rates, and its makespan against a grid of HF Trainer + PEFT runs.
 
     python benchmarks/tuning_live.py rates --store FOLDER                   two tasks, about 25 minutes on two cores
-    python benchmarks/tuning_live.py makespan --store FOLDER                rotten_tomatoes, about 15 minutes
+    python benchmarks/tuning_live.py makespan --store FOLDER                rotten_tomatoes, about 7 minutes
     python benchmarks/tuning_live.py choices --store FOLDER --grid STORE    in the folder of makespan, about 10 minutes
 
 The first two begin with `loralab tune` in an empty store, from start to end of the process.
@@ -12,8 +12,9 @@ of their validation losses, in nats: of the seed that chose, on which the sweep'
 fresh ones.
 
 makespan: against 63 runs of the peer (7 x 9 pairs of rates, as sweeps/lr_grid.yaml), counted as its step's time times
-their steps, without start-up and evaluations, which ours has; for runs of 100 steps and of 3 epochs, and budgets of 5
-and 3. The peer is step_time.py's fastest setting, two processes at once on one thread each, as the pool trains ours.
+their steps, without start-up and evaluations, which ours has; for runs of 100 steps with a budget of 5, and of 3 epochs
+with a budget of 3. The peer is step_time.py's fastest setting, two processes at once on one thread each, as the pool
+trains ours.
 
 choices: the recommended rate and the best pair of the store in which lr_grid was trained, on the same fresh seeds.
 """
@@ -45,7 +46,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
 SHARED = ("task.eval_rows=500", "tracker=none")
 SHORT = "train.steps=100"
-LENGTHS = ((SHORT, 5), (SHORT, 3), ("train.epochs=3", 5), ("train.epochs=3", 3))  # of makespans, with the budget
+LENGTHS = ((SHORT, 5), ("train.epochs=3", 3))  # of makespans, with the budget
 COMPARED = (SHORT, 5)  # whose choice is trained on fresh seeds beside the grid's
 TASKS = ("sms_spam", "trec_fine")
 RATES = 20
