@@ -11,12 +11,12 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures
-from loralab.studies.arms import comparison_row, interior, select_columns, shared
+from loralab.studies.arms import interior, select_columns, shared
 from loralab.studies.claims import Claim
 from loralab.studies.ratios import against_ratio, arm, difference, ratios, tuned
 from loralab.studies.thinned_curves import curve_columns
 from loralab.studies.tuned_rates import tuned_arms
-from loralab.studies.verdicts import ACCURACY_MARGIN, seeds_needed, verdict
+from loralab.studies.verdicts import judged_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,15 +85,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     found = tuned_arms(frame, "ratio_decoder")
     constants = found["tuned"] * np.sqrt(found["lora.rank"] * found["lora.ratio"].astype(float) * found["s"])
     c = dict(zip(found["lora.ratio"], constants, strict=True))
-    rows = []
+    one, rows = arm(frame, 1), []
     for ratio in ratios(frame):
-        row = {"ratio": ratio} | comparison_row(arm(frame, ratio), arm(frame, 1))
-        loss = difference(frame, ratio, "test/loss")
-        row["difference in loss"] = f"{loss.estimate:+.3f} [{loss.low:.3f}, {loss.high:.3f}]"
-        gain = difference(frame, ratio, "test/accuracy")
-        row["verdict"] = "" if ratio == 1 else verdict(gain, paper=PAPER, margin=ACCURACY_MARGIN)
-        row["seeds"] = "" if ratio == 1 else f"{seeds_needed(gain, ACCURACY_MARGIN):g}"
-        rows.append({**row, "c": f"{c.get(ratio, np.nan):.3g}", "interior": interior(frame, ratio)})
+        row = judged_row(one if ratio == 1 else arm(frame, ratio), one, paper=PAPER)
+        own = {"c": f"{c.get(ratio, np.nan):.3g}", "interior": interior(frame, ratio)}
+        rows.append({"ratio": ratio, **row, **own})
     return pd.DataFrame(rows)
 
 

@@ -5,13 +5,17 @@ a test against 0 alone (loralab.studies.claims) cannot tell an absent effect fro
 """
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import scipy  # imported on first use: scipy.stats takes half a second to import
 
+from loralab.studies.arms import comparison_row, paired_difference
 from loralab.studies.stats import Interval
 
-__all__ = ["ACCURACY_MARGIN", "CONTRADICTED", "EQUIVALENT", "HELD", "UNKNOWN", "seeds_needed", "verdict"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ACCURACY_MARGIN", "CONTRADICTED", "EQUIVALENT", "HELD", "UNKNOWN", "judged_row", "seeds_needed", "verdict"]
 
 Verdict = Literal["held", "contradicted in size", "equivalent", "not identified"]
 HELD: Verdict = "held"
@@ -41,6 +45,23 @@ def verdict(found: Interval, *, paper: float, margin: float) -> Verdict:
     if high < abs(paper):
         return CONTRADICTED
     return HELD if low > 0 else UNKNOWN
+
+
+def judged_row(own: "pd.DataFrame", base: "pd.DataFrame", *, paper: float = ACCURACY_MARGIN) -> dict[str, Any]:
+    """`comparison_row` of an arm with the difference in test loss, the verdict on its gain in accuracy, and the seeds.
+
+    paper: the gain that is claimed; a paper without a number claims the margin. seeds: `seeds_needed`.
+    """
+    gain, loss = (paired_difference(own, base, f"test/{metric}") for metric in ("accuracy", "loss"))
+    judged = {"verdict": "", "seeds": ""}
+    if own is not base:
+        number = f"{seeds_needed(gain, ACCURACY_MARGIN):g}"
+        judged = {"verdict": verdict(gain, paper=paper, margin=ACCURACY_MARGIN), "seeds": number}
+    return {
+        **comparison_row(own, base),
+        "difference in loss": f"{loss.estimate:+.3f} [{loss.low:.3f}, {loss.high:.3f}]",
+        **judged,
+    }
 
 
 def seeds_needed(found: Interval, margin: float) -> float:
