@@ -25,6 +25,7 @@ SETTINGS = ("smoke=true", "tracker=none", "train.device=cpu", "train.threads=1",
 FEWER = {
     "ratio": ("lora.init=A",),  # number of cells, to limit the test's time
     "ratio_sql": ("train.max_length=128",),  # whole answers, in bytes
+    "forgetting": ("train.max_length=128",),
 }
 COMMANDS = ("first", "ratio", "methods")
 BY_COMMAND_ALONE = ("ratio", "methods")
