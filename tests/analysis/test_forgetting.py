@@ -31,8 +31,8 @@ def built(scale: float = 1.0) -> pd.DataFrame:
     def score(run: dict[str, Any]) -> dict[str, Any]:
         arm, level = name_of(run), unlike({"seed": run["seed"]}, "level") / 50
         gained = scale * GAINED[arm] + level + 1e-4 * unlike(run, "gained")
-        rates = {"full": 1e-4, "r = 8, λ = 4": 2e-3, "r = 8, λ = 16": 1e-3}
-        away = np.log2(run["optim.lr"] / rates.get(arm, 4e-3))
+        rates = {"full": 1e-4, "r = 8, λ = 4": 4e-3, "r = 8, λ = 16": 2e-3}
+        away = np.log2(run["optim.lr"] / rates.get(arm, 8e-3))
         losses = {"validation/loss": 1 + away**2, "test/loss": LEARNED.get(arm, 0.1) + level}
         prose = {FORGETTING.BEFORE: BEFORE, FORGETTING.AFTER: BEFORE + gained}
         return distinct(run) | losses | prose | {FORGETTING.ACCURACY: 0.8, "correct": ""}
