@@ -69,6 +69,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
         for (name, own), colour in zip(named(frame).items(), plotting.COLOURS, strict=False):
             _trade(left, own, name, colour)
         left.set(xlabel="test loss of SQL (nats a token)", ylabel="loss on English, gained", xscale="log")
+        plotting.label_powers(left.xaxis, [0.03, 0.05, 0.1, 0.2, 0.5])
         left.set_title("a) learned and forgotten", loc="left")
         _levels(right, named(frame))
         right.set_title("b) forgotten, at the best rate", loc="left")

@@ -76,6 +76,7 @@ def _windows(ax: "Axes", arms: dict[float, pd.DataFrame]) -> None:
         colour = mpl.colormaps["viridis"](shade)
         ax.plot(line.index, line, "o-", color=colour, lw=1, ms=4, label=f"r = {rank:g}")
     ax.set(xscale="log", xlabel="lr$_A$", ylabel="validation loss")
+    plotting.label_powers(ax.xaxis, sorted({rate for own in arms.values() for rate in own["optim.lr"]}))
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -63,6 +63,7 @@ def _windows(ax: "Axes", frame: pd.DataFrame) -> None:
         grid = own[own["stage"] == "grid"].groupby("optim.lr")["validation/loss"].agg(whole_mean)
         ax.plot(grid.index, grid, "o-", color=colour, lw=1, ms=4, label=NAMES[targets])
     ax.set(xscale="log", xlabel="lr$_A$", ylabel="validation loss")
+    plotting.label_powers(ax.xaxis, [5e-4, 1e-3, 2e-3])
     ax.legend()
 
 
@@ -75,6 +76,7 @@ def _differences(ax: "Axes", frame: pd.DataFrame, metric: str, scale: float) -> 
         ends = [[scale * (found.estimate - found.low)], [scale * (found.high - found.estimate)]]
         ax.errorbar([scale * found.estimate], [place], xerr=np.clip(ends, 0, None), fmt="o", color=colour)
     ax.axvline(0, color="0.6", lw=0.6, ls=":")
+    ax.locator_params(axis="x", nbins=4)
     ax.set_yticks(range(len(others)), [NAMES[targets] for targets in others])
     ax.set_ylim(-0.6, len(others) - 0.4)
 
