@@ -8,7 +8,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from loralab.config.keys import config_values
+from loralab.config.overrides import settings
+from loralab.config.schema import from_hydra
 from loralab.studies.claims import judge
+from loralab.sweeps.study import open_study
 from tests.analysis.frames import distinct, drawn, made, module, unlike
 
 RATIOS = (1, 4, 16)
@@ -93,3 +97,24 @@ def test_both_studies_compare_the_same_arms_in_the_same_way() -> None:
     for name in STUDIES:
         trials = built(name).groupby(["stage", "lora.ratio"]).size().unstack()
         assert trials.loc["grid"].nunique() == 1 and (trials.loc["confirm"] == 5).all()
+
+
+def configs_of(name: str, **wanted: Any) -> list[str]:
+    """The configs of the first stage's jobs that have these settings, without the tracker's, which name the study."""
+    with open_study(name) as study:
+        jobs = [job for job in study.grid if all(settings(job).get(key) == value for key, value in wanted.items())]
+        configs = [config_values(from_hydra(study.composer.settings(job))) for job in jobs]
+    return [repr({key: value for key, value in config.items() if key != "tracker"}) for config in configs]
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "shared"),
+    [
+        ("rank_decoder", {"lora.rank": 8}, "ratio_decoder"),
+        ("tenfold_decoder", {"lora.targets": ["q", "v"]}, "ratio_decoder"),
+        ("forgetting", {"lora.rank": 8}, "ratio_sql"),
+    ],
+)
+def test_other_studies_share_their_runs_with_these(name: str, wanted: dict[str, Any], shared: str) -> None:
+    own = configs_of(name, **wanted)
+    assert len(own) >= 3 and set(own) <= set(configs_of(shared))
