@@ -33,9 +33,10 @@ KEPT = ["hash", "stage", *AXES, "status", "validation/loss", "test/loss", "secon
 OTHERS = (  # of two arms with one setting, the first counts
     *("ratio", "rank", "rank_ratio", "targets", "low_data", "ratio_imdb", "methods", "ratio_head"),
     *("horizon", "batch", "lr_grid", "width"),
+    *("ratio_decoder", "ratio_sql", "tenfold_decoder", "targets_decoder", "rank_decoder", "forgetting"),
 )
 RULE = ("lora.alpha", "lora.scaling")  # two rules that give one s are one setting
-WIDTHS = {"minilm": 384, "tiny": 64} | {f"width_{n}": n for n in (64, 128, 256, 512, 1024)}
+WIDTHS = {"minilm": 384, "smollm2": 576, "tiny": 64} | {f"width_{n}": n for n in (64, 128, 256, 512, 1024)}
 
 FITTED = ("trec", "rotten_tomatoes", "imdb")  # tasks that the law's constants were fitted on
 FAMILIES = {"trec_fine": "trec"}  # tasks of the same texts: left out together
@@ -119,7 +120,7 @@ def times_full(arms: pd.DataFrame) -> pd.DataFrame:
 
     Columns: task, alpha, rank, s, targets, times, low, high (95%: of the noise between seeds), predicted.
     """
-    keys = ["task", "steps", "batch_size"]
+    keys = ["task", "model", "steps", "batch_size"]
     whole = arms[arms["train_rows"].isna()]
     lora = whole[(whole["kind"] == A) & (whole["ratio"] == 1)]
     pairs = lora.merge(whole[whole["kind"] == "full"], on=keys, suffixes=("", " full"))

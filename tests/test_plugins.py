@@ -156,5 +156,9 @@ def test_every_study_has_a_smoke_size_of_tiny_runs(name: str, tmp_path: Path) ->
         study.planned(study.grid[-1])
     assert 2 <= len(configs) <= 32
     for config in configs:
-        assert config.model.name == "tiny" and config.task.train_rows is not None and config.task.train_rows <= 128
+        assert (
+            config.model.name in ("tiny", "tiny_decoder")
+            and config.task.train_rows is not None
+            and config.task.train_rows <= 128
+        )
         assert config.train.steps is not None and config.train.steps <= 100

@@ -6,7 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab.studies.tuned_rates import ONE_SEED, SETTING, seed_noise, tuned_arms, tuned_rate, with_settings
+from loralab.studies.tuned_rates import (
+    ONE_SEED,
+    SETTING,
+    fresh_noise,
+    seed_noise,
+    tuned_arms,
+    tuned_rate,
+    with_settings,
+)
 
 RATES: Any = 1e-3 * 2.0 ** np.arange(5)
 
@@ -93,3 +101,23 @@ def test_a_ratio_that_the_study_varies_stays() -> None:
     rows = [run for ratio in (1, 16) for run in runs(low, **{"lora.ratio": ratio, "method": "lora"})]
     assert tuned_arms(pd.DataFrame(rows), "name")["lora.ratio"].tolist() == [1, 16]
     assert set(SETTING) < set(tuned_arms(pd.DataFrame(rows), "name"))
+
+
+def test_the_noise_of_fresh_seeds_is_what_neither_seed_nor_arm_explains() -> None:
+    """Against the residuals of a two-way analysis by hand: ± .03 in each of the eight cells, with three degrees."""
+    rows = [
+        {"stage": "confirm", "seed": seed, "lora.ratio": ratio, "validation/loss": 1 + seed + ratio + 0.03 * sign}
+        for seed in range(4)
+        for ratio, sign in ((1, (-1) ** seed), (4, -((-1) ** seed)))
+    ]
+    frame = pd.DataFrame([*rows, {"stage": "grid", "seed": 0, "lora.ratio": 1, "validation/loss": 9.0}])
+    assert fresh_noise(frame, "lora.ratio") == pytest.approx(np.sqrt(8 * 0.03**2 / 3))
+    assert np.isnan(fresh_noise(frame[frame["stage"] == "grid"], "lora.ratio"))
+    diverged = frame.assign(**{"validation/loss": frame["validation/loss"].mask(frame.index == 0)})
+    assert np.isnan(fresh_noise(diverged, "lora.ratio"))
+
+
+def test_a_noise_that_is_given_sets_the_intervals() -> None:
+    frame = pd.DataFrame(runs(dict(zip(RATES, zip(*valley(4e-3), strict=True), strict=True)), **{"lora.ratio": 1}))
+    widths = [np.log(tuned_arms(frame, "x", noise=noise)["high"] / 4e-3).item() for noise in (0.01, 0.03)]
+    assert widths[1] == pytest.approx(3 * widths[0])

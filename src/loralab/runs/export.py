@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from loralab.backbones.dequantise import dequantise
 from loralab.backbones.families import kind_of
 from loralab.backbones.tokenizer import load_tokenizer
 from loralab.config.command import command
@@ -83,6 +84,7 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
             _copy(files, inside if method.peft else inside / "adapter")
             if not method.peft:
                 _copy({name: regular(run, name) for name in ("config.yaml", "record.json")}, inside)
+            dequantise(planned.source)
             save_tokenizer(load_tokenizer(planned.source), inside, planned.source)
         write_text(inside / "README.md", _readme(run, record, directory, planned, outputs, merged=merged))
         for path in inside.iterdir():

@@ -11,7 +11,9 @@ NAMES = {
     "trec": "TREC",
     "trec_fine": "TREC (fine)",
     "imdb": "IMDb",
+    "sql": "SQL",
     "minilm": "MiniLM",
+    "smollm2": "SmolLM2-135M",
     "tiny": "tiny",
 }
 SETTING = ("model", "lora.rank", "lora.alpha", "lora.targets", "train.steps", "train.epochs", "train.batch_size")

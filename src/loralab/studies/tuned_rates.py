@@ -12,7 +12,7 @@ import pandas as pd
 from loralab.studies.stats import Array
 from loralab.theory.rate_law import SCALINGS
 
-__all__ = ["SETTING", "Tuned", "seed_noise", "tuned_arms", "tuned_rate"]
+__all__ = ["SETTING", "Tuned", "fresh_noise", "seed_noise", "tuned_arms", "tuned_rate"]
 
 ONE_SEED = 0.012  # nats; for studies of one seed: that of the others, .006 to .02 (`seed_noise`)
 COARSEST = 2.01  # factor between neighbouring rates; a parabola over a wider window misses the steep side
@@ -49,13 +49,14 @@ class Tuned:
     high: float
 
 
-def tuned_arms(frame: pd.DataFrame, study: str) -> pd.DataFrame:
+def tuned_arms(frame: pd.DataFrame, study: str, *, noise: float | None = None) -> pd.DataFrame:
     """One row per arm whose best rate lies between two others, each at most a factor of 2 away; no row for the rest.
 
-    frame: a study's CSV. Columns: study, SETTING, s (the scaling), seeds, tuned, low, high.
+    frame: a study's CSV; noise: of one loss, in nats; None: `seed_noise` of the frame. Columns: study, SETTING, s (the
+    scaling), seeds, tuned, low, high.
     """
     runs = with_settings(frame)
-    noise = seed_noise(runs)
+    noise = seed_noise(runs) if noise is None else noise
     rows = []
     for key, own in runs.groupby(SETTING, dropna=False, sort=False):
         rates, losses = _by_seed_and_rate(own)
@@ -124,6 +125,15 @@ def tuned_rate(rates: Array, losses: Array, noise: float) -> Tuned | None:
     return Tuned(float(np.exp(at)), low, high)
 
 
+def fresh_noise(frame: pd.DataFrame, arm: str) -> float:
+    """`seed_noise` from a second stage: of the losses of all values of the axis `arm` on the same fresh seeds.
+
+    NaN without a second stage of two arms and two seeds, or where a run of it diverged.
+    """
+    losses = frame[frame["stage"] == "confirm"].pivot(index="seed", columns=arm, values="validation/loss").to_numpy()
+    return _residual_spread(losses) if min(losses.shape) > 1 else float("nan")
+
+
 def seed_noise(runs: pd.DataFrame) -> float:
     """Between seeds, the standard deviation of a loss at one rate, less what a seed does to all rates: median of arms.
 
@@ -134,6 +144,11 @@ def seed_noise(runs: pd.DataFrame) -> float:
         _, losses = _by_seed_and_rate(own)
         near = losses[:, np.argsort(losses.mean(axis=0))[:3]]  # NaN, of a run that diverged, is last
         if min(near.shape) > 1 and np.isfinite(near).all():
-            rest = near - near.mean(axis=0) - near.mean(axis=1, keepdims=True) + near.mean()
-            found.append(np.sqrt((rest**2).sum() / ((near.shape[0] - 1) * (near.shape[1] - 1))))
+            found.append(_residual_spread(near))
     return float(np.median(found)) if found else ONE_SEED
+
+
+def _residual_spread(losses: Array) -> float:
+    """The standard deviation of losses (seeds, columns) without the effects of the seeds and of the columns."""
+    rest = losses - losses.mean(axis=0) - losses.mean(axis=1, keepdims=True) + losses.mean()
+    return float(np.sqrt((rest**2).sum() / ((losses.shape[0] - 1) * (losses.shape[1] - 1))))

@@ -1,0 +1,148 @@
+"""The study `forgetting`: what a language model loses in English while it learns SQL, by LoRA or by full fine-tuning.
+
+`python analysis/forgetting.py`: results/forgetting.csv -> figures/forgetting.{png,pdf} (Biderman et al. 2024)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from loralab import plotting
+from loralab.studies import captions, figures
+from loralab.studies.arms import confirm_runs, interior, level, paired_difference, select_columns, shared
+from loralab.studies.claims import Claim
+from loralab.studies.stats import whole_mean
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from loralab.studies.tables import Tables
+
+ACCURACY = "test/execution_accuracy"
+SCORES = ["validation/loss", "validation/execution_accuracy", "test/loss", ACCURACY, "train/loss"]
+AXES = ["seed", "task", "method", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
+BEFORE, AFTER, FORGOTTEN = "prose before", "prose", "forgotten"
+KEPT = ["hash", "stage", *AXES, "status", *SCORES, BEFORE, AFTER, "seconds", "commit", "diff"]
+TEXTS, TOKENS = 50, 64  # of prose: reviews, and the tokens of each
+FULL = "full"
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """One row per run; prose: -log p per token of held-out English under its model, before: under its backbone."""
+    from loralab.inspect.held_out import backbone_of, prose, text_losses
+    from loralab.runs.load import load_run
+    from loralab.store.run_directory import RunDirectory
+
+    texts, before, after = prose(TEXTS), np.nan, []
+    for run, status in zip(tables.runs["run"], tables.runs["status"], strict=True):
+        folder, found = tables.store / "runs" / run, np.nan
+        if status == "success":
+            if np.isnan(before):
+                before = _mean(*text_losses(*backbone_of(RunDirectory(folder)), texts, tokens=TOKENS))
+            found = _mean(*text_losses(*load_run(folder), texts, tokens=TOKENS))
+        after.append(found)
+    english: dict[str, Any] = {BEFORE: before, AFTER: after}
+    return select_columns(tables._replace(runs=tables.runs.assign(**english)), KEPT)
+
+
+def _mean(sums: Any, numbers: Any) -> float:
+    return float(sums.sum() / numbers.sum())
+
+
+def named(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """`r = 1`, `r = 8`, `r = 8, λ = 4`, ..., `full`: each arm with its rows and what it forgot, in nats per token."""
+    frame = frame.assign(**{FORGOTTEN: frame[AFTER] - frame[BEFORE]})
+    lora, found = frame[frame["method"] != FULL], {}
+    for (ratio, rank), own in lora.groupby(["lora.ratio", "lora.rank"]):
+        found[f"r = {rank:g}" + (f", λ = {ratio:g}" if ratio != 1 else "")] = own
+    full = frame[frame["method"] == FULL]
+    return found | ({FULL: full} if len(full) else {})
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(plotting.EIGHT_POINT):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.7), width_ratios=(1.3, 1))
+        for (name, own), colour in zip(named(frame).items(), plotting.COLOURS, strict=False):
+            _trade(left, own, name, colour)
+        left.set(xlabel="test loss of SQL (nats a token)", ylabel="loss on English, gained", xscale="log")
+        plotting.label_powers(left.xaxis, [0.03, 0.05, 0.1, 0.2, 0.5])
+        left.set_title("a) learned and forgotten", loc="left")
+        _levels(right, named(frame))
+        right.set_title("b) forgotten, at the best rate", loc="left")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=6, columnspacing=1)
+    return figure
+
+
+def _trade(ax: "Axes", own: pd.DataFrame, name: str, colour: str) -> None:
+    """A line through an arm's rates, ascending; a filled dot for the mean of its fresh seeds."""
+    grid, fresh = own[own["stage"] == "grid"].sort_values("optim.lr"), confirm_runs(own)
+    ax.plot(grid["test/loss"], grid[FORGOTTEN], "o-", color=colour, mfc="white", lw=0.8, ms=3)
+    ax.plot([whole_mean(fresh["test/loss"])], [whole_mean(fresh[FORGOTTEN])], "o", color=colour, ms=6, label=name)
+
+
+def _levels(ax: "Axes", arms: dict[str, pd.DataFrame]) -> None:
+    """The mean over the fresh seeds of each arm, with its interval."""
+    for place, (own, colour) in enumerate(zip(arms.values(), plotting.COLOURS, strict=False)):
+        found = level(own, FORGOTTEN)
+        ends = [[found.estimate - found.low], [found.high - found.estimate]]
+        ax.errorbar([found.estimate], [place], xerr=np.nan_to_num(np.clip(ends, 0, None)), fmt="o", color=colour)
+    ax.axvline(0, color="0.6", lw=0.6, ls=":")
+    ax.set_yticks(range(len(arms)), list(arms))
+    ax.invert_yaxis()
+    ax.set_xlabel("loss on English, gained (nats a token)")
+
+
+def caption(frame: pd.DataFrame) -> str:
+    confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
+    return (
+        f"{shared(frame)}; LoRA on q and v, alpha = {frame['lora.alpha'].iloc[0]:g}, λ = 1 unless said. English: "
+        f"{TEXTS} reviews of IMDb, {TOKENS} tokens each, perplexity {np.exp(frame[BEFORE].iloc[0]):.1f} before. Open "
+        f"dots: rates tried ({captions.seeds(grid)}); filled: the best on fresh seeds (n = "
+        f"{confirm['seed'].nunique()}); bars: 95% over seeds (Student t). {captions.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per arm: its rate, what it learned on fresh seeds, and the perplexity of English before and after."""
+    rows = []
+    for name, own in named(frame).items():
+        fresh, gained = confirm_runs(own), level(own, FORGOTTEN)
+        rows.append(
+            {
+                "arm": name,
+                "lr": fresh["optim.lr"].iloc[0],
+                "execution accuracy": round(whole_mean(fresh[ACCURACY]), 4),
+                "test loss": round(whole_mean(fresh["test/loss"]), 4),
+                "perplexity before": round(float(np.exp(fresh[BEFORE].iloc[0])), 2),
+                "perplexity": round(float(np.exp(whole_mean(fresh[AFTER]))), 2),
+                "nats gained": f"{gained.estimate:.3f} [{gained.low:.3f}, {gained.high:.3f}]",
+                "interior": interior(own),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    arms, made = named(frame), []
+    where = f"{captions.tasks(frame)}, lr tuned for each"
+    source = "Biderman et al. 2024"
+    pairs = (
+        ("r = 8", FULL, FORGOTTEN, "LoRA (r = 8) forgets less than full fine-tuning", source, "less"),
+        ("r = 8", FULL, "test/loss", "LoRA (r = 8) learns less: its test loss is above full's", source, "higher"),
+        ("r = 1", "r = 64", FORGOTTEN, "LoRA of rank 1 forgets less than of rank 64", source, "less"),
+        ("r = 8, λ = 16", "r = 8", FORGOTTEN, "λ = 16 forgets more than λ = 1 (r = 8)", "in no paper", "none"),
+    )
+    for some, other, column, text, by, paper in pairs:
+        if {some, other} <= arms.keys():
+            found = paired_difference(arms[some], arms[other], column)
+            below = paper == "less"
+            made.append(Claim("forgetting", by, f"{text} ({where})", paper, found, 0.0, "nats", below=below))
+    return made
+
+
+if __name__ == "__main__":
+    figures.main(__file__)

@@ -1,0 +1,157 @@
+"""The study `tenfold_decoder`: how many times full fine-tuning's best rate is LoRA's, on a pretrained decoder?
+
+`python analysis/tenfold_decoder.py`: results/tenfold_decoder.csv -> figures/tenfold_decoder.{png,pdf}
+(LoRA Without Regret, Schulman et al. 2025)
+"""
+
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import scipy
+
+from loralab import plotting
+from loralab.studies import captions, figures, study_module
+from loralab.studies.arms import interior, shared
+from loralab.studies.claims import Claim
+from loralab.studies.stats import Interval, whole_mean
+from loralab.studies.thinned_curves import curve_columns
+from loralab.studies.tuned_rates import ONE_SEED, WIDE, fresh_noise, tuned_arms
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from loralab.studies.tables import Tables
+
+LOSS = "validation/loss"
+SCORES = [LOSS, "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
+AXES = ["seed", "task", "method", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
+KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
+FULL, THEIRS, OURS = "full fine-tuning", "LoRA, alpha = 32, all maps", "LoRA, alpha = 8, q and v"
+COLOURS = dict(zip((FULL, THEIRS, OURS), plotting.COLOURS, strict=False))
+PAPER = 10.0
+TWICE = 5.0  # half of the paper's number: below it the rule is off by more than a factor of 2
+FRESH = study_module.ANALYSIS / "results" / "ratio_decoder.csv"  # the same task and backbone, on fresh seeds
+TALLEST = 0.5  # nats above an arm's lowest loss that the figure shows
+
+
+def reduce(tables: "Tables") -> pd.DataFrame:
+    """One row per run, with its validation curve."""
+    return tables.runs[[*KEPT, *curve_columns(tables.runs)]]
+
+
+def named(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the name of each row's arm."""
+    lora = np.where(frame["lora.targets"] == "all", THEIRS, OURS)
+    return frame.assign(arm=np.where(frame["method"] == "full", FULL, lora))
+
+
+def tuned(frame: pd.DataFrame) -> pd.DataFrame:
+    """tuned, low and high of each arm, by its name; no row where the best rate is at the end of its window."""
+    return named(tuned_arms(frame, "tenfold_decoder", noise=noise())).set_index("arm")[["tuned", "low", "high"]]
+
+
+@functools.cache
+def noise() -> float:
+    """Of one loss between seeds, in nats: that of the fresh seeds of ratio_decoder, where its CSV is there."""
+    found = fresh_noise(pd.read_csv(FRESH), "lora.ratio") if FRESH.is_file() else np.nan
+    return ONE_SEED if np.isnan(found) else found
+
+
+def times(frame: pd.DataFrame, arm: str) -> Interval:
+    """An arm's tuned rate over that of full fine-tuning; the interval is of the noise between seeds.
+
+    NaN where one of the two is not known. p: of the hypothesis that it is TWICE.
+    """
+    found = tuned(frame)
+    if not {arm, FULL} <= set(found.index):
+        return Interval(np.nan, np.nan, np.nan, 0, np.nan)
+    ratio = float(found["tuned"][arm] / found["tuned"][FULL])
+    error = float(np.hypot(*np.log((found["high"] / found["tuned"])[[arm, FULL]]))) / WIDE
+    p = 2 * float(scipy.stats.norm.sf(abs(np.log(ratio / TWICE)) / error)) if error > 0 else np.nan
+    wide = float(np.exp(WIDE * error))
+    return Interval(ratio, ratio / wide, ratio * wide, frame["seed"].nunique(), p)
+
+
+def draw(frame: pd.DataFrame) -> "Figure":
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(plotting.EIGHT_POINT):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.5), width_ratios=(1.6, 1))
+        _windows(left, frame)
+        _times(right, frame)
+        left.set_title("a) loss against the rate", loc="left")
+        right.set_title("b) best rate over that of full fine-tuning", loc="left")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    return figure
+
+
+def _windows(ax: "Axes", frame: pd.DataFrame) -> None:
+    """Validation loss against the rate, a line per arm, with a mark under its tuned rate."""
+    found, lowest = tuned(frame), frame[LOSS].min()
+    for arm, colour in COLOURS.items():
+        own = named(frame)[named(frame)["arm"] == arm]
+        line = own.groupby("optim.lr")[LOSS].agg(whole_mean)
+        ax.plot(line.index, line, "o-", color=colour, ms=4, label=arm)
+        if arm in found.index:
+            ax.plot(found["tuned"][arm], lowest - 0.04, "^", color=colour, ms=5)
+    ax.set(xscale="log", xlabel="lr (lr$_A$ = lr$_B$)", ylabel="validation loss")
+    ax.set_ylim(lowest - 0.08, lowest + TALLEST)
+
+
+def _times(ax: "Axes", frame: pd.DataFrame) -> None:
+    arms = [THEIRS, OURS]
+    for place, arm in enumerate(arms):
+        found = times(frame, arm)
+        ends = [[found.estimate - found.low], [found.high - found.estimate]]
+        ax.errorbar([found.estimate], [place], xerr=ends, fmt="o", color=COLOURS[arm], ms=5)
+    ax.axvline(PAPER, color="0.4", lw=1, ls="--", label="10 times (Schulman et al.)")
+    ax.set_xscale("log")
+    ax.set_xlim(2, 300)
+    plotting.label_powers(ax.xaxis, [3, 10, 30, 100])
+    ax.set_yticks(range(len(arms)), [arm.partition(", ")[2].replace(", ", "\n") for arm in arms])
+    ax.set_ylim(-0.9, len(arms) - 0.4)
+    ax.legend(loc="lower right")
+
+
+def caption(frame: pd.DataFrame) -> str:
+    return (
+        f"{shared(frame)}, λ = 1, {captions.seeds(frame)}. Rates a factor of 2 apart; triangles: the lowest point of a "
+        f"parabola through the best rate and its neighbours. b: 95% interval of the noise between seeds, {noise():.3f} "
+        f"nats a loss. {captions.provenance(frame)}."
+    )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per arm: its tuned rate, how many times that of full fine-tuning this is, and its lowest loss."""
+    found, rows = tuned(frame), []
+    for arm, own in named(frame).groupby("arm", sort=False):
+        rate = found["tuned"].get(arm, np.nan)
+        over = times(frame, str(arm))
+        ends = "" if arm == FULL else f"{over.estimate:.1f} [{over.low:.1f}, {over.high:.1f}]"
+        losses = own.groupby("optim.lr")[LOSS].agg(whole_mean)
+        rows.append(
+            {
+                "arm": arm,
+                "tuned rate": f"{rate:.2e}",
+                "times that of full": ends,
+                "lowest loss": round(float(losses.min()), 4),
+                "interior": interior(own),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    source, where, made = "LoRA Without Regret", captions.tasks(frame), []
+    for arm, paper in ((THEIRS, "10x"), (OURS, "not printed")):
+        found = times(frame, arm)
+        text = f"LoRA's best rate is more than {TWICE:g} times full fine-tuning's ({arm.partition(', ')[2]}, {where})"
+        made.append(Claim("tenfold_decoder", source, text, paper, found, TWICE, "x"))
+    return made
+
+
+if __name__ == "__main__":
+    figures.main(__file__)
