@@ -173,7 +173,6 @@ def test_a_package_that_is_missing_is_named(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"tokenizer": "rwkv"}, "the tokenizer cannot be read: .*rwkv"),
         ({"left_out": "model.layers.1.mlp.up_proj.weight"}, "lacks 1 tensors of a 'llama' model: .*up_proj"),
         ({"more": {"rope_freqs.weight": np.ones(8, dtype=np.float32)}}, r"holds 78,536 numbers, and .* has 78,528"),
     ],

@@ -32,7 +32,9 @@ def refusal(file: Path) -> str:
 @pytest.mark.parametrize("family", sorted(IN_GGUF))
 def test_the_header_has_family_width_and_the_number_of_numbers(family: str, tmp_path: Path) -> None:
     numbers = sum(parameter.numel() for parameter in tiny_model(family).parameters())
-    assert read_header(write_gguf(tmp_path / "m.gguf", family), "k") == Header(family, WIDTH, numbers)
+    assert read_header(write_gguf(tmp_path / "m.gguf", family), "k") == Header(
+        family, WIDTH, numbers, {"bos": 1, "eos": 2, "pad": 2}
+    )
 
 
 def test_families_in_gguf_have_roles_and_transformers_reads_them() -> None:
@@ -93,6 +95,7 @@ def test_a_long_list_costs_no_memory(tmp_path: Path) -> None:
     [
         ({"architecture": "mamba"}, "of the architecture 'mamba'; GGUF files of llama, qwen2, qwen3 are read"),
         ({"tokenizer": None}, "holds no tokenizer"),
+        ({"tokenizer": "rwkv"}, "a tokenizer of the kind 'rwkv' (tokenizer.ggml.model); gpt2 and llama are read"),
         ({"settings": {"split.count": 3}}, "one of 3 parts; join them: llama-gguf-split --merge"),
         ({"settings": {"llama.rope.scaling.type": "yarn"}}, "scales its rotary positions"),
     ],

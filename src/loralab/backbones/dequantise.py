@@ -64,11 +64,13 @@ def _is_whole(source: Source) -> bool:
 def _convert(source: Source, file: Path, directory: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    numbers = read_header(file, source.key).numbers
+    header = read_header(file, source.key)
     where: Any = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
     with _reading(source, "the tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **where)
-    with _reading(source, "the model"), within(4 * numbers, where=f"{source.key}: {file}"):
+        for role, token in header.special.items():  # transformers 5.15 has those of another model
+            setattr(tokenizer, f"{role}_token", tokenizer.convert_ids_to_tokens(token))
+    with _reading(source, "the model"), within(4 * header.numbers, where=f"{source.key}: {file}"):
         model, info = AutoModelForCausalLM.from_pretrained(
             file.parent, dtype=torch.float32, output_loading_info=True, **where
         )
@@ -78,10 +80,11 @@ def _convert(source: Source, file: Path, directory: Path) -> None:
             f"{min(info['missing_keys'])}, ..."
         )
     read = sum(parameter.numel() for parameter in model.parameters())
-    if read != numbers:
+    if read != header.numbers:
         raise UserError(
-            f"{source.key}: {file} holds {numbers:,} numbers, and transformers' {source.family!r} model has {read:,}, "
-            "so it would compute something else; give the model as a folder with config.json and model.safetensors"
+            f"{source.key}: {file} holds {header.numbers:,} numbers, and transformers' {source.family!r} model has "
+            f"{read:,}, so it would compute something else; give the model as a folder with config.json and "
+            "model.safetensors"
         )
     dequantised(model).save_pretrained(directory)
     tokenizer.save_pretrained(directory)

@@ -9,7 +9,8 @@ import importlib.util
 import math
 import mmap
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _TEXT, _ARRAY = 8, 9
 _ALIGNMENT = 32  # of the tensors, where the file names none
 _MOST_DIMENSIONS = 4
+_TOKENIZERS = ("gpt2", "llama")  # llama.cpp's names of byte-level BPE and of SentencePiece
+_SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 _READERS = ("gguf", "accelerate")  # which transformers needs for a GGUF file
 
 
@@ -30,12 +33,14 @@ _READERS = ("gguf", "accelerate")  # which transformers needs for a GGUF file
 class Header:
     """What is known of a model without its weights.
 
-    family: its model type, which llama.cpp calls the architecture; numbers: of all tensors together.
+    family: its model type, which llama.cpp calls the architecture; numbers: of all tensors together;
+    special: the ids of the tokens bos, eos, unk and pad, of those that the file names.
     """
 
     family: str
     width: int
     numbers: int
+    special: Mapping[str, int] = field(hash=False)
 
 
 def read_header(file: Path, key: str) -> Header:
@@ -76,6 +81,12 @@ def _read(file: Path, key: str, _stamp: tuple[int, ...]) -> Header:
         raise UserError(f"{key}: {file}: {family}.embedding_length, the width: got {width!r}; it must be at least 1")
     if not settings.get("tokenizer.ggml.tokens"):
         raise UserError(f"{key}: {file} holds no tokenizer (tokenizer.ggml.tokens); give one that was made with it")
+    kind = settings.get("tokenizer.ggml.model")
+    if kind not in _TOKENIZERS:
+        raise UserError(
+            f"{key}: {file} has a tokenizer of the kind {kind!r} (tokenizer.ggml.model); {' and '.join(_TOKENIZERS)} "
+            "are read; give the model as a folder with config.json and model.safetensors"
+        )
     if settings.get("split.count", 1) > 1:
         raise UserError(f"{key}: {file} is one of {settings['split.count']} parts; join them: llama-gguf-split --merge")
     scaling = settings.get(f"{family}.rope.scaling.type", "none")
@@ -84,7 +95,8 @@ def _read(file: Path, key: str, _stamp: tuple[int, ...]) -> Header:
             f"{key}: {file} scales its rotary positions ({family}.rope.scaling.type: {scaling}), which transformers "
             "does not read from a GGUF file; give the model as a folder with config.json and model.safetensors"
         )
-    return Header(family, width, sum(tensors))
+    ids = {role: settings.get(f"tokenizer.ggml.{name}_token_id") for role, name in _SPECIAL.items()}
+    return Header(family, width, sum(tensors), {role: i for role, i in ids.items() if isinstance(i, int)})
 
 
 def _tables(cursor: "_Cursor", size: int) -> tuple[dict[str, Any], list[int]]:

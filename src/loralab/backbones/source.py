@@ -47,7 +47,7 @@ class Source:
 
     @property
     def base(self) -> str:
-        """The base model that an adapter names, which `from_pretrained` reads: of a GGUF file, the folder made of it."""
+        """The base model that an adapter names, for `from_pretrained`: of a GGUF file, the folder made of it."""
         return self.origin if self.gguf is None else str(self.directory)
 
 

@@ -114,7 +114,10 @@ def _readme(
         auto = "AutoModelForSequenceClassification"
         names = "num_labels=1" if outputs.labels is None else f"id2label={dict(enumerate(outputs.labels))!r}"
         head = f",\n    {names},\n    pad_token_id=tokenizer.pad_token_id,\n"
-    backbone = f"\n    {_quoted(base)}{head}" if head else _quoted(base)
+    named, gguf = _quoted(base), planned.source.gguf
+    if gguf is not None:
+        named = f"{_quoted(str(gguf.parent))}, gguf_file={_quoted(gguf.name)}"
+    backbone = f"\n    {named}{head}" if head else named
     loading = code.format(auto=auto, backbone=backbone, directory=_quoted(str(directory)))
     scores = "\n".join(scores_table(record["metrics"]))
     return (
