@@ -20,6 +20,7 @@ from loralab.backbones.positions import longest_text
 from loralab.backbones.reading import reading
 from loralab.backbones.shortcuts import use_shortcut
 from loralab.backbones.source import Source
+from loralab.backbones.target_logits import computes_at_targets
 from loralab.backbones.tokenizer import load_tokenizer
 from loralab.backbones.weights import attention_of, quiet, read_config, read_weights
 from loralab.compat.transformers import classifiers, generators
@@ -42,7 +43,8 @@ class Backbone:
     `head`: paths of the trained modules. `maps`: empty for a family whose roles are not known; globs over module names
     and `all` still work there. `seq2seq`: whether it is an encoder-decoder that generates. `notes`:
     one line for each shortcut that does not work with the installed libraries, and for a head whose classes have no
-    names, and for a text's outputs that depend on its batch. `unfit`: why it must not be trained; its head may still be
+    names, and for a text's outputs that depend on its batch. `at_targets`: whether its forward computes logits at the
+    targets only (target_logits.py). `unfit`: why it must not be trained; its head may still be
     replaced by a trained one.
     """
 
@@ -52,6 +54,7 @@ class Backbone:
     head: tuple[str, ...]
     source: Source
     seq2seq: bool = False
+    at_targets: bool = False
     notes: tuple[str, ...] = ()
     unfit: str | None = None
 
@@ -149,6 +152,7 @@ def load_generator(
             softmax = _fp32_softmax(model, implementation, device)
             model.to(device)
             padding = check_padding(model, source)
+            at_targets = computes_at_targets(model)
     if source.family not in FAMILIES:
         _check_causal(model, source)
     _limit_length(tokenizer, model)
@@ -159,6 +163,7 @@ def load_generator(
         (),
         source,
         seq2seq=seq2seq,
+        at_targets=at_targets,
         notes=tuple(note for note in (softmax, padding.note) if note is not None),
         unfit=padding.unfit,
     )
