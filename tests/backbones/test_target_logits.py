@@ -63,7 +63,7 @@ def test_logits_losses_and_gradients_are_those_of_the_whole_text(family: str) ->
             )  # fmt: skip
         assert numbers.sum() == (batch(at_targets=False)["labels"] != -100).sum()
         sums.append(losses)
-    np.testing.assert_allclose(*sums, rtol=1e-5)
+    np.testing.assert_allclose(sums[0], sums[1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["prompt", "prefix"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from loralab.backbones.attention import use_eager, use_fp32_softmax
+from loralab.backbones.attention import use_eager, use_fp32_softmax, use_grouped
 from loralab.backbones.causality import looks_ahead
 from loralab.backbones.families import FAMILIES, LinearMap, kind_of, linear_maps
 from loralab.backbones.first_token import narrow_last_layer, widen_last_layer
@@ -18,6 +18,7 @@ from loralab.backbones.label_order import order_rows
 from loralab.backbones.padding import check_padding
 from loralab.backbones.positions import longest_text
 from loralab.backbones.reading import reading
+from loralab.backbones.rms_norm import split_norms, unite_norms
 from loralab.backbones.shortcuts import use_shortcut
 from loralab.backbones.source import Source
 from loralab.backbones.target_logits import computes_at_targets
@@ -97,7 +98,7 @@ def load(
         model.eval()
         with reading(source, "the model does not work on a short text"):
             notes = [use_shortcut(model, narrow_last_layer, widen_last_layer, name=_FIRST_TOKEN)]
-            notes.append(_fp32_softmax(model, implementation, device))
+            notes += _faster_layers(model, implementation, device)
             model.to(device)
             padding = check_padding(model, source)
     _limit_length(tokenizer, model)
@@ -149,7 +150,7 @@ def load_generator(
         model.generation_config = _generation_config(config, tokenizer.eos_token_id)
         model.eval()
         with reading(source, "the model does not work on a short text"):
-            softmax = _fp32_softmax(model, implementation, device)
+            notes = _faster_layers(model, implementation, device)
             model.to(device)
             padding = check_padding(model, source)
             at_targets = computes_at_targets(model)
@@ -164,7 +165,7 @@ def load_generator(
         source,
         seq2seq=seq2seq,
         at_targets=at_targets,
-        notes=tuple(note for note in (softmax, padding.note) if note is not None),
+        notes=tuple(note for note in (*notes, padding.note) if note is not None),
         unfit=padding.unfit,
     )
 
@@ -176,11 +177,15 @@ def _limit_length(tokenizer: Any, model: Any) -> None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
 
 
-def _fp32_softmax(model: Any, implementation: str, device: torch.device) -> str | None:
-    """Sets the softmax of eager attention to fp32 for half precision on a CPU; returns a line if that does not work."""
-    if implementation != "eager" or device.type != "cpu" or model.dtype == torch.float32:
-        return None
-    return use_shortcut(model, use_fp32_softmax, use_eager, name="eager attention with its softmax in fp32")
+def _faster_layers(model: Any, implementation: str, device: torch.device) -> list[str | None]:
+    """Applies the shortcuts inside layers: of norms, and of eager attention; a line for each that does not work."""
+    notes = [use_shortcut(model, unite_norms, split_norms, name="RMSNorm as one function")]
+    if implementation == "eager":
+        notes.append(use_shortcut(model, use_grouped, use_eager, name="eager attention in groups"))
+        if device.type == "cpu" and model.dtype != torch.float32:
+            name = "eager attention with its softmax in fp32"
+            notes.append(use_shortcut(model, use_fp32_softmax, use_eager, name=name))
+    return notes
 
 
 def _set_labels(config: "PretrainedConfig", labels: int, regression: bool, class_names: Sequence[str]) -> None:
