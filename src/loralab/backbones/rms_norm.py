@@ -55,7 +55,7 @@ class _RMSNorm(torch.autograd.Function):
         return w * n
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         n, r, w = ctx.saved_tensors
         dw = (g * n).flatten(0, -2).sum(0).to(w.dtype) if ctx.needs_input_grad[1] else None
         wide, wg = n.float(), (g * w).float()

@@ -98,7 +98,7 @@ class TextObjective:
         answers = decode(
             by.model, order, lambda at: self._contexts(split, at),
             rows=rows, **self.decoding, eos_id=cast(int, self.tokenizer.eos_token_id), pad_id=self.pad_id,
-            check=by.check, ranks=by.ranks,
+            check=by.check, workers=by.workers, ranks=by.ranks,
         )  # fmt: skip
         # no clean-up: it would remove the space in `a , b`, which references keep
         texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True, clean_up_tokenization_spaces=False)
