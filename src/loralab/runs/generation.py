@@ -100,7 +100,8 @@ class TextObjective:
     def scores(self, split: str, predictions: Predicted) -> dict[str, float | None]:
         """The task's metrics, and the loss: the mean over all target tokens of the split."""
         loss = float(predictions.losses.sum() / predictions.tokens.sum())
-        return {**tasks.score_texts(self.task.metrics, predictions.texts, self._pairs(split)), "loss": finite(loss)}
+        found = tasks.score_texts(self.task.metrics, predictions.texts, self._pairs(split), loss=loss)
+        return {**found, "loss": finite(loss)}
 
     def start(self, split: str) -> float:  # noqa: ARG002
         """Unknown: it depends on the backbone."""
