@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from loralab.backbones.dequantise import dequantise
 from loralab.backbones.families import kind_of
 from loralab.backbones.tokenizer import load_tokenizer
 from loralab.config.command import command
@@ -83,6 +84,7 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
             _copy(files, inside if method.peft else inside / "adapter")
             if not method.peft:
                 _copy({name: regular(run, name) for name in ("config.yaml", "record.json")}, inside)
+            dequantise(planned.source)
             save_tokenizer(load_tokenizer(planned.source), inside, planned.source)
         write_text(inside / "README.md", _readme(run, record, directory, planned, outputs, merged=merged))
         for path in inside.iterdir():
@@ -112,7 +114,10 @@ def _readme(
         auto = "AutoModelForSequenceClassification"
         names = "num_labels=1" if outputs.labels is None else f"id2label={dict(enumerate(outputs.labels))!r}"
         head = f",\n    {names},\n    pad_token_id=tokenizer.pad_token_id,\n"
-    backbone = f"\n    {_quoted(base)}{head}" if head else _quoted(base)
+    named, gguf = _quoted(base), planned.source.gguf
+    if gguf is not None:
+        named = f"{_quoted(str(gguf.parent))}, gguf_file={_quoted(gguf.name)}"
+    backbone = f"\n    {named}{head}" if head else named
     loading = code.format(auto=auto, backbone=backbone, directory=_quoted(str(directory)))
     scores = "\n".join(scores_table(record["metrics"]))
     return (
