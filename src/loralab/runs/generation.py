@@ -42,7 +42,10 @@ class Predicted:
 
 
 class TextObjective:
-    """One generated text per context, from a decoder or an encoder-decoder (`seq2seq`)."""
+    """One generated text per context, from a decoder or an encoder-decoder (`seq2seq`).
+
+    at_targets: whether the model is asked for logits at the targets' positions only, as (targets, vocabulary).
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class TextObjective:
         tokenizer: "PreTrainedTokenizerBase",
         *,
         seq2seq: bool,
+        at_targets: bool,
         start_id: int,
         beams: int,
         length_penalty: float,
@@ -58,7 +62,7 @@ class TextObjective:
         device: torch.device,
     ) -> None:
         self.task, self.splits, self.tokenizer, self.device = task, splits, tokenizer, device
-        self.seq2seq, self.start_id = seq2seq, start_id
+        self.seq2seq, self.at_targets, self.start_id = seq2seq, at_targets, start_id
         self.decoding: dict[str, Any] = {
             "beams": beams,
             "length_penalty": length_penalty,
@@ -74,14 +78,17 @@ class TextObjective:
         return self.splits[split].lengths
 
     def batch(self, split: str, indices: NDArray[np.int64]) -> dict[str, Tensor]:
-        return self._placed(
-            collate_training(
-                self.splits[split], indices, pad_id=self.pad_id, seq2seq=self.seq2seq, start_id=self.start_id
-            )
+        batch = collate_training(
+            self.splits[split], indices, pad_id=self.pad_id, seq2seq=self.seq2seq, start_id=self.start_id
         )
+        if self.at_targets:
+            batch["logits_to_keep"] = batch["labels"] != IGNORED
+        return self._placed(batch)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy of logits (batch, tokens, vocabulary); mean over the targets' tokens."""
+        """Cross entropy of logits (batch, tokens, vocabulary) or (targets, vocabulary); mean over the targets."""
+        if logits.ndim == 2:
+            return nn.functional.cross_entropy(logits, labels[labels != IGNORED])
         return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
 
     def predict(self, split: str, by: Predictor) -> Predicted:
