@@ -71,6 +71,19 @@ def test_a_terminal_has_a_bar_in_place_of_training_lines(monkeypatch: pytest.Mon
     assert err.getvalue().count("accuracy 0.5000") == 2
 
 
+@pytest.mark.parametrize("screen", [io.StringIO, Terminal])
+def test_a_run_of_no_steps_is_shown(screen: type[io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    err = screen()
+    console = Console(err, io.StringIO())
+    console.started("name", 0, GROUPS, resumed_at=0)
+    console.line({"step": 0, "split": "validation", "values": {"loss": 1.0}, "seconds": 0.5})
+    console.step(0)
+    console.close()
+    assert "name: 0 steps" in err.getvalue().replace("\x1b[1m", "").replace("\x1b[0m", "")
+    assert "step 0/0  validation  loss 1.0000" in err.getvalue()
+
+
 def test_a_dumb_terminal_has_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     err = Terminal()

@@ -1,5 +1,6 @@
 """Tests of TextObjective: a small decoder and an encoder-decoder train, generate, and are scored on text."""
 
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from loralab import load_run
 from loralab.errors import UserError
+from loralab.runs.console import Console
 from loralab.runs.run import run
 from loralab.store.predictions import packed_correct, unpacked
 from loralab.store.record import PausedRecord, Record
@@ -59,6 +61,55 @@ def test_generation_repeats_under_a_seed_and_resumes_to_the_byte(
     cut_off(config(tmp_path / "cut", *options), monkeypatch, at=7)
     run(config(tmp_path / "cut", *options))
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "one")
+    one, cut = (next((tmp_path / name).glob("runs/*/answers.json")).read_bytes() for name in ("one", "cut"))
+    assert one == cut
+
+
+def test_a_few_test_questions_are_answered_before_and_after_training(tmp_path: Path, parrot: list[str]) -> None:
+    _, trained = record_of(tmp_path / "trained", "model=tiny_decoder", *parrot, "train.steps=6")
+    _, untrained = record_of(tmp_path / "untrained", "model=tiny_decoder", *parrot, "train.steps=0")
+    entries = json.loads((trained / "answers.json").read_text())
+    assert len({entry["row"] for entry in entries}) == 3
+    for name, directory in (("before", untrained), ("after", trained)):
+        table = pd.read_parquet(directory / "predictions.parquet")
+        texts = table[table["at"] == "last"].set_index("row")[["text", "correct"]]
+        for entry in entries:
+            text, right = texts.loc[entry["row"]]
+            assert entry[name] == {"answer": text, "correct": right}
+    assert {entry["question"] for entry in entries} <= {f"say ok {i}" for i in range(60)}
+    assert [entry["after"] for entry in json.loads((untrained / "answers.json").read_text())] == [None] * 3
+
+
+def test_answers_before_training_leave_its_bytes_alone(
+    tmp_path: Path, parrot: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("model=tiny_decoder", *parrot, "method=lora", "optim.lr=1e-2", "lora.dropout=0.1")
+    run(config(tmp_path / "with", *options))
+    monkeypatch.setattr("loralab.runs.run._answer_untrained", lambda *_: None)
+    run(config(tmp_path / "without", *options))
+    assert outcome(tmp_path / "with") == outcome(tmp_path / "without")
+
+
+def test_a_finished_run_shows_the_answers_of_its_training(tmp_path: Path, parrot: list[str]) -> None:
+    options = ("model=tiny_decoder", *parrot, "train.steps=6")
+    shown = []
+    for _ in range(2):
+        out = io.StringIO()
+        run(config(tmp_path, *options), console=Console(io.StringIO(), out))
+        text = out.getvalue()
+        shown.append(text[text.index("test questions") : text.index("success")])
+    assert shown[0] == shown[1] and shown[0].count("    after ") == 3
+
+
+def test_the_perplexity_of_movie_dialog_is_the_exp_of_the_loss_and_its_lowest_step_the_best(tmp_path: Path) -> None:
+    options = ("model=tiny_decoder", "task=movie_dialog", "generate.max_new_tokens=4", "train.eval_every=4")
+    record, directory = record_of(tmp_path / "store", *options, "train.max_length=128")
+    last, best = (record["metrics"]["validation"][at] for at in ("last", "best"))
+    assert list(last) == ["step", "perplexity", "chrf", "loss"]
+    assert last["perplexity"] == pytest.approx(np.exp(last["loss"]))
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    found = [line["values"]["perplexity"] for line in lines if line["split"] == "validation"]
+    assert len(found) == 3 and best["perplexity"] == min(found)
 
 
 def test_two_threads_learn_what_one_does(tmp_path: Path, parrot: list[str]) -> None:

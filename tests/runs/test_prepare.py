@@ -56,3 +56,16 @@ def test_inputs_longer_than_the_backbone_takes_are_one_line(tmp_path: Path) -> N
 def test_a_warm_up_longer_than_the_run_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^optim\.warmup: got 100 steps, and the run has 12; warm up for fewer$"):
         run(config(tmp_path, "optim.warmup=100"))
+
+
+def test_no_steps_score_the_model_as_every_training_finds_it(tmp_path: Path) -> None:
+    options = ("method=lora", "train.eval_first=true")
+    run(config(tmp_path / "trained", *options))
+    first = next(line for line in lines(tmp_path / "trained") if line["split"] == "validation")
+    record = run(config(tmp_path / "untrained", *options, "train.steps=0", "train.pause_at=0.5", "probe.every=1"))
+    assert first["step"] == 0
+    assert (record["status"], record["steps"], record["metrics"]["test"]["last"]["step"]) == ("success", 0, 0)
+    assert record["metrics"]["validation"]["last"] == {"step": 0, **first["values"]}
+    assert record["metrics"]["test"]["best"] == record["metrics"]["test"]["last"]
+    assert [line["split"] for line in lines(tmp_path / "untrained")] == ["validation"]
+    assert run(config(tmp_path / "untrained", *options, "train.steps=0", "probe.every=1")) == record

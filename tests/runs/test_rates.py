@@ -91,7 +91,7 @@ def test_rows_are_counted_only_where_auto_needs_them(tmp_path: Path, monkeypatch
 
 def test_steps_round_to_whole_batches_and_are_at_least_one() -> None:
     assert [steps_of(epochs, None, per_epoch=10) for epochs in (0.001, 0.26, 2)] == [1, 3, 20]
-    assert steps_of(2, 7, per_epoch=10) == 7
+    assert [steps_of(2, steps, per_epoch=10) for steps in (7, 0)] == [7, 0]
 
 
 def test_rates_out_of_the_optimizers_range_are_one_line_also_where_the_law_gives_them(tmp_path: Path) -> None:

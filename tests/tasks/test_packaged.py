@@ -4,14 +4,16 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+from loralab import tasks
 from loralab.errors import UserError
 from loralab.tasks import RawTask, packaged
 
-Read = Callable[..., RawTask]
+Read = Callable[..., RawTask[Any]]
 
 SIZES = {
     "rotten_tomatoes": (5_100, 1_700, 1_728),
@@ -115,6 +117,26 @@ def test_known_examples_have_their_labels(read: Read) -> None:
     assert label(spam, "Nah I don't think he goes to usf") == "ham"
     assert label(snippets, "The Rock is destined to be the 21st Century's new") == pytest.approx(2.2666666)
     assert label(tomatoes, "the rock is destined to be the 21st century's new") == "positive"
+
+
+def test_movie_dialog_is_a_fixed_split_of_statements_with_their_replies(read: Read) -> None:
+    task: RawTask[Any] = read("movie_dialog")
+    assert (task.kind, task.metrics) == ("generation", ("perplexity", "chrf"))
+    assert {part: len(pairs) for part, pairs in task.splits.items()} == {
+        "train": 54_000, "validation": 1_000, "test": 1_361,
+    }  # fmt: skip
+    keys = ["".join(filter(str.isalnum, c.lower())) for pairs in task.splits.values() for c in pairs.contexts]
+    assert len(keys) - len(set(keys)) <= 2, "a statement is in one split, and there once"
+    digest = hashlib.sha256()
+    reply_to: dict[str, tuple[str, ...]] = {}
+    for pairs in task.splits.values():
+        assert all(context and reply for context, (reply,) in zip(pairs.contexts, pairs.references, strict=True))
+        reply_to |= dict(zip(pairs.contexts, pairs.references, strict=True))
+        digest.update(pairs.rows.tobytes())
+        digest.update("\0".join([*pairs.contexts, *(reply for (reply,) in pairs.references)]).encode())
+    assert digest.hexdigest()[:16] == "c9fcbb3d55ee250d"
+    assert reply_to["hi."] == ("looks like things worked out tonight, huh?",)
+    assert set(tasks.GENERATION) >= set(packaged.names(generates=True)) == {"movie_dialog"}
 
 
 def test_identity_is_the_data_files_and_imports_nothing_heavy() -> None:

@@ -3,7 +3,7 @@
 import re
 import sqlite3
 
-from loralab.tasks.sql_words import DOMAINS, KINDS, RANGES, Words
+from loralab.tasks.sql_words import DOMAINS, HELD_OUT, KINDS, RANGES, Words
 
 _SORTS = [*KINDS.values(), *(words for d in DOMAINS for words in (d.tables, d.texts, d.numbers))]
 
@@ -25,6 +25,7 @@ def test_words_are_single_lower_case_and_stand_once_in_their_list() -> None:
 def test_no_held_out_word_is_known_elsewhere() -> None:
     held_out = {word for words in _SORTS for word in words.held_out}
     assert not held_out & {word for words in _SORTS for word in words.known}
+    assert held_out == HELD_OUT
 
 
 def test_as_many_words_are_held_out_as_the_module_says() -> None:

@@ -1,6 +1,7 @@
 """Texts are scored as sacrebleu, rouge-score and SQLite score them, against every reference of a row."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from loralab.errors import UserError
 from loralab.tasks import METRICS, Pairs, RawTask, better, choose, correct, score_texts
+from loralab.tasks.text_metrics import TEXT_METRICS
 
 TEXTS = ["the cat sat on the mat", "a dog ran", "birds are singing in the trees today"]
 REFERENCES = [("a cat sat on the mat", "the cat sat on the mat"), ("a dog ran",), ("birds sing in trees", "x", "y z")]
@@ -81,33 +83,59 @@ def test_rouge_is_the_mean_f1_of_the_best_reference(kind: str) -> None:
 def test_a_perfect_answer_has_the_best_score_of_every_metric() -> None:
     queries = ["select a from t where b = 3", "select b from t where a = 'x'"]
     pairs = _pairs([(query,) for query in queries], [SCRIPT] * 2)
-    scores = score_texts(tuple(METRICS["generation"]), queries, pairs)
-    shares = {"exact_match", "number_match", "execution_accuracy"}
-    expected = {name: 1.0 if name in shares else 100.0 for name in scores}
-    assert scores == pytest.approx(expected | {"number_match": 0.5})  # the second has no number
+    scores = score_texts(tuple(METRICS["generation"]), queries, pairs, loss=0.0)
+    shares = {"exact_match", "number_match", "execution_accuracy", "perplexity"}
+    expected: dict[str, float | None] = {name: 1.0 if name in shares else 100.0 for name in scores}
+    # the second query has no number, and neither has a held-out word
+    assert scores == pytest.approx(expected | {"number_match": 0.5, "held_out_accuracy": None})
 
 
 def test_empty_answers_score_nothing_and_raise_nothing() -> None:
     pairs = _pairs([("select a from t",)], [SCRIPT])
-    assert set(score_texts(tuple(METRICS["generation"]), [""], pairs).values()) == {0.0}
+    assert set(score_texts(tuple(TEXT_METRICS), [""], pairs).values()) == {0.0, None}
 
 
-@pytest.mark.parametrize("metric", METRICS["generation"])
+@pytest.mark.parametrize("metric", TEXT_METRICS)
 def test_the_share_of_right_rows_is_the_score(metric: str) -> None:
     answers = ["select 3", "select b from t"]
     pairs = _pairs([("select 3",), ("select b from t where b = 3",)], [SCRIPT] * 2)
     right = correct(metric, answers, pairs)
-    assert (right is None) == (metric in ("bleu", "chrf", "rouge1", "rouge2", "rougeL"))
+    assert (right is None) == (metric in ("held_out_accuracy", "bleu", "chrf", "rouge1", "rouge2", "rougeL"))
     if right is not None:
         assert right.dtype == np.bool_ and right.mean() == score_texts((metric,), answers, pairs)[metric] == 0.5
 
 
-@pytest.mark.parametrize(("metric", "package"), [("bleu", "sacrebleu"), ("rougeL", "rouge_score.rouge_scorer")])
-def test_without_the_extra_there_is_one_line(monkeypatch: pytest.MonkeyPatch, metric: str, package: str) -> None:
-    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
-    with pytest.raises(UserError, match=r"task\.metric: .* is not installed .*pip install -e '\.\[generation\]'"):
-        score_texts((metric,), ["a"], _pairs([("a",)]))
-    assert score_texts(("exact_match",), ["a"], _pairs([("a",)])) == {"exact_match": 1.0}
+@pytest.mark.parametrize(("metric", "module"), [("bleu", "sacrebleu"), ("rougeL", "rouge_score")])
+def test_a_missing_library_is_one_line_before_anything_is_scored(
+    monkeypatch: pytest.MonkeyPatch, metric: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    plain = RawTask("t", "generation", None, {"test": _pairs([("a",)])}, ("exact_match",))
+    with pytest.raises(UserError, match=rf"^task\.metric: {metric} needs .*; run: pip install -e '\.\[generation\]'$"):
+        choose(plain, metric)
+    with pytest.raises(UserError, match=rf"^task\.metric: {metric} needs "):
+        choose(replace(plain, metrics=("exact_match", metric)), None)
+    assert choose(plain, None).metrics == ("exact_match",)
+
+
+def test_perplexity_is_the_exp_of_the_loss_alone() -> None:
+    pairs = _pairs([("a",)])
+    assert score_texts(("perplexity",), ["b"], pairs, loss=np.log(7.0)) == {"perplexity": pytest.approx(7)}
+    for loss in (1e4, np.inf, np.nan):
+        assert score_texts(("perplexity",), ["b"], pairs, loss=loss) == {"perplexity": None}
+
+
+def test_held_out_accuracy_is_that_of_queries_with_a_word_that_no_training_table_has() -> None:
+    script = "create table memoirs (title text); insert into memoirs values ('labyrinth'), ('shadow');"
+    references: list[tuple[str, ...]] = [
+        ("select title from memoirs",),  # a table
+        ("select count(*) from memoirs where title = 'labyrinth'",),
+        ("select a from t where a = 'x'",),  # known words
+    ]
+    pairs = _pairs(references, [script, script, SCRIPT])
+    answers = ["select title from memoirs", "select count(*) from memoirs where title = 'shadow of'", "no sql"]
+    scores = score_texts(("held_out_accuracy", "execution_accuracy"), answers, pairs)
+    assert scores == {"held_out_accuracy": 0.5, "execution_accuracy": pytest.approx(1 / 3)}
 
 
 def test_a_task_without_databases_has_no_execution_accuracy() -> None:
@@ -121,5 +149,6 @@ def test_a_task_without_databases_has_no_execution_accuracy() -> None:
         choose(plain, "accuracy")
 
 
-def test_more_is_better() -> None:
-    assert all(better(metric, 2.0, 1.0) and not better(metric, 1.0, 2.0) for metric in METRICS["generation"])
+def test_more_is_better_but_of_perplexity() -> None:
+    for metric in METRICS["generation"]:
+        assert better(metric, 2.0, 1.0) != better(metric, 1.0, 2.0) == (metric == "perplexity")

@@ -182,3 +182,8 @@ def test_the_head_keeps_the_rate_of_the_default_run_beside_a_and_b(
     assert any(text.startswith("optim.head_lr=") for text in added) == pinned
     if pinned:
         assert one.planned(settings).config.optim.head_lr == one.base.config.optim.head_lr != RATES[0]
+
+
+def test_a_session_of_no_steps_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^train\.steps: got 0; tuning compares trained models"):
+        session(tmp_path, "train.steps=0").begin(tmp_path / "seen.json")

@@ -215,7 +215,7 @@ class TrainConfig:
     """The training loop: length, batches, evaluation, logging, precision and device."""
 
     epochs: float | None = number(above=0, at_most=10**6)
-    steps: int | None = number(at_least=1, at_most=10**9)
+    steps: int | None = number(at_least=0, at_most=10**9)  # 0 scores the model as it is
     batch_size: int = number(at_least=1, at_most=2**20)
     micro_batch_size: int | None = added_later(number(at_least=1, at_most=2**20), before=None)
     max_length: int = number(at_least=4, at_most=2**20)  # no model has positions for more

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+from loralab.store.answers import answers_table
 from loralab.store.record import FailedRecord, PausedRecord, PretrainingRecord, Record, split_scores
 from loralab.text import align, bold, figure, printed, shown
 
@@ -63,7 +64,7 @@ class Console:
 
     def started(self, name: str, steps: int, groups: Sequence[dict[str, Any]], *, resumed_at: int) -> None:
         """Prints the warnings, the run's name and rows, and every parameter group with its resolved rates."""
-        self.steps, self.printed = steps, resumed_at * PLAIN_LINES // steps
+        self.steps, self.printed = steps, resumed_at * PLAIN_LINES // max(1, steps)
         length = f"{steps} step{'s' if steps != 1 else ''}"
         going_on = f", going on from step {resumed_at}" if resumed_at else ""
         if self.title is not None:
@@ -121,7 +122,7 @@ class Console:
         self.finished(record, path)
 
     def finished(self, record: Record | PausedRecord | PretrainingRecord, path: Path) -> None:
-        """Prints the final scores, the time and the run's directory."""
+        """Prints a few answers before and after training, the final scores, the time and the run's directory."""
         if self.title is not None:
             status = pause(record) if record["status"] == "paused" else record["status"]
             primary = record["metrics"]["primary"]
@@ -133,8 +134,8 @@ class Console:
             line = "  ".join([status, primary, *figures, f"{record['timing']['seconds']:.1f} s", str(path)])
             print(printed([f"    {line}"]), file=self.out, flush=True)
             return
-        lines = [*summary(record), shown(str(path), longest=None)]
-        lines[0] = bold(lines[0], self.out)
+        first, *rest = summary(record)
+        lines = [*answers_table(path / "answers.json"), bold(first, self.out), *rest, shown(str(path), longest=None)]
         print("\n".join(lines), file=self.out, flush=True)
 
     def _say(self, text: str) -> None:

@@ -1,6 +1,6 @@
 """The objective of generation tasks: the loss is over the target's tokens only, the metrics are over text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from loralab import tasks
 from loralab.runs.objective import Predictor
+from loralab.store.answers import Sample
 from loralab.store.predictions import write_answers
 from loralab.tasks.splits import Pairs
 from loralab.tasks.tokenise_pairs import IGNORED, PairSplit, collate_contexts, collate_training
@@ -27,6 +28,8 @@ __all__ = ["Predicted", "TextObjective"]
 
 # Examples per evaluation batch; a constant, since the shape of a batch affects the last bits of a logit.
 EVALUATION_BATCH = 32
+# Test questions whose answers before and after training are shown: as many as fit on a screen.
+SAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -95,19 +98,19 @@ class TextObjective:
             by.model, order, lambda at: self.batch(split, at),
             rows=rows, check=by.check, workers=by.workers, ranks=by.ranks,
         )  # fmt: skip
-        answers = decode(
-            by.model, order, lambda at: self._contexts(split, at),
-            rows=rows, **self.decoding, eos_id=cast(int, self.tokenizer.eos_token_id), pad_id=self.pad_id,
-            check=by.check, workers=by.workers, ranks=by.ranks,
-        )  # fmt: skip
-        # no clean-up: it would remove the space in `a , b`, which references keep
-        texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return Predicted([text.strip() for text in texts], losses, tokens)
+        return Predicted(self._answers(split, order, by), losses, tokens)
+
+    def samples(self, split: str, by: Predictor) -> list[Sample]:
+        return self._samples(split, self._answers(split, [self._sampled(split)], by))
+
+    def samples_in(self, split: str, predictions: Predicted) -> list[Sample]:
+        return self._samples(split, predictions.texts)
 
     def scores(self, split: str, predictions: Predicted) -> dict[str, float | None]:
         """The task's metrics, and the loss: the mean over all target tokens of the split."""
         loss = float(predictions.losses.sum() / predictions.tokens.sum())
-        return {**tasks.score_texts(self.task.metrics, predictions.texts, self._pairs(split)), "loss": finite(loss)}
+        found = tasks.score_texts(self.task.metrics, predictions.texts, self._pairs(split), loss=loss)
+        return {**found, "loss": finite(loss)}
 
     def start(self, split: str) -> float:  # noqa: ARG002
         """Unknown: it depends on the backbone."""
@@ -119,6 +122,37 @@ class TextObjective:
             for at, by_split in predictions.items()
         }
         write_answers(path, predictions, correct, {split: self._pairs(split) for split in self.splits})
+
+    def _answers(self, split: str, order: Iterable[NDArray[np.int64]], by: Predictor) -> list[str]:
+        """The generated text of each row of a split; empty for a row that is in no batch of `order`."""
+        answers = decode(
+            by.model, order, lambda at: self._contexts(split, at),
+            rows=len(self.splits[split]), **self.decoding, eos_id=cast(int, self.tokenizer.eos_token_id),
+            pad_id=self.pad_id, check=by.check, workers=by.workers, ranks=by.ranks,
+        )  # fmt: skip
+        # no clean-up: it would remove the space in `a , b`, which references keep
+        texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return [text.strip() for text in texts]
+
+    def _sampled(self, split: str) -> NDArray[np.int64]:
+        """SAMPLES rows, evenly spaced: the questions about one table of task=sql follow one another."""
+        rows = len(self.splits[split])
+        return np.unique(np.arange(SAMPLES, dtype=np.int64) * rows // SAMPLES)
+
+    def _samples(self, split: str, texts: Sequence[str]) -> list[Sample]:
+        at = self._sampled(split)
+        pairs, answers = self._pairs(split).take(at), [texts[i] for i in at]
+        right = tasks.correct(self.metric, answers, pairs)
+        return [
+            {
+                "row": int(pairs.rows[i]),
+                "question": pairs.contexts[i],
+                "reference": pairs.references[i][0],
+                "answer": answer,
+                "correct": None if right is None else bool(right[i]),
+            }
+            for i, answer in enumerate(answers)
+        ]
 
     def _contexts(self, split: str, indices: NDArray[np.int64]) -> dict[str, Tensor]:
         return self._placed(collate_contexts(self.splits[split], indices, pad_id=self.pad_id, left=not self.seq2seq))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from loralab import tasks
+from loralab.store.answers import Sample
 from loralab.store.predictions import write_predictions
 from loralab.text import finite
 from loralab.training.batches import by_length
@@ -66,6 +67,12 @@ class Objective(Protocol):
     def predict(self, split: str, by: Predictor) -> Any:
         """Predictions of every example, in the split's order."""
 
+    def samples(self, split: str, by: Predictor) -> list[Sample]:
+        """The answers to a few fixed questions of a split; none for a task that is not answered in text."""
+
+    def samples_in(self, split: str, predictions: Any) -> list[Sample]:
+        """The same questions with their answers in `predictions`."""
+
     def scores(self, split: str, predictions: Any) -> dict[str, float | None]:
         """The task's metrics and the loss."""
 
@@ -112,6 +119,12 @@ class LabelObjective:
             workers=by.workers,
             ranks=by.ranks,
         )
+
+    def samples(self, split: str, by: Predictor) -> list[Sample]:  # noqa: ARG002
+        return []
+
+    def samples_in(self, split: str, predictions: Logits) -> list[Sample]:  # noqa: ARG002
+        return []
 
     def scores(self, split: str, predictions: Logits) -> dict[str, float | None]:
         labels = self.splits[split].labels

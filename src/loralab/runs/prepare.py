@@ -165,7 +165,7 @@ def _trained(planned: Plan, backbone: Backbone, groups: list[dict[str, Any]], ra
 def _steps(config: Config, order: Order) -> int:
     """The number of steps of the run; raises UserError where the warm-up is not shorter."""
     steps = steps_of(config.train.epochs, config.train.steps, per_epoch=order.per_epoch)
-    if config.optim.warmup >= steps:
+    if config.optim.warmup >= max(1, steps):  # no step needs no warm-up
         raise UserError(f"optim.warmup: got {config.optim.warmup:g} steps, and the run has {steps}; warm up for fewer")
     return steps
 

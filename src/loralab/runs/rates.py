@@ -15,7 +15,7 @@ DIGITS = 3  # of a resolved rate: it can be typed again, and no platform's last 
 
 def steps_of(epochs: float | None, steps: int | None, *, per_epoch: int) -> int:
     """The number of steps of a run; per_epoch: of one epoch, the last batch of which may be short."""
-    return steps or max(1, round(cast(float, epochs) * per_epoch))
+    return steps if steps is not None else max(1, round(cast(float, epochs) * per_epoch))
 
 
 def has_factors(config: Config) -> bool:

@@ -24,6 +24,7 @@ from loralab.runs.objective import Predictor
 from loralab.runs.plan import Plan, make_store, plan
 from loralab.runs.prepare import Prepared, prepare
 from loralab.runs.record import as_yaml, fail, header, run_results
+from loralab.store.answers import write_after, write_before
 from loralab.store.leftovers import remove_old_temporaries
 from loralab.store.record import Pause, PausedRecord, Record, RunEnding, Scores, SplitScores
 from loralab.store.run_directory import final_status
@@ -137,6 +138,8 @@ def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunE
         kept={"run": planned.directory.hash},
     ) as session:
         progress = session.progress
+        if progress.step == 0:
+            _answer_untrained(prepared, session)
 
         def fetch(step: int) -> tuple[dict[str, Tensor], int]:
             session.journal.step()
@@ -198,7 +201,7 @@ def _tracker(planned: Plan) -> Tracker:
 def _evaluation_due(prepared: Prepared, step: int) -> bool:
     config = prepared.planned.config.train
     if step == 0:
-        return config.eval_first
+        return config.eval_first or prepared.steps == 0
     return is_due(step, config.eval_every or prepared.order.per_epoch, prepared.steps)
 
 
@@ -206,6 +209,23 @@ def _predict(prepared: Prepared, session: Session, split: str) -> Any:
     """The objective's predictions of a split with the current weights."""
     by = Predictor(prepared.model, session.between_batches, session.workers, prepared.ranks)
     return prepared.objective.predict(split, by)
+
+
+def _answer_untrained(prepared: Prepared, session: Session) -> None:
+    """Writes the answers of the untrained model to a few test questions; a resumed run finds them there."""
+    progress, directory = session.progress, prepared.planned.directory
+    began = progress.elapsed()
+    for split in _tests(prepared)[:1]:
+        by = Predictor(prepared.model, session.between_batches, session.workers, prepared.ranks)
+        samples = prepared.objective.samples(split, by)
+        if samples and prepared.ranks.leads:
+            directory.check()
+            write_before(directory.answers, samples)
+    progress.evaluation_seconds += progress.elapsed() - began
+
+
+def _tests(prepared: Prepared) -> list[str]:
+    return [split for split in prepared.objective.rows() if split.startswith("test")]
 
 
 def _validate(prepared: Prepared, session: Session) -> None:
@@ -237,7 +257,7 @@ def _test(prepared: Prepared, session: Session) -> dict[str, SplitScores]:
         method = CATALOGUE[planned.config.method.name]
         method.save(prepared.backbone, planned.config, planned.directory.path / method.folder, planned.source.base)
     assert best is not None and trained.best is not None, "the last step is always evaluated"
-    names = [split for split in objective.rows() if split.startswith("test")]
+    names = _tests(prepared)
     at_last = {split: _predict(prepared, session, split) for split in names}
     at_best = at_last
     if best["step"] != last:
@@ -246,6 +266,9 @@ def _test(prepared: Prepared, session: Session) -> dict[str, SplitScores]:
     if prepared.ranks.leads:
         planned.directory.check()
         objective.write(planned.directory.predictions, {"last": at_last, "best": at_best})
+        samples = [objective.samples_in(split, at_last[split]) for split in names[:1] if last > 0]
+        for some in filter(None, samples):
+            write_after(planned.directory.answers, some)
 
     def scored(split: str, step: int, predictions: dict[str, Any]) -> Scores:
         return {"step": step, **objective.scores(split, predictions[split])}

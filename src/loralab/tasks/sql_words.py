@@ -6,7 +6,7 @@ names, 15 columns and two values of most kinds.
 
 from dataclasses import dataclass
 
-__all__ = ["DOMAINS", "KINDS", "RANGES", "Domain", "Words"]
+__all__ = ["DOMAINS", "HELD_OUT", "KINDS", "RANGES", "Domain", "Words"]
 
 
 @dataclass(frozen=True)
@@ -213,3 +213,10 @@ DOMAINS: tuple[Domain, ...] = (
         "price grams stock calories",
     ),
 )  # fmt: skip
+
+HELD_OUT = frozenset(
+    word
+    for words in (*KINDS.values(), *(words for d in DOMAINS for words in (d.tables, d.texts, d.numbers)))
+    for word in words.held_out
+)
+"""Every word that occurs in validation and test only."""

@@ -1,14 +1,17 @@
 """Metrics of generated texts: predictions and their pairs -> one number per metric.
 
-exact_match, number_match and execution_accuracy are shares (0 to 1) of correct rows; bleu, chrf and the rouge metrics
-range from 0 to 100, as in their papers. sacrebleu and rouge-score (the extra `generation`) are imported only by the
-metrics that need them.
+exact_match, number_match and execution_accuracy are shares (0 to 1) of correct rows, held_out_accuracy is that of the
+rows of task=sql whose query has a word that no training table has; bleu, chrf and the rouge metrics range from 0 to
+100, as in their papers. perplexity is the exp of the loss, and the only one that does not read the predictions.
+sacrebleu and rouge-score (the extra `generation`) are imported only by the metrics that need them.
 """
 
+import importlib
+import importlib.util
+import math
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +19,9 @@ import numpy.typing as npt
 from loralab.errors import UserError
 from loralab.tasks.splits import Pairs
 from loralab.tasks.sql_execution import same_results
+from loralab.tasks.sql_words import HELD_OUT
 
-__all__ = ["TEXT_METRICS", "correct", "score_texts"]
+__all__ = ["LOSS_METRICS", "TEXT_METRICS", "check_installed", "correct", "score_texts"]
 
 _Right = npt.NDArray[np.bool_]
 
@@ -25,16 +29,34 @@ _ANSWER = "####"  # precedes the answer in GSM8K
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
 
 
-def score_texts(metrics: Sequence[str], predictions: Sequence[str], pairs: Pairs) -> dict[str, float | None]:
-    """Each metric, for one prediction per row; None where it is undefined."""
+def score_texts(
+    metrics: Sequence[str], predictions: Sequence[str], pairs: Pairs, *, loss: float = math.nan
+) -> dict[str, float | None]:
+    """Each metric, for one prediction per row; None where it is undefined.
+
+    loss: the mean -log p of the references' tokens, in nats; NaN where it is unknown.
+    """
     assert len(predictions) == len(pairs) > 0
-    values = {name: TEXT_METRICS[name](predictions, pairs) for name in metrics}
+    values = {
+        name: LOSS_METRICS[name](loss) if name in LOSS_METRICS else TEXT_METRICS[name](predictions, pairs)
+        for name in metrics
+    }
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
 def correct(metric: str, predictions: Sequence[str], pairs: Pairs) -> _Right | None:
     """Whether each row is correct, (n,) bool; None for a metric that is not a share of correct rows."""
     return _RIGHT[metric](predictions, pairs) if metric in _RIGHT else None
+
+
+def check_installed(metrics: Sequence[str]) -> None:
+    """Raises UserError if one of the metrics needs a library that is not installed; imports none."""
+    for name in metrics:
+        if name in _LIBRARIES and importlib.util.find_spec(_LIBRARIES[name]) is None:
+            raise UserError(
+                f"task.metric: {name} needs {_LIBRARIES[name].replace('_', '-')}, which is not installed; "
+                "run: pip install -e '.[generation]'"
+            )
 
 
 def _exact(predictions: Sequence[str], pairs: Pairs) -> _Right:
@@ -55,6 +77,22 @@ def _executed(predictions: Sequence[str], pairs: Pairs) -> _Right:
     return same_results(predictions, [own[0] for own in pairs.references], pairs.databases)
 
 
+def _held_out(predictions: Sequence[str], pairs: Pairs) -> float:
+    """The execution accuracy of the rows whose query has a held-out word of task=sql; NaN without such a row."""
+    rows = [i for i, own in enumerate(pairs.references) if HELD_OUT & set(re.findall(r"\w+", own[0]))]
+    if not rows:
+        return math.nan
+    return float(_executed([predictions[i] for i in rows], pairs.take(np.array(rows, dtype=np.int64))).mean())
+
+
+def _perplexity(loss: float) -> float:
+    """exp of the loss; NaN beyond the largest float."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.nan
+
+
 def _spaced(text: str) -> str:
     return " ".join(text.split())
 
@@ -67,12 +105,16 @@ def _final(text: str) -> Decimal | None:
 
 def _bleu(predictions: Sequence[str], pairs: Pairs) -> float:
     """sacrebleu's corpus BLEU (13a tokens), against all references of a row."""
-    return float(_extra("sacrebleu").corpus_bleu(list(predictions), _streams(pairs)).score)
+    from sacrebleu import corpus_bleu
+
+    return float(corpus_bleu(list(predictions), _streams(pairs)).score)
 
 
 def _chrf(predictions: Sequence[str], pairs: Pairs) -> float:
     """sacrebleu's corpus chrF2, against all references of a row."""
-    return float(_extra("sacrebleu").corpus_chrf(list(predictions), _streams(pairs)).score)
+    from sacrebleu import corpus_chrf
+
+    return float(corpus_chrf(list(predictions), _streams(pairs)).score)
 
 
 def _streams(pairs: Pairs) -> list[list[str | None]]:
@@ -84,7 +126,9 @@ def _streams(pairs: Pairs) -> list[list[str | None]]:
 def _rouge(kind: str) -> Callable[[Sequence[str], Pairs], float]:
     def mean(predictions: Sequence[str], pairs: Pairs) -> float:
         """Mean over rows of rouge-score's F1, with stemming, against a row's best reference."""
-        scorer = _extra("rouge_score.rouge_scorer").RougeScorer([kind], use_stemmer=True)
+        from rouge_score.rouge_scorer import RougeScorer
+
+        scorer = RougeScorer([kind], use_stemmer=True)
         rows = zip(predictions, pairs.references, strict=True)
         return 100 * float(np.mean([scorer.score_multi(own, text)[kind].fmeasure for text, own in rows]))
 
@@ -95,25 +139,19 @@ def _share(right: Callable[[Sequence[str], Pairs], _Right]) -> Callable[[Sequenc
     return lambda predictions, pairs: float(right(predictions, pairs).mean())
 
 
-def _extra(module: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        package = "rouge-score" if module.startswith("rouge") else module
-        raise UserError(
-            f"task.metric: {package} is not installed ({error}); run: pip install -e '.[generation]'"
-        ) from None
-
-
 _RIGHT: dict[str, Callable[[Sequence[str], Pairs], _Right]] = {
     "exact_match": _exact, "number_match": _number, "execution_accuracy": _executed,
 }  # fmt: skip
 
+_ROUGE = ("rouge1", "rouge2", "rougeL")
+_LIBRARIES = {"bleu": "sacrebleu", "chrf": "sacrebleu", **dict.fromkeys(_ROUGE, "rouge_score")}
+
 TEXT_METRICS: dict[str, Callable[[Sequence[str], Pairs], float]] = {
     **{name: _share(right) for name, right in _RIGHT.items()},
+    "held_out_accuracy": _held_out,
     "bleu": _bleu,
     "chrf": _chrf,
-    **{kind: _rouge(kind) for kind in ("rouge1", "rouge2", "rougeL")},
+    **{kind: _rouge(kind) for kind in _ROUGE},
 }
+
+LOSS_METRICS: dict[str, Callable[[float], float]] = {"perplexity": _perplexity}

@@ -57,6 +57,8 @@ class Session:
     @cached_property
     def steps(self) -> int:
         """Of every trial."""
+        if self.base.steps == 0:
+            raise UserError("train.steps: got 0; tuning compares trained models, so give it at least 1")
         return self.base.steps
 
     @property
