@@ -253,10 +253,12 @@ def test_smollm2_loads_again_in_three_seconds_of_one_core(smollm2: Source) -> No
 
 
 @pytest.mark.slow
-def test_smollm2_trains_and_its_merged_export_has_the_runs_predictions(tmp_path: Path) -> None:
+def test_smollm2_trains_and_its_merged_export_has_the_runs_predictions(smollm2: Source, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    wanted = real(tmp_path, TARGETS, "train.precision=fp32", "task.train_rows=8", "task.eval_rows=8", "optim.lr=1e-3")
+    assert smollm2.directory is not None
+    store = smollm2.directory.parents[2]  # which has the dequantised file
+    wanted = real(store, TARGETS, "train.precision=fp32", "task.train_rows=8", "task.eval_rows=8", "optim.lr=1e-3")
     record = run(wanted)
     assert record["status"] == "success"
     directory = plan(wanted).directory

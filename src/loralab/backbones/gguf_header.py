@@ -4,13 +4,12 @@ llama.cpp's format for one file with weights, often quantised, and a tokenizer. 
 and a table of tensors; https://github.com/ggml-org/ggml/blob/master/docs/gguf.md describes them.
 """
 
-import functools
 import importlib.util
 import math
 import mmap
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ class Header:
     family: str
     width: int
     numbers: int
-    special: Mapping[str, int] = field(hash=False)
+    special: Mapping[str, int]
 
 
 def read_header(file: Path, key: str) -> Header:
@@ -50,14 +49,12 @@ def read_header(file: Path, key: str) -> Header:
     tokenizer, and one of several parts.
     """
     try:
-        stat = file.stat()
-        return _read(file, key, (stat.st_size, stat.st_mtime_ns, stat.st_ino))
+        return _read(file, key)
     except OSError as error:
         raise UserError(f"{key}: {file} cannot be read: {error.strerror or type(error).__name__}") from error
 
 
-@functools.lru_cache(maxsize=8)  # a sweep plans hundreds of jobs; walking through the words of a tokenizer takes 30 ms
-def _read(file: Path, key: str, _stamp: tuple[int, ...]) -> Header:
+def _read(file: Path, key: str) -> Header:
     with file.open("rb") as stream:
         start = stream.read(len(_MAGIC))
         if start != _MAGIC:
