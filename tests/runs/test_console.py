@@ -153,6 +153,12 @@ def test_a_run_of_a_multirun_is_a_few_lines(record: Record, finished: RunDirecto
     assert out.getvalue().startswith("    success  accuracy  validation 0.") and out.getvalue().count("\n") == 1
 
 
+def test_a_run_of_no_steps_has_trained_no_parameter(record: Record) -> None:
+    assert summary(record)[-1].startswith("trained ")
+    record["steps"] = 0
+    assert summary(record)[-1].startswith("trainable: ")
+
+
 def test_last_and_best_are_one_line_where_they_are_one_step() -> None:
     scores = {"step": 40, "accuracy": 0.75, "loss": 0.5}
     table = scores_table({"primary": "accuracy", "validation": {"best": scores, "last": scores}})

@@ -191,12 +191,13 @@ def summary(record: Record | PausedRecord | PretrainingRecord | FailedRecord) ->
         ended = f"{pause(record)}; the same command without train.pause_at goes on"
     memory = record["memory"]["device_bytes"] or record["memory"]["host_bytes"]
     share = parameters["trainable"] / parameters["total"]
+    trained = "trained" if record["steps"] else "trainable:"
     return [
         ended,
         *scores_table(record["metrics"]),
         f"{timing['seconds']:.1f} s  ({timing['steps_per_second']:.2f} steps/s, "
         f"{timing['tokens_per_second']:,.0f} tokens/s, {memory / 2**30:.1f} GiB at most)",
-        f"trained {parameters['trainable']:,} of {parameters['total']:,} parameters ({share:.2%})",
+        f"{trained} {parameters['trainable']:,} of {parameters['total']:,} parameters ({share:.2%})",
     ]
 
 
