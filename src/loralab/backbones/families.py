@@ -113,6 +113,8 @@ class Family:
     """Whether its classifier reads only position 0 and its layers have the structure of BERT's (first_token.py)."""
     takes_cache: bool = False
     """Whether its attention reads keys and values from a cache, as prefix tuning needs."""
+    widens: bool = False
+    """Whether copying its units makes it wider without a change of its outputs (widen.py)."""
 
 
 def _attention(path: str, q: str, k: str, v: str, o: str) -> dict[str, str | Layout]:
@@ -137,6 +139,7 @@ _BERT = Family(
     plain_attention=True,
     first_token=True,
     takes_cache=True,
+    widens=True,
 )
 _ROBERTA = replace(_BERT, unused_positions=2)  # positions are counted from padding_idx + 1
 _LLAMA = Family(
@@ -147,6 +150,7 @@ _LLAMA = Family(
     },
     kind="decoder",
     takes_cache=True,
+    widens=True,
 )
 
 _T5 = Family(
@@ -165,7 +169,7 @@ FAMILIES: Mapping[str, Family] = {
     "bert": _BERT,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
-    "electra": _BERT,
+    "electra": replace(_BERT, widens=False),
     "deberta-v2": Family(
         r"encoder\.layer\.\d+",
         {
@@ -201,6 +205,7 @@ FAMILIES: Mapping[str, Family] = {
         width="n_embd",
         plain_attention=True,
         takes_cache=True,
+        widens=True,
     ),
     "gptj": Family(
         r"h\.\d+",
@@ -241,14 +246,16 @@ FAMILIES: Mapping[str, Family] = {
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
-    "gemma": _LLAMA,
-    "gemma2": replace(_LLAMA, sdpa=False),
+    "gemma": replace(_LLAMA, widens=False),  # its embeddings are scaled by the width's root
+    "gemma2": replace(_LLAMA, sdpa=False, widens=False),
     "phi": replace(
         _LLAMA,
+        widens=False,
         maps={**_attention("self_attn", "q_proj", "k_proj", "v_proj", "dense"), **_mlp("mlp.fc1", "mlp.fc2")},
     ),
     "phi3": replace(
         _LLAMA,
+        widens=False,
         maps={
             **_fused("self_attn.qkv_proj", _grouped, "self_attn.o_proj"),
             **_mlp("mlp.gate_up_proj", "mlp.down_proj"),

@@ -7,11 +7,12 @@ import functools
 import importlib.util
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loralab.backbones import tiny
 from loralab.backbones.checkpoint import Checkpoint, inspect, width_of
+from loralab.backbones.families import FAMILIES, family_of
 from loralab.errors import UserError
 from loralab.files import fingerprint
 
@@ -27,7 +28,8 @@ class Source:
 
     `origin` is the base model that an export names: the hub id, the absolute directory, or "random".
     `identity` is the hub's commit, the fingerprint of the files (config, weights, tokenizer), or tiny's
-    hash; it does not depend on the directory. `key` is the config key of the source, for messages.
+    hash; it does not depend on the directory. `key` is the config key of the source, for messages. `width` is that of
+    the loaded model, `widen` times the files'; `noise`: of the copies (widen.py).
     """
 
     name: str
@@ -38,6 +40,23 @@ class Source:
     width: int
     key: str
     safetensors: bool
+    widen: int = 1
+    noise: float = 0.0
+
+    @property
+    def copies(self) -> int:
+        """The number of copies of a unit that stay equal: new tensors are drawn at the narrow width, and copied."""
+        return 1 if self.noise else self.widen
+
+    def widened(self, widen: int, noise: float) -> "Source":
+        """The source `widen` times as wide; raises UserError for a family that copying units does not widen."""
+        if widen > 1 and not family_of(self.family).widens:
+            able = ", ".join(name for name, family in FAMILIES.items() if family.widens)
+            raise UserError(
+                f"model.widen: got {widen}; {self.origin} is a {self.family!r} model, and the families that can be "
+                f"widened are {able}; leave it at 1"
+            )
+        return replace(self, width=widen * self.width, widen=widen, noise=noise)
 
 
 def locate(
