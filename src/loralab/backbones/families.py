@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAMILIES",
+    "IN_GGUF",
     "ROLES",
     "WIDTHS",
     "Family",
@@ -290,6 +291,9 @@ FAMILIES: Mapping[str, Family] = {
     "t5": _T5,
     "mt5": _T5,
 }
+
+IN_GGUF = frozenset({"llama", "qwen2", "qwen3"})
+"""The families whose GGUF files are read; llama.cpp calls them by their model type."""
 
 WIDTHS = (*dict.fromkeys(family.width for family in FAMILIES.values()), "emb_dim")
 """The config.json keys that hold the width, over all families; emb_dim is XLM's."""

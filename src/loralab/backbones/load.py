@@ -11,6 +11,7 @@ import torch
 
 from loralab.backbones.attention import use_eager, use_fp32_softmax
 from loralab.backbones.causality import looks_ahead
+from loralab.backbones.dequantise import dequantise
 from loralab.backbones.families import FAMILIES, LinearMap, kind_of, linear_maps
 from loralab.backbones.first_token import narrow_last_layer, widen_last_layer
 from loralab.backbones.head import head_of, prepare_head
@@ -80,6 +81,7 @@ def load(
     Raises UserError for weights that are incomplete, damaged or unsafe.
     """
     device = torch.device(device)
+    dequantise(source)
     with quiet(), torch.random.fork_rng(devices=[]):
         tokenizer = load_tokenizer(source)
         config = read_config(source, dropout=dropout, pad_id=cast(int, tokenizer.pad_token_id))
@@ -130,6 +132,7 @@ def load_generator(
     _check_generates(source)
     seq2seq = kind_of(source.family) == "encoder_decoder"
     device = torch.device(device)
+    dequantise(source)
     with quiet(), torch.random.fork_rng(devices=[]):
         tokenizer = load_tokenizer(source)
         config: Any = read_config(source, dropout=dropout, pad_id=tokenizer.pad_token_id)

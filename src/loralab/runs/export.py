@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from loralab.backbones.dequantise import dequantise
 from loralab.backbones.families import kind_of
 from loralab.backbones.tokenizer import load_tokenizer
 from loralab.config.command import command
@@ -88,6 +89,7 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
             _copy(files, inside if method.peft else inside / "adapter")
             if not method.peft:
                 _copy({name: regular(run, name) for name in ("config.yaml", "record.json")}, inside)
+            dequantise(planned.source)
             save_tokenizer(load_tokenizer(planned.source), inside, planned.source)
             if planned.source.widen > 1 and method.peft:
                 _add_base(planned, outputs, inside, directory / BASE, dtype)
@@ -116,13 +118,10 @@ def _readme(
     run: RunDirectory, record: Record, directory: Path, planned: Plan, outputs: Outputs, *, merged: bool
 ) -> str:
     source, config = planned.source, stored_config(run.path / "config.yaml")
-    base = source.origin
     wide = "" if source.widen == 1 else f" at {source.widen} times its width"
     peft = CATALOGUE[config.method.name].peft
     code = LOAD_MERGED if merged else LOAD_ADAPTER if peft else LOAD_OWN
-    if wide:
-        base = str(directory / BASE)
-    elif base == "random" and peft and not merged:  # model=tiny
+    if source.origin == "random" and not wide and peft and not merged:  # model=tiny
         code = "# The backbone has random weights, which only loralab makes; an export with --merged includes them.\n"
     if outputs.kind == "generation":
         seq2seq = kind_of(planned.source.family) == "encoder_decoder"
@@ -131,7 +130,13 @@ def _readme(
         auto = "AutoModelForSequenceClassification"
         names = "num_labels=1" if outputs.labels is None else f"id2label={dict(enumerate(outputs.labels))!r}"
         head = f",\n    {names},\n    pad_token_id=tokenizer.pad_token_id,\n"
-    backbone = f"\n    {_quoted(base)}{head}" if head else _quoted(base)
+    if wide:
+        named = _quoted(str(directory / BASE))
+    elif source.gguf is not None:
+        named = f"{_quoted(str(source.gguf.parent))}, gguf_file={_quoted(source.gguf.name)}"
+    else:
+        named = _quoted(source.origin)
+    backbone = f"\n    {named}{head}" if head else named
     loading = code.format(auto=auto, backbone=backbone, directory=_quoted(str(directory)))
     scores = "\n".join(scores_table(record["metrics"]))
     return (

@@ -78,7 +78,7 @@ def plan(config: Config, *, data: dict[str, str] | None = None) -> Plan:
     data: the identity of the task's data, which then need not be there.
     """
     store = Path(config.store)
-    cache = store / "cache" if store.is_dir() else None  # planning alone (as in a dry run) creates no store
+    cache = store / "cache"
     source = locate(
         config.model.name,
         package=config.model.package,
@@ -88,7 +88,8 @@ def plan(config: Config, *, data: dict[str, str] | None = None) -> Plan:
         cache=cache,
     ).widened(config.model.widen, config.model.widen_noise)
     if data is None:
-        data = tasks.identity(task_settings(config.task), cache=cache)
+        # planning alone (as in a dry run) creates no store
+        data = tasks.identity(task_settings(config.task), cache=cache if store.is_dir() else None)
     place = device.pick_device(config.train.device)
     resolved = copy.deepcopy(config)
     resolved.train.precision = device.pick_precision(config.train.precision, place, width=source.width)

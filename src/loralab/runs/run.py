@@ -235,7 +235,7 @@ def _test(prepared: Prepared, session: Session) -> dict[str, SplitScores]:
     if prepared.ranks.leads:
         planned.directory.check()
         method = CATALOGUE[planned.config.method.name]
-        method.save(prepared.backbone, planned.config, planned.directory.path / method.folder, planned.source.origin)
+        method.save(prepared.backbone, planned.config, planned.directory.path / method.folder, planned.source.base)
     assert best is not None and trained.best is not None, "the last step is always evaluated"
     names = [split for split in objective.rows() if split.startswith("test")]
     at_last = {split: _predict(prepared, session, split) for split in names}
