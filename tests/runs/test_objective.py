@@ -109,8 +109,8 @@ def test_an_answer_keeps_the_spaces_that_a_tokenizers_clean_up_would_take() -> N
     split = PairSplit(np.array([2], dtype=np.int32), ends, np.array([1], dtype=np.int32), ends, np.arange(1))
     task = RawTask("mine", "generation", None, {"test": pairs}, ("exact_match",))
     objective = TextObjective(
-        task, {"test": split}, tokenizer, seq2seq=True, start_id=0, beams=1, length_penalty=1.0, max_new_tokens=8,
-        device=torch.device("cpu"),
+        task, {"test": split}, tokenizer, seq2seq=True, at_targets=False, start_id=0, beams=1, length_penalty=1.0,
+        max_new_tokens=8, device=torch.device("cpu"),
     )  # fmt: skip
     predicted = objective.predict("test", Predictor(Says(), lambda: None, Workers(1), ALONE))
     assert predicted.texts == ["a , b"] and objective.scores("test", predicted)["exact_match"] == 1.0

@@ -1,5 +1,6 @@
 """Decoding: the split's order, independence of the batch, greedy is the argmax, beams find more likely texts."""
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from torch import nn
 from loralab.backbones.families import linear_maps
 from loralab.methods.full import attach as attach_full
 from loralab.methods.lora import attach, merge
+from loralab.training import generate
 from loralab.training.generate import decode
+from loralab.training.threads import Workers
 from tests.adapted import LORA, shake
 from tests.families import PAD, VOCABULARY
 from tests.generators import CAUSAL, EOS, GENERATORS, contexts
@@ -22,19 +25,23 @@ TOGETHER = [[5, 0, 3], [2, 1, 4]]
 families = pytest.mark.parametrize("family", GENERATORS)
 
 
-def texts(model: Any, order: list[list[int]], *, beams: int = 1, eos: int = EOS, penalty: float = 1.0) -> Any:
-    return decode(
-        model,
-        [np.array(at) for at in order],
-        contexts(ROWS, left=not model.config.is_encoder_decoder),
-        rows=ROWS,
-        beams=beams,
-        length_penalty=penalty,
-        max_new_tokens=8,
-        eos_id=eos,
-        pad_id=PAD,
-        check=lambda: None,
-    )
+def texts(
+    model: Any, order: list[list[int]], *, beams: int = 1, eos: int = EOS, penalty: float = 1.0, threads: int = 1
+) -> Any:
+    with Workers(threads) as workers:
+        return decode(
+            model,
+            [np.array(at) for at in order],
+            contexts(ROWS, left=not model.config.is_encoder_decoder),
+            rows=ROWS,
+            beams=beams,
+            length_penalty=penalty,
+            max_new_tokens=8,
+            eos_id=eos,
+            pad_id=PAD,
+            check=lambda: None,
+            workers=workers,
+        )
 
 
 @families
@@ -44,6 +51,19 @@ def test_a_row_is_written_alike_in_any_company_and_twice(family: str, beams: int
     alone = texts(model, APART, beams=beams)
     assert len({tuple(row) for row in alone}) > 1, "all rows alike would show nothing"
     assert texts(model, TOGETHER, beams=beams) == texts(model, TOGETHER, beams=beams) == alone
+
+
+@pytest.mark.parametrize("threads_from", [0, 10**9])
+def test_threads_write_what_one_writes_and_a_small_model_has_one(
+    threads_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = GENERATORS["llama"]()
+    alone = texts(model, APART)
+    monkeypatch.setattr(generate, "THREADED", threads_from)
+    writers: set[str] = set()
+    model.register_forward_pre_hook(lambda *_: writers.add(threading.current_thread().name))
+    assert texts(model, APART, threads=2) == alone
+    assert any(name.startswith("worker") for name in writers) == (threads_from == 0)
 
 
 @families
@@ -139,6 +159,6 @@ def test_a_stop_leaves_the_model_training() -> None:
     with pytest.raises(KeyboardInterrupt):
         decode(
             model, [np.array([0])], contexts(ROWS, left=True), rows=1, beams=1, length_penalty=1.0,
-            max_new_tokens=2, eos_id=EOS, pad_id=PAD, check=stop,
+            max_new_tokens=2, eos_id=EOS, pad_id=PAD, check=stop, workers=Workers(1),
         )  # fmt: skip
     assert isinstance(model, nn.Module) and model.training

@@ -110,6 +110,8 @@ class Family:
     """Whether its eager attention equals `attention.attend`, with the softmax in the model's precision. OPT, GPT-NeoX
     and Llama-like families compute the softmax in fp32; T5, DeBERTa, MPNet, BLOOM, GPT-J and ModernBERT have other
     attention formulas."""
+    llama_like: bool = False
+    """Whether its eager attention equals `attention.grouped`, and its norms are `rms_norm.py`'s."""
     first_token: bool = False
     """Whether its classifier reads only position 0 and its layers have the structure of BERT's (first_token.py)."""
     takes_cache: bool = False
@@ -150,6 +152,7 @@ _LLAMA = Family(
         **_mlp("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
     },
     kind="decoder",
+    llama_like=True,
     takes_cache=True,
     widens=True,
 )
@@ -247,12 +250,14 @@ FAMILIES: Mapping[str, Family] = {
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
-    "gemma": replace(_LLAMA, widens=False),  # its embeddings are scaled by the width's root
-    "gemma2": replace(_LLAMA, sdpa=False, widens=False),
+    # Gemma's embeddings are scaled by the width's root, and its norms multiply by 1 + w
+    "gemma": replace(_LLAMA, llama_like=False, widens=False),
+    "gemma2": replace(_LLAMA, sdpa=False, llama_like=False, widens=False),
     "phi": replace(
         _LLAMA,
-        widens=False,
         maps={**_attention("self_attn", "q_proj", "k_proj", "v_proj", "dense"), **_mlp("mlp.fc1", "mlp.fc2")},
+        llama_like=False,
+        widens=False,
     ),
     "phi3": replace(
         _LLAMA,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from loralab.backbones.attention import use_eager, use_fp32_softmax
+from loralab.backbones.attention import use_eager, use_fp32_softmax, use_grouped
 from loralab.backbones.causality import looks_ahead
 from loralab.backbones.dequantise import dequantise
 from loralab.backbones.families import FAMILIES, LinearMap, kind_of, linear_maps
@@ -19,8 +19,10 @@ from loralab.backbones.label_order import order_rows
 from loralab.backbones.padding import check_padding
 from loralab.backbones.positions import longest_text
 from loralab.backbones.reading import reading
+from loralab.backbones.rms_norm import split_norms, unite_norms
 from loralab.backbones.shortcuts import use_shortcut
 from loralab.backbones.source import Source
+from loralab.backbones.target_logits import computes_at_targets
 from loralab.backbones.tokenizer import load_tokenizer
 from loralab.backbones.weights import attention_of, quiet, read_config, read_weights
 from loralab.backbones.widen import widened
@@ -44,7 +46,8 @@ class Backbone:
     `head`: paths of the trained modules. `maps`: empty for a family whose roles are not known; globs over module names
     and `all` still work there. `seq2seq`: whether it is an encoder-decoder that generates. `notes`:
     one line for each shortcut that does not work with the installed libraries, and for a head whose classes have no
-    names, and for a text's outputs that depend on its batch. `unfit`: why it must not be trained; its head may still be
+    names, and for a text's outputs that depend on its batch. `at_targets`: whether its forward computes logits at the
+    targets only (target_logits.py). `unfit`: why it must not be trained; its head may still be
     replaced by a trained one.
     """
 
@@ -54,6 +57,7 @@ class Backbone:
     head: tuple[str, ...]
     source: Source
     seq2seq: bool = False
+    at_targets: bool = False
     notes: tuple[str, ...] = ()
     unfit: str | None = None
 
@@ -98,7 +102,7 @@ def load(
         model.eval()
         with reading(source, "the model does not work on a short text"):
             notes = [use_shortcut(model, narrow_last_layer, widen_last_layer, name=_FIRST_TOKEN)]
-            notes.append(_fp32_softmax(model, implementation, device))
+            notes += _faster_layers(model, implementation, device)
             model.to(device)
             padding = check_padding(model, source)
     _limit_length(tokenizer, model)
@@ -152,9 +156,10 @@ def load_generator(
         model.generation_config = _generation_config(config, tokenizer.eos_token_id)
         model.eval()
         with reading(source, "the model does not work on a short text"):
-            softmax = _fp32_softmax(model, implementation, device)
+            notes = _faster_layers(model, implementation, device)
             model.to(device)
             padding = check_padding(model, source)
+            at_targets = computes_at_targets(model)
     if source.family not in FAMILIES:
         _check_causal(model, source)
     _limit_length(tokenizer, model)
@@ -165,7 +170,8 @@ def load_generator(
         (),
         source,
         seq2seq=seq2seq,
-        notes=tuple(note for note in (softmax, padding.note) if note is not None),
+        at_targets=at_targets,
+        notes=tuple(note for note in (*notes, padding.note) if note is not None),
         unfit=padding.unfit,
     )
 
@@ -177,11 +183,15 @@ def _limit_length(tokenizer: Any, model: Any) -> None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
 
 
-def _fp32_softmax(model: Any, implementation: str, device: torch.device) -> str | None:
-    """Sets the softmax of eager attention to fp32 for half precision on a CPU; returns a line if that does not work."""
-    if implementation != "eager" or device.type != "cpu" or model.dtype == torch.float32:
-        return None
-    return use_shortcut(model, use_fp32_softmax, use_eager, name="eager attention with its softmax in fp32")
+def _faster_layers(model: Any, implementation: str, device: torch.device) -> list[str | None]:
+    """Applies the shortcuts inside layers: of norms, and of eager attention; a line for each that does not work."""
+    notes = [use_shortcut(model, unite_norms, split_norms, name="RMSNorm as one function")]
+    if implementation == "eager":
+        notes.append(use_shortcut(model, use_grouped, use_eager, name="eager attention in groups"))
+        if device.type == "cpu" and model.dtype != torch.float32:
+            name = "eager attention with its softmax in fp32"
+            notes.append(use_shortcut(model, use_fp32_softmax, use_eager, name=name))
+    return notes
 
 
 def _set_labels(config: "PretrainedConfig", labels: int, regression: bool, class_names: Sequence[str]) -> None:

@@ -120,11 +120,14 @@ class Prompt(VirtualTokens):
         if named.get("token_type_ids") is not None:
             types = named["token_type_ids"]
             longer["token_type_ids"] = torch.cat([types.new_zeros(len(ids), self.tokens), types], dim=1)
+        if _at_targets(named):
+            at = named["logits_to_keep"]
+            longer["logits_to_keep"] = torch.cat([at.new_zeros(len(ids), self.tokens), at], dim=1)
         return (), named | longer
 
     def after(self, _model: nn.Module, _arguments: tuple[Any, ...], named: Named, output: Any) -> Any:
         """A language model's logits for the text only; a forward hook."""
-        if cache_in(named) is None:
+        if cache_in(named) is None and not _at_targets(named):
             output.logits = output.logits[:, self.tokens :]
         return output
 
@@ -252,6 +255,11 @@ def _key_heads(config: Any) -> tuple[int, int]:
 
 def _table(rows: Tensor) -> nn.Embedding:
     return nn.Embedding(rows.shape[0], rows.shape[1], _weight=rows, _freeze=True)
+
+
+def _at_targets(named: Named) -> bool:
+    """Whether logits are asked for at the positions of a mask, not for the last ones (an int, from `generate`)."""
+    return isinstance(named.get("logits_to_keep"), Tensor)
 
 
 def _ids(arguments: tuple[Any, ...], named: Named) -> Tensor:

@@ -129,9 +129,9 @@ def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Ob
         )
     return TextObjective(
         task, pairs, tokenizer,
-        seq2seq=backbone.seq2seq, start_id=cast(int, start), beams=config.generate.beams,
-        length_penalty=config.generate.length_penalty, max_new_tokens=config.generate.max_new_tokens,
-        device=planned.device,
+        seq2seq=backbone.seq2seq, at_targets=backbone.at_targets, start_id=cast(int, start),
+        beams=config.generate.beams, length_penalty=config.generate.length_penalty,
+        max_new_tokens=config.generate.max_new_tokens, device=planned.device,
     )  # fmt: skip
 
 

@@ -39,7 +39,10 @@ class Predicted:
 
 
 class TextObjective:
-    """One generated text per context, from a decoder or an encoder-decoder (`seq2seq`)."""
+    """One generated text per context, from a decoder or an encoder-decoder (`seq2seq`).
+
+    at_targets: whether the model is asked for logits at the targets' positions only, as (targets, vocabulary).
+    """
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class TextObjective:
         tokenizer: "PreTrainedTokenizerBase",
         *,
         seq2seq: bool,
+        at_targets: bool,
         start_id: int,
         beams: int,
         length_penalty: float,
@@ -55,7 +59,7 @@ class TextObjective:
         device: torch.device,
     ) -> None:
         self.task, self.splits, self.tokenizer, self.device = task, splits, tokenizer, device
-        self.seq2seq, self.start_id = seq2seq, start_id
+        self.seq2seq, self.at_targets, self.start_id = seq2seq, at_targets, start_id
         self.decoding: dict[str, Any] = {
             "beams": beams,
             "length_penalty": length_penalty,
@@ -71,14 +75,17 @@ class TextObjective:
         return self.splits[split].lengths
 
     def batch(self, split: str, indices: NDArray[np.int64]) -> dict[str, Tensor]:
-        return self._placed(
-            collate_training(
-                self.splits[split], indices, pad_id=self.pad_id, seq2seq=self.seq2seq, start_id=self.start_id
-            )
+        batch = collate_training(
+            self.splits[split], indices, pad_id=self.pad_id, seq2seq=self.seq2seq, start_id=self.start_id
         )
+        if self.at_targets:
+            batch["logits_to_keep"] = batch["labels"] != IGNORED
+        return self._placed(batch)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy of logits (batch, tokens, vocabulary); mean over the targets' tokens."""
+        """Cross entropy of logits (batch, tokens, vocabulary) or (targets, vocabulary); mean over the targets."""
+        if logits.ndim == 2:
+            return nn.functional.cross_entropy(logits, labels[labels != IGNORED])
         return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
 
     def predict(self, split: str, by: Predictor) -> Predicted:
@@ -91,7 +98,7 @@ class TextObjective:
         answers = decode(
             by.model, order, lambda at: self._contexts(split, at),
             rows=rows, **self.decoding, eos_id=cast(int, self.tokenizer.eos_token_id), pad_id=self.pad_id,
-            check=by.check, ranks=by.ranks,
+            check=by.check, workers=by.workers, ranks=by.ranks,
         )  # fmt: skip
         # no clean-up: it would remove the space in `a , b`, which references keep
         texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True, clean_up_tokenization_spaces=False)

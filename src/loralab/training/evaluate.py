@@ -18,7 +18,10 @@ Found = TypeVar("Found")
 
 
 def forward(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """The logits in fp32, (batch, classes) or (batch, tokens, vocabulary); the model does not see the `labels`."""
+    """The logits in fp32, (batch, classes) or (batch, tokens, vocabulary); the model does not see the `labels`.
+
+    (targets, vocabulary) for a batch with `logits_to_keep` (backbones/target_logits.py).
+    """
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     logits: Tensor = model(**inputs).logits
     return logits.float()

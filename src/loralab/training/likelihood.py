@@ -27,7 +27,8 @@ def token_losses(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Of each row: the sum of -log p over its target's tokens, and their number, with dropout off.
 
-    fetch: indices -> a batch as in training, whose labels (batch, tokens) are IGNORED beside the targets; the others as
+    fetch: indices -> a batch as in training, whose labels (batch, tokens) are IGNORED beside the targets, and whose
+    logits_to_keep, if it is there, is True at them; the others as
     in `predict`. The sum of the sums over the sum of the numbers is the loss of the split.
     """
 
@@ -36,7 +37,8 @@ def token_losses(
         with torch.inference_mode():
             logits, labels = forward(model, batch), batch["labels"]
             told = labels != IGNORED
-            found = nn.functional.cross_entropy(logits[told], labels[told], reduction="none").cpu().double()
+            at_targets = logits if logits.ndim == 2 else logits[told]
+            found = nn.functional.cross_entropy(at_targets, labels[told], reduction="none").cpu().double()
             told = told.cpu()
             losses = torch.zeros(told.shape, dtype=torch.float64)
             losses[told] = found
