@@ -117,6 +117,19 @@ def test_with_noise_a_new_head_is_drawn_at_the_full_width_and_divided_by_the_roo
     assert not torch.equal(heads[1][:, :32], heads[1][:, 32:64])
 
 
+def test_the_narrow_tensors_are_released(checkpoint: Callable[..., Source], monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+
+    def move(model: Any, wide: Any, source: Source) -> None:
+        moved(model, wide, source)
+        left.append(sum(p.numel() for p in model.parameters()))
+
+    moved = widen._move
+    monkeypatch.setattr(widen, "_move", move)
+    take(checkpoint("gpt2").widened(2, 0.0))
+    assert left == [0]
+
+
 def test_a_dropout_of_the_backbone_is_off_while_the_widths_are_compared(checkpoint: Callable[..., Source]) -> None:
     assert take(checkpoint("bert").widened(2, 0.0), dropout=0.5).model.config.hidden_dropout_prob == 0.5
 

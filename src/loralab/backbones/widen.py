@@ -55,10 +55,10 @@ SIZES = ("hidden_size", "intermediate_size", "n_inner", "num_attention_heads", "
 def widened(model: Any, source: Source, *, head: Sequence[str], absent: frozenset[str], seed: int) -> Any:
     """The model `source.widen` times as wide, or `model` itself; its tensors move into the new one, matrix by matrix.
 
-    model: on the CPU, with its head prepared; head, absent, seed: as of `prepare_head`. The tensors
-    of a new head are copied, or with noise drawn from `seed` at the full width, where the family's constant variance is
-    divided by k. The noise depends on the source, k and the matrix's name. Raises UserError for a width that the
-    machine's memory does not hold, and where the outputs are not the same.
+    model: on the CPU, with its head prepared; head, absent, seed: as of `prepare_head`. The tensors of a new head are
+    copied, or with noise drawn from `seed` at the full width, where the family's constant variance is divided by k. The
+    noise depends on the source, k and the matrix's name. Raises UserError for a width that the machine's memory does
+    not hold, and where the outputs are not the same.
     """
     k = source.widen
     if k == 1:
@@ -106,14 +106,13 @@ def _move(model: Any, wide: Any, source: Source) -> None:
     tied: dict[int, nn.Parameter] = {}
     for name, module in model.named_modules():
         there = targets[name]
-        for leaf, old in module._parameters.items():
-            if old is not None:
-                if id(old) not in tied:
-                    path = f"{name}.{leaf}"
-                    new = _wide(old, there._parameters[leaf].shape, module, fused.get(name, 1), path, source)
-                    tied[id(old)] = nn.Parameter(new, requires_grad=False)
-                    old.data = old.data.new_empty(0)
-                there._parameters[leaf] = tied[id(old)]
+        for leaf, old in module.named_parameters(recurse=False, remove_duplicate=False):
+            if id(old) not in tied:
+                shape, path = there.get_parameter(leaf).shape, f"{name}.{leaf}"
+                new = _wide(old, shape, module, fused.get(name, 1), path, source)
+                tied[id(old)] = nn.Parameter(new, requires_grad=False)
+                old.data = old.data.new_empty(0)
+            there._parameters[leaf] = tied[id(old)]
         there._buffers.update(module._buffers)
         for leaf, value in vars(module).items():
             if isinstance(value, Tensor):  # what a release keeps beside its buffers
