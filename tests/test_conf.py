@@ -38,6 +38,7 @@ ANOTHER = {
 # Keys that the hash covers only if they are used.
 NEEDS = {
     "probe.rows": "probe.every=5",
+    "model.widen_noise": "model.widen=2",
     "bottleneck": "method=houlsby",
     "prompt": "method=prefix",
     "intrinsic": "method=intrinsic",

@@ -181,3 +181,39 @@ def test_a_merged_export_of_a_decoder_answers_as_the_run_does_in_plain_transform
         assert tokenizer.decode(answer, skip_special_tokens=True).strip() == stored_answer
         with torch.no_grad():
             torch.testing.assert_close(theirs(**batch).logits, ours(**batch).logits, rtol=0, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def widened(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A small run on a checkpoint at twice its width; not to be changed."""
+    folder = tmp_path_factory.mktemp("widened")
+    base = save_checkpoint(FAMILIES["bert"]().base_model, folder / "narrow")
+    asked = config(
+        folder / "store", "model.name=mine", f"model.path={base}", "model.widen=2", "model.widen_noise=0.5",
+        "optim.lr=1e-2", "train.steps=3",
+    )  # fmt: skip
+    run(asked)
+    return plan(asked).directory
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT and transformers
+@pytest.mark.parametrize("merged", [True, False])
+def test_an_export_of_a_widened_backbone_is_whole_for_no_one_else_has_that_backbone(
+    merged: bool, widened: RunDirectory, tmp_path: Path
+) -> None:
+    """The readme's code loads it; an adapter brings its backbone, and names it."""
+    directory = tmp_path / "out"
+    export(widened, directory, merged=merged, dtype="fp32")
+    base = directory if merged else directory / "base"
+    sizes = json.loads((base / "config.json").read_text())
+    assert (sizes["hidden_size"], sizes["num_attention_heads"], sizes["intermediate_size"]) == (64, 8, 96)
+    if not merged:
+        adapter = json.loads((directory / "adapter_config.json").read_text())
+        assert adapter["base_model_name_or_path"] == str(base)
+    readme = (directory / "README.md").read_text()
+    assert "narrow at 2 times its width, trained with loralab" in readme and "model.widen=2" in readme
+    names: dict[str, Any] = {}
+    exec(readme.split("```python\n")[1].split("```")[0], names)
+    assert np.abs(logits_of(names["model"].eval(), names["tokenizer"]) - stored(widened)).max() < 1e-5
+    ours, tokenizer = load_run(widened.path)
+    assert np.abs(logits_of(ours, tokenizer) - stored(widened)).max() < 1e-5

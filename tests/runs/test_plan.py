@@ -54,6 +54,21 @@ def test_what_does_not_change_the_record_is_not_in_the_hash(tmp_path: Path, over
     assert other.directory.path.name == plain.directory.path.name
 
 
+def test_the_factor_of_the_width_and_its_noise_are_in_the_hash_and_the_factor_in_the_name(tmp_path: Path) -> None:
+    overrides = (["model.widen=1"], ["model.widen=2"], ["model.widen=4"], ["model.widen=4", "model.widen_noise=1"])
+    planned = [plan(config(tmp_path, "task=trec", "optim.lr=1e-3", *each)) for each in overrides]
+    assert planned[0].directory.path.name == STORED["task=trec", "optim.lr=1e-3"]
+    assert len({each.directory.hash for each in planned}) == 4
+    assert [each.directory.path.name.split("-trec")[0] for each in planned] == ["tiny", "tiny-w2", "tiny-w4", "tiny-w4"]
+    assert [each.source.width for each in planned] == [64, 128, 256, 256]
+    assert len({each.source.identity for each in planned}) == 1, "the weights are those of one checkpoint"
+
+
+def test_a_backbone_that_cannot_be_widened_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^model.widen: got 2; random is a 't5' model"):
+        plan(config(tmp_path, "model=tiny_seq2seq", "task=sql", "model.widen=2"))
+
+
 def test_to_plan_makes_no_store(tmp_path: Path) -> None:
     plan(config(tmp_path / "store"))
     assert not (tmp_path / "store").exists()

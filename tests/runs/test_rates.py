@@ -38,6 +38,23 @@ def test_auto_is_the_same_run_as_the_numbers_it_resolves_to(tmp_path: Path) -> N
     assert plan(config(tmp_path, f"model.rates={{q:{2 * rate_law.MINILM['q']}}}")).directory != ours
 
 
+@pytest.mark.parametrize("known", [[], ["model.rates={q:.02,v:.01,head:4e-3}"]])
+@pytest.mark.parametrize("init", ["A", "B"])
+def test_a_wider_copy_has_lr_a_over_k_at_k_times_lambda_also_by_measured_rates(
+    tmp_path: Path, init: str, known: list[str]
+) -> None:
+    """lr_B = λ lr_A then stays; of measured rates too, which are those before the units were copied."""
+    narrow = rates(tmp_path, f"lora.init={init}", "lora.ratio=4", *known)
+    wide = rates(tmp_path, f"lora.init={init}", "lora.ratio=16", "model.widen=4", *known)
+    assert wide == pytest.approx([rate / 4 for rate in narrow], rel=5e-3), "to three digits"
+
+
+def test_without_a_and_b_the_default_rate_falls_with_the_width_where_matrices_are_trained(tmp_path: Path) -> None:
+    for method, factor in (("head", 4), ("full", 4), ("bitfit", 1)):
+        asked = (f"method={method}", "optim.lr=auto", "model.default_lr=0.012", "model.widen=4")
+        assert rates(tmp_path, *asked) == pytest.approx((0.012 / factor, 0.012 / factor))
+
+
 def test_a_number_is_what_it_always_was(tmp_path: Path) -> None:
     assert rates(tmp_path, "optim.lr=2e-3") == (2e-3, 2e-3), "the head's rate rides along"
     assert rates(tmp_path, "optim.lr=2e-3", "optim.head_lr=4e-3") == (2e-3, 4e-3)

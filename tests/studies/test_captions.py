@@ -21,6 +21,8 @@ def test_a_captions_setting_names_what_was_run() -> None:
     epochs = same | {"lora.alpha": 16, "lora.targets": "q,k,v,o", "train.steps": np.nan, "model": "roberta"}
     other = pd.DataFrame([epochs | {"train.epochs": 3.0, "train.batch_size": 32}])
     assert captions.setting(other) == "roberta, LoRA with r = 8, alpha = 16 on q, k, v and o, 3 epochs of 32"
+    wide = captions.setting(pd.concat([one.assign(**{"model.widen": k}) for k in (1, 4)]))
+    assert wide.startswith("MiniLM at 1 or 4 times its width, LoRA with")
     ranks = pd.concat([one, one.assign(**{"lora.rank": 64, "lora.alpha": 64})])
     assert "r = alpha = 8 or 64 on q and v" in captions.setting(ranks)
 

@@ -100,6 +100,10 @@ def test_the_closest_likeness_counts(past: dict[str, Any], written: Callable[...
     assert estimator.seconds(wanted(past, model={"name": "minilm"})) is None
 
 
+def test_a_run_of_another_width_is_no_past_run(past: dict[str, Any], written: Callable[..., Path]) -> None:
+    assert Estimator(written()).seconds(wanted(past, model={"widen": 4})) is None
+
+
 def test_threads_seeds_rates_and_the_order_of_targets_do_not_count(
     past: dict[str, Any], written: Callable[..., Path]
 ) -> None:

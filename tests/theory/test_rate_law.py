@@ -83,6 +83,10 @@ def test_another_widths_rates_are_minilms_scaled_and_measured_ones_stay() -> Non
     assert wide["q"] == MINILM["q"] / 2 and wide["head"] == MINILM["head"] / 4 and wide["v"] == 0.1
 
 
+def test_measured_rates_are_carried_to_the_copies_as_minilms_are_to_its_width() -> None:
+    assert rates_at(4 * MINILM_WIDTH, MINILM, widen=4) == pytest.approx(rates_at(4 * MINILM_WIDTH, {}))
+
+
 def test_copying_every_unit_divides_lr_a_at_equal_lr_b() -> None:
     """k copies, each block divided by k: (lr_A, lr_B) becomes (lr_A / k, lr_B), hence λ k λ."""
     for init in INITS:

@@ -116,6 +116,8 @@ class Family:
     """Whether its classifier reads only position 0 and its layers have the structure of BERT's (first_token.py)."""
     takes_cache: bool = False
     """Whether its attention reads keys and values from a cache, as prefix tuning needs."""
+    widens: bool = False
+    """Whether copying its units makes it wider without a change of its outputs (widen.py)."""
 
 
 def _attention(path: str, q: str, k: str, v: str, o: str) -> dict[str, str | Layout]:
@@ -140,6 +142,7 @@ _BERT = Family(
     plain_attention=True,
     first_token=True,
     takes_cache=True,
+    widens=True,
 )
 _ROBERTA = replace(_BERT, unused_positions=2)  # positions are counted from padding_idx + 1
 _LLAMA = Family(
@@ -151,6 +154,7 @@ _LLAMA = Family(
     kind="decoder",
     llama_like=True,
     takes_cache=True,
+    widens=True,
 )
 
 _T5 = Family(
@@ -169,7 +173,7 @@ FAMILIES: Mapping[str, Family] = {
     "bert": _BERT,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
-    "electra": _BERT,
+    "electra": replace(_BERT, widens=False),
     "deberta-v2": Family(
         r"encoder\.layer\.\d+",
         {
@@ -205,6 +209,7 @@ FAMILIES: Mapping[str, Family] = {
         width="n_embd",
         plain_attention=True,
         takes_cache=True,
+        widens=True,
     ),
     "gptj": Family(
         r"h\.\d+",
@@ -245,15 +250,18 @@ FAMILIES: Mapping[str, Family] = {
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
-    "gemma": replace(_LLAMA, llama_like=False),  # its norms multiply by 1 + w
-    "gemma2": replace(_LLAMA, sdpa=False, llama_like=False),
+    # Gemma's embeddings are scaled by the width's root, and its norms multiply by 1 + w
+    "gemma": replace(_LLAMA, llama_like=False, widens=False),
+    "gemma2": replace(_LLAMA, sdpa=False, llama_like=False, widens=False),
     "phi": replace(
         _LLAMA,
         maps={**_attention("self_attn", "q_proj", "k_proj", "v_proj", "dense"), **_mlp("mlp.fc1", "mlp.fc2")},
         llama_like=False,
+        widens=False,
     ),
     "phi3": replace(
         _LLAMA,
+        widens=False,
         maps={
             **_fused("self_attn.qkv_proj", _grouped, "self_attn.o_proj"),
             **_mlp("mlp.gate_up_proj", "mlp.down_proj"),

@@ -25,6 +25,7 @@ from loralab.backbones.source import Source
 from loralab.backbones.target_logits import computes_at_targets
 from loralab.backbones.tokenizer import load_tokenizer
 from loralab.backbones.weights import attention_of, quiet, read_config, read_weights
+from loralab.backbones.widen import widened
 from loralab.compat.transformers import classifiers, generators
 from loralab.errors import UserError
 from loralab.imports import without_collection
@@ -97,6 +98,7 @@ def load(
         model.requires_grad_(False)
         prepare_head(model, head, absent, seed)
         order = order_rows(model, head, absent, brought=brought, wanted=class_names, source=source)
+        model = widened(model, source, head=head, absent=absent, seed=seed)
         model.eval()
         with reading(source, "the model does not work on a short text"):
             notes = [use_shortcut(model, narrow_last_layer, widen_last_layer, name=_FIRST_TOKEN)]
@@ -149,6 +151,7 @@ def load_generator(
                 f"{source.key}: {source.origin}: its config.json has no decoder_start_token_id, the token "
                 "that an answer starts from; add the one that it was trained with"
             )
+        model = widened(model, source, head=(), absent=absent, seed=0)
         model.requires_grad_(False)
         model.generation_config = _generation_config(config, tokenizer.eos_token_id)
         model.eval()

@@ -7,11 +7,12 @@ import functools
 import importlib.util
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loralab.backbones import tiny
 from loralab.backbones.checkpoint import Checkpoint, inspect, width_of
+from loralab.backbones.families import FAMILIES, family_of
 from loralab.backbones.gguf_header import read_header
 from loralab.errors import UserError
 from loralab.files import fingerprint
@@ -32,7 +33,8 @@ class Source:
     `origin` says where it is from: the hub id, the absolute directory or GGUF file, or "random".
     `identity` is the hub's commit, the fingerprint of the files (config, weights, tokenizer), or tiny's
     hash; it does not depend on the directory. `key` is the config key of the source, for messages. `gguf` is the file
-    that `dequantise` makes `directory` from, which may not be there yet.
+    that `dequantise` makes `directory` from, which may not be there yet. `width` is that of the loaded model, `widen`
+    times the files'; `noise`: of the copies (widen.py).
     """
 
     name: str
@@ -44,11 +46,28 @@ class Source:
     key: str
     safetensors: bool
     gguf: Path | None = None
+    widen: int = 1
+    noise: float = 0.0
 
     @property
     def base(self) -> str:
         """The base model that an adapter names, for `from_pretrained`: of a GGUF file, the folder made of it."""
         return self.origin if self.gguf is None else str(self.directory)
+
+    @property
+    def copies(self) -> int:
+        """The number of copies of a unit that stay equal: new tensors are drawn at the narrow width, and copied."""
+        return 1 if self.noise else self.widen
+
+    def widened(self, widen: int, noise: float) -> "Source":
+        """The source `widen` times as wide; raises UserError for a family that copying units does not widen."""
+        if widen > 1 and not family_of(self.family).widens:
+            able = ", ".join(name for name, family in FAMILIES.items() if family.widens)
+            raise UserError(
+                f"model.widen: got {widen}; {self.origin} is a {self.family!r} model, and the families that can be "
+                f"widened are {able}; leave it at 1"
+            )
+        return replace(self, width=widen * self.width, widen=widen, noise=noise)
 
 
 def locate(

@@ -28,6 +28,7 @@ from loralab.config.checks import (
     within,
 )
 from loralab.config.typed import typed
+from loralab.config.widening import check_widening
 from loralab.errors import UserError
 
 __all__ = [
@@ -105,6 +106,8 @@ class ModelConfig:
     rates: dict[str, float] = added_later(setting(_rates_by_role), before={})  # accepts new keys, as lora.rank_pattern
     dropout: float = number(at_least=0, below=1)
     attention: str = choice("auto", "eager", "sdpa")
+    widen: int = added_later(number(at_least=1, at_most=WIDEST), before=1)
+    widen_noise: float = added_later(number(at_least=0, at_most=LARGEST), before=0.0)
 
 
 @dataclass
@@ -286,6 +289,7 @@ def from_hydra(composed: DictConfig) -> Config:
     fit_into_fp32(config)
     config.generate.separator = unescaped(config.generate.separator)
     _have_factors_to_probe(config)
+    check_widening(config.model.widen, config.model.widen_noise, config.method.name)
     return config
 
 

@@ -55,6 +55,7 @@ def attach(
     rank_pattern: Mapping[str, int],
     seed: int,
     dora: bool = False,
+    copies: int = 1,
 ) -> None:
     """Adds scaling * B A to each targeted map of `model`, in place; delta W = 0 until trained.
 
@@ -62,11 +63,13 @@ def attach(
     modules that are fully trained, never adapted; targets and the keys of rank_pattern: roles or globs (the last
     matching key of rank_pattern wins). The factors are drawn on the CPU from
     `seed` in the order of the modules, so that they are the same on every device. dora: adds a magnitude to each map.
+    copies: of each unit of the backbone; the factors are then copies as well.
     Raises UserError for a target or pattern that matches nothing, and with dora for one that is not a whole linear map.
     """
     modules = adaptable(model, head)
     maps = maps or maps_by_name(model, modules)
     chosen = select(targets, maps, modules, model=model)
+    _check_copies(chosen, maps, copies)
     ranks = _ranks(chosen, maps, modules, rank, rank_pattern)
     generator = torch.Generator().manual_seed(seed)
     grouped: dict[str, list[Target]] = {}
@@ -82,14 +85,15 @@ def attach(
             rows = _rows(part.rows, d_out)
             size = d_out if part.rows is None else len(part.rows)
             r = ranks[part]
-            if r > min(d_in, size):
-                full, end = min(d_in, size), name.rsplit(".", 1)[-1]
+            if r > min(d_in, size) // copies:
+                full, end = min(d_in, size) // copies, name.rsplit(".", 1)[-1]
                 raise UserError(
                     f"lora.rank: got {r}, but the full rank of {name} ({d_in} to {size}) is {full}; give less, or this "
                     f"map a rank of its own: lora.rank_pattern={{{end}: {full}}}"
                 )
             make = EmbeddingFactors if cls is LoRAEmbedding else Factors
-            factors = make(d_in, size, rank=r, scaling=SCALINGS[scaling](alpha, r), dropout=dropout, rows=rows)
+            s = SCALINGS[scaling](alpha, r)
+            factors = make(d_in, size, rank=r, scaling=s, dropout=dropout, rows=rows, copies=copies)
             factors.reset(init=init, dist=init_dist, generator=generator)
             blocks[part.block] = factors
         wrap(model, name, cls(base, blocks))
@@ -190,6 +194,17 @@ def _ranks(
             raise UserError(f"lora.rank_pattern: {pattern!r} matches none of the maps that lora.targets selects")
         ranks.update(dict.fromkeys(hits, value))
     return ranks
+
+
+def _check_copies(chosen: Sequence[Target], maps: Sequence[RoleMap], copies: int) -> None:
+    """Raises UserError for a target of a backbone with exact copies that is no map of its blocks, in one role."""
+    between = {(m.name, m.rows) for m in maps}
+    outside = [t.name for t in chosen if (t.name, t.rows) not in between]
+    if copies > 1 and outside:
+        raise UserError(
+            f"lora.targets: {outside[0]} has inputs or outputs that are not copied as one, and the backbone has exact "
+            "copies (model.widen without noise); name roles alone (q, k, v, o, mlp, all), or set model.widen_noise"
+        )
 
 
 def _with_magnitude(name: str, cls: type[LoRAModule], parts: Sequence[Target]) -> type[LoRAModule]:

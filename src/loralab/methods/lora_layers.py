@@ -22,13 +22,19 @@ ALL_ROWS = slice(None)
 
 
 class Factors(nn.Module):
-    """One update: delta W = scaling * B A, with A (r, d_in), B (d_out, r) and d_out = the number of `rows`."""
+    """One update: delta W = scaling * B A, with A (r, d_in), B (d_out, r) and d_out = the number of `rows`.
+
+    copies: of each unit of the frozen map; the factors start as copies too (loralab.backbones.widen).
+    """
 
     parameter_roles: ClassVar[dict[str, str]] = {"A": "A", "B": "B"}
     rows_index: Tensor
 
-    def __init__(self, d_in: int, d_out: int, *, rank: int, scaling: float, dropout: float, rows: Rows) -> None:
+    def __init__(
+        self, d_in: int, d_out: int, *, rank: int, scaling: float, dropout: float, rows: Rows, copies: int = 1
+    ) -> None:
         super().__init__()
+        self.copies = copies
         self.A = nn.Parameter(torch.zeros(rank, d_in))
         self.B = nn.Parameter(torch.zeros(d_out, rank))
         self.scaling = scaling
@@ -47,17 +53,20 @@ class Factors(nn.Module):
         """Draws the random factor (`init`) and zeroes the other, so that delta W = 0.
 
         kaiming (loralib, PEFT): A ~ U(-1/sqrt(d_in), 1/sqrt(d_in)) or B ~ U(-1/sqrt(r), 1/sqrt(r)).
-        gaussian (the papers' text): A ~ N(0, 1/d_in) or B ~ N(0, 1/r).
+        gaussian (the papers' text): A ~ N(0, 1/d_in) or B ~ N(0, 1/r). Copies: drawn for one copy of the units; A is
+        repeated and divided by their number, B repeated.
         """
-        random, zero = (self.A, self.B) if init == "A" else (self.B, self.A)
-        scale = 1 / math.sqrt(random.shape[1])
-        drawn = torch.empty(random.shape)
+        (random, zero), axis = ((self.A, self.B), 1) if init == "A" else ((self.B, self.A), 0)
+        shape, repeats = list(random.shape), [1, 1]
+        shape[axis], repeats[axis] = shape[axis] // self.copies, self.copies
+        scale = 1 / math.sqrt(shape[1])
+        drawn = torch.empty(shape)
         if dist == "kaiming":
             drawn.uniform_(-scale, scale, generator=generator)
         else:
             drawn.normal_(0.0, scale, generator=generator)
         with torch.no_grad():
-            random.copy_(drawn)
+            random.copy_(drawn.repeat(repeats) / repeats[1])
             zero.zero_()
 
     def delta(self) -> Tensor:

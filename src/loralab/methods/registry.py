@@ -65,7 +65,7 @@ def _lora(backbone: Backbone, config: Config) -> None:
         targets=config.lora.targets, rank=config.lora.rank, rank_pattern=config.lora.rank_pattern,
         alpha=config.lora.alpha, scaling=config.lora.scaling, init=cast(Any, config.lora.init),
         init_dist=cast(Any, config.lora.init_dist), dropout=config.lora.dropout, bias=cast(Any, config.lora.bias),
-        dora=config.lora.dora,
+        dora=config.lora.dora, copies=backbone.source.copies,
     )  # fmt: skip
 
 

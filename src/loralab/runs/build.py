@@ -21,37 +21,43 @@ from loralab.runs.trained_files import trained_files
 from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory
 
-__all__ = ["adapted_backbone", "objective", "read_task", "trained_backbone"]
+__all__ = ["adapted_backbone", "bare_backbone", "objective", "read_task", "trained_backbone"]
 
 # Values kept per process, as of tasks.
 KEPT = 2
+
+
+def bare_backbone(planned: Plan, task: HasOutputs) -> Backbone:
+    """The backbone in its precision, on its device, without a method."""
+    config = planned.config
+    whole = CATALOGUE[config.method.name].whole
+    dtype = torch.float32 if whole else device.DTYPES[config.train.precision]  # trained weights are in fp32
+    if task.kind == "generation":
+        return load_generator(
+            planned.source,
+            dropout=config.model.dropout,
+            attention=config.model.attention,
+            dtype=dtype,
+            device=planned.device,
+        )
+    return load(
+        planned.source,
+        labels=len(task.labels) if task.labels is not None else 1,
+        regression=task.kind == "regression",
+        dropout=config.model.dropout,
+        attention=config.model.attention,
+        dtype=dtype,
+        device=planned.device,
+        seed=config.init_seed,
+        class_names=task.labels or (),
+    )
 
 
 def adapted_backbone(planned: Plan, task: HasOutputs) -> Backbone:
     """The backbone in its precision, on its device, with the method's modules attached, before any training."""
     config = planned.config
     method = CATALOGUE[config.method.name]
-    dtype = torch.float32 if method.whole else device.DTYPES[config.train.precision]  # trained weights are in fp32
-    if task.kind == "generation":
-        backbone = load_generator(
-            planned.source,
-            dropout=config.model.dropout,
-            attention=config.model.attention,
-            dtype=dtype,
-            device=planned.device,
-        )
-    else:
-        backbone = load(
-            planned.source,
-            labels=len(task.labels) if task.labels is not None else 1,
-            regression=task.kind == "regression",
-            dropout=config.model.dropout,
-            attention=config.model.attention,
-            dtype=dtype,
-            device=planned.device,
-            seed=config.init_seed,
-            class_names=task.labels or (),
-        )
+    backbone = bare_backbone(planned, task)
     method.attach(backbone, config)
     if not any(parameter.requires_grad for parameter in backbone.model.parameters()):
         raise UserError(

@@ -1,5 +1,6 @@
 """`loralab export`: a finished run -> an adapter in PEFT's format, or a merged transformers checkpoint."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +12,12 @@ from loralab.config.command import command
 from loralab.config.stored import stored_config
 from loralab.device import DTYPES
 from loralab.errors import UserError
-from loralab.files import atomic_directory, write_text
+from loralab.files import atomic_directory, write_json, write_text
 from loralab.methods.formats.kept_config import save_tokenizer
+from loralab.methods.formats.peft_config import CONFIG
 from loralab.methods.formats.plain import export_merged
 from loralab.methods.registry import CATALOGUE
-from loralab.runs.build import trained_backbone
+from loralab.runs.build import bare_backbone, trained_backbone
 from loralab.runs.console import scores_table
 from loralab.runs.outputs import Outputs, of_run
 from loralab.runs.plan import Plan, replan
@@ -24,6 +26,9 @@ from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory, refuse_paused, status
 
 __all__ = ["export"]
+
+BASE = "base"
+"""The folder of a widened backbone in the export of its adapter."""
 
 LOAD_ADAPTER = """\
 from peft import PeftModel
@@ -53,9 +58,9 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
 
     merged: write a checkpoint with the adapter merged, rather than the adapter; required for a fully fine-tuned model.
     dtype (fp32, bf16, fp16): of the checkpoint; merging is in fp32. An adapter that PEFT has no format for comes with
-    the files that `loralab.load_run` needs. The training data is not needed. Raises UserError for a run without an
-    adapter, an adapter that cannot be merged, a directory that is not empty, a backbone that has changed or is gone,
-    and files of the run that are links.
+    the files that `loralab.load_run` needs, and PEFT's adapter of a widened backbone with that backbone. The training
+    data is not needed. Raises UserError for a run without an adapter, an adapter that cannot be merged, a directory
+    that is not empty, a backbone that has changed or is gone, and files of the run that are links.
     """
     refuse_paused(run)
     record = run.finished()
@@ -86,10 +91,20 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
                 _copy({name: regular(run, name) for name in ("config.yaml", "record.json")}, inside)
             dequantise(planned.source)
             save_tokenizer(load_tokenizer(planned.source), inside, planned.source)
+            if planned.source.widen > 1 and method.peft:
+                _add_base(planned, outputs, inside, directory / BASE, dtype)
         write_text(inside / "README.md", _readme(run, record, directory, planned, outputs, merged=merged))
         for path in inside.iterdir():
             path.rename(temporary / path.name)
         inside.rmdir()
+
+
+def _add_base(planned: Plan, outputs: Outputs, inside: Path, place: Path, dtype: str) -> None:
+    """Writes the widened backbone, which no one else has, beside its adapter, which then names its `place`."""
+    bare = bare_backbone(planned, outputs)
+    export_merged(bare.model, bare.tokenizer, inside / BASE, dtype=DTYPES[dtype], base=planned.source)
+    adapter = json.loads((inside / CONFIG).read_text())
+    write_json(inside / CONFIG, adapter | {"base_model_name_or_path": str(place.absolute())})
 
 
 def _copy(files: Mapping[str, Path], directory: Path) -> None:
@@ -102,10 +117,11 @@ def _copy(files: Mapping[str, Path], directory: Path) -> None:
 def _readme(
     run: RunDirectory, record: Record, directory: Path, planned: Plan, outputs: Outputs, *, merged: bool
 ) -> str:
-    base, config = planned.source.origin, stored_config(run.path / "config.yaml")
+    source, config = planned.source, stored_config(run.path / "config.yaml")
+    wide = "" if source.widen == 1 else f" at {source.widen} times its width"
     peft = CATALOGUE[config.method.name].peft
     code = LOAD_MERGED if merged else LOAD_ADAPTER if peft else LOAD_OWN
-    if base == "random" and peft and not merged:  # model=tiny
+    if source.origin == "random" and not wide and peft and not merged:  # model=tiny
         code = "# The backbone has random weights, which only loralab makes; an export with --merged includes them.\n"
     if outputs.kind == "generation":
         seq2seq = kind_of(planned.source.family) == "encoder_decoder"
@@ -114,14 +130,18 @@ def _readme(
         auto = "AutoModelForSequenceClassification"
         names = "num_labels=1" if outputs.labels is None else f"id2label={dict(enumerate(outputs.labels))!r}"
         head = f",\n    {names},\n    pad_token_id=tokenizer.pad_token_id,\n"
-    named, gguf = _quoted(base), planned.source.gguf
-    if gguf is not None:
-        named = f"{_quoted(str(gguf.parent))}, gguf_file={_quoted(gguf.name)}"
+    if wide:
+        named = _quoted(str(directory / BASE))
+    elif source.gguf is not None:
+        named = f"{_quoted(str(source.gguf.parent))}, gguf_file={_quoted(source.gguf.name)}"
+    else:
+        named = _quoted(source.origin)
     backbone = f"\n    {named}{head}" if head else named
     loading = code.format(auto=auto, backbone=backbone, directory=_quoted(str(directory)))
     scores = "\n".join(scores_table(record["metrics"]))
     return (
-        f"# {run.path.name}\n\n{config.task.name} on {base}, trained with loralab:\n\n    {command(config)}\n\n"
+        f"# {run.path.name}\n\n{config.task.name} on {source.origin}{wide}, trained with loralab:\n\n"
+        f"    {command(config)}\n\n"
         f"The weights are those of the last step ({record['steps']}).\n\n"
         f"```\n{scores}\n```\n\n```python\n{loading}```\n"
     )

@@ -86,7 +86,7 @@ def plan(config: Config, *, data: dict[str, str] | None = None) -> Plan:
         revision=config.model.revision,
         path=config.model.path,
         cache=cache,
-    )
+    ).widened(config.model.widen, config.model.widen_noise)
     if data is None:
         # planning alone (as in a dry run) creates no store
         data = tasks.identity(task_settings(config.task), cache=cache if store.is_dir() else None)
@@ -166,7 +166,10 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
         # the last matching pattern wins: a list keeps their order, which JSON's sorted keys would lose
         values["lora"]["rank_pattern"] = list(values["lora"]["rank_pattern"].items())
     values["task"]["data"] = data
-    values["model"] = {"weights": weights, "dropout": config.model.dropout, "attention": config.model.attention}
+    widening = {key: values["model"][key] for key in ("widen", "widen_noise") if key in values["model"]}
+    values["model"] = {
+        "weights": weights, "dropout": config.model.dropout, "attention": config.model.attention, **widening,
+    }  # fmt: skip
     return {"numerics": NUMERICS_VERSION, **values}
 
 
@@ -234,4 +237,5 @@ def _named_by_adapter(run: run_directory.RunDirectory) -> str | None:
 def _slug(config: Config) -> str:
     shape = f"-r{config.lora.rank}-x{config.lora.ratio:g}" if "lora" in METHODS[config.method.name] else ""
     name = re.sub(r"[^\w.-]", "_", config.model.name)
-    return f"{name}-{config.task.name}-{config.method.name}{shape}-s{config.seed}"
+    wide = f"-w{config.model.widen}" if config.model.widen > 1 else ""
+    return f"{name}{wide}-{config.task.name}-{config.method.name}{shape}-s{config.seed}"

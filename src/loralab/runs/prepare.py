@@ -146,6 +146,7 @@ def _param_groups(config: Config, backbone: Backbone) -> list[dict[str, Any]]:
         lr=cast(float, config.optim.lr),
         ratio=config.lora.ratio if has_lora else 1.0,
         head_lr=config.optim.head_lr,
+        head_bias_lr=cast(float, config.optim.head_lr) * config.model.widen,  # rates of matrices alone fall with it
         embedding_lr=config.optim.embedding_lr,
         weight_decay=config.optim.weight_decay,
         layout=cast(Literal["roles", "reference"], config.optim.groups if has_lora else "roles"),

@@ -10,6 +10,7 @@ from loralab.theory import rate_law
 
 __all__ = ["has_factors", "law_rates", "rates_line", "resolved_rates", "steps_of"]
 
+SCALED = ("head", "full")  # methods without A and B that train matrices, whose rates fall as 1/width
 DIGITS = 3  # of a resolved rate: it can be typed again, and no platform's last bit is in a run's hash
 
 
@@ -26,7 +27,7 @@ def has_factors(config: Config) -> bool:
 def law_rates(config: Config, *, width: int, steps: int) -> tuple[float, float]:
     """The law's lr_A and the head's rate, to three digits; width: the backbone's; steps: of the run."""
     lora = config.lora
-    rates = rate_law.rates_at(width, config.model.rates)
+    rates = rate_law.rates_at(width, config.model.rates, widen=config.model.widen)
     rank = max([lora.rank, *lora.rank_pattern.values()])  # rates fall with the rank, and too low costs less
     lr = rate_law.lr_A(
         rate_law.c_of(lora.targets, rates),
@@ -50,7 +51,7 @@ def resolved_rates(config: Config, *, width: int, steps: int | None) -> tuple[fl
     if not isinstance(optim.lr, str):
         lr = head = float(optim.lr)
     elif not has_factors(config):
-        lr = head = config.model.default_lr
+        lr = head = config.model.default_lr / (config.model.widen if config.method.name in SCALED else 1)
     else:
         assert steps is not None
         lr, head = law_rates(config, width=width, steps=steps)

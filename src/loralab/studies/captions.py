@@ -46,7 +46,8 @@ def setting(frame: pd.DataFrame) -> str:
     rank = f"r = {'alpha = ' if same else ''}{one('lora.rank')}{alpha}"
     length = f"{one('train.steps')} steps" if frame["train.steps"].notna().all() else f"{one('train.epochs')} epochs"
     targets = " and ".join(one("lora.targets").rsplit(",", 1)).replace(",", ", ")
-    return f"{one('model')}, LoRA with {rank} on {targets}, {length} of {one('train.batch_size')}"
+    wide = f" at {one('model.widen')} times its width" if "model.widen" in frame else ""
+    return f"{one('model')}{wide}, LoRA with {rank} on {targets}, {length} of {one('train.batch_size')}"
 
 
 def provenance(frame: pd.DataFrame) -> str:

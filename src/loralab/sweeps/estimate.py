@@ -190,7 +190,7 @@ def _keys(config: Config) -> list[tuple[Any, ...]]:
     """The keys by which past runs are looked up, the most specific first."""
     train, lora = config["train"], config["lora"]
     method = config["method"]["name"]
-    backbone = (config["model"]["name"], config["model"]["path"])
+    backbone = (config["model"]["name"], config["model"]["path"], config["model"].get("widen", 1))
     shape = (backbone, _task(config), train["batch_size"], train["max_length"])
     adapter = (lora["rank"], *sorted(lora["targets"])) if method == "lora" else ()
     return [(*shape, method, adapter), shape, (backbone,)]

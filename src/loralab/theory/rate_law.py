@@ -40,16 +40,20 @@ FALL = 0.6
 FALLING = (25, 2500)  # steps; see over_steps
 
 
-def rates_at(width: int, measured: Mapping[str, float]) -> dict[str, float]:
+def rates_at(width: int, measured: Mapping[str, float], *, widen: int = 1) -> dict[str, float]:
     """c of each role, and `head`: as `measured`, else MiniLM's carried to another width, which is a guess.
 
-    Copying every unit of a backbone k times keeps its training if lr_A and the head's rate are divided by k (under
-    Adam, with the random start of A divided by k): c, a root of lr_A lr_B, falls as 1/sqrt(width), the head's as
-    1/width. That another backbone is like a widened MiniLM is assumed.
+    widen: how many copies of its units the backbone has now, and had not when its rates were measured. Copying every
+    unit of a backbone k times keeps its training if lr_A and the head's rate are divided by k (under Adam, with the
+    random start of A divided by k; loralab.backbones.widen): c, a root of lr_A lr_B, falls as 1/sqrt(width), the head's
+    as 1/width. That another backbone is like a widened MiniLM is assumed.
     """
-    relative = MINILM_WIDTH / width
-    guessed = {role: rate * (relative if role == "head" else math.sqrt(relative)) for role, rate in MINILM.items()}
-    return guessed | dict(measured)
+    return _carried(MINILM, MINILM_WIDTH / width) | _carried(measured, 1 / widen)
+
+
+def _carried(rates: Mapping[str, float], relative: float) -> dict[str, float]:
+    """The rates of a backbone with copied units; relative: the narrow width / the wide one."""
+    return {role: rate * (relative if role == "head" else math.sqrt(relative)) for role, rate in rates.items()}
 
 
 def c_of(targets: Iterable[str], rates: Mapping[str, float]) -> float:

@@ -43,11 +43,13 @@ def param_groups(
     head_lr: float | None,
     embedding_lr: float,
     weight_decay: float,
+    head_bias_lr: float | None = None,
     layout: Literal["roles", "reference"] = "roles",
 ) -> list[dict[str, Any]]:
     """The groups of LoRA+ for a torch optimizer: {name, roles, names, params, lr, weight_decay}, empty ones left out.
 
-    lr is lr_A; lr_B = ratio * lr; head_lr None means lr; embedding_lr is for both factors of embedding adapters.
+    lr is lr_A; lr_B = ratio * lr; head_lr None means lr, head_bias_lr None means head_lr; embedding_lr is for both
+    factors of embedding adapters.
 
     `roles`: A (lr), B (ratio * lr), head (head_lr), embedding, and trained biases of the backbone: they act on outputs
     as B does, and get ratio * lr. Weight decay reaches all but biases and norms (vectors). Full fine-tuning has weights
@@ -62,6 +64,7 @@ def param_groups(
     roles = param_roles(model, head)
     place = _by_role if layout == "roles" else _as_reference
     rates = {"lr": lr, "lr_B": lr * ratio, "head_lr": lr if head_lr is None else head_lr, "embedding_lr": embedding_lr}
+    rates["head_bias_lr"] = rates["head_lr"] if head_bias_lr is None else head_bias_lr
     groups: dict[str, dict[str, Any]] = {}
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     without_decay = (*BIAS_ROLES, "magnitude") if layout == "roles" else BIAS_ROLES
@@ -84,7 +87,7 @@ def param_groups(
 
 def _by_role(role: str, _vector: bool, undecayed: bool) -> tuple[str, str]:
     if role == "head":
-        return ("head.bias" if undecayed else "head"), "head_lr"
+        return ("head.bias", "head_bias_lr") if undecayed else ("head", "head_lr")
     rates = {"A": "lr", "weight": "lr", "magnitude": "lr", "B": "lr_B", "bias": "lr_B", "norm": "lr_B"}
     return role, (rates | {"embedding": "embedding_lr"})[role]
 

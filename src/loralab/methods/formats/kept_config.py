@@ -16,6 +16,7 @@ from torch import Tensor
 
 from loralab.backbones import tiny
 from loralab.backbones.source import Source
+from loralab.backbones.widen import SIZES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,6 +50,9 @@ def keep_base_config(model: "PreTrainedModel", directory: Path, base: Source, *,
         changed["torch_dtype"] = changed["dtype"]
     if "num_labels" in kept and not generates:  # it would win over id2label
         changed["num_labels"] = model.config.num_labels
+    if base.widen > 1:
+        names = {model.config.attribute_map.get(name, name) for name in SIZES}
+        changed |= {name: trained[name] for name in names if name in trained}
     if untied:
         changed |= {key: False for key in ("tie_word_embeddings", SCALES) if key in trained}
     found = {key: value for key, value in kept.items() if key not in DROPPED} | changed
