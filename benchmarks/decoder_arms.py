@@ -114,8 +114,9 @@ def peer_model(s: Setting, *, generates: bool, attention: str | None) -> Any:
 
 
 def examples(s: Setting) -> list[dict[str, Any]]:
-    """The training texts as Trainer reads them, longest first only where it groups them itself."""
-    split, rows = s.task.splits["train"], []
+    """The training texts as Trainer reads them."""
+    split = s.task.splits["train"]
+    rows: list[dict[str, Any]] = []
     for i in range(len(split)):
         if hasattr(split, "context_ids"):
             context, target = piece(split, "context", i), piece(split, "target", i)
@@ -206,13 +207,14 @@ def floor(s: Setting, part: str) -> dict[str, Any]:
     """
     torch.set_num_threads(s.threads)
     model: Any = s.backbone.model
+    passes: tuple[bool, ...] = (False, True)
     if part == "generate":
         tokens, at_output, passes = ROWS, ROWS, (False,)
     else:
         steps = [s.task.batch("train", s.order.batch(step)) for step in range(WARM_UP, s.steps)]
         tokens = round(float(np.mean([int(b["attention_mask"].sum()) for b in steps])))
         kept = [int(b["logits_to_keep"].sum()) for b in steps if "logits_to_keep" in b]
-        at_output, passes = (round(float(np.mean(kept))) if kept else 0), (False, True)
+        at_output = round(float(np.mean(kept))) if kept else 0
 
     def products(n: int, weight: Tensor) -> float:
         x, g = torch.randn(n, weight.shape[1]).to(weight.dtype), torch.randn(n, weight.shape[0]).to(weight.dtype)
