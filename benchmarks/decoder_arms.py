@@ -178,8 +178,8 @@ def generate_ours(s: Setting) -> dict[str, Any]:
     with Workers(s.threads) as workers:
         decode(
             s.backbone.model, order, lambda at: read(s, at), rows=len(s.task.splits["validation"]), beams=1,
-            length_penalty=1.0, max_new_tokens=NEW_TOKENS, eos_id=-1, pad_id=s.task.pad_id, check=lambda: None,
-            workers=workers,
+            length_penalty=1.0, max_new_tokens=NEW_TOKENS, eos_id=s.backbone.model.config.vocab_size,
+            pad_id=s.task.pad_id, check=lambda: None, workers=workers,
         )  # fmt: skip
     return {"value": ROWS * len(order) * NEW_TOKENS / (time.monotonic() - began), "variant": "bf16"}
 
