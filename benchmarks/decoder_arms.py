@@ -25,6 +25,7 @@ from loralab.config.compose import configs
 from loralab.config.schema import from_hydra
 from loralab.runs.build import adapted_backbone, objective, read_task
 from loralab.runs.plan import Plan, plan
+from loralab.tasks.tokenise_pairs import collate_contexts
 from loralab.training import optim
 from loralab.training.batches import Order, by_length
 from loralab.training.generate import decode
@@ -71,7 +72,7 @@ def ours(s: Setting) -> dict[str, Any]:
     """The loop of `python train.py`: mean milliseconds of a step."""
     model: Any = s.backbone.model
     groups = optim.param_groups(
-        model, head=s.backbone.head, lr=1e-4, ratio=16, head_lr=None, embedding_lr=None, weight_decay=0.0,
+        model, head=s.backbone.head, lr=1e-4, ratio=16, head_lr=None, embedding_lr=1e-4, weight_decay=0.0,
         layout="roles",
     )  # fmt: skip
     marks: list[float] = []
@@ -108,15 +109,14 @@ def peer_model(s: Setting, *, generates: bool, attention: str | None) -> Any:
         labels = s.backbone.model.config.num_labels
         model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=labels, **chosen)
     kind = TaskType.CAUSAL_LM if generates else TaskType.SEQ_CLS
-    targets = ["q_proj", "v_proj"]
-    return get_peft_model(
-        model, LoraConfig(task_type=kind, r=8, lora_alpha=8, lora_dropout=0.0, target_modules=targets)
-    )
+    adapter = LoraConfig(task_type=kind, r=8, lora_alpha=8, lora_dropout=0.0, target_modules=["q_proj", "v_proj"])
+    return get_peft_model(model, adapter)
 
 
 def examples(s: Setting) -> list[dict[str, Any]]:
-    """The training texts as Trainer reads them, longest first only where it groups them itself."""
-    split, rows = s.task.splits["train"], []
+    """The training texts as Trainer reads them."""
+    split = s.task.splits["train"]
+    rows: list[dict[str, Any]] = []
     for i in range(len(split)):
         if hasattr(split, "context_ids"):
             context, target = piece(split, "context", i), piece(split, "target", i)
@@ -166,15 +166,20 @@ def contexts(s: Setting, batches: int) -> list[NDArray[np.int64]]:
     return by_length(s.task.lengths("validation"), batch_size=ROWS)[10 : 10 + batches]
 
 
+def read(s: Setting, at: NDArray[np.int64]) -> dict[str, Tensor]:
+    """Contexts as the model reads them, padded on the left."""
+    return collate_contexts(s.task.splits["validation"], at, pad_id=s.task.pad_id, left=True)
+
+
 def generate_ours(s: Setting) -> dict[str, Any]:
     """Generated tokens a second, as at an evaluation."""
     order = contexts(s, s.threads)
     began = time.monotonic()
     with Workers(s.threads) as workers:
         decode(
-            s.backbone.model, order, lambda at: s.task._contexts("validation", at), rows=len(s.task.splits["validation"]),
-            beams=1, length_penalty=1.0, max_new_tokens=NEW_TOKENS, eos_id=-1, pad_id=s.task.pad_id,
-            check=lambda: None, workers=workers,
+            s.backbone.model, order, lambda at: read(s, at), rows=len(s.task.splits["validation"]), beams=1,
+            length_penalty=1.0, max_new_tokens=NEW_TOKENS, eos_id=s.backbone.model.config.vocab_size,
+            pad_id=s.task.pad_id, check=lambda: None, workers=workers,
         )  # fmt: skip
     return {"value": ROWS * len(order) * NEW_TOKENS / (time.monotonic() - began), "variant": "bf16"}
 
@@ -183,7 +188,7 @@ def generate_peer(s: Setting, *, tuned: bool) -> dict[str, Any]:
     """`generate` of PEFT's model: tokens a second. Tuned: eager attention."""
     torch.set_num_threads(s.threads)
     model = peer_model(s, generates=True, attention="eager" if tuned else None).eval()
-    batches = [s.task._contexts("validation", at) for at in contexts(s, s.threads)]
+    batches = [read(s, at) for at in contexts(s, s.threads)]
     chosen = {"do_sample": False, "max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS}
     began = time.monotonic()
     with torch.inference_mode():
@@ -202,13 +207,14 @@ def floor(s: Setting, part: str) -> dict[str, Any]:
     """
     torch.set_num_threads(s.threads)
     model: Any = s.backbone.model
+    passes: tuple[bool, ...] = (False, True)
     if part == "generate":
         tokens, at_output, passes = ROWS, ROWS, (False,)
     else:
         steps = [s.task.batch("train", s.order.batch(step)) for step in range(WARM_UP, s.steps)]
         tokens = round(float(np.mean([int(b["attention_mask"].sum()) for b in steps])))
         kept = [int(b["logits_to_keep"].sum()) for b in steps if "logits_to_keep" in b]
-        at_output, passes = (round(float(np.mean(kept))) if kept else 0), (False, True)
+        at_output = round(float(np.mean(kept))) if kept else 0
 
     def products(n: int, weight: Tensor) -> float:
         x, g = torch.randn(n, weight.shape[1]).to(weight.dtype), torch.randn(n, weight.shape[0]).to(weight.dtype)

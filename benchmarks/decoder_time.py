@@ -44,12 +44,12 @@ def measure(part: str, arm: str, *, steps: int, threads: int, overrides: list[st
 def report(rows: pd.DataFrame, screen: Console) -> None:
     """Medians over the repeats, with each arm's time as a multiple of ours."""
     for part, of_part in rows.groupby("part", sort=False):
-        middle = of_part.groupby(["arm", "variant"], sort=False)["value"].median()
+        middle = of_part.groupby("arm", sort=False).agg(variant=("variant", "first"), value=("value", "median"))
         table = Table("arm", "variant", UNIT[str(part)], "time / ours", title=str(part), box=None)
-        own = middle["ours"].iloc[0] if "ours" in middle else float("nan")
-        for (arm, variant), value in middle.items():
+        own = float(middle["value"].get("ours", float("nan")))
+        for arm, variant, value in middle.itertuples(name=None):
             times = own / value if part == "generate" else value / own
-            table.add_row(arm, variant, f"{value:,.1f}", f"{times:.2f}")
+            table.add_row(str(arm), variant, f"{value:,.1f}", f"{times:.2f}")
         screen.print(table)
 
 
