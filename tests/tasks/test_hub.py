@@ -89,7 +89,7 @@ LINE = (
     r"^task=rte: the data set nyu-mll/glue \(revision main\) is neither at the hub \({}\) "
     r"nor complete in its cache \(\S+\); "
 )
-OFFLINE = r"without a hub: task=rotten_tomatoes, imdb, .*snippets or local$"
+OFFLINE = r"without a hub: task=rotten_tomatoes, imdb, .*snippets, .* or local$"
 
 
 def test_no_hub_and_no_cache_is_one_line() -> None:
