@@ -75,6 +75,7 @@ def test_a_number_is_told_in_its_unit_with_its_interval_and_n(unit: str, text: s
         (-math.inf, math.inf, "doublings", "not identified, n = 5"),
         (0.0, math.inf, "x", "not identified, n = 5"),
         (0.5, math.inf, "x", "2.00x [0.50, no bound], n = 5"),
+        (0.0, 3.0, "x", "2.00x [no bound, 3.00], n = 5"),
         (math.nan, math.nan, "x", "2.00x (no interval), n = 5"),
     ],
 )

@@ -39,14 +39,15 @@ class Claim:
     def ours(self) -> str:
         """`+0.53 points [-0.20, 1.26], n = 5`; `not identified` where the interval is the whole range of the unit."""
         f = self.found
-        lowest = 0 if self.unit == "x" else -math.inf
-        if f.low <= lowest and math.isinf(f.high):
+        least = 0.0 if self.unit == "x" else -math.inf
+        bounds = [None if f.low == least else f.low, None if math.isinf(f.high) else f.high]
+        if bounds == [None, None]:
             return f"not identified, n = {f.n}"
         sign = "+" if self.unit == "points" else ""
         scale = 100 if self.unit == "points" else 1
         space = " " if self.unit and self.unit != "x" else ""
         digits = 3 if self.unit == "nats" else 2
-        low, high = ("no bound" if math.isinf(end) else f"{scale * end:.{digits}f}" for end in (f.low, f.high))
+        low, high = ("no bound" if end is None else f"{scale * end:.{digits}f}" for end in bounds)
         ends = f"[{low}, {high}]" if f.low == f.low else "(no interval)"
         return f"{scale * f.estimate:{sign}.{digits}f}{space}{self.unit} {ends}, n = {f.n}"
 
