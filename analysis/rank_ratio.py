@@ -80,8 +80,8 @@ def caption(frame: pd.DataFrame) -> str:
     return (
         f"{captions.tasks(frame)}, {captions.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, five rates "
         f"for each pair. Left: mean of {captions.seeds(confirm)}, bars: one standard error within seeds. Right: lowest "
-        "point of a parabola in log λ through the arms' means, bars: 95% (Fieller; n = "
-        f"{frame['lora.ratio'].nunique()} ratios), cut at the frame; open marks lie outside the ratios tried. "
+        "point of a parabola in log λ through the arms' means, bars: 95%, of the spread between seeds (Fieller; n = "
+        f"{confirm['seed'].nunique()}), cut at the frame; open marks lie outside the ratios tried. "
         f"{captions.provenance(frame)}."
     )
 
@@ -111,7 +111,7 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
     task = captions.tasks(frame)
     for rank, rows in ranks_of(frame):
         at = optimum(rows)
-        interval = Interval(at.at, at.low, at.high, rows["lora.ratio"].nunique(), at.p)
+        interval = Interval(at.at, at.low, at.high, fresh(rows, rank).shape[0], at.p)
         text = (
             f"a parabola in log λ through the arms' mean test losses is lowest above λ = 1 at rank {rank:g} "
             f"({task}, init A)"

@@ -124,9 +124,16 @@ def times_full(arms: pd.DataFrame) -> pd.DataFrame:
     whole = arms[arms["train_rows"].isna()]
     lora = whole[(whole["kind"] == A) & (whole["ratio"] == 1)]
     pairs = lora.merge(whole[whole["kind"] == "full"], on=keys, suffixes=("", " full"))
-    wide = np.hypot(*(np.log(pairs[f"high{end}"] / pairs[f"tuned{end}"]) for end in ("", " full")))
+    with np.errstate(divide="ignore"):  # an end that is not identified is 0
+        down, up, full_down, full_up = (
+            abs(np.log(pairs[f"{end}{arm}"] / pairs[f"tuned{arm}"])) for arm in ("", " full") for end in ("low", "high")
+        )
     times = pairs["tuned"] / pairs["tuned full"]
-    ends = {"times": times, "low": times / np.exp(wide), "high": times * np.exp(wide)}
+    ends = {
+        "times": times,
+        "low": times / np.exp(np.hypot(down, full_up)),
+        "high": times * np.exp(np.hypot(up, full_down)),
+    }
     found = pairs[["task", "alpha", "rank", "s", "targets"]].assign(**ends)
     return found.assign(predicted=pairs["predicted"] / pairs["tuned full"])
 
@@ -300,11 +307,12 @@ def _geometric(own: pd.DataFrame, null: float) -> Interval:
     """The geometric mean of the times, with the interval of the noise between seeds; p: against `null`."""
     if own.empty:
         return Interval(np.nan, np.nan, np.nan, 0, np.nan)
-    logs, errors = np.log(own["times"]), np.log(own["high"] / own["times"]) / 1.96
-    mean, error = float(logs.mean()), float(errors.mean())  # one rate of full fine-tuning may be in all: no 1/sqrt(n)
+    # one rate of full fine-tuning may be in all: no 1/sqrt(n)
+    with np.errstate(divide="ignore"):
+        mean, low, high = (float(np.log(own[end]).mean()) for end in ("times", "low", "high"))
+    error = (mean - low if mean > np.log(null) else high - mean) / 1.96  # toward the null
     p = 2 * float(scipy.stats.norm.sf(abs(mean - np.log(null)) / error)) if error > 0 else np.nan
-    low, high = np.exp([mean - 1.96 * error, mean + 1.96 * error]).tolist()
-    return Interval(float(np.exp(mean)), low, high, len(own), p)
+    return Interval(float(np.exp(mean)), float(np.exp(low)), float(np.exp(high)), len(own), p)
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
             )
         )
         at = optimum(rows)
-        lowest = Interval(at.at, at.low, at.high, len(ratios(rows)), at.p)
+        lowest = Interval(at.at, at.low, at.high, len(arm(rows, 1)), at.p)
         text = f"a parabola in log λ through the arms' mean test losses is lowest above λ = 1 ({where})"
         found.append(Claim("ratio", "LoRA+, Figs 6, 17, 18", text, PAPER[init], lowest, 0.0, "doublings"))
         top, overall = chosen(rows, above=1), chosen(rows)

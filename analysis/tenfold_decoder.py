@@ -69,10 +69,13 @@ def times(frame: pd.DataFrame, arm: str) -> Interval:
     if not {arm, FULL} <= set(found.index):
         return Interval(np.nan, np.nan, np.nan, 0, np.nan)
     ratio = float(found["tuned"][arm] / found["tuned"][FULL])
-    error = float(np.hypot(*np.log((found["high"] / found["tuned"])[[arm, FULL]]))) / WIDE
+    shares = {each: [float(found[end][each] / found["tuned"][each]) for end in ("low", "high")] for each in (arm, FULL)}
+    with np.errstate(divide="ignore"):  # an end that is not identified is 0
+        down, up = ({each: abs(np.log(ends[at])) for each, ends in shares.items()} for at in (0, 1))
+    below, above = (float(np.hypot(own[arm], full[FULL])) for own, full in ((down, up), (up, down)))
+    error = (below if ratio > TWICE else above) / WIDE  # toward TWICE
     p = 2 * float(scipy.stats.norm.sf(abs(np.log(ratio / TWICE)) / error)) if error > 0 else np.nan
-    wide = float(np.exp(WIDE * error))
-    return Interval(ratio, ratio / wide, ratio * wide, frame["seed"].nunique(), p)
+    return Interval(ratio, ratio * float(np.exp(-below)), ratio * float(np.exp(above)), frame["seed"].nunique(), p)
 
 
 def draw(frame: pd.DataFrame) -> "Figure":

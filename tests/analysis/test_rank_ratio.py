@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from loralab.studies.claims import judge
-from loralab.studies.minima import quadratic_minimum
+from loralab.studies.minima import seed_minimum
 from loralab.studies.ratios import optimum
 from tests.analysis.frames import distinct, drawn, made, module, unlike
 
@@ -67,7 +67,7 @@ def test_the_lowest_points_and_their_intervals_are_drawn(frame: pd.DataFrame, fi
     intervals, points = right.lines[0:10:2], right.lines[1:10:2]
     for rank, interval, point in zip(RANKS, intervals, points, strict=True):
         table = losses(frame, rank)
-        fit = quadratic_minimum(np.log2(RATIOS), table.mean(axis=0))
+        fit = seed_minimum(np.log2(RATIOS), table)
         assert np.ravel(point.get_data()) == pytest.approx([rank, 2**fit.at]) and fit.interior
         assert np.ravel(interval.get_data()) == pytest.approx([rank, rank, 2**fit.low, 2**fit.high])
 

@@ -47,13 +47,13 @@ def test_the_ratio_of_the_tuned_rates_is_what_was_built_in() -> None:
 def test_noisier_fresh_seeds_widen_the_interval(tmp_path: Path) -> None:
     before = TENFOLD.times(built(), TENFOLD.THEIRS)
     rows = [
-        {"stage": "confirm", "seed": seed, "lora.ratio": ratio, "validation/loss": 1 + 0.03 * (-1) ** (seed + at)}
+        {"stage": "confirm", "seed": seed, "lora.ratio": ratio, "validation/loss": 1 + 0.01 * (-1) ** (seed + at)}
         for seed in range(4)
         for at, ratio in enumerate((1, 4))
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "ratio_decoder.csv", index=False)
     TENFOLD.noise.cache_clear()
-    assert TENFOLD.noise() == pytest.approx(0.03 * np.sqrt(8 / 3))
+    assert TENFOLD.noise() == pytest.approx(0.01 * np.sqrt(8 / 3))
     after = TENFOLD.times(built(), TENFOLD.THEIRS)
     scale = np.log(after.high / after.low) / np.log(before.high / before.low)
     assert scale == pytest.approx(TENFOLD.noise() / 0.012, rel=1e-6)

@@ -70,6 +70,20 @@ def test_a_number_is_told_in_its_unit_with_its_interval_and_n(unit: str, text: s
 
 
 @pytest.mark.parametrize(
+    ("low", "high", "unit", "text"),
+    [
+        (-math.inf, math.inf, "doublings", "not identified, n = 5"),
+        (0.0, math.inf, "x", "not identified, n = 5"),
+        (0.5, math.inf, "x", "2.00x [0.50, no bound], n = 5"),
+        (0.0, 3.0, "x", "2.00x [no bound, 3.00], n = 5"),
+        (math.nan, math.nan, "x", "2.00x (no interval), n = 5"),
+    ],
+)
+def test_an_interval_without_ends_is_not_identified(low: float, high: float, unit: str, text: str) -> None:
+    assert Claim(**FIELDS, found=Interval(2.0, low, high, 5, 0.1), threshold=0.0, unit=unit).ours == text
+
+
+@pytest.mark.parametrize(
     ("p", "text"), [(math.nan, "not tested"), (0.0004, "< .001"), (0.001, ".001"), (0.0495, ".050"), (1.0, "1.000")]
 )
 def test_a_p_is_told_in_three_digits(p: float, text: str) -> None:

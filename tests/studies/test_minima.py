@@ -7,7 +7,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from loralab.studies import minima
-from loralab.studies.minima import quadratic_minimum, vertex
+from loralab.studies.minima import quadratic_minimum, seed_minimum, vertex
 from tests.studies.valleys import surface
 
 NAN, INF = math.nan, math.inf
@@ -76,6 +76,38 @@ def test_fiellers_interval_covers_as_often_as_it_says(noise: float, blocks: list
     assert whole == 0 if noise < 0.1 else 0.1 < whole < 0.9
     covered = np.mean([each.low <= 0.7 <= each.high for each in found])
     assert covered == pytest.approx(0.95, abs=WITHIN) if noise < 0.1 else covered > 0.95 - WITHIN
+
+
+def test_an_interval_from_seeds_ends_where_their_mean_slope_is_rejected() -> None:
+    x, random = np.array([-2.0, 0.0, 1.0, 2.0, 3.0]), np.random.default_rng(0)
+    losses = (x - 0.7) ** 2 / 20 + 0.02 * random.standard_normal((5, 5)) + random.standard_normal((5, 1))
+    found = seed_minimum(x, losses)
+    a, b, _ = np.polyfit(x, losses.T, 2)
+    assert (found.at, found.curvature) == pytest.approx((-b.mean() / (2 * a.mean()), 2 * a.mean())) and found.interior
+    for end in (found.low, found.high):
+        assert scipy_stats.ttest_1samp(2 * a * end + b, 0).pvalue == pytest.approx(0.05)
+        assert seed_minimum(x, losses, null=end).p == pytest.approx(0.05)
+    assert found.at == pytest.approx(quadratic_minimum(x, losses.mean(axis=0)).at)
+
+
+def test_an_interval_from_seeds_covers_as_often_as_it_says_and_misfit_does_not_widen_it() -> None:
+    x, random = np.arange(-2.0, 4.0), np.random.default_rng(1)
+    shape = (x - 1) ** 2 / 20
+    found = [seed_minimum(x, shape + 0.02 * random.standard_normal((5, 6))) for _ in range(SIMULATED)]
+    assert np.mean([each.low <= 1 <= each.high for each in found]) == pytest.approx(0.95, abs=WITHIN)
+    losses = shape + 0.01 * random.standard_normal((5, 6))
+    plain, bent = seed_minimum(x, losses), seed_minimum(x, losses + 0.05 * np.array([0, 1, -2, 2, -1, 0]))
+    assert bent.high - bent.low < 1.5 * (plain.high - plain.low)
+
+
+@pytest.mark.parametrize(
+    "losses", [[[3.0, 1.0, 2.0]], [[1.0, 1.0, 1.0]] * 3, [[1.0, 2.0, 1.0]] * 2, [[3.0, 1.0, NAN], [3.0, 1.0, 2.0]], []]
+)
+def test_without_seeds_or_a_valley_a_minimum_is_not_identified(losses: list[list[float]]) -> None:
+    found = seed_minimum([0, 1, 2], losses)
+    assert np.isnan([found.at, found.p]).all() and (found.low, found.high) == (-INF, INF)
+    opposite = seed_minimum([0, 1, 2], [[3.0, 1.0, 2.0], [1.0, 1.2, 1.0]])
+    assert not math.isnan(opposite.at) and (opposite.low, opposite.high) == (-INF, INF)
 
 
 def test_the_best_pairs_intervals_cover_as_often_as_they_say() -> None:

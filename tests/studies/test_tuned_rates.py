@@ -54,6 +54,18 @@ def test_next_to_a_rate_that_diverged_the_optimum_is_half_a_step_lower() -> None
     found = tuned_rate(RATES, losses, noise=0.01)
     assert found is not None
     assert found.rate == pytest.approx(4e-3 / np.sqrt(2))
+    assert (found.low, found.high) == pytest.approx((2e-3, 8e-3)), "it lies between the neighbours"
+
+
+def test_a_valley_that_noise_could_have_made_ends_at_the_nearest_rates_that_are_worse_beyond_it() -> None:
+    losses = valley(4e-3)
+    depth = float(losses[0, [1, 3]].sum() - 2 * losses[0, 2])
+    edge = depth / 1.96 / np.sqrt(6)
+    wide, sure = (tuned_rate(RATES, losses, noise=noise) for noise in (1.01 * edge, 0.99 * edge))
+    assert wide is not None and sure is not None and wide.rate == sure.rate == pytest.approx(4e-3)
+    assert (wide.low, wide.high) == (RATES[0], RATES[-1]) and 0 < sure.low < sure.high < np.inf
+    lost = tuned_rate(RATES, losses, noise=10 * edge)
+    assert lost is not None and (lost.low, lost.high) == (0, np.inf)
 
 
 def test_the_interval_covers_the_optimum() -> None:
@@ -119,5 +131,5 @@ def test_the_noise_of_fresh_seeds_is_what_neither_seed_nor_arm_explains() -> Non
 
 def test_a_noise_that_is_given_sets_the_intervals() -> None:
     frame = pd.DataFrame(runs(dict(zip(RATES, zip(*valley(4e-3), strict=True), strict=True)), **{"lora.ratio": 1}))
-    widths = [np.log(tuned_arms(frame, "x", noise=noise)["high"] / 4e-3).item() for noise in (0.01, 0.03)]
+    widths = [np.log(tuned_arms(frame, "x", noise=noise)["high"] / 4e-3).item() for noise in (0.001, 0.003)]
     assert widths[1] == pytest.approx(3 * widths[0])

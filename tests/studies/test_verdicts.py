@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from loralab.studies.stats import Interval, mean_interval
-from loralab.studies.verdicts import CONTRADICTED, EQUIVALENT, HELD, UNKNOWN, seeds_needed, verdict
+from loralab.studies.stats import Interval, interval_of, mean_interval
+from loralab.studies.verdicts import (
+    CONTRADICTED,
+    EQUIVALENT,
+    HELD,
+    UNKNOWN,
+    power,
+    seeds_needed,
+    standard_error,
+    verdict,
+    verdicts,
+)
 
 
 def of(mean: float, spread: float, n: int = 5) -> Interval:
@@ -67,3 +77,43 @@ def test_the_seeds_needed_are_the_fewest_with_half_the_margin(spread: float, mar
 def test_without_an_interval_no_number_of_seeds_is_known() -> None:
     assert math.isnan(seeds_needed(Interval(0.1, math.nan, math.nan, 1, math.nan), 0.005))
     assert math.isinf(seeds_needed(of(0.0, 1e6), 0.005))
+
+
+def test_the_verdicts_of_a_question_are_adjusted_over_its_claims() -> None:
+    weak, strong, empty = of(0.012, 0.008), of(0.012, 0.001), Interval(0.0, math.nan, math.nan, 1, math.nan)
+    assert verdict(weak, paper=0.01, margin=0.005) == HELD
+    assert verdicts([weak, weak], papers=[0.01] * 2, margin=0.005) == [UNKNOWN] * 2
+    assert verdicts([weak, strong, empty], papers=[0.01] * 3, margin=0.005) == [HELD, HELD, UNKNOWN], "Holm: in steps"
+    same, less = of(0.0, 0.004), of(0.004, 0.004)
+    assert verdicts([same, less], papers=[0.01] * 2, margin=0.005) == [EQUIVALENT, CONTRADICTED]
+    assert verdicts([same] * 9, papers=[0.01] * 9, margin=0.005) == [CONTRADICTED] * 9
+    assert verdicts([], papers=[], margin=0.005) == []
+
+
+def test_an_interval_s_own_degrees_of_freedom_are_used() -> None:
+    found = interval_of(0.004, 0.0023, 112, 5)
+    assert standard_error(found) == pytest.approx(0.0023) and found.p == pytest.approx(0.0847, abs=1e-4)
+    assert verdict(found, paper=0.01, margin=0.005) == CONTRADICTED
+    assert verdict(interval_of(0.004, 0.0023, 4, 5), paper=0.01, margin=0.005) == UNKNOWN
+    exact = interval_of(0.012, 0.0, 4, 5)
+    assert verdict(exact, paper=0.01, margin=0.005) == HELD and (exact.low, exact.high, exact.p) == (0.012, 0.012, 0)
+
+
+def test_power_is_the_share_of_draws_whose_test_finds_the_gain() -> None:
+    random = np.random.default_rng(0)
+    values = random.standard_normal((20_000, 6)) * 0.01 + 0.01
+    found = of(0.0, 0.01, 6)
+    share = float(np.mean(scipy_stats.ttest_1samp(values, 0.0, axis=1).pvalue < 0.05))
+    assert power(found, 0.01) == pytest.approx(share, abs=0.01) == power(found, -0.01)
+    assert power(found, 0.0) == pytest.approx(0.05) and math.isnan(
+        power(Interval(0.0, math.nan, math.nan, 1, 1.0), 1.0)
+    )
+
+
+def test_seeds_cannot_reduce_the_items_error() -> None:
+    found = of(0.0, 0.004)
+    n = int(seeds_needed(found, 0.005, items=0.001))
+    spread = math.sqrt(0.004**2 - 5 * 0.001**2)
+    halves = [scipy_stats.t.ppf(0.975, k - 1) * math.hypot(spread / math.sqrt(k), 0.001) for k in (n, n - 1)]
+    assert halves[0] <= 0.0025 < halves[1]
+    assert math.isinf(seeds_needed(found, 0.005, items=0.0014))

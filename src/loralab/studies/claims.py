@@ -3,6 +3,7 @@
 A study's analysis returns its claims (`claims(frame)`). The verdicts adjust for all claims together (Holm's method).
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,13 +37,18 @@ class Claim:
 
     @property
     def ours(self) -> str:
-        """`+0.53 points [-0.20, 1.26], n = 5`."""
+        """`+0.53 points [-0.20, 1.26], n = 5`; `not identified` where the interval is the whole range of the unit."""
         f = self.found
+        least = 0.0 if self.unit == "x" else -math.inf
+        bounds = [None if f.low == least else f.low, None if math.isinf(f.high) else f.high]
+        if bounds == [None, None]:
+            return f"not identified, n = {f.n}"
         sign = "+" if self.unit == "points" else ""
         scale = 100 if self.unit == "points" else 1
         space = " " if self.unit and self.unit != "x" else ""
         digits = 3 if self.unit == "nats" else 2
-        ends = f"[{scale * f.low:.{digits}f}, {scale * f.high:.{digits}f}]" if f.low == f.low else "(no interval)"
+        low, high = ("no bound" if end is None else f"{scale * end:.{digits}f}" for end in bounds)
+        ends = f"[{low}, {high}]" if f.low == f.low else "(no interval)"
         return f"{scale * f.estimate:{sign}.{digits}f}{space}{self.unit} {ends}, n = {f.n}"
 
 

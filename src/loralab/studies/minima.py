@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from loralab.studies.stats import ROUNDING, Array, as_pairs, check_level, largest
 from loralab.tuning.parabola import parabola
 
-__all__ = ["Minimum", "quadratic_minimum", "surface_minimum", "vertex"]
+__all__ = ["NOWHERE", "Minimum", "quadratic_minimum", "seed_minimum", "surface_minimum", "vertex"]
 
 REACH = 6.0  # half-width of the search for a surface's minimum, in standard deviations of the cells' coordinates
 FINE = 301  # grid points of that search per coordinate
@@ -32,6 +32,10 @@ class Minimum:
     p: float
 
 
+NOWHERE = Minimum(math.nan, -math.inf, math.inf, math.nan, False, math.nan)
+"""Not identified: no parabola that curves upward."""
+
+
 def quadratic_minimum(
     x: ArrayLike, y: ArrayLike, *, blocks: ArrayLike | None = None, null: float = 0.0, level: float = 0.95
 ) -> Minimum:
@@ -44,23 +48,57 @@ def quadratic_minimum(
     """
     place, value = as_pairs(x, y)
     check_level(level)
-    nowhere = Minimum(math.nan, -math.inf, math.inf, math.nan, False, math.nan)
     if len(np.unique(place)) < 3:
-        return nowhere
-    middle, scale = place.mean(), place.std()
-    unit = (place - middle) / scale
+        return NOWHERE
+    unit = (place - place.mean()) / place.std()
     labels = np.zeros(len(place)) if blocks is None else np.asarray(blocks)
     design = np.column_stack([unit**2, unit, labels[:, None] == np.unique(labels)])
     degrees = len(place) - design.shape[1]
     fit, _, rank, _ = np.linalg.lstsq(design, value)
     if degrees < 1 or rank < design.shape[1]:
-        return nowhere
-    a, b = fit[:2].tolist()
-    curvature = 2 * a / scale**2
-    if a <= ROUNDING * largest(value):
-        return replace(nowhere, curvature=float(curvature))
+        return NOWHERE
     covariance = np.linalg.inv(design.T @ design) * np.sum((value - design @ fit) ** 2) / degrees
-    t2 = float(scipy.stats.t.ppf((1 + level) / 2, degrees)) ** 2
+    line = _Line(float(fit[0]), float(fit[1]), covariance[:2, :2], degrees)
+    return _fieller(line, place, ROUNDING * largest(value), null, level)
+
+
+def seed_minimum(x: ArrayLike, losses: ArrayLike, *, null: float = 0.0, level: float = 0.95) -> Minimum:
+    """The minimum of the parabola through the mean losses, with Fieller's interval from the spread between seeds.
+
+    losses: (seeds, places). Each seed has its own least-squares parabola; the interval contains each m at which the
+    mean of the seeds' slopes 2am + b is not rejected by Student's t of seeds - 1 degrees of freedom. What a parabola
+    misses in every seed alike, such as a curve that is none, does not widen it. `at` is nan where it is in
+    `quadratic_minimum`, for one seed, and where a loss is nan.
+    """
+    place, value = np.asarray(x, dtype=float), np.asarray(losses, dtype=float)
+    check_level(level)
+    if len(value) < 2 or len(np.unique(place)) < 3 or not np.isfinite(value).all():
+        return NOWHERE
+    unit = (place - place.mean()) / place.std()
+    curves = np.linalg.lstsq(np.column_stack([unit**2, unit, np.ones_like(unit)]), value.T)[0][:2]
+    a, b = curves.mean(axis=1).tolist()
+    line = _Line(a, b, np.cov(curves) / len(value), len(value) - 1)
+    return _fieller(line, place, ROUNDING * largest(value), null, level)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The slope 2au + b of a parabola in units u of x's standard deviation, with the covariance of a and b."""
+
+    a: float
+    b: float
+    covariance: Array
+    degrees: int
+
+
+def _fieller(line: _Line, place: Array, flat: float, null: float, level: float) -> Minimum:
+    """Where the line is 0; flat: a parabola with an `a` up to this does not curve."""
+    middle, scale = place.mean(), place.std()
+    a, b, covariance = line.a, line.b, line.covariance
+    curvature = 2 * a / scale**2
+    if a <= flat:
+        return replace(NOWHERE, curvature=float(curvature))
+    t2 = float(scipy.stats.t.ppf((1 + level) / 2, line.degrees)) ** 2
     square = 4 * (a**2 - t2 * covariance[0, 0])  # square m^2 + linear m + constant <= 0
     linear = 4 * (a * b - t2 * covariance[0, 1])
     constant = b**2 - t2 * covariance[1, 1]
@@ -71,9 +109,9 @@ def quadratic_minimum(
     root = math.sqrt(max(0.0, linear**2 - 4 * square * constant))
     low, high = (middle + scale * (-linear + sign * root) / (2 * square) for sign in (-1, 1))
     toward = np.array([2 * (null - middle) / scale, 1.0])  # the slope at null is toward @ (a, b)
-    spread = math.sqrt(toward @ covariance[:2, :2] @ toward)
-    slope = float(abs(toward @ fit[:2]))
-    p = 2 * float(scipy.stats.t.sf(slope / spread, degrees)) if spread > 0 else float(slope <= ROUNDING)
+    spread = math.sqrt(toward @ covariance @ toward)
+    slope = float(abs(toward @ [a, b]))
+    p = 2 * float(scipy.stats.t.sf(slope / spread, line.degrees)) if spread > 0 else float(slope <= ROUNDING)
     return Minimum(float(at), float(low), float(high), float(curvature), inside, p)
 
 
@@ -101,17 +139,16 @@ def surface_minimum(places: Array, values: Array) -> tuple[Minimum, Minimum]:
     An interval contains each value of one coordinate for which g + H x = 0 is not rejected (t^2 of n - 6 degrees of
     freedom) at some value of the other: `quadratic_minimum` in the plane. An end at the search's limit is infinite.
     """
-    nowhere = quadratic_minimum([], [])
     degrees = len(values) - 6
     if degrees < 1 or min(len(np.unique(column)) for column in places.T) < 3:
-        return nowhere, nowhere
+        return NOWHERE, NOWHERE
     middle, scale = places.mean(axis=0), places.std(axis=0)
     x, y = ((places - middle) / scale).T
     design = np.column_stack([x * x / 2, x * y, y * y / 2, x, y, np.ones_like(x)])
     fit, _, rank, _ = np.linalg.lstsq(design, values)
     H = np.array([[fit[0], fit[1]], [fit[1], fit[2]]])
     if rank < 6 or np.linalg.eigvalsh(H)[0] <= 1e-12 * np.abs(values).max():
-        return nowhere, nowhere
+        return NOWHERE, NOWHERE
     at = -np.linalg.solve(H, fit[3:5])
     covariance = np.linalg.inv(design.T @ design) * np.sum((values - design @ fit) ** 2) / degrees
     ends = _not_rejected(fit[:5], covariance[:5, :5], at, float(scipy.stats.t.ppf(0.975, degrees)) ** 2)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies.arms import against, confirm_runs, paired_difference
-from loralab.studies.minima import Minimum, quadratic_minimum, surface_minimum
+from loralab.studies.minima import Minimum, quadratic_minimum, seed_minimum, surface_minimum
 from loralab.studies.stats import Interval, whole_mean
 
 if TYPE_CHECKING:
@@ -60,15 +60,12 @@ def best_ratio(rows: pd.DataFrame, *, above: float = 0.0) -> float:
 
 
 def optimum(rows: pd.DataFrame) -> Minimum:
-    """log2 of the ratio at the minimum of a parabola through the arms' mean test losses.
+    """log2 of the ratio at the minimum of a parabola through the arms' mean test losses on fresh seeds.
 
-    The unit is the arm, because its seeds share one selected rate and its error. NaN if an arm has a diverged run.
+    The interval is of the spread between seeds: each has its own parabola. Not identified if an arm has a diverged run.
     """
-    found = [ratio for ratio in ratios(rows) if len(arm(rows, ratio))]
-    means = [whole_mean(arm(rows, ratio)["test/loss"]) for ratio in found]
-    if np.isnan(means).any():
-        return quadratic_minimum([], [])
-    return quadratic_minimum(np.log2(found), means)
+    losses = rows[rows["stage"] == "confirm"].pivot(index="seed", columns="lora.ratio", values="test/loss")
+    return seed_minimum(np.log2(losses.columns.to_numpy(dtype=float)), losses)
 
 
 def rate_optimum(rows: pd.DataFrame, ratio: float = 1) -> Minimum:

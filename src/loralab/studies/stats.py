@@ -18,6 +18,7 @@ __all__ = [
     "crossing",
     "expected_maximum",
     "holm",
+    "interval_of",
     "mean_interval",
     "paired",
     "ratio_interval",
@@ -32,18 +33,31 @@ ROUNDING = 1e-12  # relative; smaller differences are rounding errors
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate, its interval over n seeds (or pairs, or items), and the two-sided p-value of the null hypothesis."""
+    """An estimate, its interval over n seeds (or pairs, or items), and the two-sided p-value of the null hypothesis.
+
+    degrees: of freedom of Student's t, where they are not n - 1.
+    """
 
     estimate: float
     low: float
     high: float
     n: int
     p: float
+    degrees: float | None = None
 
 
 def whole_mean(values: "pd.Series[float]") -> float:
     """The mean over the seeds; NaN if one diverged, because the mean of the others would be biased."""
     return float(values.mean(skipna=False))
+
+
+def interval_of(estimate: float, error: float, degrees: float, n: int, *, null: float = 0.0) -> Interval:
+    """estimate ± t(degrees) error, 95%: Student's interval from a standard error; NaN where that is NaN."""
+    half = float(scipy.stats.t.ppf(0.975, degrees)) * error
+    if error == 0:
+        return Interval(estimate, estimate, estimate, n, float(estimate == null), degrees)
+    p = 2 * float(scipy.stats.t.sf(abs(estimate - null) / error, degrees))
+    return Interval(estimate, estimate - half, estimate + half, n, p, degrees)
 
 
 def mean_interval(values: ArrayLike, *, null: float = 0.0, level: float = 0.95) -> Interval:

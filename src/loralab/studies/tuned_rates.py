@@ -42,7 +42,7 @@ SETTING = [*DEFAULTS, "task", "model", "lora.rank", "lora.alpha", "lora.ratio", 
 
 @dataclass(frozen=True)
 class Tuned:
-    """The tuned rate with its 95% interval, which is that of the noise between seeds."""
+    """The tuned rate with its 95% interval, which is that of the noise between seeds; an end may be 0 or inf."""
 
     rate: float
     low: float
@@ -103,7 +103,9 @@ def tuned_rate(rates: Array, losses: Array, noise: float) -> Tuned | None:
     """The lowest point of the parabola through the best mean loss and its neighbours; None if there is no such point.
 
     rates: ascending; losses: (seeds, rates), NaN for a run that diverged; noise: of one loss, in nats. A neighbour that
-    diverged counts as infinitely bad: the point is half way to the other one.
+    diverged counts as infinitely bad: the point is half way to the other one. There, and where the noise could have
+    made the valley (its curvature's interval contains 0), the interval ends at the nearest rates that are worse than
+    the best one beyond the noise.
     """
     means = losses.mean(axis=0)
     means = np.where(np.isnan(means), np.inf, means)
@@ -114,15 +116,24 @@ def tuned_rate(rates: Array, losses: Array, noise: float) -> Tuned | None:
     if max(np.diff(x)) > np.log(COARSEST) or not np.isfinite(lowest):
         return None
     step, below, above = (x[2] - x[0]) / 2, left - lowest, right - lowest
-    if not np.isfinite(below + above) or below + above <= 0:
-        share = float(np.isinf(below)) - float(np.isinf(above))
-        at, error = x[1] + share * step / 2, 0.0
+    spread, curved = noise / np.sqrt(len(losses)), below + above
+    if not np.isfinite(curved):
+        at = x[1] + step / 2 * (float(np.isinf(below)) - float(np.isinf(above)))
     else:
-        at = x[1] + step / 2 * (below - above) / (below + above)
-        gradient = np.array([above, below - above, below]) / (below + above) ** 2
-        error = step * float(np.linalg.norm(gradient)) * noise / np.sqrt(len(losses))
+        at = x[1] + (step / 2 * (below - above) / curved if curved > 0 else 0.0)
+    if not WIDE * np.sqrt(6) * spread < curved < np.inf:  # left - 2 lowest + right has the variance 6 spread^2
+        return Tuned(float(np.exp(at)), *_bracket(rates, means, best, WIDE * np.sqrt(2) * spread))
+    gradient = np.array([above, below - above, below]) / curved**2
+    error = step * float(np.linalg.norm(gradient)) * spread
     low, high = np.exp([at - WIDE * error, at + WIDE * error]).tolist()
     return Tuned(float(np.exp(at)), low, high)
+
+
+def _bracket(rates: Array, means: Array, best: int, beyond: float) -> tuple[float, float]:
+    """The nearest rates to each side whose losses exceed the best one by more than this; 0 and inf without any."""
+    worse = means > means[best] + beyond
+    low, high = rates[:best][worse[:best]], rates[best + 1 :][worse[best + 1 :]]
+    return float(low[-1]) if len(low) else 0.0, float(high[0]) if len(high) else np.inf
 
 
 def fresh_noise(frame: pd.DataFrame, arm: str) -> float:
