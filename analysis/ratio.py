@@ -14,6 +14,8 @@ from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import comparison_row, interior, select_columns
 from loralab.studies.claims import Claim
+from loralab.studies.pooled import Pooled, pooled_gain
+from loralab.studies.questions import Question
 from loralab.studies.ratios import against_ratio, arm, difference, optimum, ratios, tuned
 from loralab.studies.ratios import best_ratio as chosen
 from loralab.studies.stats import Interval
@@ -141,6 +143,25 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
         better = difference(rows, top, "test/accuracy", null=0.01)
         found.append(Claim("ratio", "LoRA+, abstract", text, "1 to 2%", better, 0.01, "points"))
     return found
+
+
+def questions(frame: pd.DataFrame) -> list[Question]:
+    confirm = frame[frame["stage"] == "confirm"]
+
+    def gain(ratio: float, metric: str) -> Pooled:
+        return pooled_gain(confirm, ratio, 1, arm="lora.ratio", by=["task", "lora.init"], metric=metric)
+
+    above = [ratio for ratio in ratios(frame) if ratio > 1]
+    return [
+        Question(
+            "does a λ above 1 gain accuracy over λ = 1, with lr_A tuned for each?",
+            "LoRA+, abstract",
+            "1 to 2%",
+            0.01,
+            {f"λ = {ratio:g}": gain(ratio, "test/accuracy") for ratio in above},
+            {f"λ = {ratio:g}": gain(ratio, "test/loss").effect for ratio in above},
+        )
+    ]
 
 
 if __name__ == "__main__":

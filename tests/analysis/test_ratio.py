@@ -10,6 +10,7 @@ from scipy import stats
 
 from loralab.studies.claims import Claim, judge
 from loralab.studies.stats import bootstrap_items
+from loralab.studies.verdicts import verdicts
 from tests.analysis.frames import distinct, drawn, made, module, unlike
 
 if TYPE_CHECKING:
@@ -173,6 +174,15 @@ def test_where_equal_rates_are_best_the_claim_says_so() -> None:
     found = [claim.text for claim in RATIO.claims(better(0.0, log2=0.0)) if "by a point" in claim.text]
     assert len(found) == 4
     assert all("above 1, here 2," in text and "1 had the lowest validation loss of all" in text for text in found)
+
+
+@pytest.mark.parametrize(("points", "verdict"), [(2.0, "held"), (0.0, "equivalent"), (-2.0, "contradicted in size")])
+def test_the_pooled_gain_of_the_advice_is_what_was_built_in(points: float, verdict: str) -> None:
+    (question,) = RATIO.questions(better(points, noise=0.01))
+    found = question.gains["λ = 16"].effect
+    assert found.estimate == pytest.approx(points / 100, abs=2e-3) and found.n == 20
+    assert verdicts([found], papers=[question.number], margin=0.005) == [verdict]
+    assert [*question.gains] == [*question.losses] == [f"λ = {ratio}" for ratio in RATIOS if ratio > 1]
 
 
 def lines(losses: list[list[float]]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 
 from loralab.studies import claims, committed, study_module
 from loralab.studies.claims import Claim, embedded, judge, markdown, p_text
-from loralab.studies.committed import judge_committed
+from loralab.studies.committed import ask_committed, judge_committed
 from loralab.studies.stats import Interval, holm
 from tests.small_runs import CONF
 
@@ -140,7 +140,10 @@ def test_the_committed_table_and_the_findings_page_say_what_the_csvs_say() -> No
     if not page.is_file():
         pytest.skip("analysis/claims.md was not made yet")
     rows = judge_committed()[0]
-    assert page.read_text(encoding="utf-8") == markdown(rows), "`loralab claims` makes it anew"
+    questions, failures = ask_committed()
+    assert not failures and page.read_text(encoding="utf-8") == markdown(rows, questions), (
+        "`loralab claims` makes it anew"
+    )
     findings = (CONF.parent / "docs" / "findings.md").read_text(encoding="utf-8")
     assert embedded(findings, rows) == findings, "`loralab claims` makes it anew"
     shown = set(re.findall(r"\w+", " ".join(re.findall(r"<!-- claims: (.+) -->", findings))))

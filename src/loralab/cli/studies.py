@@ -98,12 +98,13 @@ def figure(name: str, overrides: Sequence[str], store: Path) -> int:
 def claims() -> int:
     """Writes analysis/claims.md and the tables of docs/findings.md, for every study whose claims can be computed."""
     rows, failures = committed.judge_committed()
+    questions, unasked = committed.ask_committed()
     page = study_module.ANALYSIS.parent / "docs" / "findings.md"
-    write_text(study_module.ANALYSIS / "claims.md", markdown(rows))
+    write_text(study_module.ANALYSIS / "claims.md", markdown(rows, questions))
     write_text(page, embedded(page.read_text(encoding="utf-8"), rows))
     for row in rows:
         print(printed([f"{row.verdict:24}  {row.claim.text}: {row.claim.ours}"]))
-    return _print_failures(failures)
+    return _print_failures(failures | unasked)
 
 
 def report(names: Sequence[str], to: Path) -> int:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from loralab.studies.questions import Question, blocks
 from loralab.studies.stats import Interval, holm
 
 __all__ = ["LEVEL", "VERDICTS", "Claim", "Judged", "embedded", "judge", "markdown", "p_text"]
@@ -74,13 +75,18 @@ def _verdict(claim: Claim, p: float) -> str:
     return VERDICTS[0] if above != claim.below else VERDICTS[1]
 
 
-def markdown(rows: Sequence[Judged]) -> str:
-    """analysis/claims.md."""
+def markdown(rows: Sequence[Judged], questions: Sequence[Question] = ()) -> str:
+    """analysis/claims.md: the questions with their pooled verdicts, then the claims in single settings."""
     tested = sum(row.p == row.p for row in rows)
     head = [
         "# Claims",
         "",
-        "Made by `loralab claims` from analysis/results/*.csv; do not edit. A verdict is `held` or `did not hold`",
+        "Made by `loralab claims` from analysis/results/*.csv; do not edit.",
+        "",
+        *blocks(questions),
+        "## Single settings",
+        "",
+        "A verdict is `held` or `did not hold`",
         f"where the two-sided test against the claim's threshold has p < {LEVEL:g} after Holm's adjustment over the",
         f"{tested} tests; `cannot tell at this scale` is no evidence against a claim. Intervals are 95%, unadjusted.",
         "Nothing here says more than its own backbone, task and number of steps.",

@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
+from loralab.errors import UserError
 from loralab.studies import study_module
 from loralab.studies.claims import Claim, Judged, judge
+from loralab.studies.questions import Question
 from loralab.studies.results import load_results
-from loralab.studies.study_module import explain_failure, load_module
-from loralab.sweeps.study import studies
+from loralab.studies.study_module import explain_failure, import_analysis, load_module
+from loralab.sweeps.study import open_study, studies
 
-__all__ = ["attempt", "judge_committed", "names"]
+__all__ = ["ask_committed", "attempt", "judge_committed", "names"]
 
 Result = TypeVar("Result")
 
@@ -35,6 +37,27 @@ def judge_committed() -> tuple[list[Judged], dict[str, str]]:
     """The claims of the committed studies, judged together, and one line for each study whose claims fail."""
     found, failures = attempt(names(), _claims)
     return judge([claim for claims in found.values() for claim in claims]), failures
+
+
+def ask_committed() -> tuple[list[Question], dict[str, str]]:
+    """The questions of the committed studies, and one line for each study whose questions fail."""
+    found, failures = attempt(names(), _questions)
+    return [question for questions in found.values() for question in questions], failures
+
+
+def _questions(name: str) -> list[Question]:
+    """UserError for a study that asks, and whose file names no margin."""
+    if not hasattr(import_analysis(name), "questions"):  # most ask none, and to compose a study takes .2 s
+        return []
+    asked = load_module(name).questions(load_results(name))
+    with open_study(name) as study:
+        given = study.header.get("margin", "none")
+    try:
+        margin = float(given)
+    except ValueError:
+        where = f"sweeps/{name}.yaml: hydra.sweeper.study.margin"
+        raise UserError(f"{where}: got {given}; it is the difference that counts as none, as 0.005") from None
+    return [replace(question, study=name, margin=margin) for question in asked]
 
 
 def _claims(name: str) -> list[Claim]:

@@ -7,6 +7,7 @@ It must define `draw(frame)`, which makes the figure. The rest has defaults:
     caption(frame)        the lines beneath the figure; setting, seeds and code, from the columns that exist
     summary(frame)        the report's table; the mean scores of each setting
     claims(frame)         a paper's claims, with the numbers that test them; none
+    questions(frame)      what is pooled over its settings (loralab.studies.questions); none
 
 A study that is measured, not trained (`program:` in its sweep) must define KEYS, KEPT, wanted(smoke) and
 measure(smoke) in place of `reduce`.
@@ -29,6 +30,7 @@ from loralab.config.schema import Config
 from loralab.errors import UserError
 from loralab.studies.captions import caption
 from loralab.studies.claims import Claim
+from loralab.studies.questions import Question
 from loralab.studies.stats import whole_mean
 from loralab.studies.tables import Tables
 from loralab.studies.thinned_curves import is_curve
@@ -84,6 +86,7 @@ class StudyModule:
     caption: Callable[[pd.DataFrame], str]
     summary: Callable[[pd.DataFrame], pd.DataFrame]
     claims: Callable[[pd.DataFrame], list[Claim]]
+    questions: Callable[[pd.DataFrame], list[Question]]
     measurement: Measurement | None
     scores: tuple[str, ...] = ()
 
@@ -127,7 +130,8 @@ def find_module(study: Study) -> StudyModule | None:
         draw=draw,
         caption=_function(module, file, "caption", "frame") or caption,
         summary=_function(module, file, "summary", "frame") or _summary,
-        claims=_function(module, file, "claims", "frame") or _no_claims,
+        claims=_function(module, file, "claims", "frame") or _none,
+        questions=_function(module, file, "questions", "frame") or _none,
         measurement=None if study.spec.program is None else _measurement(module, file),
         scores=_scores(module),
     )
@@ -225,7 +229,7 @@ def _runs(tables: Tables) -> pd.DataFrame:
     return tables.runs
 
 
-def _no_claims(_: pd.DataFrame) -> list[Claim]:
+def _none(_: pd.DataFrame) -> list[Any]:
     return []
 
 
