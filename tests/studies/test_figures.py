@@ -82,7 +82,7 @@ def test_every_csv_and_every_figure_belongs_to_a_study_and_to_each_other() -> No
 def test_every_csv_that_is_there_is_whole_and_can_be_told_of(name: str) -> None:
     frame, analysis = results.load_results(name), load_module(name)
     kept = getattr(module(name), "KEPT", None)  # a study without `reduce` keeps all columns of its runs
-    more = [*(["correct"] if "correct" in frame else []), *curve_columns(frame)]
+    more = [*curve_columns(frame), *(["correct"] if "correct" in frame else [])]
     assert kept is None or list(frame) == [*kept, *more]
     end = captions.code(frame) if name in MEASURED else captions.provenance(frame)
     assert len(analysis.summary(frame)) and f"{end}." in analysis.caption(frame)
