@@ -62,7 +62,7 @@ def _read(file: Path, key: str) -> Header:
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 settings, tensors = _tables(_Cursor(data, len(_MAGIC)), len(data))
-            except (struct.error, ValueError, OverflowError, MemoryError) as error:
+            except (struct.error, TypeError, ValueError, OverflowError, MemoryError) as error:
                 raise UserError(
                     f"{key}: {file} is cut off or damaged ({len(data):,} bytes: {str(error) or type(error).__name__}); "
                     "copy it again"
@@ -84,9 +84,9 @@ def _read(file: Path, key: str) -> Header:
             f"{key}: {file} has a tokenizer of the kind {kind!r} (tokenizer.ggml.model); {' and '.join(_TOKENIZERS)} "
             "are read; give the model as a folder with config.json and model.safetensors"
         )
-    if settings.get("split.count", 1) > 1:
+    if settings.get("split.count", 1) not in (0, 1):  # a file of one part need not say so
         raise UserError(f"{key}: {file} is one of {settings['split.count']} parts; join them: llama-gguf-split --merge")
-    scaling = settings.get(f"{family}.rope.scaling.type", "none")
+    scaling = settings.get(f"{family}.rope.scaling.type", "none")  # the format's own default
     if scaling != "none":
         raise UserError(
             f"{key}: {file} scales its rotary positions ({family}.rope.scaling.type: {scaling}), which transformers "

@@ -36,7 +36,7 @@ def split_norms(model: Any) -> None:
 
 def _united(norm: Any, x: Tensor) -> Tensor:
     """The norm of x (..., d)."""
-    y: Tensor = _RMSNorm.apply(x, norm.weight, norm.variance_epsilon)  # type: ignore[no-untyped-call]
+    y: Tensor = _RMSNorm.apply(x, norm.weight, norm.variance_epsilon)  # type: ignore[no-untyped-call]  # untyped in torch
     return y
 
 
