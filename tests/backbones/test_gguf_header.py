@@ -98,6 +98,8 @@ def test_a_long_list_costs_no_memory(tmp_path: Path) -> None:
         ({"tokenizer": "rwkv"}, "a tokenizer of the kind 'rwkv' (tokenizer.ggml.model); gpt2 and llama are read"),
         ({"settings": {"split.count": 3}}, "one of 3 parts; join them: llama-gguf-split --merge"),
         ({"settings": {"llama.rope.scaling.type": "yarn"}}, "scales its rotary positions"),
+        ({"settings": {"general.alignment": "wide"}}, "is cut off or damaged"),
+        ({"settings": {"split.count": "three"}}, "one of three parts"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_fix(given: dict[str, Any], said: str, tmp_path: Path) -> None:
