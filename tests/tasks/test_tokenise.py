@@ -114,7 +114,7 @@ def test_a_damaged_cache_file_is_built_again(tokenizer: Any, tmp_path: Path, dam
     for path in (tmp_path / "tokens").iterdir():
         content = path.read_bytes()
         if damage == "other":
-            arrays = {"input_ids": good.input_ids[:-1], "offsets": good.offsets, "whole": good.whole}
+            arrays: Any = {"input_ids": good.input_ids[:-1], "offsets": good.offsets, "whole": good.whole}
             np.savez(path, **arrays, token_type_ids=good.input_ids[:0])
         elif damage == "pickle":
             objects = np.array([{}], dtype=object)
