@@ -57,7 +57,7 @@ def test_dots_and_bars_are_the_paired_differences_from_attention() -> None:
     frame = built()
     with drawn("targets_decoder", frame) as figure:
         windows, *panels = cast(Any, figure.axes)
-        assert [len(line.get_xdata()) for line in windows.lines] == [3] * 3
+        assert [len(line.get_xdata()) for line in windows.lines] == [4] * 3
         for ax, metric, scale in zip(panels, ("test/accuracy", "test/loss"), (100, 1), strict=True):
             for bars, targets in zip(ax.containers, ("mlp", "all"), strict=True):
                 own, base = (
