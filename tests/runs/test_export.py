@@ -10,9 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from loralab import load_run
 from loralab.errors import UserError
 from loralab.runs.export import export
+from loralab.runs.load import load_run
 from loralab.runs.plan import plan
 from loralab.runs.run import run
 from loralab.store.run_directory import RunDirectory

@@ -42,7 +42,8 @@ model = PeftModel.from_pretrained(backbone, {directory})
 LOAD_OWN = """\
 from loralab import load_run  # no other library reads this method's adapters
 
-model, tokenizer = load_run({directory})
+run = load_run({directory})
+model, tokenizer = run.model, run.tokenizer
 """
 
 LOAD_MERGED = """\

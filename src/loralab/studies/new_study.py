@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from loralab.config.checks import file_name
+from loralab.entries import typed
 from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.studies import study_module
@@ -104,7 +105,7 @@ def next_steps(name: str) -> list[str]:
     """The next commands for the user, one per line."""
     steps = (
         (f"loralab study {name} smoke=true", "its smallest size: trained, collected and drawn in under a minute"),
-        (f"python train.py sweeps={name} --dry-run", "lists its runs"),
+        (f"{typed('train')} sweeps={name} --dry-run", "lists its runs"),
         (f"loralab study {name}", f"trains it, writes analysis/results/{name}.csv, and draws it"),
     )
     return ["", *align(steps, text=2)]
