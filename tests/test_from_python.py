@@ -1,5 +1,7 @@
 """loralab from Python: train, sweep and load_run give what the command line stores."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from loralab.errors import UserError
 from loralab.from_python import Run
 from loralab.store.run_directory import RunDirectory
 from loralab.sweeps.child import passed_on
-from tests.small_runs import SMALL, config
+from tests.small_runs import CONF, SMALL, config
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +122,8 @@ def test_the_lines_of_a_process_are_passed_on(capsys: pytest.CaptureFixture[str]
     code = "import sys; print('out'); print('error: x', file=sys.stderr); sys.exit(2)"
     assert passed_on([sys.executable, "-c", code]) == (2, "out\n", ["error: x\n"])
     assert capsys.readouterr().err == "error: x\n"
+    assert passed_on([sys.executable, "-u", "-c", code], whole=True) == (2, "", ["out\n", "error: x\n"])
+    assert capsys.readouterr() == ("", "out\nerror: x\n")
 
 
 def test_what_is_public_is_listed_and_costs_no_import() -> None:
@@ -133,3 +137,16 @@ def test_what_is_public_is_listed_and_costs_no_import() -> None:
     assert all(getattr(loralab, name) for name in loralab.__all__)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         loralab.__getattr__("trian")
+
+
+@pytest.mark.slow
+def test_the_page_about_python_runs(tmp_path: Path) -> None:
+    page = (CONF.parent / "docs" / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) >= 4
+    environment = {**os.environ, "PYTHONPATH": str(CONF.parent / "src")}
+    command = [sys.executable, "-c", "\n".join(blocks)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "<Run tiny-" in done.stdout and len(list((tmp_path / "outputs" / "runs").iterdir())) == 5
+    assert (tmp_path / "exported" / "adapter_config.json").is_file()

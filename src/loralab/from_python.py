@@ -162,7 +162,7 @@ def sweep(*settings: str | Mapping[str, Any], **named: Any) -> Tables:
     Raises UserError for a mistake, and RunsFailed where no run has ended well.
     """
     texts = arguments.axes(settings, named)
-    code, _, errors = passed_on([*entries.process("train"), "--multirun", *texts])
+    code, _, errors = passed_on([*entries.process("train"), "--multirun", *texts], whole=True)
     if code not in (0, 1):
         line = next((line for line in reversed(errors) if line.startswith("error: ")), f"error: exit status {code}")
         raise (UserError if code == 2 else RunsFailed)(line.removeprefix("error: ").strip())

@@ -10,20 +10,21 @@ from typing import IO
 __all__ = ["passed_on"]
 
 
-def passed_on(arguments: Sequence[str]) -> tuple[int, str, list[str]]:
+def passed_on(arguments: Sequence[str], *, whole: bool = False) -> tuple[int, str, list[str]]:
     """The exit status of a process, its standard output, and the lines of its standard error, printed here too.
+
+    whole: standard output is among those lines, rather than captured.
 
     An interrupt is passed on, so that its runs write their checkpoints, and raised here once the process has ended.
     """
     errors: list[str] = []
-    with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
-    ) as child:
-        assert child.stdout is not None and child.stderr is not None
-        reader = threading.Thread(target=_print, args=(child.stderr, errors), daemon=True)
+    beside = subprocess.STDOUT if whole else subprocess.PIPE
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=beside, text=True, errors="replace") as child:
+        assert child.stdout is not None
+        reader = threading.Thread(target=_print, args=(child.stderr or child.stdout, errors), daemon=True)
         reader.start()
         try:
-            printed = child.stdout.read()
+            printed = "" if whole else child.stdout.read()
             status = child.wait()
         except KeyboardInterrupt:
             child.send_signal(signal.SIGINT)
