@@ -1,6 +1,6 @@
 """predictions.parquet: one row per test example and set of weights (last, best), for bootstraps over test items."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,25 +23,32 @@ class Examples(Protocol):
 
 
 def write_predictions(
-    path: Path, logits: Mapping[str, Mapping[str, NDArray[np.float32]]], splits: Mapping[str, Examples]
+    path: Path,
+    logits: Mapping[str, Mapping[str, NDArray[np.float32]]],
+    splits: Mapping[str, Examples],
+    labels: Sequence[str] | None = None,
 ) -> None:
-    """Writes columns at, split, row, label, logits; `logits` is {at (last or best step): {split: (n, classes)}}."""
+    """Writes columns at, split, row, label, logits, and for classes label_name and predicted.
+
+    logits: {at (last or best step): {split: (n, classes)}}; labels: the names of the classes, None for numbers.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
-    tables = [
-        pa.table(
-            {
+    tables = []
+    for at, by_split in logits.items():
+        for split, rows in by_split.items():
+            columns = {
                 "at": [at] * len(rows),
                 "split": [split] * len(rows),
                 "row": splits[split].rows,
                 "label": splits[split].labels,
                 "logits": pa.array(list(rows), type=pa.list_(pa.float32())),
             }
-        )
-        for at, by_split in logits.items()
-        for split, rows in by_split.items()
-    ]
+            if labels is not None:
+                for name, ids in (("label_name", splits[split].labels), ("predicted", rows.argmax(axis=1))):
+                    columns[name] = pa.DictionaryArray.from_arrays(pa.array(ids, type=pa.int32()), list(labels))
+            tables.append(pa.table(columns))
     with atomic_path(path) as temporary:
         parquet.write_table(pa.concat_tables(tables), temporary)
 
