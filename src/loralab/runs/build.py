@@ -1,7 +1,7 @@
 """Plan -> the task's texts, the backbone with the method attached, and the objective."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -21,7 +21,7 @@ from loralab.runs.trained_files import trained_files
 from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory
 
-__all__ = ["adapted_backbone", "bare_backbone", "objective", "read_task", "trained_backbone"]
+__all__ = ["adapted_backbone", "bare_backbone", "objective", "read_task", "text_objective", "trained_backbone"]
 
 # Values kept per process, as of tasks.
 KEPT = 2
@@ -123,6 +123,14 @@ def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Ob
             ),
         )  # fmt: skip
     check_ids(backbone, (ids for split in pairs.values() for ids in (split.context_ids, split.target_ids)))
+    return text_objective(planned, task, pairs, backbone)
+
+
+def text_objective(
+    planned: Plan, task: tasks.RawTask[Any], pairs: Mapping[str, tasks.PairSplit], backbone: Backbone
+) -> TextObjective:
+    """The objective of tokenised pairs, which decodes as the config says."""
+    config = planned.config
     # The decoder's first token in an encoder-decoder; a decoder-only model continues its context and needs none.
     start = (
         getattr(backbone.model.config, "decoder_start_token_id", None)
@@ -135,7 +143,7 @@ def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Ob
             "its decoder begins; add it"
         )
     return TextObjective(
-        task, pairs, tokenizer,
+        task, pairs, backbone.tokenizer,
         seq2seq=backbone.seq2seq, at_targets=backbone.at_targets, start_id=cast(int, start),
         beams=config.generate.beams, length_penalty=config.generate.length_penalty,
         max_new_tokens=config.generate.max_new_tokens, device=planned.device,
@@ -143,8 +151,8 @@ def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Ob
 
 
 def _class_weights(planned: Plan, task: tasks.RawTask[Any]) -> torch.Tensor | None:
-    """The weights of `task.class_weights`."""
-    if planned.config.task.class_weights is None or task.labels is None:
+    """The weights of `task.class_weights`; none where nothing is trained."""
+    if planned.config.task.class_weights is None or task.labels is None or "train" not in task.splits:
         return None
     return balanced(task.splits["train"].labels, len(task.labels))
 
