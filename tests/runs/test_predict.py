@@ -1,9 +1,6 @@
 """A run's predictions of new texts are those that it made in training, in any order and company."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,33 +8,12 @@ import pytest
 
 from loralab.errors import UserError
 from loralab.runs.load import restore
-from loralab.runs.plan import plan
 from loralab.runs.predict import TextPredictor, probabilities
-from loralab.runs.run import run
 from loralab.store.run_directory import RunDirectory
 from loralab.tasks import TaskSettings, packaged
 from loralab.tasks.splits import subset
 from tests.runs.test_export import stored
-from tests.small_runs import SMALL_ROWS, config
-
-Trained = Callable[..., RunDirectory]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Trains a small run on rows of the user's own; `kind` is task=local or task=pairs."""
-
-    def train(rows: list[dict[str, Any]], *overrides: str, kind: str = "local") -> RunDirectory:
-        folder = tmp_path_factory.mktemp("own")
-        (folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        asked = config(
-            folder / "store", f"task={kind}", f"task.files.train={folder / 'mine.jsonl'}", "task.label=label",
-            "task.train_rows=null", "task.eval_rows=null", "train.steps=3", *overrides,
-        )  # fmt: skip
-        run(asked)
-        return plan(asked).directory
-
-    return train
+from tests.small_runs import SMALL_ROWS, trained_on
 
 
 def test_a_class_comes_with_its_probability_and_every_other_classs(finished: RunDirectory) -> None:
@@ -55,8 +31,8 @@ def test_a_class_comes_with_its_probability_and_every_other_classs(finished: Run
     assert found["probability"][1:-1] == own.max(axis=1).tolist()
 
 
-def test_a_number_is_the_models_output(trained: Trained) -> None:
-    of = trained([{"text": f"w{i} is {i % 9}", "label": i / 7} for i in range(60)], "task.text=[text]")
+def test_a_number_is_the_models_output(tmp_path: Path) -> None:
+    of = trained_on(tmp_path, [{"text": f"w{i} is {i % 9}", "label": i / 7} for i in range(60)], "task.text=[text]")
     table = pd.read_parquet(of.predictions).query("at == 'last' and split == 'test'")
     predictor = TextPredictor(restore(of))
     found = predictor([f"w{row} is {row % 9}" for row in table["row"]])
@@ -64,9 +40,9 @@ def test_a_number_is_the_models_output(trained: Trained) -> None:
     np.testing.assert_allclose(found["prediction"], np.stack(table["logits"].to_list())[:, 0], atol=1e-5)
 
 
-def test_a_pair_of_texts_is_two_texts(trained: Trained) -> None:
+def test_a_pair_of_texts_is_two_texts(tmp_path: Path) -> None:
     rows = [{"first": f"w{i}", "second": f"is {i % 2}", "label": ["no", "yes"][i % 2]} for i in range(60)]
-    of = trained(rows, "task.text=[first,second]")
+    of = trained_on(tmp_path, rows, "task.text=[first,second]")
     predictor = TextPredictor(restore(of))
     table = pd.read_parquet(of.predictions).query("at == 'last' and split == 'test'")
     found = predictor([(rows[row]["first"], rows[row]["second"]) for row in table["row"]])
@@ -75,10 +51,10 @@ def test_a_pair_of_texts_is_two_texts(trained: Trained) -> None:
         predictor(["one text"])
 
 
-def test_an_answer_is_the_runs_own(trained: Trained) -> None:
+def test_an_answer_is_the_runs_own(tmp_path: Path) -> None:
     rows = [{"said": f"say ok {i}", "label": "ok"} for i in range(60)]
-    of = trained(
-        rows, "task.text=[said]", "model=tiny_decoder", "method=lora", "lora.targets=[all]", "optim.lr=1e-2",
+    of = trained_on(
+        tmp_path, rows, "task.text=[said]", "model=tiny_decoder", "method=lora", "lora.targets=[all]", "optim.lr=1e-2",
         "train.precision=fp32", "generate.max_new_tokens=6", "train.steps=12", kind="pairs",
     )  # fmt: skip
     predictor = TextPredictor(restore(of))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loralab import startup
-from loralab.cli import predict, tune
+from loralab.cli import evaluate, predict, tune
 from loralab.compat.home import use_temporary_caches
 from loralab.errors import UserError, explain_os_error
 from loralab.imports import with_rare_collection
@@ -252,6 +252,9 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "predict classes, numbers or answers for the texts of a file: the same file with more columns"
     predict.add_options(add("predict", predict.predict, text, *predict.EXAMPLES))
+
+    text = "measure a run's predictions: each class, the confusion matrix, AUROC, calibration, the worst rows"
+    evaluate.add_options(add("evaluate", evaluate.evaluate, text, *evaluate.EXAMPLES))
 
     spectrum = add(
         "spectrum", _spectrum, "show an adapter's spectra: ranks, energy, amplification, intruders",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from loralab.errors import UserError
 from loralab.files import atomic_path
 
-__all__ = ["packed_correct", "unpacked", "write_answers", "write_predictions"]
+__all__ = ["packed_correct", "read_predictions", "unpacked", "write_answers", "write_predictions"]
 
 
 class Examples(Protocol):
@@ -102,21 +102,26 @@ def write_answers(
         parquet.write_table(pa.concat_tables(tables), temporary)
 
 
+def read_predictions(path: Path, split: str) -> Any:
+    """The pyarrow table of a split's predictions at the last step; raises UserError for a damaged file."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return parquet.read_table(path, filters=[("at", "==", "last"), ("split", "==", split)])
+    except (ArrowException, OSError, KeyError) as error:
+        raise UserError(
+            f"{path} is damaged ({str(error).splitlines()[0][:80]}); remove {path.parent}, and the same command trains "
+            "the run again"
+        ) from error
+
+
 def packed_correct(path: Path) -> str:
     """Whether each test example is correct at the last step, in the order of the source's rows, as text for a CSV.
 
     `unpacked` reads it. Empty for a regression, for a metric of the whole split, and without a test split. Raises
     UserError for a damaged file.
     """
-    from pyarrow import ArrowException, parquet
-
-    try:
-        table = parquet.read_table(path, filters=[("at", "==", "last"), ("split", "==", "test")]).sort_by("row")
-    except (ArrowException, OSError, KeyError) as error:
-        raise UserError(
-            f"{path} is damaged ({str(error).splitlines()[0][:80]}); remove {path.parent}, and the same command trains "
-            "the run again"
-        ) from error
+    table = read_predictions(path, "test").sort_by("row")
     if "correct" in table.column_names:
         right = None if table["correct"].null_count else table["correct"].to_numpy()
     else:
