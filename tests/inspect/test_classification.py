@@ -1,7 +1,10 @@
 """A classifier's measures are scikit-learn's, and by hand where it has none; what does not exist is None."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, classification_report, log_loss, roc_auc_score
 
 from loralab.inspect.classification import BINS, MATRIX, classified, lines
@@ -9,7 +12,7 @@ from loralab.inspect.classification import BINS, MATRIX, classified, lines
 NAMES = ("ant", "bee", "cat", "dog")
 
 
-def drawn(rows: int, classes: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def drawn(rows: int, classes: int, *, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:
     generator = np.random.default_rng(seed)
     p = generator.dirichlet(np.ones(classes), rows)
     return np.array([generator.choice(classes, p=row) for row in p]), p

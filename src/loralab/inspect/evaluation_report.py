@@ -83,17 +83,20 @@ def _worst(found: Evaluated, number: int) -> list[str]:
 
 
 def _label(found: Evaluated, row: int) -> str:
-    labels = found.outputs.labels
-    if labels is not None:
-        return labels[found.truth[row]]
-    return str(found.truth[row]) if found.outputs.kind == "generation" else f"{found.truth[row]:.4g}"
+    return _named(found, found.truth[row])
 
 
 def _prediction(found: Evaluated, row: int) -> str:
+    guess = found.guesses[row]
+    return _named(found, guess if found.outputs.labels is None else guess.argmax())
+
+
+def _named(found: Evaluated, value: Any) -> str:
+    """A class by its name; a number in four digits; an answer."""
     labels = found.outputs.labels
     if labels is not None:
-        return labels[found.guesses[row].argmax()]
-    return str(found.guesses[row]) if found.outputs.kind == "generation" else f"{found.guesses[row]:.4g}"
+        return labels[value]
+    return str(value) if found.outputs.kind == "generation" else f"{value:.4g}"
 
 
 def as_json(found: Evaluated, measured: Classified | dict[str, float | None], *, worst: int) -> dict[str, Any]:
