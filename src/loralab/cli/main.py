@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loralab import startup
-from loralab.cli import tune
+from loralab.cli import evaluate, predict, tune
 from loralab.cli.dispatch import ENTRIES, dispatched
 from loralab.compat.home import use_temporary_caches
 from loralab.errors import UserError, explain_os_error
@@ -256,6 +256,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--merged", action="store_true", help="a whole checkpoint, the adapter merged into it")
     text = "precision of a merged checkpoint (default: fp32)"
     export.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help=text)
+
+    text = "predict classes, numbers or answers for the texts of a file: the same file with more columns"
+    predict.add_options(add("predict", predict.predict, text, *predict.EXAMPLES))
+
+    text = "measure a run's predictions: each class, the confusion matrix, AUROC, calibration, the worst rows"
+    evaluate.add_options(add("evaluate", evaluate.evaluate, text, *evaluate.EXAMPLES))
 
     spectrum = add(
         "spectrum", _spectrum, "show an adapter's spectra: ranks, energy, amplification, intruders",
