@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -50,6 +52,18 @@ def test_the_model_is_the_trained_one(trained: Run) -> None:
         batch = trained.tokenizer("a fine film", return_tensors="pt")
         assert trained.model(**batch).logits.shape == (1, 2)
     assert trained.model is trained.model and not trained.model.training
+
+
+def test_predictions_are_those_of_the_model_with_the_names_of_the_classes(trained: Run) -> None:
+    texts = pd.Series(["a fine film", None, "dull"], index=[5, 6, 7])
+    found = trained.predict(texts)
+    record: Any = trained.record
+    names = record["outputs"]["labels"]
+    assert list(found) == ["prediction", "probability", *(f"p({name})" for name in names)]
+    assert found.index.tolist() == [5, 6, 7] and found["prediction"].isna().tolist() == [False, True, False]
+    with torch.no_grad():
+        p = trained.model(**trained.tokenizer("dull", return_tensors="pt")).logits.softmax(dim=1)[0]
+    assert [found[f"p({name})"].loc[7] for name in names] == pytest.approx(p.tolist(), abs=1e-5)
 
 
 def test_a_run_is_loaded_by_directory_name_or_hash(

@@ -1,7 +1,7 @@
 """What Python code does with loralab: train a run, train a sweep, and load what is trained."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ from loralab.sweeps.study import open_sweep
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from loralab.runs.load import TrainedRun
 
 __all__ = ["Run", "load_run", "sweep", "train"]
 
@@ -94,11 +96,11 @@ class Run:
         return pd.read_parquet(self.directory.predictions)
 
     @cached_property
-    def _loaded(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    def _restored(self) -> "TrainedRun":
         with without_collection():
-            from loralab.runs.load import load_run as load
+            from loralab.runs.load import restore
 
-        return load(self.path)
+        return restore(self.directory)
 
     @property
     def model(self) -> "PreTrainedModel":
@@ -107,12 +109,24 @@ class Run:
         `model(**batch).logits` equal the logits in predictions.parquet, up to the run's precision. The training data is
         not needed. UserError for a run that did not end in success, and where its backbone has changed or is gone.
         """
-        return self._loaded[0]
+        return self._restored.backbone.model
 
     @property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The model's tokenizer."""
-        return self._loaded[1]
+        return self._restored.backbone.tokenizer
+
+    def predict(self, texts: Iterable[Any]) -> pd.DataFrame:
+        """What `loralab predict` gives, a row for each text: prediction, and for classes probability and p(NAME).
+
+        texts: strings, such as a column of a DataFrame, whose index is kept; tuples of two where the run reads pairs. A
+        missing text gets no prediction.
+        """
+        from loralab.runs.predict import TextPredictor
+
+        rows = [text if isinstance(text, (str, tuple)) else None for text in texts]
+        index = texts.index if isinstance(texts, pd.Series) else None
+        return pd.DataFrame(TextPredictor(self._restored)(rows), index=index)
 
     def export(self, to: str | Path, *, merged: bool = False, dtype: str = "fp32") -> Path:
         """Writes an adapter for PEFT, or with `merged` a checkpoint for transformers; gives its folder."""
