@@ -53,6 +53,9 @@ def test_here_is_the_current_folder_and_inside_a_checkout_the_checkout(shipped: 
         (package / "shipped").mkdir()
         root = package / "shipped"
     assert said(package, outside) == [str(root), str(outside)]
+    assert said(package, package) == [str(root), str(package if shipped else root)]
+    if shipped:
+        assert said(package, root) == [str(root), str(root)], "its files are read, and nothing is written elsewhere"
     assert said(package, tmp_path / "root" / "src") == [str(root), str(tmp_path / "root" / "src" if shipped else root)]
 
 

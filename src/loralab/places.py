@@ -12,22 +12,20 @@ CODE = Path(__file__).resolve().parent
 """The package's folder."""
 
 
-def _ours() -> Path:
-    shipped = CODE / "shipped"
-    return shipped if shipped.is_dir() else CODE.parents[1]
+_SHIPPED = CODE / "shipped"  # in a wheel (pyproject.toml)
 
 
-def _here(ours: Path) -> Path:
+def _here() -> Path:
     try:
         current = Path.cwd()
     except OSError:  # it was removed; what is read or written there fails with its own line
         return Path()
-    return ours if current.is_relative_to(ours) else current
+    return OURS if OURS != _SHIPPED and current.is_relative_to(OURS) else current
 
 
-OURS = _ours()
+OURS = _SHIPPED if _SHIPPED.is_dir() else CODE.parents[1]
 """The folder that comes with loralab."""
-HERE = _here(OURS)
+HERE = _here()
 """The folder in which this process was started; anywhere inside a checkout, the checkout."""
 
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from loralab import places
 from loralab.config.checks import file_name
 from loralab.entries import typed
 from loralab.errors import UserError
@@ -93,9 +94,9 @@ def write_study(name: str) -> list[Path]:
         )
     file_name("study new", name)
     texts = {folder() / f"{name}.yaml": SWEEP, study_module.ANALYSIS / f"{name}.py": ANALYSIS}
-    for path in texts:
+    for path in map(places.found, texts):
         if path.exists():
-            raise UserError(f"study new: {path} is there already; choose another name, or remove it")
+            raise UserError(f"study new: {path} is there already; choose another name")
     for path, text in texts.items():
         write_text(path, text.replace("NAME", name))
     return list(texts)

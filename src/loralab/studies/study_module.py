@@ -170,7 +170,8 @@ def explain_failure(error: Exception) -> str:
     text = " ".join(str(error).split())
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
-    inside = [each for each in frames if Path(each.filename).parent in (ANALYSIS, places.OURS / "analysis")]
+    folders = (ANALYSIS, places.OURS / "analysis")
+    inside = [each for each in frames if any(map(Path(each.filename).is_relative_to, folders))]
     return f"{said} (analysis/{Path(inside[-1].filename).name}, line {inside[-1].lineno})" if inside else said
 
 
