@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from loralab import plotting
+from loralab import places, plotting
 from loralab.studies import captions, figures, study_module
 from loralab.studies.claims import Claim
 from loralab.studies.law_fit import exponents, one_task, rms, share, without_task
@@ -85,7 +85,7 @@ def arms_of(frame: pd.DataFrame) -> pd.DataFrame:
 @functools.cache
 def committed_arms(study: str) -> pd.DataFrame:
     """The tuned arms of a study's committed CSV; none where there is no such file."""
-    path = study_module.ANALYSIS / "results" / f"{study}.csv"
+    path = places.found(study_module.ANALYSIS / "results" / f"{study}.csv")
     return tuned_arms(pd.read_csv(path), study) if path.is_file() else pd.DataFrame()
 
 

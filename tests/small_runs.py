@@ -11,6 +11,7 @@ from hydra.types import RunMode
 
 from loralab.config.compose import Composer, configs
 from loralab.config.schema import Config, from_hydra
+from loralab.store.run_directory import RunDirectory
 from loralab.training.signals import Interrupted, Interrupts
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -44,6 +45,20 @@ def composer() -> Composer:
 def config(store: Path, *overrides: str) -> Config:
     """A small run's config, as the command line would compose it."""
     return from_hydra(composer().settings([*SMALL, f"store={store}", *overrides]))
+
+
+def trained_on(folder: Path, rows: list[dict[str, Any]], *overrides: str, kind: str = "local") -> RunDirectory:
+    """A small finished run on rows of the user's own, whose label is in the column `label`; kind: local or pairs."""
+    from loralab.runs.plan import plan
+    from loralab.runs.run import run
+
+    (folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = config(
+        folder / "store", f"task={kind}", f"task.files.train={folder / 'mine.jsonl'}", "task.label=label",
+        "task.train_rows=null", "task.eval_rows=null", "train.steps=3", *overrides,
+    )  # fmt: skip
+    run(asked)
+    return plan(asked).directory
 
 
 def cut_off(asked: Config, monkeypatch: pytest.MonkeyPatch, *, at: int) -> None:

@@ -1,10 +1,8 @@
 """A study of two stages, in a checkout and with its first stage finished; training of any study in this process."""
 
-import sys
 from pathlib import Path
 
 import pytest
-from hydra.core.plugins import Plugins
 
 from loralab.sweeps.study import Study, open_study
 from tests.small_runs import CONF, SMALL
@@ -54,8 +52,8 @@ def checkout(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     """A checkout in `folder` with the real conf/ and only this study in sweeps/; loralab uses it."""
     write(folder)
     (folder / "conf").symlink_to(CONF)
-    Plugins.instance()  # Hydra executes the plugins' modules once, at its first search for them
-    patch.setattr(sys.modules["hydra_plugins.loralab.sweeps_path"], "FOLDER", folder / "sweeps")
+    patch.setattr("loralab.places.HERE", folder)
+    patch.setattr("loralab.places.OURS", folder)
     patch.setattr("loralab.sweeps.study.CONF", folder / "conf")
     patch.setattr("loralab.studies.study_module.ANALYSIS", folder / "analysis")
     return folder

@@ -73,7 +73,8 @@ def test_what_is_said_to_be_in_a_file_is_defined_there(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_settings_in_examples_exist(page: Path) -> None:
-    for program, schema in (("python train.py", Config), ("python pretrain.py", PretrainConfig)):
+    schemas = {"python train.py": Config, "loralab train": Config, "python pretrain.py": PretrainConfig}
+    for program, schema in schemas.items():
         for words in commands(TEXTS[page], program):
             for key, _, value in (word.partition("=") for word in words if re.match(r"[a-z][\w./]*=", word)):
                 where = f"{page.name}: {key}={value}"
@@ -96,7 +97,7 @@ def test_commands_in_examples_exist(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(targets) <= 9
     for page, text in TEXTS.items():
         for first, *_ in commands(text, "loralab"):
-            assert first in subcommands or first.isupper(), f"{page.name}: loralab {first}"
+            assert first in (*subcommands, "--version") or first.isupper(), f"{page.name}: loralab {first}"
         for words in commands(text, "make"):
             assert {word for word in words if "=" not in word} <= targets, f"{page.name}: make {' '.join(words)}"
 
@@ -114,7 +115,7 @@ def test_every_study_method_and_room_is_on_its_page() -> None:
 
     assert {path.stem for path in (ROOT / "sweeps").glob("*.yaml")} <= listed("studies.md")
     assert {path.stem for path in (CONF / "method").glob("*.yaml")} <= listed("methods.md")
-    rooms = [name if (ROOT / "src/loralab" / name).is_dir() else f"{name}.py" for name in ROOMS if name != "__init__"]
+    rooms = [name if (ROOT / "src/loralab" / name).is_dir() else f"{name}.py" for name in ROOMS if name[0] != "_"]
     assert {name.rstrip("/") for name in listed("architecture.md")} >= set(rooms)
 
 

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from loralab import load_run
 from loralab.backbones.load import load_generator
 from loralab.backbones.source import Source
 from loralab.errors import UserError
 from loralab.runs.export import export
+from loralab.runs.load import load_run
 from loralab.runs.plan import plan
 from loralab.runs.run import run
 from loralab.serving.adapters import read_adapter

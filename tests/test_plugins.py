@@ -14,7 +14,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 
-from hydra_plugins.loralab.sweeps_path import FOLDER, SweepsSource
+from hydra_plugins.loralab.conf_path import GroupsSource
+from hydra_plugins.loralab.sweeps_path import SweepsSource
+from loralab.config.compose import composed
 from loralab.config.schema import from_hydra
 from loralab.errors import UserError
 from loralab.sweeps.study import open_study, studies
@@ -129,9 +131,54 @@ def test_a_study_is_read_with_its_header(source: SweepsSource) -> None:
         source.load_config("sweeps/bare")
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder outside the checkout, with conf/ and sweeps/ of its own."""
+    for name, text in {
+        "conf/model/mine.yaml": "name: mine\npath: weights\ndefault_lr: 0.001\n",
+        "conf/model/tiny.yaml": "name: tiny\ndropout: 0.5\ndefault_lr: 0.001\n",
+        "conf/config.yaml": "# @package _global_\nseed: 99\n",
+        "conf/database/mysql.yaml": "user: x\n",
+        "sweeps/first.yaml": "# @package _global_\nhydra: {sweeper: {params: {seed: [7]}}}\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr("loralab.places.HERE", tmp_path)
+    return tmp_path
+
+
+def test_settings_and_studies_of_the_current_folder_are_found_first(here: Path) -> None:
+    assert composed(["model=mine"])["model.path"] == "weights"
+    assert composed(["model=tiny"])["model.dropout"] == 0.5
+    assert composed(["model=minilm"])["model.name"] == "minilm" and "ratio" in studies()
+    with open_study("first", store=here) as study:
+        assert [job for job in study.grid if "seed=7" in job] == study.grid
+    (here / "conf" / "model" / "mine.yaml").write_text("name: [mine\n")
+    with pytest.raises(UserError, match=r"^conf/model/mine\.yaml, line 2: .*, which is no YAML$"):
+        composed(["model=mine"])
+
+
+def test_every_default_stays_loralabs(here: Path) -> None:
+    assert composed([])["seed"] == 0
+    source = GroupsSource("here", f"groups://{here / 'conf'}")
+    assert source.list("", ObjectType.CONFIG) == [] and source.list("", ObjectType.GROUP) == ["database", "model"]
+    assert source.list("model", ObjectType.CONFIG) == ["mine", "tiny"] and not source.is_config("config")
+
+
+@pytest.mark.usefixtures("here")
+def test_another_application_of_hydra_is_left_alone(tmp_path: Path) -> None:
+    from hydra import compose, initialize_config_dir
+
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "config.yaml").write_text("defaults: [_self_]\nuser: me\n")
+    with initialize_config_dir(str(tmp_path / "app"), version_base="1.3"):
+        assert compose("config") == {"user": "me"}
+        assert compose("config", ["+model=mine"])["model"] == "mine", "a value: there is no such group"
+
+
 @pytest.mark.parametrize("name", studies())
 def test_every_study_composes_and_says_what_it_is_for(name: str, tmp_path: Path) -> None:
-    text = (FOLDER / f"{name}.yaml").read_text().splitlines()
+    text = (CONF.parent / "sweeps" / f"{name}.yaml").read_text().splitlines()
     assert text[0] == "# @package _global_"
     assert re.match(r"# \w.{20,}", text[1]), "a line for people"
     with open_study(name, ("tracker=none",), store=tmp_path) as study:

@@ -32,8 +32,8 @@ OWN_THREADS = torch.get_num_threads()
 CPU_BF16_WIDTH = 256
 
 
-def pick_device(asked: str) -> torch.device:
-    """`auto` is cuda, else mps, else cpu; raises UserError for a device that is not there."""
+def pick_device(asked: str, *, key: str = "train.device") -> torch.device:
+    """`auto` is cuda, else mps, else cpu; raises UserError, which names `key`, for a device that is not there."""
     if asked == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -41,11 +41,9 @@ def pick_device(asked: str) -> torch.device:
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     kind, _, index = asked.partition(":")
     if not there[kind]:
-        raise UserError(f"train.device: got {asked!r}, but this machine has no {kind}; use train.device=auto")
+        raise UserError(f"{key}: got {asked!r}, but this machine has no {kind}; use {key}=auto")
     if index and (not index.isdigit() or int(index) >= torch.cuda.device_count()):
-        raise UserError(
-            f"train.device: got {asked!r}; this machine has {torch.cuda.device_count()} CUDA devices, from 0"
-        )
+        raise UserError(f"{key}: got {asked!r}; this machine has {torch.cuda.device_count()} CUDA devices, from 0")
     return torch.device(asked)
 
 

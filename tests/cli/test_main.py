@@ -25,11 +25,13 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
 def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = said(capsys)
     assert (status, err) == (0, "")
-    for command in ("runs", "show", "export", "spectrum", "compare", "probes", "doctor"):
+    for command in ("runs", "show", "export", "predict", "evaluate", "spectrum", "compare", "probes", "doctor"):
         assert f"\n    {command} " in out
 
 
-@pytest.mark.parametrize("command", ["runs", "show", "export", "spectrum", "compare", "probes", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["runs", "show", "export", "predict", "evaluate", "spectrum", "compare", "probes", "doctor"]
+)
 def test_every_subcommand_has_help_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = said(capsys, command, "--help")
     assert status == 0

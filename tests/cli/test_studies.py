@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from loralab.entries import process
 from loralab.studies import results, study_module
 from tests.cli.test_main import said
 from tests.small_studies import NAME, SETTINGS, checkout, first_stage
@@ -34,8 +35,7 @@ def test_a_study_is_trained_with_its_settings_and_stops_where_that_fails(
     monkeypatch.setattr("subprocess.Popen", Failed)
     store = tmp_path / "a store"
     assert said(capsys, "study", NAME, "seed=0", "--store", str(store)) == (130, "", "")
-    assert Path(called[0][1]).name == "train.py"
-    assert called[0][2:] == [f"sweeps={NAME}", f"store='{store}'", "seed=0"]
+    assert called[0] == [*process("train"), f"sweeps={NAME}", f"store='{store}'", "seed=0"]
 
 
 @pytest.mark.parametrize("command", ["status", "collect"])

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from loralab.entries import process
 from loralab.tuning.options import BUDGET
 from tests.cli.test_main import said
 
@@ -30,8 +31,8 @@ def test_alone_it_tunes_the_default_run(
 ) -> None:
     store = tmp_path / "a store"
     assert said(capsys, "tune", "--store", str(store)) == (3, "", "")
-    assert Path(called[0][1]).name == "train.py"
-    assert called[0][2:] == ["--multirun", "hydra/sweeper=tune", "hydra.sweeper.search=law", f"store='{store}'"]
+    settings = ["--multirun", "hydra/sweeper=tune", "hydra.sweeper.search=law", f"store='{store}'"]
+    assert called[0] == [*process("train"), *settings]
 
 
 def test_options_become_settings_of_the_sweeper(called: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,8 +40,8 @@ def test_options_become_settings_of_the_sweeper(called: list[list[str]], capsys:
     space = ("--space", "optim.lr=log(1e-4,1e-2)", "lora.rank=[4,8]")
     status, out, err = said(capsys, "tune", "task=trec", *options, *space, "--store", "s")
     assert (status, out, err) == (3, "", "")
-    assert set(called[0][3:]) == {
-        "hydra/sweeper=tune", "hydra.sweeper.search=optuna", "hydra.sweeper.budget=3", "hydra.sweeper.trials=7",
+    assert set(called[0]) - set(process("train")) == {
+        "--multirun", "hydra/sweeper=tune", "hydra.sweeper.search=optuna", "hydra.sweeper.budget=3", "hydra.sweeper.trials=7",
         "hydra.sweeper.confirm=2", "hydra.sweeper.figure=a.png", "hydra.sweeper.name=x", "store=s", "task=trec",
         "hydra.sweeper.space=['optim.lr=log(1e-4,1e-2)','lora.rank=[4,8]']",
     }  # fmt: skip

@@ -47,10 +47,9 @@ def test_the_printed_command_makes_the_same_run(overrides: tuple[str, ...], tmp_
     assert plan(config(tmp_path, "train.steps=null", "train.epochs=2", *printed)).directory == original.directory
 
 
-def test_without_its_checkout_every_setting_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loralab.config.command.CONF", tmp_path / "nowhere")
-    printed = settings(OmegaConf.structured(config(tmp_path)))
-    assert "lora.rank=8" in printed and "lora.targets=[q,v]" in printed
+def test_outside_a_checkout_the_command_is_loralabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loralab.places.HERE", tmp_path)
+    assert command(config(tmp_path, "seed=1")).startswith("loralab train model=tiny seed=1 ")
 
 
 NAMES = ('x${HOME}y \\${a} it\'s "q" \\z #a:b,{c}=é\nl\\ ', "\\${a}", "a b\\", "-dash", "[l]", "null", "1e5", "~%s*?")

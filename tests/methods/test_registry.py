@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from loralab import load_run
 from loralab.config.schema import METHODS
 from loralab.errors import UserError
 from loralab.methods.registry import CATALOGUE
 from loralab.runs.export import export
+from loralab.runs.load import load_run
 from loralab.runs.plan import plan
 from loralab.runs.run import run
 from loralab.store.run_directory import RunDirectory

@@ -10,9 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from loralab import load_run
 from loralab.errors import UserError
 from loralab.runs.export import export
+from loralab.runs.load import load_run
 from loralab.runs.plan import plan
 from loralab.runs.run import run
 from loralab.store.run_directory import RunDirectory
@@ -97,6 +97,7 @@ def test_an_adapter_export_is_the_runs_adapter_with_tokenizer_and_note(finished:
     assert note.startswith(f"# {finished.path.name}\n")
     assert "python train.py model=tiny" in note
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["peft_type"] == "LORA"
+    assert json.loads((tmp_path / "adapter" / "id2label.json").read_text()) == {"0": "negative", "1": "positive"}
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT and transformers

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab import load_run
 from loralab.errors import UserError
 from loralab.runs.console import Console
+from loralab.runs.load import load_run
 from loralab.runs.run import run
 from loralab.store.predictions import packed_correct, unpacked
 from loralab.store.record import PausedRecord, Record

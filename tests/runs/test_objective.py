@@ -10,7 +10,7 @@ import torch
 
 from loralab import tasks
 from loralab.runs.generation import TextObjective
-from loralab.runs.objective import LabelObjective, Predictor
+from loralab.runs.objective import LabelObjective, Predictor, balanced
 from loralab.tasks.splits import Pairs, RawTask, Texts
 from loralab.tasks.tokenise import Split
 from loralab.tasks.tokenise_pairs import PairSplit
@@ -28,7 +28,7 @@ class Echo(torch.nn.Module):
         return type("Output", (), {"logits": logits})()
 
 
-def labels(kind: tasks.Kind = "classification") -> LabelObjective:
+def labels(kind: tasks.Kind = "classification", weights: torch.Tensor | None = None) -> LabelObjective:
     lengths = np.array([3, 1, 2, 4])
     ids = np.array([7, 7, 0, 1, 7, 2, 7, 7, 7, 1], dtype=np.int32)
     truth = np.array([0, 1, 2, 0]) if kind == "classification" else np.array([0.5, 1, 2, 3], dtype=np.float32)
@@ -36,7 +36,7 @@ def labels(kind: tasks.Kind = "classification") -> LabelObjective:
     texts = Texts([("a",)] * 4, truth, np.arange(4))
     metrics = ("accuracy",) if kind == "classification" else ("pearson", "mse")
     task = RawTask("mine", kind, ("x", "y", "z") if kind == "classification" else None, {"test": texts}, metrics)
-    return LabelObjective(task, {"test": split}, pad_id=9, device=torch.device("cpu"))
+    return LabelObjective(task, {"test": split}, pad_id=9, device=torch.device("cpu"), class_weights=weights)
 
 
 def test_predictions_are_in_the_splits_order_whatever_the_batches() -> None:
@@ -67,6 +67,37 @@ def test_where_a_logit_is_not_finite_no_score_is() -> None:
     assert labels().scores("test", logits) == {"accuracy": None, "loss": None}
 
 
+COUNTS = np.array([0] * 90 + [1] * 9 + [3], dtype=np.int64)  # class 2 has no example
+
+
+def test_balanced_weights_are_scikit_learns_and_their_mean_over_the_examples_is_one() -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    weights = balanced(COUNTS, 4)
+    there = np.unique(COUNTS)
+    np.testing.assert_allclose(weights[there], compute_class_weight("balanced", classes=there, y=COUNTS), rtol=1e-6)
+    assert weights[2] == 0.0 and weights[COUNTS].mean().item() == pytest.approx(1.0)
+
+
+def test_the_weighted_loss_of_the_training_split_is_torchs_and_that_of_its_parts_adds_up() -> None:
+    weights = balanced(COUNTS, 4)
+    objective, truth = labels(weights=weights), torch.from_numpy(COUNTS)
+    logits = torch.from_numpy(np.random.default_rng(0).normal(size=(len(COUNTS), 4)).astype(np.float32))
+    whole = objective.loss(logits, truth)
+    torch.testing.assert_close(whole, torch.nn.functional.cross_entropy(logits, truth, weights))
+    parts = [objective.loss(logits[at::3], truth[at::3]) * len(truth[at::3]) for at in range(3)]
+    torch.testing.assert_close(sum(parts), whole * len(truth))
+
+
+def test_weights_leave_the_scores_and_the_start_of_validation_alone_and_allow_for_a_rare_example() -> None:
+    logits = np.eye(4, 3, dtype=np.float32)
+    plain, weighted = labels(), labels(weights=torch.tensor([0.1, 1.0, 50.0]))
+    assert weighted.scores("test", logits) == plain.scores("test", logits)
+    assert weighted.start("test") == 0.0
+    rare = weighted.loss(torch.zeros(1, 3), torch.tensor([2])).item()
+    assert weighted.start("train") == pytest.approx(rare)
+
+
 def test_the_start_of_a_regression_is_the_largest_loss_of_predicting_zero() -> None:
     objective = labels("regression")
     batch = torch.from_numpy(objective.splits["test"].labels)
@@ -81,6 +112,7 @@ def test_the_file_holds_the_predictions(tmp_path: Path) -> None:
     objective.write(tmp_path / "predictions.parquet", {"last": {"test": logits}})
     table = pd.read_parquet(tmp_path / "predictions.parquet")
     assert np.stack(table["logits"].to_list()).tolist() == logits.tolist() and table["label"].tolist() == [0, 1, 2, 0]
+    assert table["label_name"].tolist() == ["x", "y", "z", "x"] and table["predicted"].tolist() == ["x", "y", "z", "x"]
 
 
 class Says(torch.nn.Module):

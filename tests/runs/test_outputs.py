@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from loralab import load_run
 from loralab.errors import UserError
+from loralab.runs.load import load_run
 from loralab.runs.outputs import Outputs, of_run
 from loralab.runs.plan import plan, replan
 from loralab.runs.run import run

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from loralab.errors import UserError
 from loralab.runs.run import run
-from tests.small_runs import config, cut_off, outcome
+from tests.small_runs import config, cut_off, outcome, trained_on
 
 
 def lines(store: Path) -> list[dict[str, Any]]:
@@ -69,3 +71,26 @@ def test_no_steps_score_the_model_as_every_training_finds_it(tmp_path: Path) -> 
     assert record["metrics"]["test"]["best"] == record["metrics"]["test"]["last"]
     assert [line["split"] for line in lines(tmp_path / "untrained")] == ["validation"]
     assert run(config(tmp_path / "untrained", *options, "train.steps=0", "probe.every=1")) == record
+
+
+def test_balanced_classes_are_another_run_and_numbers_have_none(tmp_path: Path) -> None:
+    """A class of one in ten is found more often with them."""
+    for folder in ("plain", "balanced", "numbers"):
+        (tmp_path / folder).mkdir()
+    rows = [{"text": f"w{i} is {i % 10 == 0}", "label": "rare" if i % 10 == 0 else "often"} for i in range(100)]
+    settings = ("task.text=[text]", "method=head", "train.steps=4", "optim.lr=1e-2")
+    runs = [trained_on(tmp_path / "plain", rows, *settings)]
+    runs.append(trained_on(tmp_path / "balanced", rows, *settings, "task.class_weights=balanced"))
+    assert runs[0].hash != runs[1].hash
+    rare = []
+    for of in runs:
+        last = pd.read_parquet(of.predictions).query("at == 'last'")
+        rare.append(np.stack(last["logits"].to_list()) @ [-1, 1])  # classes in alphabetical order
+    assert (rare[1] > rare[0]).all()
+    with pytest.raises(
+        UserError, match=r"^task.class_weights: got balanced; local is regression, and classes alone have weights"
+    ):
+        trained_on(
+            tmp_path / "numbers", [{"text": "w", "label": i / 7} for i in range(30)], "task.text=[text]",
+            "task.class_weights=balanced",
+        )  # fmt: skip

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from loralab import load_run
 from loralab.errors import UserError
 from loralab.methods.registry import CATALOGUE
 from loralab.runs.export import export
+from loralab.runs.load import load_run
 from loralab.runs.trained_files import regular, trained_files
 from loralab.store.run_directory import RunDirectory
 

@@ -85,3 +85,21 @@ def test_damaged_predictions_are_one_line(done: Path, tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"predictions\.parquet is damaged \(.*\); remove "):
             found.correct(run)
+
+
+def test_a_study_that_is_not_trained_has_its_columns_and_says_what_trains_it(tmp_path: Path) -> None:
+    for store in (tmp_path, first_stage_begun(tmp_path / "begun")):
+        with pytest.warns(UserWarning, match=f"no run of sweeps/{NAME}.yaml is finished there.*train.* sweeps={NAME}"):
+            found = load_study(NAME, *SETTINGS, store=store)
+        assert len(found.runs) == 8 and not found.runs["status"].isin(["success", "diverged"]).any()
+        assert found.runs[["train/loss", "validation/loss", "test/loss"]].isna().all(axis=None)
+        assert found.curves.empty and {"lora.ratio", "seed", "step", "name", "value"} <= set(found.curves)
+
+
+def first_stage_begun(store: Path) -> Path:
+    """A store in which one of the runs was cut off before its first step."""
+    with open_study(NAME, SETTINGS, store=store) as study:
+        directory = study.planned(study.grid[0]).directory.path
+    directory.mkdir(parents=True)
+    (directory / "config.yaml").touch()
+    return store

@@ -1,7 +1,7 @@
-"""`sweeps=X` is the file sweeps/X.yaml beside conf/, from whatever directory the command is given."""
+"""`sweeps=X` is the file sweeps/X.yaml of the current folder, else the one that comes with loralab."""
 
 from pathlib import Path
-from typing import List
+from typing import Any, List
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
@@ -10,12 +10,12 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from yaml import MarkedYAMLError
 
+from loralab import places
 from loralab.errors import UserError
 
-__all__ = ["SweepsPath", "SweepsSource"]
+__all__ = ["SweepsPath", "SweepsSource", "read_yaml"]
 
 GROUP = "sweeps"
-FOLDER = Path(__file__).resolve().parents[3] / GROUP
 
 
 class SweepsSource(ConfigSource):
@@ -28,13 +28,7 @@ class SweepsSource(ConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         if not self.is_config(config_path):
             raise ConfigLoadError(f"Config not found : {config_path}")
-        text = self._file(config_path).read_text(encoding="utf-8")
-        try:
-            config = OmegaConf.create(text)
-        except MarkedYAMLError as error:
-            line = 1 if error.problem_mark is None else error.problem_mark.line + 1
-            raise UserError(f"{config_path}.yaml, line {line}: {error.problem}, which is no YAML") from error
-        header = self._get_header_dict(text)
+        config, header = read_yaml(self._file(config_path), config_path)
         header["package"] = header.get("package") or "_global_"  # a study's keys are those of the whole configuration
         return ConfigResult(
             config=config,
@@ -66,12 +60,23 @@ class SweepsSource(ConfigSource):
 
 
 class SweepsPath(SearchPathPlugin):
-    """Adds the folder to Hydra's search path."""
+    """Adds both folders to Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Called by Hydra."""
-        if FOLDER.is_dir():
-            search_path.append(provider="loralab", path=f"{SweepsSource.scheme()}://{FOLDER}")
+        for root in dict.fromkeys((places.HERE, places.OURS)):
+            if (root / GROUP).is_dir():
+                search_path.append(provider="loralab", path=f"{SweepsSource.scheme()}://{root / GROUP}")
+
+
+def read_yaml(path: Path, name: str) -> tuple[Any, dict[str, str | None]]:
+    """A config and its header, such as `@package`; UserError with the line for what is no YAML. name: without .yaml."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        return OmegaConf.create(text), ConfigSource._get_header_dict(text)
+    except MarkedYAMLError as error:
+        line = 1 if error.problem_mark is None else error.problem_mark.line + 1
+        raise UserError(f"{name}.yaml, line {line}: {error.problem}, which is no YAML") from error
 
 
 def _is_ours(config_path: str) -> bool:

@@ -14,6 +14,7 @@ from loralab.backbones import tiny
 from loralab.backbones.checkpoint import Checkpoint, inspect, width_of
 from loralab.backbones.families import FAMILIES, family_of
 from loralab.backbones.gguf_header import read_header
+from loralab.entries import typed
 from loralab.errors import UserError
 from loralab.files import fingerprint
 
@@ -84,7 +85,7 @@ def locate(
         directory = _directory(path)
         if (made := re.fullmatch(r"width_(\d+)", name)) and not os.path.exists(directory):  # noqa: PTH110  # False for a name too long
             raise UserError(
-                f"model.path: {directory} does not exist yet; run: python pretrain.py model.width={made[1]}"
+                f"model.path: {directory} does not exist yet; run: {typed('pretrain')} model.width={made[1]}"
             )
         return _local(name, directory, key="model.path", cache=cache)
     if package is not None and hub is not None:

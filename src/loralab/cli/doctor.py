@@ -10,6 +10,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Literal
 
+from loralab.entries import typed
 from loralab.errors import UserError
 from loralab.text import shown
 
@@ -43,9 +44,9 @@ def doctor(store: Path) -> int:
         mark = {"ok": "+", "note": ".", "missing": "X"}[check.mark] if plain else MARKS[check.mark]
         print(f"{mark} {check.name:<11} {shown(check.found)}", flush=True)
     print(
-        "all that `python train.py` needs is here"
+        f"all that `{typed('train')}` needs is here"
         if not bad
-        else f"{bad} of these must be fixed before `python train.py` runs"
+        else f"{bad} of these must be fixed before `{typed('train')}` runs"
     )
     return int(bad > 0)
 

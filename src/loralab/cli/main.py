@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loralab import startup
-from loralab.cli import tune
+from loralab.cli import evaluate, predict, tune
+from loralab.cli.dispatch import ENTRIES, dispatched
 from loralab.compat.home import use_temporary_caches
 from loralab.errors import UserError, explain_os_error
 from loralab.imports import with_rare_collection
@@ -37,10 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         startup.begin()
     use_temporary_caches()
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if (done := dispatched(words, _parser)) is not None:
+        return done
     try:
-        startup.refuse_undecoded(sys.argv[1:] if arguments is None else arguments)
+        startup.refuse_undecoded(words)
         with with_rare_collection():
-            status = _run(arguments)
+            status = _run(words)
     except (UserError, OSError) as error:
         line = explain_os_error(error) if isinstance(error, OSError) else str(error)
         if line is None:
@@ -54,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return finish(status, unread=0)
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _run(arguments: Sequence[str]) -> int:
     parser = _parser()
     given, rest = parser.parse_known_args(arguments)
     if rest and (not hasattr(given, "overrides") or any(text.startswith("-") for text in rest)):
@@ -212,11 +216,14 @@ class _OneLine(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _OneLine(
         prog="loralab",
-        description="Inspect, export and study runs of LoRA and LoRA+. `python train.py` trains them.",
+        description="Train, inspect, export and study runs of LoRA and LoRA+.",
         epilog="`loralab COMMAND --help` has examples.",
     )
     parser.set_defaults(command=None)
+    parser.add_argument("--version", action="store_true", help="print the version and the code's fingerprint")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_OneLine)
+    for entry, text in ENTRIES.items():  # for help and completion: Hydra reads the settings
+        commands.add_parser(entry, help=text).add_argument("overrides", metavar="KEY=VALUE", nargs="*")
 
     def add(
         name: str, command: Callable[[argparse.Namespace], int], text: str, *examples: str
@@ -259,6 +266,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--merged", action="store_true", help="a whole checkpoint, the adapter merged into it")
     text = "precision of a merged checkpoint (default: fp32)"
     export.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help=text)
+
+    text = "predict classes, numbers or answers for the texts of a file: the same file with more columns"
+    predict.add_options(add("predict", predict.predict, text, *predict.EXAMPLES))
+
+    text = "measure a run's predictions: each class, the confusion matrix, AUROC, calibration, the worst rows"
+    evaluate.add_options(add("evaluate", evaluate.evaluate, text, *evaluate.EXAMPLES))
 
     spectrum = add(
         "spectrum", _spectrum, "show an adapter's spectra: ranks, energy, amplification, intruders",

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from loralab.cli.child import exit_status
-from loralab.config.compose import CONF
 from loralab.config.literal import literal
 from loralab.config.overrides import to_override
+from loralab.entries import process
 from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.studies import committed, new_study, results, study_module
@@ -44,12 +44,7 @@ def study(name: str, overrides: Sequence[str], store: Path) -> int:
         with open_study(name, overrides, store=store) as opened:
             refuse_other_tasks(opened, study_module.module_of(opened), overrides)
     if trained:
-        command = [
-            sys.executable,
-            str(CONF.parent / "train.py"),
-            f"sweeps={name}",
-            f"store={to_override(literal(str(store)))}",
-        ]
+        command = [*process("train"), f"sweeps={name}", f"store={to_override(literal(str(store)))}"]
         if failed := exit_status([*command, *overrides]):
             return failed
     return collect(name, overrides, store, None) or (figure(name, overrides, store) if drawn else 0)
@@ -101,7 +96,8 @@ def claims() -> int:
     questions, unasked = committed.ask_committed()
     page = study_module.ANALYSIS.parent / "docs" / "findings.md"
     write_text(study_module.ANALYSIS / "claims.md", markdown(rows, questions))
-    write_text(page, embedded(page.read_text(encoding="utf-8"), rows))
+    if page.is_file():  # in a checkout
+        write_text(page, embedded(page.read_text(encoding="utf-8"), rows))
     for row in rows:
         print(printed([f"{row.verdict:24}  {row.claim.text}: {row.claim.ours}"]))
     return _print_failures(failures | unasked)

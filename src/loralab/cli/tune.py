@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from loralab.entries import typed
+
 __all__ = ["EXAMPLES", "add_options", "tune"]
 
 EXAMPLES = (
@@ -11,7 +13,7 @@ EXAMPLES = (
     "loralab tune task=local task.files.train=mine.csv task.text=[text] task.label=class --confirm 5",
     "loralab tune model=roberta task=trec lora.rank=16 --ratio       λ, too",
     "loralab tune task=trec --search optuna --trials 20 --space 'optim.lr=log(1e-4,1e-2)' 'lora.rank=[4,8,16]'",
-    "python train.py tuned=outputs/tune/NAME/tune.yaml      train what was recommended",
+    f"{typed('train')} tuned=outputs/tune/NAME/tune.yaml      train what was recommended",
 )
 
 

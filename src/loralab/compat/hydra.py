@@ -29,6 +29,7 @@ __all__ = [
     "READ",
     "apply_values",
     "arguments_parser",
+    "completions",
     "escape",
     "flags",
     "guard",
@@ -192,6 +193,20 @@ def is_hydras(error: BaseException, *packages: str) -> bool:
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     return frame is not None and frame.tb_frame.f_globals.get("__name__", "").split(".")[0] in (packages or ("hydra",))
+
+
+def completions(words: Sequence[str], prefix: str) -> list[str]:
+    """What Hydra's own shell completion offers for the word that begins with `prefix`, after `words`; none on an error.
+
+    Hydra must be initialised, with a primary config named config. Another Hydra without these classes offers nothing.
+    """
+    with contextlib.suppress(Exception):  # a shell has no place for an error
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.plugins.completion_plugin import DefaultCompletionPlugin
+
+        completion: Any = DefaultCompletionPlugin(GlobalHydra.instance().config_loader())
+        return [str(each) for each in completion._query("config", " ".join([*words, prefix]))]
+    return []
 
 
 def plugins() -> dict[str, set[str]]:

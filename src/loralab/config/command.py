@@ -9,12 +9,13 @@ from loralab.config.compose import CONF, composed, leaves
 from loralab.config.keys import config_values
 from loralab.config.literal import literal
 from loralab.config.overrides import to_override
+from loralab.entries import typed
 
 __all__ = ["command", "settings"]
 
 
 def settings(config: Any) -> list[str]:
-    """The overrides of `python train.py` that compose `config`, a Config or a composed one.
+    """The overrides of train.py that compose `config`, a Config or a composed one.
 
     Without store and tracker, and without `train.pause_at`, which is no part of a run: it says how far to train it now.
     Settings that are `auto` by default are always included, since a run's config has their resolved values; so the
@@ -25,8 +26,6 @@ def settings(config: Any) -> list[str]:
         for key, value in leaves(config_values(config))
         if key not in ("store", "train.pause_at", "model.rates") and not key.startswith("tracker.")
     }
-    if not CONF.is_dir():  # installed without a checkout, hence without conf/
-        return [_override(key, value) for key, value in values.items()]
     groups = []
     for group, name in (("model", values["model.name"]), ("task", values["task.name"])):
         groups += [f"{group}={name}"] if name in {path.stem for path in (CONF / group).glob("*.yaml")} else []
@@ -57,4 +56,4 @@ def _override(key: str, value: Any) -> str:
 
 def command(config: Any) -> str:
     """The shell command that reproduces the run of `config`."""
-    return shlex.join(["python", "train.py", *settings(config)])
+    return f"{typed('train')} {shlex.join(settings(config))}".rstrip()

@@ -21,11 +21,12 @@ from loralab.compat import hydra as compat
 from loralab.config.hydra_node import check_hydra, check_package
 from loralab.config.pretrain import PretrainConfig
 from loralab.config.schema import Config
+from loralab.places import OURS
 
 __all__ = ["CONF", "Composer", "composed", "configs", "leaves", "register_schemas"]
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
-"""The folder with the default configs, in a checkout."""
+CONF = OURS / "conf"
+"""The folder with the default configs."""
 MAPPINGS = ("lora.rank_pattern", "model.rates")
 """The settings that are mappings from names of the user's choice."""
 

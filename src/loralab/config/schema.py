@@ -135,6 +135,7 @@ class TaskConfig:
     train_rows: int | None = number(at_least=1, below=2**63)
     eval_rows: int | None = added_later(number(at_least=1, below=2**63), before=None)
     metric: str | None = MISSING
+    class_weights: str | None = added_later(choice("balanced"), before=None)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Plan -> the task's texts, the backbone with the method attached, and the objective."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -14,14 +14,14 @@ from loralab.errors import UserError
 from loralab.methods.registry import CATALOGUE
 from loralab.runs.effect import check_effect
 from loralab.runs.generation import TextObjective
-from loralab.runs.objective import LabelObjective, Objective
+from loralab.runs.objective import LabelObjective, Objective, balanced
 from loralab.runs.outputs import HasOutputs, of_run
 from loralab.runs.plan import Plan, task_settings
 from loralab.runs.trained_files import trained_files
 from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory
 
-__all__ = ["adapted_backbone", "bare_backbone", "objective", "read_task", "trained_backbone"]
+__all__ = ["adapted_backbone", "bare_backbone", "objective", "read_task", "text_objective", "trained_backbone"]
 
 # Values kept per process, as of tasks.
 KEPT = 2
@@ -88,6 +88,11 @@ def read_task(planned: Plan) -> tasks.RawTask[Any]:
     """The task's texts and labels, with its primary metric first; cached for later runs of the process."""
     task = planned.config.task
     raw = tasks.read_once(task_settings(task), json.dumps(planned.identity["task"]["data"]))
+    if task.class_weights is not None and raw.labels is None:
+        raise UserError(
+            f"task.class_weights: got {task.class_weights}; {raw.name} is {raw.kind}, and classes alone have weights; "
+            "leave it null"
+        )
     return tasks.choose(raw, task.metric)
 
 
@@ -106,7 +111,9 @@ def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Ob
             )  # fmt: skip
         check_ids(backbone, (split.input_ids for split in splits.values()))
         check_types(backbone, (s.token_type_ids for s in splits.values() if s.token_type_ids is not None))
-        return LabelObjective(task, splits, pad_id=cast(int, backbone.model.config.pad_token_id), device=planned.device)
+        pad_id = cast(int, backbone.model.config.pad_token_id)
+        weights = _class_weights(planned, task)
+        return LabelObjective(task, splits, pad_id=pad_id, device=planned.device, class_weights=weights)
     with encoding(planned.source):
         pairs = _token_ids.get(
             key | {"seq2seq": backbone.seq2seq, "separator": config.generate.separator},
@@ -117,6 +124,14 @@ def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Ob
             ),
         )  # fmt: skip
     check_ids(backbone, (ids for split in pairs.values() for ids in (split.context_ids, split.target_ids)))
+    return text_objective(planned, task, pairs, backbone)
+
+
+def text_objective(
+    planned: Plan, task: tasks.RawTask[Any], pairs: Mapping[str, tasks.PairSplit], backbone: Backbone
+) -> TextObjective:
+    """The objective of tokenised pairs, which decodes as the config says."""
+    config = planned.config
     # The decoder's first token in an encoder-decoder; a decoder-only model continues its context and needs none.
     start = (
         getattr(backbone.model.config, "decoder_start_token_id", None)
@@ -129,11 +144,18 @@ def objective(planned: Plan, task: tasks.RawTask[Any], backbone: Backbone) -> Ob
             "its decoder begins; add it"
         )
     return TextObjective(
-        task, pairs, tokenizer,
+        task, pairs, backbone.tokenizer,
         seq2seq=backbone.seq2seq, at_targets=backbone.at_targets, start_id=cast(int, start),
         beams=config.generate.beams, length_penalty=config.generate.length_penalty,
         max_new_tokens=config.generate.max_new_tokens, device=planned.device,
     )  # fmt: skip
+
+
+def _class_weights(planned: Plan, task: tasks.RawTask[Any]) -> torch.Tensor | None:
+    """The weights of `task.class_weights`; none where nothing is trained."""
+    if planned.config.task.class_weights is None or task.labels is None or "train" not in task.splits:
+        return None
+    return balanced(task.splits["train"].labels, len(task.labels))
 
 
 class _Latest:

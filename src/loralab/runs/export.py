@@ -30,6 +30,9 @@ __all__ = ["export"]
 BASE = "base"
 """The folder of a widened backbone in the export of its adapter."""
 
+LABELS = "id2label.json"
+"""The names of the classes by their numbers, beside an adapter."""
+
 LOAD_ADAPTER = """\
 from peft import PeftModel
 from transformers import {auto}, AutoTokenizer
@@ -42,7 +45,8 @@ model = PeftModel.from_pretrained(backbone, {directory})
 LOAD_OWN = """\
 from loralab import load_run  # no other library reads this method's adapters
 
-model, tokenizer = load_run({directory})
+run = load_run({directory})
+model, tokenizer = run.model, run.tokenizer
 """
 
 LOAD_MERGED = """\
@@ -91,6 +95,8 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
                 _copy({name: regular(run, name) for name in ("config.yaml", "record.json")}, inside)
             dequantise(planned.source)
             save_tokenizer(load_tokenizer(planned.source), inside, planned.source)
+            if outputs.labels is not None:  # PEFT's files have no place for them, and a config.json would be a model's
+                write_json(inside / LABELS, dict(enumerate(outputs.labels)))
             if planned.source.widen > 1 and method.peft:
                 _add_base(planned, outputs, inside, directory / BASE, dtype)
         write_text(inside / "README.md", _readme(run, record, directory, planned, outputs, merged=merged))

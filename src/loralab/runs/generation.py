@@ -24,7 +24,7 @@ from loralab.training.likelihood import token_losses
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Predicted", "TextObjective"]
+__all__ = ["EVALUATION_BATCH", "Predicted", "TextObjective"]
 
 # Examples per evaluation batch; a constant, since the shape of a batch affects the last bits of a logit.
 EVALUATION_BATCH = 32
@@ -101,10 +101,10 @@ class TextObjective:
             by.model, order, lambda at: self.batch(split, at),
             rows=rows, check=by.check, workers=by.workers, ranks=by.ranks,
         )  # fmt: skip
-        return Predicted(self._answers(split, order, by), losses, tokens)
+        return Predicted(self.answers(split, order, by), losses, tokens)
 
     def samples(self, split: str, by: Predictor) -> list[Sample]:
-        return self._samples(split, self._answers(split, [self._sampled(split)], by))
+        return self._samples(split, self.answers(split, [self._sampled(split)], by))
 
     def samples_in(self, split: str, predictions: Predicted) -> list[Sample]:
         return self._samples(split, predictions.texts)
@@ -126,7 +126,7 @@ class TextObjective:
         }
         write_answers(path, predictions, correct, {split: self._pairs(split) for split in self.splits})
 
-    def _answers(self, split: str, order: Iterable[NDArray[np.int64]], by: Predictor) -> list[str]:
+    def answers(self, split: str, order: Iterable[NDArray[np.int64]], by: Predictor) -> list[str]:
         """The generated text of each row of a split; empty for a row that is in no batch of `order`."""
         answers = decode(
             by.model, order, lambda at: self._contexts(split, at),

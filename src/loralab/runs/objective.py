@@ -4,6 +4,7 @@
 runs/run.py use a task through `Objective` only.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from loralab.training.distributed import Ranks
 from loralab.training.evaluate import predict
 from loralab.training.threads import Workers
 
-__all__ = ["LabelObjective", "Objective", "Predictor"]
+__all__ = ["LabelObjective", "Objective", "Predictor", "balanced"]
 
 # Examples per evaluation batch; a constant, since the shape of a batch affects the last bits of a logit.
 EVALUATION_BATCH = 64
@@ -90,10 +91,17 @@ class LabelObjective:
     """One class, or one number, per text."""
 
     def __init__(
-        self, task: tasks.RawTask, splits: Mapping[str, tasks.Split], *, pad_id: int, device: torch.device
+        self,
+        task: tasks.RawTask,
+        splits: Mapping[str, tasks.Split],
+        *,
+        pad_id: int,
+        device: torch.device,
+        class_weights: Tensor | None = None,
     ) -> None:
         self.task, self.splits, self.pad_id, self.device = task, splits, pad_id, device
         self.metric = task.metrics[0]
+        self.class_weights = None if class_weights is None else class_weights.to(device)
 
     def rows(self) -> dict[str, int]:
         return {split: len(rows) for split, rows in self.splits.items()}
@@ -109,7 +117,16 @@ class LabelObjective:
         return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy; mean squared error for a regression."""
+        """Cross entropy, each example times its class's weight; mean squared error for a regression.
+
+        The divisor is the number of examples, not the sum of their weights: micro-batches and ranks then add up to the
+        batch, and no gradient depends on which classes a batch happens to have (as in Keras).
+        """
+        if self.class_weights is None:
+            return self._plain_loss(logits, labels)
+        return nn.functional.cross_entropy(logits, labels, self.class_weights, reduction="sum") / len(labels)
+
+    def _plain_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         if self.task.kind == "regression":
             return nn.functional.mse_loss(logits.squeeze(-1), labels.float())
         return nn.functional.cross_entropy(logits, labels)
@@ -133,8 +150,9 @@ class LabelObjective:
         return []
 
     def scores(self, split: str, predictions: Logits) -> dict[str, float | None]:
+        """The metrics and the loss without class weights, so that runs with and without them compare."""
         labels = self.splits[split].labels
-        loss: float | None = self.loss(torch.from_numpy(predictions), torch.from_numpy(labels)).item()
+        loss: float | None = self._plain_loss(torch.from_numpy(predictions), torch.from_numpy(labels)).item()
         if not np.isfinite(predictions).all():  # an infinite logit of a wrong class leaves the loss finite
             loss = None
         guesses = predictions[:, 0] if self.task.kind == "regression" else predictions
@@ -142,9 +160,21 @@ class LabelObjective:
 
     def start(self, split: str) -> float:
         """The largest loss of an example at a logit of 0: of a regression, the largest square of a label."""
+        if split == "train" and self.class_weights is not None:  # a batch with one example of a rare class
+            return float(self.class_weights.max()) * math.log(len(self.class_weights))
         if self.task.kind != "regression":
             return 0.0
         return float(np.square(self.splits[split].labels.astype(np.float64)).max())
 
     def write(self, path: Path, predictions: Mapping[str, Mapping[str, Logits]]) -> None:
-        write_predictions(path, predictions, self.splits)
+        write_predictions(path, predictions, self.splits, self.task.labels)
+
+
+def balanced(labels: NDArray[np.int64], classes: int) -> Tensor:
+    """n / (C n_c), the weight of each class c (classes,): n training examples, n_c of the class, C classes among them.
+
+    Their mean over the examples is 1; 0 for a class without an example. scikit-learn's `class_weight="balanced"`.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return torch.tensor(np.where(counts, weights, 0.0), dtype=torch.float32)

@@ -14,7 +14,7 @@ from loralab.errors import UserError
 from loralab.runs.plan import Plan, task_settings
 from loralab.store.record import OutputsRecord, Record
 
-__all__ = ["HasOutputs", "Outputs", "as_recorded", "of_run"]
+__all__ = ["HasOutputs", "Outputs", "as_recorded", "of_run", "recorded"]
 
 
 class HasOutputs(Protocol):
@@ -41,9 +41,9 @@ def as_recorded(task: HasOutputs) -> OutputsRecord:
 
 def of_run(planned: Plan, record: Record, folder: Path) -> Outputs:
     """The outputs of a finished run. folder: its trained weights, the last source for an older run."""
-    if "outputs" in record:
-        kind, labels = record["outputs"]["kind"], record["outputs"]["labels"]
-        return Outputs(kind, None if labels is None else tuple(labels))
+    known = recorded(record)
+    if known is not None:
+        return known
     settings = task_settings(planned.config.task)
     if settings.name in tasks.GENERATION:
         return Outputs("generation", None)
@@ -55,6 +55,14 @@ def of_run(planned: Plan, record: Record, folder: Path) -> Outputs:
         pass
     rows = _head_rows(folder)
     return Outputs("regression", None) if rows == 1 else Outputs("classification", _unnamed(rows))
+
+
+def recorded(record: Record) -> Outputs | None:
+    """The outputs in a record; None in an older one."""
+    if "outputs" not in record:
+        return None
+    kind, labels = record["outputs"]["kind"], record["outputs"]["labels"]
+    return Outputs(kind, None if labels is None else tuple(labels))
 
 
 def _unnamed(count: int) -> tuple[str, ...]:

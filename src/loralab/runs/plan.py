@@ -10,7 +10,7 @@ import math
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,7 +29,7 @@ from loralab.runs.rates import has_factors, resolved_rates, steps_of
 from loralab.store import run_directory
 from loralab.store.record import PausedRecord, Record
 
-__all__ = ["NUMERICS_VERSION", "Plan", "make_store", "plan", "replan", "task_settings"]
+__all__ = ["NUMERICS_VERSION", "Plan", "make_store", "plan", "read_again", "replan", "task_settings"]
 
 # Part of every run's hash; increased when a change alters the losses of a fixed seed.
 NUMERICS_VERSION = 2
@@ -184,8 +184,7 @@ def replan(run: run_directory.RunDirectory, record: Record) -> Plan:
         config.store = str(run.path.parent.parent)
     config.train.device, config.train.precision = "cpu", "fp32"
     weights, data = _recorded(run, record)
-    if config.task.revision is not None:
-        config.task.revision = data.get("data", config.task.revision)  # a commit, as for a hub model
+    config.task = _at_its_commit(config.task, data)
     if config.model.path is not None:
         config.model.path = _where(run, record, config.model.path)
     elif config.model.hub is not None and config.model.package is None:
@@ -197,6 +196,24 @@ def replan(run: run_directory.RunDirectory, record: Record) -> Plan:
             f"(then {weights}, now {planned.source.identity}); restore the old weights to use the run"
         )
     return planned
+
+
+def read_again(run: run_directory.RunDirectory, record: Record) -> tasks.RawTask[Any]:
+    """A finished run's texts and labels, with its primary metric first; raises UserError where they have changed."""
+    task = stored_config(run.path / "config.yaml").task
+    _, data = _recorded(run, record)
+    settings = task_settings(_at_its_commit(task, data))
+    if tasks.identity(settings, cache=None) != data:
+        raise UserError(
+            f"{run.path.name}: the data of task={task.name} has changed since the run was trained; put the old files "
+            "back, or evaluate a FILE"
+        )
+    return tasks.choose(tasks.read_once(settings, json.dumps(data)), task.metric)
+
+
+def _at_its_commit(task: TaskConfig, data: dict[str, str]) -> TaskConfig:
+    """The task with the commit of a hub data set that a run was trained on, as for a hub model."""
+    return task if task.revision is None else replace(task, revision=data.get("data", task.revision))
 
 
 def _recorded(run: run_directory.RunDirectory, record: Record) -> tuple[str, dict[str, str]]:

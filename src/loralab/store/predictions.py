@@ -1,6 +1,6 @@
 """predictions.parquet: one row per test example and set of weights (last, best), for bootstraps over test items."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from loralab.errors import UserError
 from loralab.files import atomic_path
 
-__all__ = ["packed_correct", "unpacked", "write_answers", "write_predictions"]
+__all__ = ["packed_correct", "read_predictions", "unpacked", "write_answers", "write_predictions"]
 
 
 class Examples(Protocol):
@@ -23,25 +23,32 @@ class Examples(Protocol):
 
 
 def write_predictions(
-    path: Path, logits: Mapping[str, Mapping[str, NDArray[np.float32]]], splits: Mapping[str, Examples]
+    path: Path,
+    logits: Mapping[str, Mapping[str, NDArray[np.float32]]],
+    splits: Mapping[str, Examples],
+    labels: Sequence[str] | None = None,
 ) -> None:
-    """Writes columns at, split, row, label, logits; `logits` is {at (last or best step): {split: (n, classes)}}."""
+    """Writes columns at, split, row, label, logits, and for classes label_name and predicted.
+
+    logits: {at (last or best step): {split: (n, classes)}}; labels: the names of the classes, None for numbers.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
-    tables = [
-        pa.table(
-            {
+    tables = []
+    for at, by_split in logits.items():
+        for split, rows in by_split.items():
+            columns = {
                 "at": [at] * len(rows),
                 "split": [split] * len(rows),
                 "row": splits[split].rows,
                 "label": splits[split].labels,
                 "logits": pa.array(list(rows), type=pa.list_(pa.float32())),
             }
-        )
-        for at, by_split in logits.items()
-        for split, rows in by_split.items()
-    ]
+            if labels is not None:
+                for name, ids in (("label_name", splits[split].labels), ("predicted", rows.argmax(axis=1))):
+                    columns[name] = pa.DictionaryArray.from_arrays(pa.array(ids, type=pa.int32()), list(labels))
+            tables.append(pa.table(columns))
     with atomic_path(path) as temporary:
         parquet.write_table(pa.concat_tables(tables), temporary)
 
@@ -95,21 +102,26 @@ def write_answers(
         parquet.write_table(pa.concat_tables(tables), temporary)
 
 
+def read_predictions(path: Path, split: str) -> Any:
+    """The pyarrow table of a split's predictions at the last step; raises UserError for a damaged file."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return parquet.read_table(path, filters=[("at", "==", "last"), ("split", "==", split)])
+    except (ArrowException, OSError, KeyError) as error:
+        raise UserError(
+            f"{path} is damaged ({str(error).splitlines()[0][:80]}); remove {path.parent}, and the same command trains "
+            "the run again"
+        ) from error
+
+
 def packed_correct(path: Path) -> str:
     """Whether each test example is correct at the last step, in the order of the source's rows, as text for a CSV.
 
     `unpacked` reads it. Empty for a regression, for a metric of the whole split, and without a test split. Raises
     UserError for a damaged file.
     """
-    from pyarrow import ArrowException, parquet
-
-    try:
-        table = parquet.read_table(path, filters=[("at", "==", "last"), ("split", "==", "test")]).sort_by("row")
-    except (ArrowException, OSError, KeyError) as error:
-        raise UserError(
-            f"{path} is damaged ({str(error).splitlines()[0][:80]}); remove {path.parent}, and the same command trains "
-            "the run again"
-        ) from error
+    table = read_predictions(path, "test").sort_by("row")
     if "correct" in table.column_names:
         right = None if table["correct"].null_count else table["correct"].to_numpy()
     else:

@@ -8,9 +8,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from loralab.files import write_bytes
+from loralab.files import fingerprint, write_bytes
+from loralab.places import CODE
 
-__all__ = ["code_version", "versions"]
+__all__ = ["code_fingerprint", "code_version", "commit", "versions"]
 
 PACKAGES = (
     "loralab",
@@ -31,19 +32,26 @@ def code_version(store: Path) -> dict[str, str | None]:
 
     The diff is stored once, as <store>/diffs/<hash>.diff. Outside a git checkout both are None. Cached per process.
     """
-    source = Path(__file__).resolve().parents[1]
-    inside = _git(source, "ls-files", "--error-unmatch", "runs/run.py")
-    commit = _git(source, "rev-parse", "HEAD")
-    if inside is None or commit is None:
-        return {"commit": None, "diff": None}
-    diff = _git(source, "diff", "HEAD", "--binary")
-    if not diff:
-        return {"commit": commit.decode().strip(), "diff": None}
+    at, diff = _head(), _diff()
+    if at is None or not diff:
+        return {"commit": at, "diff": None}
     name = hashlib.sha256(diff).hexdigest()[:16]
     target = store / "diffs" / f"{name}.diff"
     if not target.exists():
         write_bytes(target, diff)
-    return {"commit": commit.decode().strip(), "diff": name}
+    return {"commit": at, "diff": name}
+
+
+def commit() -> str | None:
+    """The commit in words, `with changes` if the checkout has any; None outside a git checkout."""
+    at = _head()
+    return None if at is None else f"commit {at[:10]}{' with changes' if _diff() else ''}"
+
+
+@functools.cache
+def code_fingerprint() -> str:
+    """SHA-256 (first 16 hex digits) over the package's Python files; a checkout's is that of its wheel."""
+    return fingerprint(sorted(path for path in CODE.rglob("*.py") if path.relative_to(CODE).parts[0] != "shipped"))
 
 
 @functools.cache
@@ -56,8 +64,18 @@ def versions() -> dict[str, str]:
     }
 
 
-def _git(directory: Path, *arguments: str) -> bytes | None:
-    command: list[Any] = ["git", "-C", directory, *arguments]
+def _head() -> str | None:
+    """The commit of the checkout that has this code; None outside one."""
+    inside, head = _git("ls-files", "--error-unmatch", "runs/run.py"), _git("rev-parse", "HEAD")
+    return None if inside is None or head is None else head.decode().strip()
+
+
+def _diff() -> bytes | None:
+    return _git("diff", "HEAD", "--binary")
+
+
+def _git(*arguments: str) -> bytes | None:
+    command: list[Any] = ["git", "-C", CODE, *arguments]
     try:
         return subprocess.run(command, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
+from loralab import places
 from loralab.errors import UserError
 from loralab.studies import study_module
 from loralab.studies.claims import Claim, Judged, judge
@@ -19,7 +20,7 @@ Result = TypeVar("Result")
 
 def names() -> list[str]:
     """The studies that have a CSV in analysis/results."""
-    return [name for name in studies() if (study_module.ANALYSIS / "results" / f"{name}.csv").is_file()]
+    return [name for name in studies() if places.found(study_module.ANALYSIS / "results" / f"{name}.csv").is_file()]
 
 
 def attempt(names: Iterable[str], action: Callable[[str], Result]) -> tuple[dict[str, Result], dict[str, str]]:

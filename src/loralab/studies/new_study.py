@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
+from loralab import places
 from loralab.config.checks import file_name
+from loralab.entries import typed
 from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.studies import study_module
@@ -92,9 +94,9 @@ def write_study(name: str) -> list[Path]:
         )
     file_name("study new", name)
     texts = {folder() / f"{name}.yaml": SWEEP, study_module.ANALYSIS / f"{name}.py": ANALYSIS}
-    for path in texts:
+    for path in map(places.found, texts):
         if path.exists():
-            raise UserError(f"study new: {path} is there already; choose another name, or remove it")
+            raise UserError(f"study new: {path} is there already; choose another name")
     for path, text in texts.items():
         write_text(path, text.replace("NAME", name))
     return list(texts)
@@ -104,7 +106,7 @@ def next_steps(name: str) -> list[str]:
     """The next commands for the user, one per line."""
     steps = (
         (f"loralab study {name} smoke=true", "its smallest size: trained, collected and drawn in under a minute"),
-        (f"python train.py sweeps={name} --dry-run", "lists its runs"),
+        (f"{typed('train')} sweeps={name} --dry-run", "lists its runs"),
         (f"loralab study {name}", f"trains it, writes analysis/results/{name}.csv, and draws it"),
     )
     return ["", *align(steps, text=2)]

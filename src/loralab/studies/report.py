@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from loralab import plotting
+from loralab import places, plotting
 from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.studies import claims, committed, study_module
@@ -117,7 +117,7 @@ def report(names: Sequence[str], to: Path) -> dict[str, str]:
 
 def _section(name: str, judged: Sequence[Judged]) -> Section:
     """The section of a study with results."""
-    csv = (study_module.ANALYSIS / "results" / f"{name}.csv").read_text(encoding="utf-8")
+    csv = places.found(study_module.ANALYSIS / "results" / f"{name}.csv").read_text(encoding="utf-8")
     with open_study(name) as study:
         header = study.header
     return section(name, load_results(name), load_module(name), judged=judged, csv=csv, header=header)

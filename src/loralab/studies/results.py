@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from loralab import places
 from loralab.config.overrides import settings
 from loralab.errors import UserError
 from loralab.files import write_text
@@ -94,7 +95,7 @@ def load_results(name: str, *overrides: str, path: Path | None = None) -> pd.Dat
 
 def _read(name: str, path: Path) -> pd.DataFrame:
     try:
-        return _texts(pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str)), _original)
+        return _texts(pd.read_csv(places.found(path), dtype=dict.fromkeys(TEXTS, str)), _original)
     except FileNotFoundError:
         raise UserError(f"{path} is not there; `loralab study {name}` makes it") from None
 

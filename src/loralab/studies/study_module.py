@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from loralab.config.compose import CONF
+from loralab import places
 from loralab.config.keys import no_such_key, type_of
 from loralab.config.schema import Config
+from loralab.entries import typed
 from loralab.errors import UserError
 from loralab.studies.captions import caption
 from loralab.studies.claims import Claim
@@ -52,7 +53,8 @@ __all__ = [
     "module_of",
 ]
 
-ANALYSIS = CONF.parent / "analysis"
+ANALYSIS = places.HERE / "analysis"
+"""The analyses of the current folder, where results and figures are written; the others come with loralab."""
 NO_ANALYSIS = "none"  # `analysis: none` in a sweep: only the CSV is wanted
 ORIGIN = ("hash", "commit", "diff")
 SPLITS = ("train/", "validation/", "test/")
@@ -110,7 +112,7 @@ def module_of(study: Study) -> StudyModule:
         )
     raise UserError(
         f"study {study.name!r} has no analysis/{name}.py, which draws its figure; it defines draw(frame). Without a "
-        f"figure, `python train.py sweeps={study.name}` trains it and `loralab collect {study.name}` writes its CSV"
+        f"figure, `{typed('train')} sweeps={study.name}` trains it and `loralab collect {study.name}` writes its CSV"
     )
 
 
@@ -146,7 +148,7 @@ def analysis_of(study: Study) -> str:
 
 def import_analysis(name: str) -> ModuleType | None:
     """The module analysis/<name>.py, unchecked; None if there is no such file; UserError if it cannot be imported."""
-    path = ANALYSIS / f"{name}.py"
+    path = places.found(ANALYSIS / f"{name}.py")
     if not path.is_file():
         return None
     spec = importlib.util.spec_from_file_location(f"analysis_{path.stem}", path)
@@ -168,7 +170,8 @@ def explain_failure(error: Exception) -> str:
     text = " ".join(str(error).split())
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
-    inside = [each for each in frames if Path(each.filename).is_relative_to(ANALYSIS)]
+    folders = (ANALYSIS, places.OURS / "analysis")
+    inside = [each for each in frames if any(map(Path(each.filename).is_relative_to, folders))]
     return f"{said} (analysis/{Path(inside[-1].filename).name}, line {inside[-1].lineno})" if inside else said
 
 

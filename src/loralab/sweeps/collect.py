@@ -17,7 +17,7 @@ from loralab.store.record import FailedRecord, PausedRecord, Record, split_score
 from loralab.store.run_directory import FINAL, RunDirectory, standing
 from loralab.sweeps.cell import Cell
 
-__all__ = ["curves", "damaged", "mixed_versions", "table"]
+__all__ = ["curves", "damaged", "logged", "mixed_versions", "table"]
 
 TIMING = ("seconds", "training_seconds", "set_up_seconds", "steps_per_second", "steps_executed")
 Facts = dict[str, Any]
@@ -67,7 +67,7 @@ def curves(
     values: list[tuple[Any, ...]] = []
     for at, run in enumerate(names):
         try:
-            lines = list(_logged(store / "runs" / run))
+            lines = list(logged(store / "runs" / run))
         except UserError as error:
             if left_out is None:
                 raise
@@ -148,7 +148,7 @@ def _origin(record: Record | PausedRecord | FailedRecord) -> Facts:
     return {**record["git"], "started": record["started"], "ended": record["ended"]}
 
 
-def _logged(directory: Path) -> Iterator[dict[str, Any]]:
+def logged(directory: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a metrics.jsonl, none where there is no file; raises UserError for a damaged one."""
     path = directory / MetricsFile.FILE
     try:

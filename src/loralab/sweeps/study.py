@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from loralab import places
 from loralab.config.arguments import translated
 from loralab.config.compose import CONF, Composer, configs
 from loralab.config.explain import explain
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from loralab.runs.plan import Plan
 
-__all__ = ["Study", "Unfinished", "folder", "open_study", "studies"]
+__all__ = ["Study", "Unfinished", "folder", "open_study", "open_sweep", "studies"]
 
 Job = tuple[str, ...]
 
@@ -181,18 +182,19 @@ class Unfinished(Exception):  # noqa: N818  # a state of a study
 
 
 def folder() -> Path:
-    """Where the studies' files are."""
-    return CONF.parent / "sweeps"
+    """Where a new study's file is written."""
+    return places.HERE / "sweeps"
 
 
 def studies() -> list[str]:
     """The names that open_study takes."""
-    return sorted(str(path.relative_to(folder()).with_suffix("")) for path in folder().rglob("*.yaml"))
+    both = (folder(), places.OURS / "sweeps")
+    return sorted({str(path.relative_to(each).with_suffix("")) for each in both for path in each.rglob("*.yaml")})
 
 
 @contextlib.contextmanager
 def open_study(name: str, overrides: Sequence[str] = (), *, store: Path | None = None) -> Iterator[Study]:
-    """The study sweeps/<name>.yaml, as `python train.py sweeps=<name> OVERRIDES` would train it.
+    """The study sweeps/<name>.yaml, as `loralab train sweeps=<name> OVERRIDES` would train it.
 
     store: unless an override names one. Raises UserError for a mistake in the overrides, also one that shows only in
     here as the jobs are composed.
@@ -200,7 +202,17 @@ def open_study(name: str, overrides: Sequence[str] = (), *, store: Path | None =
     if name not in studies():
         raise UserError(f"no study is called {name!r}; sweeps/ has {', '.join(studies()) or 'none'}")
     given = [] if store is None else [f"store={to_override(literal(str(store)))}"]
-    flags, settings = translated([f"+sweeps={name}", *given, *overrides])
+    with open_sweep([f"+sweeps={name}", *given, *overrides]) as study:
+        yield study
+
+
+@contextlib.contextmanager
+def open_sweep(words: Sequence[str]) -> Iterator[Study]:
+    """The sweep that `loralab train --multirun WORDS` would train; a study has `sweeps=NAME` among them.
+
+    Raises UserError for a mistake in them, also one that shows only in here as the jobs are composed.
+    """
+    flags, settings = translated(words)
     arguments = [*(flag for flag in flags if not flag.startswith("-")), *settings]  # such as ~key, which has no =
     try:
         with configs(CONF):

@@ -5,7 +5,7 @@
 """
 
 from loralab.tasks.metrics import METRICS, better, choose, score
-from loralab.tasks.registry import GENERATION, NAMES, identity, read, read_once, train_rows
+from loralab.tasks.registry import GENERATION, NAMES, columns, identity, read, read_once, train_rows
 from loralab.tasks.settings import TaskFiles, TaskSettings
 from loralab.tasks.splits import Kind, Pairs, RawTask, Texts
 from loralab.tasks.text_metrics import correct, score_texts
@@ -14,6 +14,6 @@ from loralab.tasks.tokenise_pairs import PairSplit, collate_contexts, collate_tr
 
 __all__ = [
     "GENERATION", "METRICS", "NAMES", "Kind", "PairSplit", "Pairs", "RawTask", "Split", "TaskFiles", "TaskSettings",
-    "Texts", "better", "choose", "collate", "collate_contexts", "collate_training", "correct", "identity", "read",
-    "read_once", "score", "score_texts", "tokenise", "tokenise_pairs", "train_rows",
+    "Texts", "better", "choose", "collate", "collate_contexts", "collate_training", "columns", "correct", "identity",
+    "read", "read_once", "score", "score_texts", "tokenise", "tokenise_pairs", "train_rows",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from loralab.errors import UserError
 from loralab.text import shown
 
-__all__ = ["Records", "read_records"]
+__all__ = ["Records", "delimiter_of", "read_records"]
 
 _DELIMITERS = (",", "\t", ";", "|")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -41,40 +41,46 @@ class _MalformedError(Exception):
         self.line = line
 
 
-def read_records(where: str, text: str, delimiter: str, asked: Iterable[str]) -> Records:
+def read_records(where: str, text: str, delimiter: str, asked: Iterable[str], *, skipped: int = 0) -> Records:
     """The records of a file's text; `where` is the file and `asked` are the columns that must be in its header.
 
     `delimiter` is the usual one for the file's suffix; another one is used if the header has the columns with it only.
-    Tab-separated lines are read without quoting where quoted fields are not valid, or would swallow rows. Raises
-    UserError, with the line.
+    Tab-separated lines are read without quoting where quoted fields are not valid, or would swallow rows. skipped: the
+    lines of the file that the text lacks after its header, which count in the numbers of lines. Raises UserError, with
+    the line.
     """
     csv.field_size_limit(2**31 - 1)  # the default of 131,072 characters is too small for long documents
-    lines = list(io.StringIO(text, newline=""))
-    wanted = list(asked)
-    named = _NAMED.fullmatch(lines[0].rstrip("\r\n")) if lines else None
-    if named is not None:  # a spreadsheet's own line; blank, so that lines keep their numbers
-        lines[0] = "\n"
-    delimiter = _delimiter(lines, delimiter if named is None else named[1], wanted)
+    lines, delimiter = _lines(text, delimiter, wanted := list(asked))
     try:
         try:
             quoted, ends = _quoted(lines, delimiter)
         except _MalformedError as error:
-            raise UserError(f"{where}, line {error.line}: malformed ({error}); {_HINT}") from None
-        _check(where, quoted, ends, lines, delimiter, wanted)
+            raise UserError(f"{where}, line {skipped + error.line}: malformed ({error}); {_HINT}") from None
+        _check(where, quoted, ends, lines, delimiter, wanted, skipped)
     except UserError:
         plain = _plain(lines) if delimiter == "\t" else None
         if plain is None:
             raise
-        _check(where, plain, plain.lines, lines, delimiter, wanted)
+        _check(where, plain, plain.lines, lines, delimiter, wanted, skipped)
         return plain
     return quoted
 
 
-def _delimiter(lines: Sequence[str], usual: str, asked: Sequence[str]) -> str:
-    """The first delimiter, beginning with the usual one, with which the header has all asked columns.
+def delimiter_of(header: str, usual: str, asked: Iterable[str]) -> str:
+    """The delimiter with which `read_records` reads a file that begins with this text."""
+    return _lines(header, usual, list(asked))[1]
 
-    If none has: the usual one where it splits the header, else the one that gives the most names.
+
+def _lines(text: str, usual: str, asked: Sequence[str]) -> tuple[list[str], str]:
+    """The text's lines, a spreadsheet's own first one as a blank one, and their delimiter.
+
+    It is the first, beginning with the usual one, with which the header has all asked columns. If none has: the usual
+    one where it splits the header, else the one that gives the most names.
     """
+    lines = list(io.StringIO(text, newline=""))
+    named = _NAMED.fullmatch(lines[0].rstrip("\r\n")) if lines else None
+    if named is not None:  # blank, so that lines keep their numbers
+        lines[0], usual = "\n", named[1]
     names: dict[str, list[str]] = {}
     for delimiter in (usual, *_DELIMITERS):
         try:
@@ -83,8 +89,8 @@ def _delimiter(lines: Sequence[str], usual: str, asked: Sequence[str]) -> str:
             names[delimiter] = []
     for delimiter, found in names.items():
         if set(asked) <= set(found):
-            return delimiter
-    return usual if len(names[usual]) > 1 else max(names, key=lambda delimiter: len(names[delimiter]))
+            return lines, delimiter
+    return lines, usual if len(names[usual]) > 1 else max(names, key=lambda delimiter: len(names[delimiter]))
 
 
 def _quoted(lines: Sequence[str], delimiter: str) -> tuple[Records, list[int]]:
@@ -124,7 +130,13 @@ def _is_quoted(field: str) -> bool:
 
 
 def _check(
-    where: str, found: Records, ends: Sequence[int], lines: Sequence[str], delimiter: str, asked: Sequence[str]
+    where: str,
+    found: Records,
+    ends: Sequence[int],
+    lines: Sequence[str],
+    delimiter: str,
+    asked: Sequence[str],
+    skipped: int,
 ) -> None:
     """Raises UserError for swallowed rows, a record with another number of fields, and a repeated header.
 
@@ -136,8 +148,9 @@ def _check(
     columns = [_Column(found.names.index(name), found.rows) for name in asked]
     told = any(column.repeats or column.numbers for column in columns)
     suspect = told or not _has_quoted_delimiters(found, ends, lines, delimiter)
-    for row, start, end in zip(found.rows, found.lines, ends, strict=True):
-        if suspect and end > start and _are_rows(lines[start - 1 : end], delimiter, width, columns):
+    for row, first, last in zip(found.rows, found.lines, ends, strict=True):
+        start, end = first + skipped, last + skipped
+        if suspect and last > first and _are_rows(lines[first - 1 : last], delimiter, width, columns):
             raise UserError(
                 f"{where}, lines {start} to {end}: a quotation mark opens a field on line {start} and closes it on "
                 f"line {end}, but each of these lines is a row of {width} fields by itself; {_HINT}"

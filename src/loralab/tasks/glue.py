@@ -15,7 +15,7 @@ from loralab.tasks import hub
 from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import Labels, RawTask, Texts, hold_out
 
-__all__ = ["GLUE", "identity", "read"]
+__all__ = ["GLUE", "columns", "identity", "read"]
 
 _REPOSITORY = "nyu-mll/glue"
 _SPLIT_SEED = 0  # seed of the permutation for validation; not the run's seed
@@ -73,6 +73,11 @@ def read(settings: TaskSettings) -> RawTask:
         splits={"train": train.take(rest), "validation": train.take(validation), **official},
         metrics=task.metrics,
     )
+
+
+def columns(settings: TaskSettings) -> tuple[tuple[str, ...], str]:
+    """The columns of the texts and the label."""
+    return GLUE[settings.name].columns, "label"
 
 
 def _texts(task: _Glue, path: Path) -> Texts:

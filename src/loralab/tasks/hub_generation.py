@@ -15,7 +15,7 @@ from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import Pairs, RawTask, hold_out
 from loralab.tasks.table_files import read_table
 
-__all__ = ["HUB_PAIRS", "identity", "read"]
+__all__ = ["HUB_PAIRS", "columns", "identity", "read"]
 
 _SPLIT_SEED = 0  # seed of the permutation for validation, if a data set has none; not the run's seed
 _VALIDATION_ROWS = 1_000
@@ -84,6 +84,11 @@ def read(settings: TaskSettings) -> RawTask[Pairs]:
         splits |= {"train": train.take(rest), "validation": train.take(validation)}
     order = {part: splits[part] if part == "train" else _grouped(splits[part]) for part in _PARTS}
     return RawTask(name, "generation", None, order, task.metrics)
+
+
+def columns(settings: TaskSettings) -> tuple[tuple[str, ...], str]:
+    """The columns of the context and the target."""
+    return (HUB_PAIRS[settings.name].context,), HUB_PAIRS[settings.name].target
 
 
 _PARTS = ("train", "validation", "test")

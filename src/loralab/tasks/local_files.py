@@ -12,7 +12,7 @@ from loralab.tasks.splits import Rows, hold_out
 from loralab.tasks.table_files import Table, existing, files_of, read_table
 from loralab.text import shown
 
-__all__ = ["columns", "encodable", "identity", "is_empty", "paths", "tables", "texts", "with_shares"]
+__all__ = ["columns", "encodable", "identity", "is_empty", "paths", "tables", "texts", "texts_or_none", "with_shares"]
 
 _PARTS = ("train", "validation", "test")
 
@@ -63,11 +63,21 @@ def texts(table: Table, column: str, *, numbers: bool = False) -> list[str]:
 
     Raises UserError, with file and line, for a cell that is empty, is not text, or cannot be encoded as UTF-8.
     """
+    found = texts_or_none(table, column, numbers=numbers)
+    for where, text in zip(table.where, found, strict=True):
+        if text is None:
+            raise UserError(f"{table.path}, {where}: column '{column}' is empty; every row needs its text")
+    return [text for text in found if text is not None]
+
+
+def texts_or_none(table: Table, column: str, *, numbers: bool = False) -> list[str | None]:
+    """`texts`, but None for an empty cell."""
     kinds: tuple[type, ...] = (str, int, float) if numbers else (str,)
-    found = []
+    found: list[str | None] = []
     for where, cell in zip(table.where, table.columns[column], strict=True):
         if is_empty(cell):
-            raise UserError(f"{table.path}, {where}: column '{column}' is empty; every row needs its text")
+            found.append(None)
+            continue
         if not isinstance(cell, kinds) or isinstance(cell, bool):
             held = f"{type(cell).__name__} {shown(repr(cell))}"
             raise UserError(f"{table.path}, {where}: column '{column}' holds {held}, not text")

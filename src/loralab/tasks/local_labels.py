@@ -27,7 +27,7 @@ from loralab.tasks.splits import Kind, RawTask, Texts
 from loralab.tasks.table_files import Table
 from loralab.text import shown
 
-__all__ = ["read"]
+__all__ = ["class_names", "read", "scores"]
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
 _LEADING_ZERO = re.compile(r"[+-]?0\d")
@@ -61,6 +61,16 @@ def read(settings: TaskSettings) -> RawTask:
     }
     splits = local_files.with_shares(splits, splits["train"].texts, settings)
     return RawTask(settings.name, kind, classes, splits, _metrics(classes))
+
+
+def class_names(table: Table, column: str) -> list[str]:
+    """The label of each row as `read` compares labels; raises UserError, with file and line, for an empty one."""
+    return _Labels.of(table, column).class_names()
+
+
+def scores(table: Table, column: str) -> Any:
+    """The label of each row as a number, float32; raises UserError, with file and line, for one that is none."""
+    return _Labels.of(table, column).scores()
 
 
 def _metrics(classes: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -117,7 +127,7 @@ class _Labels:
 
     def classes(self) -> tuple[str, ...]:
         """The distinct labels in the order of their ids; 1 and 1.0 are one class."""
-        names = sorted(set(self._class_names()))
+        names = sorted(set(self.class_names()))
         if None not in self.numbers:
             names.sort(key=Decimal)
         if len(names) == 1:
@@ -135,7 +145,7 @@ class _Labels:
     def ids(self, classes: tuple[str, ...], known_from: Path) -> Any:
         """Class ids, int64; a label that is not in the training file raises UserError."""
         id_of = {name: i for i, name in enumerate(classes)}
-        names = self._class_names()
+        names = self.class_names()
         for where, name in zip(self.table.where, names, strict=True):
             if name not in id_of:
                 known = shown(", ".join(classes[:10])) + (f", ... ({len(classes)} in all)" if len(classes) > 10 else "")
@@ -159,7 +169,7 @@ class _Labels:
                 )
         return np.array(self.numbers, dtype=np.float32)
 
-    def _class_names(self) -> list[str]:
+    def class_names(self) -> list[str]:
         """The labels as text, and whole numbers in their shortest form; UserError for floats that are not exact."""
         cells = self.table.columns[self.column]
         for where, cell in zip(self.table.where, cells, strict=True):

@@ -4,6 +4,8 @@ A row's context is its cell in the column of task.text, or two cells joined by a
 target's column.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from loralab.errors import UserError
@@ -12,7 +14,7 @@ from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import Pairs, RawTask
 from loralab.tasks.table_files import Table
 
-__all__ = ["read"]
+__all__ = ["pairs", "read"]
 
 
 def read(settings: TaskSettings) -> RawTask[Pairs]:
@@ -25,17 +27,20 @@ def read(settings: TaskSettings) -> RawTask[Pairs]:
             f"task.kind: got {settings.kind}; task=pairs generates text, so leave it null, or use task=local"
         )
     text, label = local_files.columns(settings)
-    splits = {}
-    for part, table in local_files.tables(settings).items():
-        cells = zip(*(_texts(table, column) for column in text), strict=True)
-        splits[part] = Pairs(
-            contexts=["\n".join(row) for row in cells],
-            references=[(target,) for target in _texts(table, label)],
-            rows=np.arange(len(table), dtype=np.int64),
-        )
+    splits = {part: pairs(table, text, label) for part, table in local_files.tables(settings).items()}
     contexts = [(context,) for context in splits["train"].contexts]
     splits = local_files.with_shares(splits, contexts, settings)
     return RawTask(settings.name, "generation", None, splits, ("exact_match",))
+
+
+def pairs(table: Table, text: Sequence[str], label: str) -> Pairs:
+    """The rows of a file; text, label: the columns of the context and of the target."""
+    cells = zip(*(_texts(table, column) for column in text), strict=True)
+    return Pairs(
+        contexts=["\n".join(row) for row in cells],
+        references=[(target,) for target in _texts(table, label)],
+        rows=np.arange(len(table), dtype=np.int64),
+    )
 
 
 def _texts(table: Table, column: str) -> list[str]:

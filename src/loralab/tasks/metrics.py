@@ -7,7 +7,7 @@ import them, since the import takes two seconds.
 """
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from loralab.errors import UserError
 from loralab.tasks.splits import Kind, Pairs, RawTask, Rows
 from loralab.tasks.text_metrics import LOSS_METRICS, TEXT_METRICS, check_installed
 
-__all__ = ["METRICS", "better", "choose", "score"]
+__all__ = ["METRICS", "applicable", "better", "choose", "score"]
 
 _Array = npt.NDArray[Any]
 
@@ -123,6 +123,11 @@ def choose(raw: RawTask[Rows], metric: str | None) -> RawTask[Rows]:
     chosen = (metric, *(name for name in raw.metrics if name != metric))
     check_installed(chosen)
     return replace(raw, metrics=chosen)
+
+
+def applicable(metrics: Iterable[str], raw: RawTask[Rows]) -> tuple[str, ...]:
+    """Those of the metrics that score the task, of which a file may lack the databases."""
+    return tuple(name for name in metrics if name in METRICS[raw.kind] and _applies(name, raw))
 
 
 def _applies(metric: str, raw: RawTask[Rows]) -> bool:

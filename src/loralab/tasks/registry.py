@@ -12,10 +12,13 @@ from loralab.tasks import glue, hub_generation, local_files, local_labels, local
 from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import RawTask, subset
 
-__all__ = ["GENERATION", "NAMES", "SOURCES", "TaskSource", "identity", "read", "read_once", "train_rows"]
+__all__ = ["GENERATION", "NAMES", "SOURCES", "TaskSource", "columns", "identity", "read", "read_once", "train_rows"]
 
 # Tasks kept per process. A sweep alternates between at most two, since its longest runs come first.
 KEPT = 2
+
+
+Columns = tuple[tuple[str, ...], str]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class TaskSource:
     `identity` returns the identity of a task's data: fingerprints of its files, or a hub commit. Its second argument is
     a directory for file digests. It imports nothing heavy. `uses` names the settings that the source uses besides the
     task's name and row counts; any other setting raises UserError. The splits of a source that `generates` are Pairs.
-    `train_rows` returns the size of the training split, where that is known without reading the data.
+    `train_rows` returns the size of the training split, where that is known without reading the data; `columns` the
+    names that a file of its rows has for the texts and the label.
     """
 
     names: tuple[str, ...]
@@ -34,6 +38,7 @@ class TaskSource:
     uses: frozenset[str]
     generates: bool
     train_rows: Callable[[TaskSettings], int] | None = None
+    columns: Callable[[TaskSettings], Columns] = lambda _: (("text",), "label")
 
 
 _OWN_FILES = frozenset({"files", "text", "label", "kind", "validation_share", "test_share", "split_seed"})
@@ -51,13 +56,22 @@ SOURCES = (
         ("sql",), sql.identity, sql.read,
         uses=frozenset({"split_seed"}), generates=True, train_rows=lambda _: sql.SIZES["train"],
     ),
-    TaskSource(tuple(glue.GLUE), glue.identity, glue.read, uses=frozenset({"revision"}), generates=False),
+    TaskSource(
+        tuple(glue.GLUE), glue.identity, glue.read,
+        uses=frozenset({"revision"}), generates=False, columns=glue.columns,
+    ),
     TaskSource(
         tuple(hub_generation.HUB_PAIRS), hub_generation.identity, hub_generation.read,
-        uses=frozenset({"revision"}), generates=True,
+        uses=frozenset({"revision"}), generates=True, columns=hub_generation.columns,
     ),
-    TaskSource(("local",), local_files.identity, local_labels.read, uses=_OWN_FILES, generates=False),
-    TaskSource(("pairs",), local_files.identity, local_pairs.read, uses=_OWN_FILES, generates=True),
+    TaskSource(
+        ("local",), local_files.identity, local_labels.read,
+        uses=_OWN_FILES, generates=False, columns=local_files.columns,
+    ),
+    TaskSource(
+        ("pairs",), local_files.identity, local_pairs.read,
+        uses=_OWN_FILES, generates=True, columns=local_files.columns,
+    ),
 )  # fmt: skip
 _SOURCE_OF = {name: source for source in SOURCES for name in source.names}
 NAMES: tuple[str, ...] = tuple(_SOURCE_OF)
@@ -94,6 +108,11 @@ def train_rows(settings: TaskSettings, data: str) -> int:
 @functools.lru_cache(maxsize=1000)  # a sweep plans thousands of runs
 def _counted(settings: TaskSettings, data: str) -> int:
     return len(read_once(settings, data).splits["train"])
+
+
+def columns(settings: TaskSettings) -> Columns:
+    """The names of the columns for the texts and the label in a file of the task's rows."""
+    return _source(settings).columns(settings)
 
 
 def _source(settings: TaskSettings) -> TaskSource:

@@ -4,7 +4,7 @@ import difflib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,17 @@ from loralab.errors import UserError
 from loralab.tasks.delimited import read_records
 from loralab.text import reason, shown
 
-__all__ = ["SUFFIXES", "Table", "existing", "files_of", "read_table"]
+__all__ = [
+    "SUFFIXES",
+    "Table",
+    "arrow_cells",
+    "existing",
+    "files_of",
+    "json_row",
+    "read_table",
+    "require",
+    "require_cells",
+]
 
 
 @dataclass(frozen=True)
@@ -33,16 +43,20 @@ class Table:
         return len(self.where)
 
 
-def existing(key: str, path: str) -> Path:
-    """The existing file of a known suffix, or folder of parquet files; `key` is its setting, for messages."""
+def existing(key: str, path: str, suffixes: Iterable[str] | None = None) -> Path:
+    """The existing file of a known suffix, or folder of parquet files; `key` is its setting, for messages.
+
+    suffixes: those allowed, of a file alone; None: all, and folders.
+    """
     file = Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser raises for an unknown ~user
     named = shown(path, longest=200)
+    allowed = tuple(SUFFIXES if suffixes is None else suffixes)
     try:
-        if file.is_dir() and files_of(file):
+        if suffixes is None and file.is_dir() and files_of(file):
             return file
-        if file.suffix.lower() not in SUFFIXES:
+        if file.suffix.lower() not in allowed:
             is_folder = "; this folder has no .parquet file" if file.is_dir() else ""
-            raise UserError(f"{key}: '{named}' must end in one of {', '.join(SUFFIXES)}{is_folder}")
+            raise UserError(f"{key}: '{named}' must end in one of {', '.join(allowed)}{is_folder}")
         if file.is_file():
             return file
         siblings = [sibling.name for sibling in file.parent.iterdir()] if file.parent.is_dir() else []
@@ -85,7 +99,7 @@ def _csv(delimiter: str) -> Callable[[Path, dict[str, str]], Table]:
         found = read_records(str(path), _text(path), delimiter, columns)
         if not found.names:
             raise UserError(f"{path}: is empty; its first line must name the columns")
-        _require(path, columns, found.names)
+        require(path, columns, found.names)
         at = {column: found.names.index(column) for column in columns}
         cells: dict[str, list[Any]] = {column: [row[index] for row in found.rows] for column, index in at.items()}
         return Table(path, cells, [f"line {line}" for line in found.lines])
@@ -121,7 +135,7 @@ def _json(path: Path, columns: dict[str, str]) -> Table:
         raise UserError(f"{path}: holds a JSON {type(records).__name__}; it must be a list of objects")
     where = [f"row {row}" for row in range(1, len(records) + 1)]
     for at, record in zip(where, records, strict=True):
-        _check_object(path, columns, record, at)
+        _checked(path, columns, record, at)
     return Table(path, {column: [record[column] for record in records] for column in columns}, where)
 
 
@@ -131,27 +145,33 @@ def _json_lines(path: Path, columns: dict[str, str]) -> Table:
     for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            record = json.loads(line, object_pairs_hook=_object)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: malformed JSON ({error.msg}, column {error.colno})") from None
-        except (ValueError, RecursionError) as error:  # a number with thousands of digits, or very deep nesting
-            raise UserError(f"{path}, line {number}: JSON that cannot be read ({error})") from None
-        _check_object(path, columns, record, f"line {number}")
+        record = json_row(path, number, line, columns)
         for column in columns:
             cells[column].append(record[column])
         where.append(f"line {number}")
     return Table(path, cells, where)
 
 
-def _check_object(path: Path, columns: dict[str, str], record: Any, where: str) -> None:
+def json_row(path: Path, number: int, line: str, columns: Mapping[str, str]) -> dict[str, Any]:
+    """The object on a line of json lines; raises UserError unless it has the columns, each once."""
+    try:
+        record = json.loads(line, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {number}: malformed JSON ({error.msg}, column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # a number with thousands of digits, or very deep nesting
+        raise UserError(f"{path}, line {number}: JSON that cannot be read ({error})") from None
+    return _checked(path, columns, record, f"line {number}")
+
+
+def _checked(path: Path, columns: Mapping[str, str], record: Any, where: str) -> dict[str, Any]:
     """Raises UserError for what is no object, for a missing column, and for one that is there more than once."""
     if not isinstance(record, dict):
         raise UserError(f"{path}, {where}: holds a JSON {type(record).__name__}; each row must be an object")
     if isinstance(record, _Repeated) and (twice := record.keys_twice & set(columns)):
         column = min(twice)
         raise UserError(f"{path}, {where}: has '{shown(column)}' more than once; keep one")
-    _require(path, columns, list(record), at=f", {where}")
+    require(path, columns, list(record), at=f", {where}")
+    return record
 
 
 def _xlsx(path: Path, columns: dict[str, str]) -> Table:
@@ -168,7 +188,7 @@ def _xlsx(path: Path, columns: dict[str, str]) -> Table:
         raise UserError(f"{path}: cannot be read as xlsx ({reason(error)})") from None
     frame = frame[(frame.notna() & (frame != "")).any(axis=1)]
     names = [str(name) for name in frame.iloc[0]] if len(frame) else []
-    _require(path, columns, names)
+    require(path, columns, names)
     rows = frame.iloc[1:]
     cells = {column: rows.iloc[:, names.index(column)].tolist() for column in columns}
     return Table(path, cells, [f"row {row + 1}" for row in rows.index])
@@ -180,12 +200,9 @@ def _parquet(path: Path, columns: dict[str, str]) -> Table:
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            _require(path, columns, names)
-            found = {name: file.schema_arrow.field(name).type for name in columns}
-            _require_cells(path, columns, found)
+            require_cells(path, columns, file.schema_arrow)
             table = file.read(columns=list(columns))
-            cells = {column: _cells(table.column(column)) for column in columns}
+            cells = {column: arrow_cells(table.column(column)) for column in columns}
     except UserError:
         raise
     except UnicodeDecodeError as error:
@@ -195,15 +212,17 @@ def _parquet(path: Path, columns: dict[str, str]) -> Table:
     return Table(path, cells, [f"row {row}" for row in range(1, table.num_rows + 1)])
 
 
-def _require_cells(path: Path, columns: dict[str, str], types: dict[str, Any]) -> None:
-    """Raises UserError for a column whose cells are neither text, numbers nor true and false."""
+def require_cells(path: Path, columns: Mapping[str, str], schema: Any) -> None:
+    """Raises UserError unless a parquet file has the columns, of text, numbers, or true and false."""
     from pyarrow import types as of
 
+    require(path, columns, schema.names)
     allowed = (
         of.is_string, of.is_large_string, of.is_string_view, of.is_integer, of.is_floating, of.is_decimal,
         of.is_boolean, of.is_null,
     )  # fmt: skip
-    for column, kind in types.items():
+    for column in columns:
+        kind = schema.field(column).type
         value = kind.value_type if of.is_dictionary(kind) else kind
         if not any(check(value) for check in allowed):
             raise UserError(
@@ -212,7 +231,7 @@ def _require_cells(path: Path, columns: dict[str, str], types: dict[str, Any]) -
             )
 
 
-def _cells(column: Any) -> list[Any]:
+def arrow_cells(column: Any) -> list[Any]:
     """The column's cells as str, int, float, bool or None; a float of few digits has those of its own precision."""
     from pyarrow import types as of
 
@@ -247,7 +266,8 @@ def _text(path: Path) -> str:
     return content.decode("utf-8-sig")
 
 
-def _require(path: Path, columns: dict[str, str], names: Sequence[str], *, at: str = "") -> None:
+def require(path: Path, columns: Mapping[str, str], names: Sequence[str], *, at: str = "") -> None:
+    """Raises UserError, with the columns there are, unless each of `columns` is there once."""
     for column, key in columns.items():
         if column not in names:
             near = difflib.get_close_matches(column, names, n=1)

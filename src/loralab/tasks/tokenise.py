@@ -19,7 +19,7 @@ from loralab.tasks.splits import Labels, RawTask, Texts
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Split", "collate", "tokenise", "whole_lengths"]
+__all__ = ["Split", "collate", "encode_texts", "tokenise", "whole_lengths"]
 
 Uncut = Callable[[npt.NDArray[np.int64]], Sequence[Sequence[int]]]
 """Indices of texts -> their token ids, without truncation."""
@@ -72,15 +72,27 @@ def tokenise(
         if not np.diff(arrays["offsets"]).all():
             empty = texts.rows[np.flatnonzero(np.diff(arrays["offsets"]) == 0)[0]]
             raise UserError(f"task.text: {raw.name}'s {part} row {empty} has no tokens; remove it or give it text")
-        splits[part] = Split(
-            input_ids=arrays["input_ids"],
-            offsets=arrays["offsets"],
-            token_type_ids=arrays["token_type_ids"] if len(arrays["token_type_ids"]) else None,
-            whole=arrays["whole"],
-            labels=texts.labels,
-            rows=texts.rows,
-        )
+        splits[part] = _split(arrays, texts)
     return splits
+
+
+def encode_texts(texts: Texts, tokenizer: Any, *, max_length: int, name: str) -> Split:
+    """The texts as token ids, as `tokenise` has them, without a cache; a text may have no tokens.
+
+    name: precedes the row's number in errors.
+    """
+    return _split(_encode(texts, tokenizer, max_length, name=name), texts)
+
+
+def _split(arrays: dict[str, npt.NDArray[Any]], texts: Texts) -> Split:
+    return Split(
+        input_ids=arrays["input_ids"],
+        offsets=arrays["offsets"],
+        token_type_ids=arrays["token_type_ids"] if len(arrays["token_type_ids"]) else None,
+        whole=arrays["whole"],
+        labels=texts.labels,
+        rows=texts.rows,
+    )
 
 
 def collate(split: Split, indices: npt.NDArray[np.int64] | Sequence[int], *, pad_id: int) -> dict[str, "torch.Tensor"]:

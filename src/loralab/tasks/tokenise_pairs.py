@@ -24,7 +24,7 @@ from loralab.tasks.tokenise import whole_lengths
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["IGNORED", "PairSplit", "collate_contexts", "collate_training", "tokenise_pairs"]
+__all__ = ["IGNORED", "PairSplit", "collate_contexts", "collate_training", "encode_contexts", "tokenise_pairs"]
 
 IGNORED = -100  # label that torch's cross entropy ignores
 
@@ -100,6 +100,24 @@ def tokenise_pairs(
             write_arrays(path, arrays)
         splits[part] = PairSplit(**arrays, rows=pairs.rows)
     return splits
+
+
+def encode_contexts(
+    contexts: list[str], tokenizer: Any, *, max_length: int, seq2seq: bool, separator: str, name: str
+) -> PairSplit:
+    """Contexts without targets, each of at most `max_length` tokens, otherwise as `tokenise_pairs` has them, uncached.
+
+    A context may have no tokens. name: precedes the row's number, from 0, in errors.
+    """
+    rows = np.arange(len(contexts), dtype=np.int64)
+    if seq2seq:
+        found = _call(tokenizer, contexts, name, rows, truncation=True, max_length=max_length)
+    else:
+        before, after = _start(tokenizer), _separator(tokenizer, separator)
+        room = max_length - len(before) - len(after)
+        ids = _call(tokenizer, contexts, name, rows, add_special_tokens=False, verbose=False)
+        found = [before + context[:room] + after for context in ids]
+    return PairSplit(**_ragged("context", found), **_ragged("target", [[]] * len(contexts)), rows=rows)
 
 
 def collate_training(

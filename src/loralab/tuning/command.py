@@ -1,13 +1,12 @@
 """The command of a process that runs a session: train.py with the sweeper `tune`."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from loralab.config.compose import CONF
 from loralab.config.literal import literal
 from loralab.config.overrides import to_override
+from loralab.entries import process
 from loralab.errors import UserError
 from loralab.tuning.options import Options
 
@@ -26,5 +25,4 @@ def command(overrides: Sequence[str], options: Options, store: Path) -> list[str
     settings = [f"hydra.sweeper.{key}={to_override(literal(value))}" for key, value in chosen.items()]
     if not any(text.startswith("store=") for text in overrides):
         settings.append(f"store={to_override(literal(str(store)))}")
-    program = [sys.executable, str(CONF.parent / "train.py"), "--multirun", "hydra/sweeper=tune"]
-    return [*program, *settings, *overrides]
+    return [*process("train"), "--multirun", "hydra/sweeper=tune", *settings, *overrides]

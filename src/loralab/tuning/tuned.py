@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from loralab.config.tuned_file import FILE, read_tuned
+from loralab.entries import typed
 from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.text import clock, count
@@ -47,7 +48,7 @@ class Tuned:
     @property
     def command(self) -> str:
         """The shell command that trains the recommended run."""
-        return shlex.join(["python", "train.py", *self.overrides])
+        return f"{typed('train')} {shlex.join(self.overrides)}"
 
     @property
     def figure(self) -> Path:
@@ -102,7 +103,7 @@ class Tuned:
         cost = f"{self.cost['full_runs']:.2g} full runs in {trained}, {clock(self.cost['seconds'])} of training"
         fresh = 0 if self.gain is None else 2 * len(self.gain["seeds"])
         lines.append(f"  cost: {cost}" + (f"; and {fresh} full runs on fresh seeds" if fresh else ""))
-        return [*lines, f"train it: python train.py tuned={shlex.quote(str(self.file))}", f"      or: {self.command}"]
+        return [*lines, f"train it: {typed('train')} tuned={shlex.quote(str(self.file))}", f"      or: {self.command}"]
 
 
 def rate(value: Any) -> str:
