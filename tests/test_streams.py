@@ -79,6 +79,17 @@ def test_a_reader_that_is_gone_does_not_end_the_work(tmp_path: Path) -> None:
     assert (status, err) == (141, "") and (tmp_path / "done").exists()
 
 
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
+def test_a_long_work_can_ask_whether_its_output_is_still_written(tmp_path: Path) -> None:
+    """What it has printed so far is flushed by that."""
+    asked = "from loralab.streams import is_unread; print('x'); open(sys.argv[-1], 'w').write(str(is_unread()))"
+    code = asked.replace("sys.argv[-1]", repr(str(tmp_path / "answer")))
+    with FULL.open("wb") as full:
+        assert ran(code, stdout=full.fileno())[0] == 2
+    assert (tmp_path / "answer").read_text() == "True"
+    assert ran(code)[:2] == (0, "x\n") and (tmp_path / "answer").read_text() == "False"
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_stream_that_does_not_block_is_waited_for(unbuffered: str) -> None:
     read, write = os.pipe()

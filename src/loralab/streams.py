@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-__all__ = ["finish", "prepare"]
+__all__ = ["finish", "is_unread", "prepare"]
 
 # The name under which Python's codecs know `_spelt`.
 SPELL = "loralab.spell"
@@ -89,6 +89,11 @@ def finish(status: int, *, unread: int) -> int:
     if error is None or status:
         return status
     return unread if error.errno == errno.EPIPE else 2
+
+
+def is_unread() -> bool:
+    """Whether standard output cannot be written any more, as in `loralab predict ... | head`: what follows is lost."""
+    return _flushed(sys.stdout) is not None
 
 
 def _flushed(stream: Any) -> OSError | None:

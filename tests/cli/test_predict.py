@@ -11,6 +11,7 @@ import pytest
 
 from loralab.store.run_directory import RunDirectory
 from loralab.tasks import row_blocks
+from loralab.training.signals import Interrupted, Interrupts
 from tests.cli.test_main import said
 
 TEXTS = ["a fine film", "dull, very dull", "", "the plot is thin"]
@@ -100,3 +101,25 @@ def test_a_terminal_sees_how_far_it_is(
     to = tmp_path / "out.csv"
     status, _, err = said(capsys, "predict", str(finished.path), str(table(tmp_path / "in.csv")), "--to", str(to))
     assert status == 0 and "4 rows" in err.split("warning")[0]
+
+
+def test_a_stop_leaves_no_file(
+    finished: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(_: Interrupts) -> None:
+        raise Interrupted(15)
+
+    monkeypatch.setattr(Interrupts, "check", stop)
+    (tmp_path / "to").mkdir()
+    to = str(tmp_path / "to" / "out.csv")
+    status, out, err = said(capsys, "predict", str(finished.path), str(table(tmp_path / "in.csv")), "--to", to)
+    assert (status, out, err) == (143, "", "") and list((tmp_path / "to").iterdir()) == []
+
+
+def test_nothing_is_predicted_for_a_reader_that_stops_reading(
+    finished: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("loralab.streams.is_unread", lambda: True)
+    monkeypatch.setattr(row_blocks, "BLOCK", 1)
+    status, out, err = said(capsys, "predict", str(finished.path), str(table(tmp_path / "in.csv")))
+    assert (status, err) == (0, "") and len(out.splitlines()) == 2, "a header and the first block"

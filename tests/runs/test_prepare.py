@@ -74,23 +74,23 @@ def test_no_steps_score_the_model_as_every_training_finds_it(tmp_path: Path) -> 
 
 
 def test_balanced_classes_are_another_run_and_numbers_have_none(tmp_path: Path) -> None:
-    """A class of one in ten is found more often with them."""
+    """A class of one in ten, which nothing in the texts tells, is thought more probable with them."""
     for folder in ("plain", "balanced", "numbers"):
         (tmp_path / folder).mkdir()
-    rows = [{"text": f"w{i} is {i % 10 == 0}", "label": "rare" if i % 10 == 0 else "often"} for i in range(100)]
-    settings = ("task.text=[text]", "method=head", "train.steps=4", "optim.lr=1e-2")
+    rows = [{"text": f"w{i}", "label": "rare" if i % 10 == 0 else "often"} for i in range(100)]
+    settings = ("task.text=[text]", "method=head", "train.steps=40", "optim.lr=3e-2", "task.metric=macro_f1")
     runs = [trained_on(tmp_path / "plain", rows, *settings)]
     runs.append(trained_on(tmp_path / "balanced", rows, *settings, "task.class_weights=balanced"))
     assert runs[0].hash != runs[1].hash
     rare = []
     for of in runs:
         last = pd.read_parquet(of.predictions).query("at == 'last'")
-        rare.append(np.stack(last["logits"].to_list()) @ [-1, 1])  # classes in alphabetical order
-    assert (rare[1] > rare[0]).all()
+        rare.append((np.stack(last["logits"].to_list()) @ [-1, 1]).mean())  # classes in alphabetical order
+    assert rare[0] < rare[1] - 0.5
     with pytest.raises(
         UserError, match=r"^task.class_weights: got balanced; local is regression, and classes alone have weights"
     ):
         trained_on(
-            tmp_path / "numbers", [{"text": "w", "label": i / 7} for i in range(30)], "task.text=[text]",
+            tmp_path / "numbers", [{"text": f"w{i}", "label": i / 7} for i in range(30)], "task.text=[text]",
             "task.class_weights=balanced",
         )  # fmt: skip

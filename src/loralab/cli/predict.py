@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ EXAMPLES = (
     "loralab predict 47d00a88bf new.csv --to predicted.csv   the same file with the predictions beside its columns",
     "loralab predict 47d0 new.jsonl --text body | jq .prediction",
     "echo 'a fine film' | loralab predict 47d0 -             one text a line",
+    "zcat new.csv.gz | loralab predict 47d0 - --format csv",
 )
 
 
@@ -50,33 +51,34 @@ def predict(given: argparse.Namespace) -> int:
     from loralab.config.stored import stored_config
     from loralab.runs.load import restore
     from loralab.runs.predict import TextPredictor
+    from loralab.streams import is_unread
     from loralab.tasks.row_blocks import open_rows, output
     from loralab.training.signals import Interrupted, Interrupts
 
     task = stored_config(run.path / "config.yaml").task
-    with open_rows(given.file, _columns(task, given.text), given.format) as rows, Interrupts() as interrupts:
+    done, without = 0, list[str]()
+    # a printed output needs no tidying up, so that Ctrl-C ends it at once
+    noted = contextlib.nullcontext() if given.to is None else Interrupts()
+    with open_rows(given.file, _columns(task, given.text), given.format) as rows, noted as interrupts:
         blocks = rows.blocks()
         first = next(blocks, None)
         if first is None:
             raise UserError(f"{rows.path}: has no rows")
         try:
             with output(rows, given.to) as out:
-                predictor = TextPredictor(restore(run, given.device), interrupts.check)
-                if taken := [name for name in predictor.columns if name in first.names]:
-                    raise UserError(
-                        f"{rows.path}: has a column '{shown(taken[0])}' already, which predictions are written to; "
-                        "rename it"
-                    )
-                done, without = 0, list[str]()
+                check = (lambda: None) if interrupts is None else interrupts.check
+                predictor = TextPredictor(restore(run, given.device), check)
                 with _progress(rows, hidden=given.to is None and sys.stdout.isatty()) as tell:
                     for block in itertools.chain([first], blocks):
-                        texts = _texts(block)
-                        rows.put(out, block, found := predictor(texts), predictor.columns)
-                        out.flush()
-                        done += len(texts)
+                        _refuse_taken(block, predictor.columns)
+                        found = predictor(_texts(block))
+                        rows.put(out, block, found, predictor.columns)
+                        done += len(block.table)
                         empty = (value is None for value in found["prediction"])
                         without += itertools.compress(block.table.where, empty)
                         tell(done)
+                        if given.to is None and is_unread():
+                            return 0
         except Interrupted as stopped:
             return stopped.status
     lines = [] if given.to is None else [f"{count(done, 'row')} in {given.to}, by {run.path.name} at its last step"]
@@ -85,6 +87,15 @@ def predict(given: argparse.Namespace) -> int:
     if lines:
         print(printed(lines), file=sys.stderr)
     return 0
+
+
+def _refuse_taken(block: "Block", columns: Iterable[str]) -> None:
+    """Raises UserError where the file has one of the columns of predictions."""
+    taken = [name for name in columns if name in block.names]
+    if taken:
+        raise UserError(
+            f"{block.table.path}: has a column '{shown(taken[0])}' already, which predictions are written to; rename it"
+        )
 
 
 def _columns(task: object, named: list[str] | None) -> dict[str, str]:

@@ -77,7 +77,7 @@ def drawn_numbers(title: str, truth: NDArray[Any], guesses: NDArray[Any]) -> "Fi
         scatter.plot(ends, ends, color="0.6", lw=0.8)
         scatter.plot(truth, guesses, ".", color=plotting.COLOURS[0], alpha=0.5)
         scatter.set(xlabel="label", ylabel="prediction")
-        errors.hist(guesses - truth, bins="auto", color=plotting.COLOURS[0])
+        errors.hist(guesses - truth, bins=40, color=plotting.COLOURS[0])
         errors.set(xlabel="prediction - label", ylabel="rows")
         plotting.footnote(figure, f"{title}. A point is a row; on the line, the prediction is right.")
     return figure

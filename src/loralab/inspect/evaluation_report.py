@@ -95,7 +95,7 @@ def _named(found: Evaluated, value: Any) -> str:
     """A class by its name; a number in four digits; an answer."""
     labels = found.outputs.labels
     if labels is not None:
-        return labels[value]
+        return labels[int(value)]
     return str(value) if found.outputs.kind == "generation" else f"{value:.4g}"
 
 
