@@ -3,6 +3,7 @@
 <store>/runs/<slug>-<hash>/
     config.yaml  metrics.jsonl  predictions.parquet  adapter/ or model/  checkpoint/ (while it runs)
     answers.json (of a task that is answered in text)
+    labels.json (where the run has a name or tags)
     record.json (last)
 """
 
@@ -10,13 +11,14 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 from loralab.errors import UserError
 from loralab.files import remove_temporaries, write_json, write_text
+from loralab.store import labels
 from loralab.store.metrics_file import StepCounter, last_logged
 from loralab.store.record import FailedRecord, PausedRecord, Record
 from loralab.store.record_file import read_record
@@ -176,6 +178,30 @@ class RunDirectory:
     def _remove_progress(self) -> None:
         shutil.rmtree(self.checkpoint, ignore_errors=True)
         (self.path / StepCounter.FILE).unlink(missing_ok=True)
+
+    def remove_ended(self) -> None:
+        """Removes all but the labels of a run that has ended, or whose record is damaged; for the holder of the run."""
+        with contextlib.suppress(UserError):
+            if self.finished() is None:
+                return
+        self._empty(keep=(labels.FILE,))
+
+    def remove(self) -> None:
+        """Removes the run; raises UserError while another process trains it."""
+        if self.path.is_symlink():
+            raise UserError(f"{self.path} is a link to a run elsewhere; remove the link, or the run there")
+        with self.hold(wait=False):
+            self._empty()
+            self.path.rmdir()
+
+    def _empty(self, keep: Sequence[str] = ()) -> None:
+        """Removes the files in the directory, the record first: what is left by a kill is no finished run."""
+        files = [path for path in self.path.glob("*") if path.name not in keep] if self.path.is_dir() else []
+        for path in sorted(files, key=lambda path: path.name != "record.json"):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def begin(self, config: str) -> None:
         """Creates the directory with config.yaml, and removes temporary files; for the process that holds the run."""
