@@ -140,7 +140,7 @@ def _readme(
     loading = code.format(auto=auto, backbone=backbone, directory=_quoted(str(directory)))
     scores = "\n".join(scores_table(record["metrics"]))
     return (
-        f"# {run.path.name}\n\n{config.task.name} on {source.origin}{wide}, trained with loralab:\n\n"
+        f"# {run.path.name}\n\n{config.task.called} on {source.origin}{wide}, trained with loralab:\n\n"
         f"    {command(config)}\n\n"
         f"The weights are those of the last step ({record['steps']}).\n\n"
         f"```\n{scores}\n```\n\n```python\n{loading}```\n"

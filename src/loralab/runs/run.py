@@ -23,6 +23,7 @@ from loralab.runs.console import Console
 from loralab.runs.objective import Predictor
 from loralab.runs.plan import Plan, make_store, plan
 from loralab.runs.prepare import Prepared, prepare
+from loralab.runs.rates import advice
 from loralab.runs.record import as_yaml, fail, header, run_results
 from loralab.store.answers import write_after, write_before
 from loralab.store.labels import labels_of
@@ -77,7 +78,13 @@ def run(config: Config, *, wait: bool = False, console: Console | None = None) -
         planned.directory.tidy()
         planned.label()
     console.already_done(done, planned.directory.path)
+    _advise(console, planned, done)
     return done
+
+
+def _advise(console: Console, planned: Plan, record: Record | PausedRecord) -> None:
+    if record["status"] == "diverged":
+        console.advise(advice(planned.config, width=planned.source.width, steps=planned.steps))
 
 
 def _made(store: Path) -> UserError | None:
@@ -121,6 +128,7 @@ def _lead(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks)
         raise
     planned.directory.finish(record)
     console.finished(record, planned.directory.path)
+    _advise(console, planned, record)
     return record
 
 

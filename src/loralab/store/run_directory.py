@@ -31,9 +31,11 @@ __all__ = [
     "directory_of",
     "final_status",
     "find",
+    "in_words",
     "is_final",
     "last_step",
     "record_of",
+    "refuse_missing",
     "refuse_paused",
     "run_hash",
     "standing",
@@ -219,7 +221,10 @@ def directory_of(store: Path, slug: str, digest: str) -> RunDirectory:
 
 
 def find(store: Path, wanted: str) -> RunDirectory:
-    """The run with this directory, name or hash, or a prefix of these; raises UserError unless exactly one matches."""
+    """The run with this directory, or with this name or hash, a prefix of these, or the name that people gave it.
+
+    Raises UserError unless exactly one matches.
+    """
     as_path = Path(wanted)
     with contextlib.suppress(OSError):  # it is no path, such as one that is too long
         if (as_path / "config.yaml").is_file():
@@ -228,10 +233,22 @@ def find(store: Path, wanted: str) -> RunDirectory:
     hits = [p for p in every if wanted in (p.name, p.name.rsplit("-", 1)[-1])] or [
         p for p in every if p.name.startswith(wanted) or p.name.rsplit("-", 1)[-1].startswith(wanted)
     ]
+    if not hits:
+        refuse_missing(store)
+    hits = hits or [p for p in every if labels.labels_of(p).name == wanted]
     if len(hits) != 1:
         what = "no run" if not hits else f"{len(hits)} runs"
         raise UserError(f"{wanted!r} names {what} in {store / 'runs'}; `loralab runs` lists them")
     return RunDirectory(hits[0])
+
+
+def refuse_missing(store: Path) -> None:
+    """Raises UserError unless the store is there."""
+    there = False
+    with contextlib.suppress(OSError):  # a name that is too long
+        there = store.is_dir()
+    if not there:
+        raise UserError(f"--store: there is no folder {store}; name the one with runs/, or train a run, which makes it")
 
 
 @dataclass(frozen=True)
@@ -270,7 +287,11 @@ def standing(run: RunDirectory) -> Standing:
 
 def status(run: RunDirectory) -> str:
     """The status in words, with the current step of a run that has not ended."""
-    now = standing(run)
+    return in_words(standing(run))
+
+
+def in_words(now: Standing) -> str:
+    """`success`, or `cut off at step 7`."""
     if now.status == "running":
         return f"running, step {now.step}"
     if now.record is not None and now.record["status"] == "paused":
