@@ -9,6 +9,8 @@ from typing import Protocol
 
 from omegaconf import OmegaConf
 
+from loralab.config.literal import literal
+
 __all__ = ["keep_one_source"]
 
 _CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -51,7 +53,7 @@ def _sources_of(name: str, store: str) -> Mapping[str, str | None] | None:
     file = _CONF / "model" / f"{name}.yaml"
     if name != Path(name).name or not file.is_file():
         return None
-    written = OmegaConf.create({"store": store, "model": OmegaConf.load(file)})
+    written = OmegaConf.create({"store": literal(store), "model": OmegaConf.load(file)})
     return {key: OmegaConf.select(written, f"model.{key}") for key in _SOURCES}
 
 
