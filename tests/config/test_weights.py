@@ -46,6 +46,6 @@ def test_the_command_of_a_run_composes_its_config_again(tmp_path: Path, own: tup
     assert again.model == asked.model
 
 
-@pytest.mark.parametrize("path", ["/", "."])
-def test_a_path_without_a_name_is_no_trouble(tmp_path: Path, path: str) -> None:
-    assert config(tmp_path, "model=minilm", f"model.path={path}").model.name
+@pytest.mark.parametrize("path", ["/", ".", "ü" * 100])
+def test_a_path_without_a_name_or_with_a_long_one_is_no_trouble(tmp_path: Path, path: str) -> None:
+    assert 0 < len(config(tmp_path, "model=minilm", f"model.path='{path}'").model.name.encode()) <= 60

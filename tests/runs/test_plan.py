@@ -80,6 +80,8 @@ def test_own_data_and_an_own_backbone_are_in_the_name_of_the_run(tmp_path: Path)
     assert planned.directory.path.name.startswith("small_bert-my_ads-lora-r8-x4-s0-")
     titled = plan(config(tmp_path, *own, f"model.path={base}", "task.title=ads"))
     assert titled.directory.path.name == f"small_bert-ads-lora-r8-x4-s0-{planned.directory.hash}"
+    long = plan(config(tmp_path, *own, f"model.path={base}", f"task.title={'a' * 100}"))
+    assert long.directory.path.name == f"small_bert-{'a' * 60}-lora-r8-x4-s0-{planned.directory.hash}"
 
 
 def test_the_factor_of_the_width_and_its_noise_are_in_the_hash_and_the_factor_in_the_name(tmp_path: Path) -> None:

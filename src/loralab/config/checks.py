@@ -16,9 +16,9 @@ from omegaconf import MISSING
 from loralab.errors import UserError
 
 __all__ = [
-    "FP32", "added_later", "betas_of_adam", "brief", "check_rates", "check_values", "choice", "drop_added", "file_name",
-    "folder", "length_of_training", "name_of_device", "not_empty", "number", "one_of", "setting", "single_precision",
-    "unescaped", "within",
+    "FP32", "added_later", "betas_of_adam", "brief", "check_rates", "check_values", "choice", "cut",
+    "drop_added", "file_name", "folder", "length_of_training", "name_of_device", "not_empty", "number",
+    "one_of", "setting", "single_precision", "unescaped", "within",
 ]  # fmt: skip
 
 FP32 = (1.18e-38, 3.4e38)
@@ -198,6 +198,11 @@ def brief(value: object, longest: int = 60) -> str:
     """The value as Python writes it, cut in the middle: for a line about a value of any length."""
     text = repr(value)
     return text if len(text) <= longest else f"{text[: longest - 15]}...{text[-12:]}"
+
+
+def cut(text: str, most: int = 60) -> str:
+    """The beginning of the text, at most this many bytes: for a part of a folder's name, which has 255."""
+    return text.encode(errors="ignore")[:most].decode(errors="ignore")
 
 
 def length_of_training(epochs: float | None, steps: int | None) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from omegaconf import OmegaConf
 
+from loralab.config.checks import cut
 from loralab.config.literal import literal
 
 __all__ = ["keep_one_source"]
@@ -16,7 +17,6 @@ __all__ = ["keep_one_source"]
 _CONF = Path(__file__).resolve().parents[3] / "conf"
 _SOURCES = ("path", "hub", "package")  # the first that is set wins
 _HUBS_CACHE = re.compile(r"models--[^/]+--([^/]+)/snapshots/[^/]+$")
-_LONGEST = 60  # characters of a name that is taken from a path: it is a part of the name of a run's folder
 
 
 class Model(Protocol):
@@ -67,4 +67,4 @@ def _name_in(key: str, source: str) -> str:
         path = Path(os.path.abspath(os.path.expanduser(source)))  # noqa: PTH100, PTH111  # of a path that need not exist
         named = path.parent if path.name == "model" else path  # as pretrain.py and a run's directory have it
         last = named.stem if named.suffix == ".gguf" else named.name
-    return last[:_LONGEST]
+    return cut(last)

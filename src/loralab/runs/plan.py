@@ -20,7 +20,7 @@ from loralab import device, tasks
 from loralab.backbones.families import family_of
 from loralab.backbones.named_roles import as_roles
 from loralab.backbones.source import Source, locate
-from loralab.config.checks import drop_added
+from loralab.config.checks import cut, drop_added
 from loralab.config.keys import config_values
 from loralab.config.schema import METHODS, Config, TaskConfig, fit_into_fp32
 from loralab.config.shares import pause_step
@@ -263,5 +263,5 @@ def _slug(config: Config) -> str:
     shape = f"-r{config.lora.rank}-x{config.lora.ratio:g}" if "lora" in METHODS[config.method.name] else ""
     name = re.sub(r"[^\w.-]", "_", config.model.name)
     wide = f"-w{config.model.widen}" if config.model.widen > 1 else ""
-    task = re.sub(r"[^\w.-]", "_", config.task.called)
+    task = cut(re.sub(r"[^\w.-]", "_", config.task.called))
     return f"{name}{wide}-{task}-{config.method.name}{shape}-s{config.seed}"
