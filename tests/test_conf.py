@@ -18,7 +18,8 @@ from loralab.runs.plan import make_store, plan
 from tests.small_runs import CONF, config
 
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
-LEAVES = [key for key in keys(Config) if key.count(".") or key in ("store", "seed", "init_seed", "data_seed")]
+ROOTS = ("store", "seed", "init_seed", "data_seed", "name", "tags")
+LEAVES = [key for key in keys(Config) if key.count(".") or key in ROOTS]
 LEAVES.remove("task.files")
 
 # Keys that a run's hash does not cover, each with another value.
@@ -26,7 +27,7 @@ OUTSIDE = {
     "tracker.name": "none", "tracker.mode": "offline", "tracker.project": "other", "tracker.entity": "me",
     "tracker.group": "mine", "tracker.tags": "[a]",
     "train.device": "cpu", "train.threads": "2", "train.checkpoint_seconds": "3", "train.pause_at": "0.3",
-    "store": "elsewhere",
+    "train.again": "true", "store": "elsewhere", "name": "mine", "tags": "[a]", "task.title": "mine",
 }  # fmt: skip
 # The hash covers all other keys: each is changed to another value that its rule allows, or to this one.
 ANOTHER = {

@@ -25,12 +25,12 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
 def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = said(capsys)
     assert (status, err) == (0, "")
-    for command in ("runs", "show", "export", "predict", "evaluate", "spectrum", "compare", "probes", "doctor"):
+    for command in ("runs", "rm", "show", "export", "predict", "evaluate", "spectrum", "compare", "probes", "doctor"):
         assert f"\n    {command} " in out
 
 
 @pytest.mark.parametrize(
-    "command", ["runs", "show", "export", "predict", "evaluate", "spectrum", "compare", "probes", "doctor"]
+    "command", ["runs", "rm", "show", "export", "predict", "evaluate", "spectrum", "compare", "probes", "doctor"]
 )
 def test_every_subcommand_has_help_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = said(capsys, command, "--help")
@@ -79,7 +79,8 @@ def test_what_cannot_be_read_or_written_is_one_line(
     file.touch()
     for arguments, line in (
         (("export", finished.hash, "--to", f"{file}/x", "--store", store), f"{file}: File exists; move it away"),
-        (("runs", "--store", long), f"{long}/runs: File name too long; take a shorter name"),
+        (("runs", "--store", long), f"--store: there is no folder {long}; "),
+        (("show", "x", "--store", "nowhere"), "--store: there is no folder nowhere; "),
         (("show", long, "--store", store), f"'{long}' names no run in {store}/runs; `loralab runs` lists them"),
     ):
         status, out, err = said(capsys, *arguments)
@@ -90,7 +91,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: Path) -> list[str]:
         raise OSError(9, "Bad file descriptor")
 
-    monkeypatch.setattr("loralab.cli.runs.listing", broken)
+    monkeypatch.setattr("loralab.cli.runs.rows_of", broken)
     with pytest.raises(OSError, match="Bad file descriptor"):
         main(["runs"])
 
@@ -99,9 +100,9 @@ def test_runs_lists_the_store_that_the_environment_or_the_flag_names(
     finished: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = str(finished.path.parent.parent)
-    assert finished.path.name in said(capsys, "runs", "--store", store)[1]
+    assert finished.hash in said(capsys, "runs", "--store", store)[1]
     monkeypatch.setenv("LORALAB_STORE", store)
-    assert finished.path.name in said(capsys, "runs")[1]
+    assert finished.hash in said(capsys, "runs")[1]
     assert "no runs in" in said(capsys, "runs", "--store", str(tmp_path))[1]
 
 

@@ -17,6 +17,7 @@ from loralab.errors import UserError
         (["sweeps=x", "seed=0"], ["--multirun"], ["+sweeps=x", "seed=0"]),
         (["+sweeps=x", "-m"], ["--multirun", "-m"], ["+sweeps=x"]),
         (["--dry-run", "seed=0,1"], ["--multirun"], ["hydra.sweeper.dry_run=true", "seed=0,1"]),
+        (["--again", "seed=0"], [], ["train.again=true", "seed=0"]),
         (["sweeps=x", "smoke=true"], ["--multirun"], ["+sweeps=x", "hydra.sweeper.size=smoke"]),
         (["smoke=false", "sweeps=x"], ["--multirun"], ["hydra.sweeper.size=full", "+sweeps=x"]),
         (["--cfg", "job"], ["--cfg", "job"], []),

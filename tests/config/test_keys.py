@@ -36,7 +36,9 @@ def test_an_unknown_key_lists_what_its_node_has() -> None:
         ("train.accumulate", "train.micro_batch_size"),
         ("per_device_train_batch_size", "train.micro_batch_size"), ("optim.learning_rate", "optim.lr"),
         ("num_train_epochs", "train.epochs"), ("lora.r", "lora.rank"), ("lora_alpha", "lora.alpha"),
-        ("loraplus_lr_ratio", "lora.ratio"), ("target_modules", "lora.targets"), ("output_dir", "store"),
+        ("loraplus_lr_ratio", "lora.ratio"), ("lora.lambda", "lora.ratio"), ("lora.lamda", "lora.ratio"),
+        ("sweep", "sweeps"), ("study", "sweeps"), ("run_name", "name"),
+        ("target_modules", "lora.targets"), ("output_dir", "store"),
     ],
 )  # fmt: skip
 def test_a_key_of_another_library_has_its_name_here(theirs: str, ours: str) -> None:

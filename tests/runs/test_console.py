@@ -138,7 +138,7 @@ def test_the_last_lines_are_on_standard_output_and_end_with_the_place(record: Re
     Console(err, out).already_done(record, finished.path)
     assert err.getvalue() == ""
     lines = out.getvalue().splitlines()
-    assert lines[:2] == ["this run is already done; its record:", "success"]
+    assert lines[:2] == ["this run is already done (--again trains it once more); its record:", "success"]
     assert lines[-1] == str(finished.path)
     accuracy = record["metrics"]["test"]["last"]["accuracy"]
     assert any(line.startswith("test ") and f"{accuracy:.4f}" in line for line in lines)
@@ -174,6 +174,13 @@ def test_a_diverged_run_says_where_and_may_have_no_scores(record: Record) -> Non
     lines = summary({**record, "status": "diverged", "steps": 7, "metrics": nothing})
     assert lines[0] == "diverged at step 7"
     assert scores_table(nothing) == []
+
+
+def test_advice_is_for_a_single_run() -> None:
+    alone, one_of_many = io.StringIO(), io.StringIO()
+    Console(alone, io.StringIO()).advise("less")
+    Console(one_of_many, io.StringIO(), title="#0").advise("less")
+    assert (alone.getvalue(), one_of_many.getvalue()) == ("advice: less\n", "")
 
 
 def test_a_failed_run_shows_the_last_line_of_its_error() -> None:

@@ -11,7 +11,7 @@ from loralab.errors import UserError
 from loralab.files import write_json
 from loralab.runs.plan import plan, replan
 from loralab.runs.run import run
-from loralab.store.run_directory import RunDirectory
+from loralab.store.run_directory import RunDirectory, run_hash
 from tests.families import FAMILIES, save_checkpoint
 from tests.small_runs import config
 
@@ -46,12 +46,42 @@ def test_stored_runs_keep_their_names(
         "train.pause_at=0.3",
         "train.eval_every=6.0",
         "lora.targets=[v,q]",
+        "lora.targets=[query,value]",
+        "lora.targets=[value,q]",
+        "name=mine",
+        "tags=[a,b]",
+        "task.title=mine",
+        "train.again=true",
     ],
 )
 def test_what_does_not_change_the_record_is_not_in_the_hash(tmp_path: Path, override: str) -> None:
     plain = plan(config(tmp_path / "one", "lora.targets=[q,v]"))
     other = plan(config(tmp_path / "other", "lora.targets=[q,v]", override))
-    assert other.directory.path.name == plain.directory.path.name
+    assert other.directory.hash == plain.directory.hash
+
+
+def test_a_stored_run_keeps_the_spelling_of_its_targets(tmp_path: Path) -> None:
+    asked = config(tmp_path, "lora.targets=[query,value]")
+    assert plan(asked).directory == plan(config(tmp_path, "lora.targets=[q,v]")).directory
+    # the rate of `auto` counts names as all roles, so an older run has a lower one
+    asked.optim.lr = 1e-3
+    older = plan(asked).identity
+    digest = run_hash(older | {"lora": older["lora"] | {"targets": ["query", "value"]}})
+    (tmp_path / "runs" / f"older-{digest}").mkdir(parents=True)
+    assert plan(asked).directory.path.name == f"older-{digest}"
+    assert plan(asked).config.lora.targets == ["query", "value"]
+
+
+def test_own_data_and_an_own_backbone_are_in_the_name_of_the_run(tmp_path: Path) -> None:
+    (tmp_path / "my ads.csv").write_text("text,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(40)))
+    own = ["task=local", f"task.files.train={tmp_path}/my ads.csv", "task.text=[text]", "task.label=label"]
+    base = save_checkpoint(FAMILIES["bert"]().base_model, tmp_path / "small_bert")
+    planned = plan(config(tmp_path, *own, f"model.path={base}"))
+    assert planned.directory.path.name.startswith("small_bert-my_ads-lora-r8-x4-s0-")
+    titled = plan(config(tmp_path, *own, f"model.path={base}", "task.title=ads"))
+    assert titled.directory.path.name == f"small_bert-ads-lora-r8-x4-s0-{planned.directory.hash}"
+    long = plan(config(tmp_path, *own, f"model.path={base}", f"task.title={'a' * 100}"))
+    assert long.directory.path.name == f"small_bert-{'a' * 60}-lora-r8-x4-s0-{planned.directory.hash}"
 
 
 def test_the_factor_of_the_width_and_its_noise_are_in_the_hash_and_the_factor_in_the_name(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from loralab import tasks
 from loralab.errors import UserError
 from loralab.runs.plan import plan, task_settings
-from loralab.runs.rates import law_rates, rates_line, steps_of
+from loralab.runs.rates import advice, law_rates, rates_line, steps_of
 from loralab.theory import rate_law
 from tests.small_runs import config
 
@@ -126,6 +126,18 @@ def test_the_line_has_lambda_s_lambda_and_whether_the_rate_is_the_laws(tmp_path:
     assert line("lora.alpha=16", "optim.lr=1e-3", width=None) == "λ 4, s λ 8, lr_A 0.001"
     assert line("method=head") is None
     assert rates_line(config(tmp_path), width=64, steps=12) is None, "auto is not resolved yet"
+
+
+def test_the_advice_after_a_divergence_is_the_laws_rate_or_half_of_a_lower_one(tmp_path: Path) -> None:
+    def after(*overrides: str) -> str:
+        return advice(plan(config(tmp_path, *overrides)).config, width=64, steps=12)
+
+    law, _ = rates(tmp_path)
+    assert after(f"optim.lr={4 * law:g}") == (
+        f"the run diverged: optim.lr={4 * law:.3g} is 4 times the rate law's; try optim.lr=auto, which is {law:.3g}"
+    )
+    assert after(f"optim.lr={law / 2:g}").endswith(f"try optim.lr={law / 4:.2g}, half of what it was")
+    assert "and optim.clip=1" in after("method=head", "optim.lr=1e-2", "optim.clip=null")
 
 
 def test_the_known_sizes_of_tasks_are_those_that_are_read() -> None:

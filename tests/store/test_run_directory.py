@@ -224,3 +224,26 @@ def test_a_run_whose_files_are_damaged_says_so(tmp_path: Path) -> None:
     (run.path / "metrics.jsonl").write_bytes(b"\xff\xfe\n")
     now = standing(run)
     assert now.status == status(run) == "damaged" and now.error is not None and "metrics.jsonl" in now.error
+
+
+def test_a_run_that_has_ended_loses_all_but_its_labels_and_another_loses_nothing(tmp_path: Path) -> None:
+    run = directory(tmp_path)
+    (run.path / "checkpoint").mkdir(exist_ok=True)
+    (run.path / "labels.json").write_text("{}")
+    before = sorted(run.path.iterdir())
+    run.remove_ended()
+    assert sorted(run.path.iterdir()) == before, "it can go on"
+    (run.path / "record.json").write_text("damaged")
+    run.remove_ended()
+    assert [path.name for path in run.path.iterdir()] == ["labels.json"]
+
+
+def test_a_run_in_progress_and_a_link_are_not_removed(tmp_path: Path) -> None:
+    run, link = directory(tmp_path), RunDirectory(tmp_path / "runs" / "link-fedcba9876")
+    link.path.symlink_to(run.path)
+    with pytest.raises(UserError, match="is a link to a run elsewhere"):
+        link.remove()
+    with run.hold(wait=False), pytest.raises(UserError, match="is being trained by another process"):
+        RunDirectory(run.path).remove()
+    run.remove()
+    assert not run.path.exists()

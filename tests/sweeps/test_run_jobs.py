@@ -303,3 +303,12 @@ def test_a_job_that_pauses_is_expected_to_take_its_share(composer: Composer, tra
         made = run_jobs(composer, store, ("seed=7", "train.pause_at=0.25"), ("seed=8",))
         short, whole = made.jobs(made.keys)
         assert 0 < short.seconds < whole.seconds
+
+
+def test_again_a_finished_run_is_work_until_a_worker_has_it(composer: Composer, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    made = run_jobs(composer, tmp_path, ("train.steps=2", "train.again=true", "name=mine"))
+    (key,) = made.keys
+    assert made.done(key) is None and record_of(tmp_path, key)["status"] == "success", "kept until it begins"
+    assert made.payload(key).train.again is False, "a worker that dies goes on from its checkpoint"
+    assert made.done(key) is None and not (tmp_path / "runs" / key / "record.json").exists()

@@ -78,6 +78,7 @@ def test_a_job_is_a_run_and_gives_its_best_validation_score(
     assert capsys.readouterr() == ("", ""), "the parent has the screen"
     assert TOLD[0] == {} and {"step": 0, "steps": 12} in TOLD and {"step": 12} in TOLD
     assert set().union(*TOLD) <= {"step", "steps", "values"}
+    assert not list((tmp_path / "multirun").iterdir()), "Hydra's folder of the job held nothing"
 
     trained, TOLD[:] = len(TOLD), []
     assert work(compose()) == result

@@ -82,6 +82,7 @@ def test_the_chosen_metric_comes_first_and_the_tasks_own_stay() -> None:
             "acuracy",
             r"allowed: accuracy, f1, macro_f1, matthews; did you mean 'accuracy'\?",
         ),
+        (_task("classification", 2), "auroc", r"matthews; `loralab evaluate RUN` computes it after training$"),
         (_task("classification", 3), "f1", r"allowed: accuracy, macro_f1, matthews$"),
         (_task("regression", 0), "accuracy", r"allowed: pearson, spearman, mse"),
     ],

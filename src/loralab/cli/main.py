@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loralab import startup
-from loralab.cli import evaluate, predict, tune
+from loralab.cli import evaluate, predict, run_options, tune
 from loralab.cli.dispatch import ENTRIES, dispatched
 from loralab.compat.home import use_temporary_caches
 from loralab.errors import UserError, explain_os_error
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 Command = Callable[[argparse.Namespace], int]
-RUN = "its directory, name, hash, or a beginning of name or hash that no other run has"
+RUN = "its directory, name=, folder name or hash, or a beginning of these two that no other run has"
 ADAPTER = f"a folder with adapter_config.json, as PEFT writes it, or a run: {RUN}"
 
 
@@ -75,8 +75,13 @@ def _run(arguments: Sequence[str]) -> int:
 def _runs(given: argparse.Namespace) -> int:
     from loralab.cli import runs
 
-    print(printed(runs.listing(given.store)))
-    return 0
+    return runs.runs(given)
+
+
+def _rm(given: argparse.Namespace) -> int:
+    from loralab.cli import runs
+
+    return runs.remove(given)
 
 
 def _show(given: argparse.Namespace) -> int:
@@ -241,13 +246,10 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    add(
-        "runs",
-        _runs,
-        "list the runs of a store, the latest last",
-        "loralab runs",
-        "loralab runs --store /data/lora | tail",
-    )
+    text = "list runs: the settings that differ, scores, time; the latest last"
+    run_options.add_options(add("runs", _runs, text, *run_options.EXAMPLES))
+    text = "remove runs, without a question; none of them while one is in progress"
+    run_options.add_rm_options(add("rm", _rm, text, *run_options.RM_EXAMPLES), RUN)
 
     show = add(
         "show", _show, "show one run: its settings, scores, parameter groups, origin and files",

@@ -47,8 +47,8 @@ def translated(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Flags and settings for Hydra, from the shorter forms of loralab's command line.
 
     tuned=FILE becomes the overrides that `loralab tune` wrote there; logspace(a,b,n) becomes its values; sweeps=X and
-    +sweeps=X imply --multirun; --dry-run and smoke=true become settings of the sweeper. Raises UserError for a setting
-    that `check_settings` refuses.
+    +sweeps=X imply --multirun; --dry-run and smoke=true become settings of the sweeper, --again one of
+    the run. Raises UserError for a setting that `check_settings` refuses.
     """
     arguments = with_tuned(arguments)
     flags, settings = [], []
@@ -58,6 +58,8 @@ def translated(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if argument == "--dry-run":
             flags.append("--multirun")
             settings.append("hydra.sweeper.dry_run=true")
+        elif argument == "--again":
+            settings.append("train.again=true")
         elif key == "smoke":
             if value not in ("true", "false"):
                 raise UserError(f"smoke: got {value or 'nothing'}; it must be true or false")

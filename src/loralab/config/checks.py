@@ -7,7 +7,7 @@ import difflib
 import functools
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field, fields, is_dataclass
 from typing import Any
 
@@ -16,9 +16,9 @@ from omegaconf import MISSING
 from loralab.errors import UserError
 
 __all__ = [
-    "FP32", "added_later", "betas_of_adam", "brief", "check_values", "choice", "drop_added", "file_name", "folder",
-    "length_of_training", "name_of_device", "not_empty", "number", "one_of", "setting", "single_precision",
-    "unescaped", "within",
+    "FP32", "added_later", "betas_of_adam", "brief", "check_rates", "check_values", "choice", "cut",
+    "drop_added", "file_name", "folder", "length_of_training", "name_of_device", "not_empty", "number",
+    "one_of", "setting", "single_precision", "unescaped", "within",
 ]  # fmt: skip
 
 FP32 = (1.18e-38, 3.4e38)
@@ -63,7 +63,7 @@ def added_later(declared: Any, *, before: Any) -> Any:
     A stored config without the key gets this value. A run with this value keeps the hash that it had without the key.
     """
     metadata = {**declared.metadata, "before": before}
-    if isinstance(before, dict):  # which a dataclass does not take as a default
+    if isinstance(before, (dict, list)):  # which a dataclass does not take as a default
         return field(default_factory=before.copy, metadata=metadata)
     return field(default=before, metadata=metadata)
 
@@ -144,6 +144,19 @@ def single_precision(key: str, value: float) -> None:
         raise UserError(f"{key}: got {value:g}; the optimizer computes in fp32, from {FP32[0]:g} to {FP32[1]:g}")
 
 
+def check_rates(rates: Mapping[str, float], *, betas: Sequence[float], eps: float, weight_decay: float) -> None:
+    """Raises UserError unless AdamW's products of these rates are numbers of fp32, neither 0 nor infinite.
+
+    rates: what each is called -> a learning rate. AdamW divides it by 1 - beta_1 in the first step.
+    """
+    single_precision("optim.eps", eps)
+    for name, rate in rates.items():
+        single_precision(name, rate)
+        single_precision(f"{name} / (1 - optim.betas[0])", rate / (1 - betas[0]))
+        if weight_decay:
+            within(f"{name} * optim.weight_decay", rate * weight_decay, at_most=FP32[1])
+
+
 def file_name(key: str, name: str) -> None:
     """Raises UserError unless `name` is the plain name of one file or folder on every system."""
     plain = re.fullmatch(r"\w[\w.-]*", name) and not name.endswith(".") and not _DEVICES.fullmatch(name)
@@ -185,6 +198,11 @@ def brief(value: object, longest: int = 60) -> str:
     """The value as Python writes it, cut in the middle: for a line about a value of any length."""
     text = repr(value)
     return text if len(text) <= longest else f"{text[: longest - 15]}...{text[-12:]}"
+
+
+def cut(text: str, most: int = 60) -> str:
+    """The beginning of the text, at most this many bytes: for a part of a folder's name, which has 255."""
+    return text.encode(errors="ignore")[:most].decode(errors="ignore")
 
 
 def length_of_training(epochs: float | None, steps: int | None) -> None:

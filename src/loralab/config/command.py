@@ -13,18 +13,21 @@ from loralab.entries import typed
 
 __all__ = ["command", "settings"]
 
+_NOT_OF_THE_RUN = ("store", "name", "tags", "train.pause_at", "train.again", "model.rates")
+
 
 def settings(config: Any) -> list[str]:
     """The overrides of train.py that compose `config`, a Config or a composed one.
 
-    Without store and tracker, and without `train.pause_at`, which is no part of a run: it says how far to train it now.
+    Without store, tracker and labels, and without `train.pause_at` and `train.again`, which are no part of a run: they
+    say how far to train it now, and whether once more.
     Settings that are `auto` by default are always included, since a run's config has their resolved values; so the
     model.rates that resolved optim.lr are left out.
     """
     values = {
         key: value
         for key, value in leaves(config_values(config))
-        if key not in ("store", "train.pause_at", "model.rates") and not key.startswith("tracker.")
+        if key not in _NOT_OF_THE_RUN and not key.startswith("tracker.")
     }
     groups = []
     for group, name in (("model", values["model.name"]), ("task", values["task.name"])):

@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from loralab.config.checks import (
     betas_of_adam,
+    check_rates,
     check_values,
     choice,
     file_name,
@@ -16,7 +17,7 @@ from loralab.config.checks import (
     setting,
     within,
 )
-from loralab.config.schema import LARGEST, MOST_THREADS, WIDEST, TrackerConfig, check_rates
+from loralab.config.schema import LARGEST, MOST_THREADS, WIDEST, TrackerConfig
 from loralab.config.typed import typed
 from loralab.errors import UserError
 

@@ -6,14 +6,15 @@ Hydra merges conf/*.yaml and the command line into these classes, which rejects 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from omegaconf import MISSING, DictConfig
 
 from loralab.config.checks import (
-    FP32,
     added_later,
     betas_of_adam,
     brief,
+    check_rates,
     check_values,
     choice,
     folder,
@@ -23,17 +24,16 @@ from loralab.config.checks import (
     number,
     one_of,
     setting,
-    single_precision,
     unescaped,
     within,
 )
 from loralab.config.typed import typed
+from loralab.config.weights import keep_one_source
 from loralab.config.widening import check_widening
 from loralab.errors import UserError
 
 __all__ = [
-    "LARGEST", "METHODS", "MOST_THREADS", "WIDEST", "Config", "TrackerConfig", "check_rates", "fit_into_fp32",
-    "from_hydra",
+    "LARGEST", "METHODS", "MOST_THREADS", "WIDEST", "Config", "TrackerConfig", "fit_into_fp32", "from_hydra",
 ]  # fmt: skip
 
 # The upper ends of the ranges are far beyond all use; they end what no memory holds and what overflows, at once.
@@ -89,8 +89,13 @@ def _rates_by_role(key: str, rates: Mapping[str, float]) -> None:
 
 
 def _short(key: str, name: str) -> None:
-    if not 0 < len(name.encode()) <= 100:  # it is a part of the name of a run's folder
+    if not 0 < len(name.encode()) <= 100:  # some are a part of the name of a run's folder
         raise UserError(f"{key}: got {brief(name)}; a name has 1 to 100 bytes")
+
+
+def _all_short(key: str, names: Sequence[str]) -> None:
+    for name in names:
+        _short(key, name)
 
 
 @dataclass
@@ -136,6 +141,12 @@ class TaskConfig:
     eval_rows: int | None = added_later(number(at_least=1, below=2**63), before=None)
     metric: str | None = MISSING
     class_weights: str | None = added_later(choice("balanced"), before=None)
+    title: str | None = added_later(setting(_short), before=None)
+
+    @property
+    def called(self) -> str:
+        """What people call the task: its title, else the name of its own file without the ending, else its name."""
+        return self.title or (Path(self.files.train).stem if self.files.train else "") or self.name
 
 
 @dataclass
@@ -234,6 +245,7 @@ class TrainConfig:
     pause_at: float | None = added_later(setting(_some_share_or_steps), before=None)
     patience: int | None = added_later(number(at_least=1, at_most=10**9), before=None)
     keep: str = added_later(choice("last", "best"), before="last")
+    again: bool = added_later(field(), before=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.eval_every, float) and self.eval_every.is_integer():
@@ -281,12 +293,15 @@ class Config:
     seed: int = number(at_least=0, below=2**63)
     init_seed: int = number(at_least=0, below=2**63)
     data_seed: int = number(at_least=0, below=2**63)
+    name: str | None = added_later(setting(_short), before=None)
+    tags: list[str] = added_later(setting(_all_short), before=[])
 
 
 def from_hydra(composed: DictConfig) -> Config:
     """The composed config as a Config, interpolations resolved; raises UserError for values out of range."""
     config = typed(composed, Config)
     check_values(config)
+    keep_one_source(config.model, store=config.store)
     _leave_rows_to_train_on(config.task)
     length_of_training(config.train.epochs, config.train.steps)
     fit_into_fp32(config)
@@ -302,19 +317,6 @@ def _leave_rows_to_train_on(task: TaskConfig) -> None:
             f"task.validation_share, task.test_share: got {task.validation_share} and {task.test_share}; "
             "together they must be below 1, to leave rows to train on"
         )
-
-
-def check_rates(rates: Mapping[str, float], *, betas: Sequence[float], eps: float, weight_decay: float) -> None:
-    """Raises UserError unless AdamW's products of these rates are numbers of fp32, neither 0 nor infinite.
-
-    rates: what each is called -> a learning rate. AdamW divides it by 1 - beta_1 in the first step.
-    """
-    single_precision("optim.eps", eps)
-    for name, rate in rates.items():
-        single_precision(name, rate)
-        single_precision(f"{name} / (1 - optim.betas[0])", rate / (1 - betas[0]))
-        if weight_decay:
-            within(f"{name} * optim.weight_decay", rate * weight_decay, at_most=FP32[1])
 
 
 def fit_into_fp32(config: Config) -> None:

@@ -18,7 +18,7 @@ from loralab.config.literal import literal
 from loralab.config.schema import Config
 from loralab.errors import UserError
 
-__all__ = ["stored_config"]
+__all__ = ["stored_config", "stored_values"]
 
 LARGEST = 1_000_000  # bytes; a config has about 3,000
 
@@ -29,7 +29,7 @@ def stored_config(file: Path) -> Config:
     Raises UserError, naming the file and the key, for a file that cannot be read or is not this version's: unknown or
     missing keys, wrong types, values out of range.
     """
-    values = _read(file)
+    values = stored_values(file)
     try:
         _nodes_are_mappings(values, Config)
         found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), literal(values)))
@@ -45,8 +45,8 @@ def stored_config(file: Path) -> Config:
 _REMEDY = " (another version of loralab may have written it; read it with that version)"
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """The file's mapping; raises UserError where it holds none."""
+def stored_values(file: Path) -> dict[str, Any]:
+    """What is written in a run's config.yaml, unchecked; raises UserError where it holds no mapping."""
     try:
         if not file.is_file():
             raise UserError(f"{file}: no such file; it is written when a run starts")

@@ -119,7 +119,8 @@ class Console:
         elif record["status"] == "paused":
             print("this run is already there; its record:", file=self.out)
         else:
-            print("this run is already done; its record:", file=self.out)
+            again = " (--again trains it once more)" if "run_id" in record else ""  # a pretraining has no such flag
+            print(f"this run is already done{again}; its record:", file=self.out)
         self.finished(record, path)
 
     def finished(self, record: Record | PausedRecord | PretrainingRecord, path: Path) -> None:
@@ -138,6 +139,11 @@ class Console:
         first, *rest = summary(record)
         lines = [*answers_table(path / "answers.json"), bold(first, self.out), *rest, shown(str(path), longest=None)]
         print("\n".join(lines), file=self.out, flush=True)
+
+    def advise(self, line: str) -> None:
+        """Prints what to change, after a single run."""
+        if self.title is None:
+            self._say(f"advice: {shown(line)}")
 
     def _say(self, text: str) -> None:
         if self.bar is not None:

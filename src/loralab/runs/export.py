@@ -147,7 +147,7 @@ def _readme(
     scores = "\n".join(scores_table(record["metrics"]))
     step = record["metrics"]["validation"][config.train.keep]["step"]
     return (
-        f"# {run.path.name}\n\n{config.task.name} on {source.origin}{wide}, trained with loralab:\n\n"
+        f"# {run.path.name}\n\n{config.task.called} on {source.origin}{wide}, trained with loralab:\n\n"
         f"    {command(config)}\n\n"
         f"The weights are those of the {config.train.keep} step ({step}).\n\n"
         f"```\n{scores}\n```\n\n```python\n{loading}```\n"

@@ -18,8 +18,9 @@ import torch
 
 from loralab import device, tasks
 from loralab.backbones.families import family_of
+from loralab.backbones.named_roles import as_roles
 from loralab.backbones.source import Source, locate
-from loralab.config.checks import drop_added
+from loralab.config.checks import cut, drop_added
 from loralab.config.keys import config_values
 from loralab.config.schema import METHODS, Config, TaskConfig, fit_into_fp32
 from loralab.config.shares import pause_step
@@ -27,6 +28,7 @@ from loralab.config.stored import stored_config
 from loralab.errors import UserError
 from loralab.runs.rates import has_factors, resolved_rates, steps_of
 from loralab.store import run_directory
+from loralab.store.labels import Labels, label
 from loralab.store.record import PausedRecord, Record
 
 __all__ = ["NUMERICS_VERSION", "Plan", "make_store", "plan", "read_again", "replan", "task_settings"]
@@ -44,6 +46,9 @@ class Plan:
     device: torch.device
     identity: dict[str, Any]
     directory: run_directory.RunDirectory
+    labels: Labels
+    again: bool
+    """Whether a run that has ended is removed and trained once more."""
 
     @property
     def cache(self) -> Path:
@@ -61,6 +66,11 @@ class Plan:
             return record if record["steps"] >= pause_step(self.config.train.pause_at, record["total_steps"]) else None
         return record
 
+    def label(self) -> None:
+        """Gives the run, which has a directory, the config's name and tags."""
+        if self.labels != Labels():
+            label(self.directory.path, self.labels)
+
     @property
     def steps(self) -> int:
         """The number of steps; reads the training examples where nothing else says how many there are."""
@@ -75,7 +85,8 @@ class Plan:
 def plan(config: Config, *, data: dict[str, str] | None = None) -> Plan:
     """Resolves `config` without loading weights; raises UserError where these or the texts do not exist.
 
-    data: the identity of the task's data, which then need not be there.
+    Module names as targets become the roles that select the same maps, so that two spellings are one run; a stored run
+    keeps the spelling that it has. data: the identity of the task's data, which then need not be there.
     """
     store = Path(config.store)
     cache = store / "cache"
@@ -90,8 +101,20 @@ def plan(config: Config, *, data: dict[str, str] | None = None) -> Plan:
     if data is None:
         # planning alone (as in a dry run) creates no store
         data = tasks.identity(task_settings(config.task), cache=cache if store.is_dir() else None)
+    roles = as_roles(config.lora.targets, source.family)
+    if has_factors(config) and roles != config.lora.targets:
+        asked = copy.deepcopy(config)
+        asked.lora.targets = roles
+        by_name = _planned(config, source, data)
+        return by_name if by_name.directory.path.exists() else _planned(asked, source, data)
+    return _planned(config, source, data)
+
+
+def _planned(config: Config, source: Source, data: dict[str, str]) -> Plan:
+    store = Path(config.store)
     place = device.pick_device(config.train.device)
     resolved = copy.deepcopy(config)
+    resolved.name, resolved.tags, resolved.train.again = None, [], False  # of this command, not of the run
     resolved.train.precision = device.pick_precision(config.train.precision, place, width=source.width)
     if resolved.model.attention == "auto":
         # On a CPU eager attention is faster: SDPA's backward was 46% of MiniLM's step.
@@ -103,7 +126,8 @@ def plan(config: Config, *, data: dict[str, str] | None = None) -> Plan:
     fit_into_fp32(resolved)
     identity = _identity(resolved, source.identity, data)
     directory = run_directory.directory_of(store, _slug(resolved), run_directory.run_hash(identity))
-    return Plan(resolved, source, place, identity, directory)
+    labels = Labels(config.name, tuple(config.tags))
+    return Plan(resolved, source, place, identity, directory, labels, config.train.again)
 
 
 def _steps(config: Config, data: dict[str, str]) -> int:
@@ -148,6 +172,7 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
     drop_added(values, config)
     for name in ("tracker", "store", "seed"):  # init_seed and data_seed, which `seed` sets, remain
         del values[name]
+    values["task"].pop("title", None)
     for name in ("device", "threads", "checkpoint_seconds"):
         del values["train"][name]
     values["train"].pop("pause_at", None)  # drop_added has removed a null
@@ -255,4 +280,5 @@ def _slug(config: Config) -> str:
     shape = f"-r{config.lora.rank}-x{config.lora.ratio:g}" if "lora" in METHODS[config.method.name] else ""
     name = re.sub(r"[^\w.-]", "_", config.model.name)
     wide = f"-w{config.model.widen}" if config.model.widen > 1 else ""
-    return f"{name}{wide}-{config.task.name}-{config.method.name}{shape}-s{config.seed}"
+    task = cut(re.sub(r"[^\w.-]", "_", config.task.called))
+    return f"{name}{wide}-{task}-{config.method.name}{shape}-s{config.seed}"

@@ -71,7 +71,7 @@ def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
     """
     began = time.monotonic()
     config = planned.config
-    console.loading(config.model.name, config.task.name)
+    console.loading(config.model.name, config.task.called)
     threads = device.prepare(planned.device, threads=config.train.threads)
     with ranks.in_turn():
         task = read_task(planned)

@@ -8,7 +8,7 @@ from typing import Literal, cast
 from loralab.config.schema import METHODS, Config
 from loralab.theory import rate_law
 
-__all__ = ["has_factors", "law_rates", "rates_line", "resolved_rates", "steps_of"]
+__all__ = ["advice", "has_factors", "law_rates", "rates_line", "resolved_rates", "steps_of"]
 
 SCALED = ("head", "full")  # methods without A and B that train matrices, whose rates fall as 1/width
 DIGITS = 3  # of a resolved rate: it can be typed again, and no platform's last bit is in a run's hash
@@ -71,6 +71,18 @@ def rates_line(config: Config, *, width: int | None, steps: int) -> str | None:
         return parts
     law, _ = law_rates(config, width=width, steps=steps)
     return f"{parts} ({'' if lr == law else f'{law:.3g} is '}the rate law's)"
+
+
+def advice(config: Config, *, width: int, steps: int) -> str:
+    """What to change in a planned run that diverged: lr_A, to the law's or to half of what it is; and the clipping."""
+    lr = float(config.optim.lr)
+    law = law_rates(config, width=width, steps=steps)[0] if has_factors(config) else lr
+    if lr > law:
+        change = f"optim.lr={lr:.3g} is {lr / law:.2g} times the rate law's; try optim.lr=auto, which is {law:.3g}"
+    else:
+        change = f"try optim.lr={lr / 2:.2g}, half of what it was"
+    clip = ", and optim.clip=1, which limits the gradient" if config.optim.clip is None else ""
+    return f"the run diverged: {change}{clip}"
 
 
 def _scaling(config: Config, rank: int) -> float:

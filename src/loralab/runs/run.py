@@ -24,8 +24,10 @@ from loralab.runs.console import Console
 from loralab.runs.objective import Predictor
 from loralab.runs.plan import Plan, make_store, plan
 from loralab.runs.prepare import Prepared, prepare
+from loralab.runs.rates import advice
 from loralab.runs.record import as_yaml, fail, header, run_results
 from loralab.store.answers import write_after, write_before
+from loralab.store.labels import labels_of
 from loralab.store.leftovers import remove_old_temporaries
 from loralab.store.record import Pause, PausedRecord, Record, RunEnding, Scores, SplitScores
 from loralab.store.run_directory import final_status
@@ -43,7 +45,8 @@ __all__ = ["run"]
 def run(config: Config, *, wait: bool = False, console: Console | None = None) -> Record | PausedRecord:
     """The record of `config`'s run: the stored one if it has come far enough; else the run is trained, or resumed.
 
-    It is paused if the run has not ended at `train.pause_at`; with null there it is a Record.
+    It is paused if the run has not ended at `train.pause_at`; with null there it is a Record. With `train.again`, a run
+    that has ended is removed and trained once more.
 
     wait: wait for another process that holds the run, rather than raise UserError. An exception in training is
     recorded as `failed` and raised again; on a signal, Interrupted is raised after a checkpoint is written. A run whose
@@ -60,20 +63,29 @@ def run(config: Config, *, wait: bool = False, console: Console | None = None) -
 
         unwritable = _made(Path(config.store))
         planned = plan(config)
-        done = planned.reached()
+        done = None if planned.again else planned.reached()
         if done is None:
             if unwritable is not None:
                 raise unwritable
             remove_old_temporaries(Path(config.store))
             with planned.directory.hold(wait=wait, check=alive):
+                if planned.again:
+                    planned.directory.remove_ended()
                 done = planned.reached()  # by the other process
                 if done is None:
                     ranks.of_first((planned, None))
                     return ranks.of_first(_lead(planned, console, interrupts, ranks))
         ranks.of_first((planned, done))
         planned.directory.tidy()
+        planned.label()
     console.already_done(done, planned.directory.path)
+    _advise(console, planned, done)
     return done
+
+
+def _advise(console: Console, planned: Plan, record: Record | PausedRecord) -> None:
+    if record["status"] == "diverged":
+        console.advise(advice(planned.config, width=planned.source.width, steps=planned.steps))
 
 
 def _made(store: Path) -> UserError | None:
@@ -106,6 +118,7 @@ def _lead(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks)
     try:
         prepared = ranks.agreed(lambda: prepare(planned, console, ranks))
         planned.directory.begin(as_yaml(planned.config))
+        planned.label()
         results = _train(prepared, console, interrupts)
         record = cast(Record | PausedRecord, {**head, **results, "ended": time.time()})
     except UserError:
@@ -116,6 +129,7 @@ def _lead(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks)
         raise
     planned.directory.finish(record)
     console.finished(record, planned.directory.path)
+    _advise(console, planned, record)
     return record
 
 
@@ -189,18 +203,18 @@ def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunE
 
 def _tracker(planned: Plan) -> Tracker:
     """The run's tracker; a resumed run continues its page."""
-    config, directory = planned.config, planned.directory
+    config, directory, labels = planned.config, planned.directory, labels_of(planned.directory.path)
     return open_tracker(
         kind=config.tracker.name,
         mode=config.tracker.mode,
-        name=directory.path.name,
+        name=labels.name or directory.path.name,
         run_id=directory.hash,
         config=config_values(config),
         directory=Path(config.store),
         project=config.tracker.project,
         entity=config.tracker.entity,
         group=config.tracker.group,
-        tags=config.tracker.tags,
+        tags=[*config.tracker.tags, *labels.tags],
     )
 
 

@@ -3,6 +3,7 @@
 <store>/runs/<slug>-<hash>/
     config.yaml  metrics.jsonl  predictions.parquet  adapter/ or model/  checkpoint/ (while it runs)
     answers.json (of a task that is answered in text)
+    labels.json (where the run has a name or tags)
     record.json (last)
 """
 
@@ -10,13 +11,14 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 from loralab.errors import UserError
 from loralab.files import remove_temporaries, write_json, write_text
+from loralab.store import labels
 from loralab.store.metrics_file import StepCounter, last_logged
 from loralab.store.record import FailedRecord, PausedRecord, Record
 from loralab.store.record_file import read_record
@@ -29,9 +31,11 @@ __all__ = [
     "directory_of",
     "final_status",
     "find",
+    "in_words",
     "is_final",
     "last_step",
     "record_of",
+    "refuse_missing",
     "refuse_paused",
     "run_hash",
     "standing",
@@ -177,6 +181,30 @@ class RunDirectory:
         shutil.rmtree(self.checkpoint, ignore_errors=True)
         (self.path / StepCounter.FILE).unlink(missing_ok=True)
 
+    def remove_ended(self) -> None:
+        """Removes all but the labels of a run that has ended, or whose record is damaged; for the holder of the run."""
+        with contextlib.suppress(UserError):
+            if self.finished() is None:
+                return
+        self._empty(keep=(labels.FILE,))
+
+    def remove(self) -> None:
+        """Removes the run; raises UserError while another process trains it."""
+        if self.path.is_symlink():
+            raise UserError(f"{self.path} is a link to a run elsewhere; remove the link, or the run there")
+        with self.hold(wait=False):
+            self._empty()
+            self.path.rmdir()
+
+    def _empty(self, keep: Sequence[str] = ()) -> None:
+        """Removes the files in the directory, the record first: what is left by a kill is no finished run."""
+        files = [path for path in self.path.glob("*") if path.name not in keep] if self.path.is_dir() else []
+        for path in sorted(files, key=lambda path: path.name != "record.json"):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
     def begin(self, config: str) -> None:
         """Creates the directory with config.yaml, and removes temporary files; for the process that holds the run."""
         if self._holding.hold is not None:
@@ -193,7 +221,10 @@ def directory_of(store: Path, slug: str, digest: str) -> RunDirectory:
 
 
 def find(store: Path, wanted: str) -> RunDirectory:
-    """The run with this directory, name or hash, or a prefix of these; raises UserError unless exactly one matches."""
+    """The run with this directory, or with this name or hash, a prefix of these, or the name that people gave it.
+
+    Raises UserError unless exactly one matches.
+    """
     as_path = Path(wanted)
     with contextlib.suppress(OSError):  # it is no path, such as one that is too long
         if (as_path / "config.yaml").is_file():
@@ -202,10 +233,22 @@ def find(store: Path, wanted: str) -> RunDirectory:
     hits = [p for p in every if wanted in (p.name, p.name.rsplit("-", 1)[-1])] or [
         p for p in every if p.name.startswith(wanted) or p.name.rsplit("-", 1)[-1].startswith(wanted)
     ]
+    if not hits:
+        refuse_missing(store)
+    hits = hits or [p for p in every if labels.labels_of(p).name == wanted]
     if len(hits) != 1:
         what = "no run" if not hits else f"{len(hits)} runs"
         raise UserError(f"{wanted!r} names {what} in {store / 'runs'}; `loralab runs` lists them")
     return RunDirectory(hits[0])
+
+
+def refuse_missing(store: Path) -> None:
+    """Raises UserError unless the store is there."""
+    there = False
+    with contextlib.suppress(OSError):  # a name that is too long
+        there = store.is_dir()
+    if not there:
+        raise UserError(f"--store: there is no folder {store}; name the one with runs/, or train a run, which makes it")
 
 
 @dataclass(frozen=True)
@@ -244,7 +287,11 @@ def standing(run: RunDirectory) -> Standing:
 
 def status(run: RunDirectory) -> str:
     """The status in words, with the current step of a run that has not ended."""
-    now = standing(run)
+    return in_words(standing(run))
+
+
+def in_words(now: Standing) -> str:
+    """`success`, or `cut off at step 7`."""
     if now.status == "running":
         return f"running, step {now.step}"
     if now.record is not None and now.record["status"] == "paused":

@@ -1,5 +1,6 @@
 """The parent's side of a sweep: which run each job is, which runs are done, and their outcomes."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class RunJobs:
         self.numbers: dict[str, int] = {}
         self.keys: list[str] = []
         self.stores: set[Path] = set()
+        self.again: set[str] = set()  # runs that train once more, and whose records do not count until they begin
         self.next: dict[str, Any] = {}  # the payload of the job that comes next
         self.shared = set.intersection(*(set(job) for job in jobs)) if len(jobs) > 1 else set()
         for number, overrides in enumerate(jobs, first):
@@ -43,6 +45,7 @@ class RunJobs:
             self.keys.append(key)
             self._refuse_other_pause(key, planned)
             self.plans.setdefault(key, planned)
+            self.again |= {key} if planned.again else set()
             self.overrides.setdefault(key, overrides)
             self.numbers.setdefault(key, number)
 
@@ -69,6 +72,8 @@ class RunJobs:
 
     def done(self, key: str) -> Outcome | None:
         """The outcome of a run that is finished, or paused where its job pauses it or later."""
+        if key in self.again:
+            return None
         try:
             record = self.plans[key].reached()
         except UserError as error:  # a damaged record is kept: it may be all that is left of a run
@@ -76,6 +81,7 @@ class RunJobs:
         if record is None:
             return None
         self.plans[key].directory.tidy()
+        self.plans[key].label()
         return _outcome(record)
 
     def held(self, key: str) -> bool:
@@ -83,11 +89,16 @@ class RunJobs:
 
     def payload(self, key: str) -> Any:
         self.ready(key)
+        if key in self.again:
+            self.again.remove(key)
+            with contextlib.suppress(UserError), self.plans[key].directory.hold(wait=False):  # else another trains it
+                self.plans[key].directory.remove_ended()
         return self.next.pop(key)
 
     def ready(self, key: str) -> None:
         if key not in self.next:
             job, planned = self.composer.job(self.overrides[key], self.numbers[key]), self.plans[key]
+            job.train.again = False  # a worker that dies goes on from its checkpoint
             if planned.source.key == "model.hub":  # the branch may move before a worker resolves it
                 job.model.revision = planned.source.identity
             if planned.config.task.revision is not None:

@@ -1,5 +1,6 @@
 """The worker's side of a sweep: it runs Hydra jobs, and its console reports their progress to the parent."""
 
+import contextlib
 import gc
 import importlib
 import inspect
@@ -122,6 +123,8 @@ def prepare(shared: Shared, send: Callable[..., None]) -> Callable[[DictConfig],
                 job = run_job(task_function, config, "hydra.sweep.dir", "hydra.sweep.subdir", shared.context)
             except Interrupted:
                 return Result("stopped")
+        with contextlib.suppress(OSError):  # Hydra's folder of the job: another launcher or a callback may write there
+            Path(config.hydra.runtime.output_dir).rmdir()
         if job.status == JobStatus.COMPLETED:
             return Result("done", job.return_value)
         error = outcome(job)

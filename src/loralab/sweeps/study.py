@@ -4,6 +4,7 @@ Hydra's `study` sweeper and the `loralab` command both use it.
 """
 
 import contextlib
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -200,7 +201,9 @@ def open_study(name: str, overrides: Sequence[str] = (), *, store: Path | None =
     here as the jobs are composed.
     """
     if name not in studies():
-        raise UserError(f"no study is called {name!r}; sweeps/ has {', '.join(studies()) or 'none'}")
+        near = difflib.get_close_matches(name, studies(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"no study is called {name!r}; sweeps/ has {', '.join(studies()) or 'none'}{hint}")
     given = [] if store is None else [f"store={to_override(literal(str(store)))}"]
     with open_sweep([f"+sweeps={name}", *given, *overrides]) as study:
         yield study

@@ -79,6 +79,8 @@ METRICS: dict[Kind, Mapping[str, Callable[..., float]]] = {
     "regression": {"pearson": _pearson, "spearman": _spearman, "mse": _mse},
     "generation": {**TEXT_METRICS, **LOSS_METRICS},
 }
+# What `loralab evaluate` has beside these, by the names that people give it.
+_AFTERWARDS = ("auroc", "auc", "roc_auc", "roc-auc", "precision", "recall", "support", "calibration", "ece")
 _LOWER = ("mse", "perplexity")  # metrics of which the lower value is the better one
 _OF_DATABASES = ("execution_accuracy", "held_out_accuracy")
 
@@ -117,6 +119,8 @@ def choose(raw: RawTask[Rows], metric: str | None) -> RawTask[Rows]:
     if metric not in allowed:
         near = difflib.get_close_matches(metric, allowed, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
+        if metric.lower() in _AFTERWARDS:
+            hint = "; `loralab evaluate RUN` computes it after training"
         raise UserError(
             f"task.metric: '{metric}' does not score {raw.name} ({raw.kind}); allowed: {', '.join(allowed)}{hint}"
         )

@@ -95,7 +95,9 @@ def _heading(
 ) -> list[str]:
     config, budget = session.base.config, options.asked["budget"]
     ratio = f" (λ {config.lora.ratio:g})" if has_factors(config) and not options.ratio else ""
-    what = f"tuning {config.model.name} on {config.task.name}, {config.method.name}{ratio}, {session.steps} steps a run"
+    what = (
+        f"tuning {config.model.name} on {config.task.called}, {config.method.name}{ratio}, {session.steps} steps a run"
+    )
     most = "" if budget is None else f", at most {budget:g} full runs"
     start = f" from optim.lr={rate(next(iter(rates.values())))}" if options.search == "law" else ""
     there = f"; {count(before, 'run')} of the store count{'s' if before == 1 else ''}" if before else ""

@@ -31,7 +31,7 @@ _REFUSED = {
         "the search sets what is validated and when; take another key",
     ),
     **dict.fromkeys(
-        ("train.device", "train.threads", "train.micro_batch_size", "model.name"),
+        ("train.device", "train.threads", "train.micro_batch_size", "model.name", "name", "tags", "train.again"),
         "it does not change the loss; set it with the command",
     ),
 }

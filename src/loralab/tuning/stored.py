@@ -39,7 +39,8 @@ def fitting(store: Path, base: Plan, keys: Sequence[str], *, steps: int, plan_of
     """
     found: dict[Settings, Look] = {}
     wanted = _without(base.identity, keys)
-    slug = f"*-{base.config.task.name}-{base.config.method.name}-*"
+    task = base.config.task
+    slug = f"*-{task.name if task.called == task.name else '*'}-{base.config.method.name}-*"
     for path in sorted((store / "runs").glob(f"{slug}/record.json")) if wanted is not None else ():
         with contextlib.suppress(UserError, KeyError, TypeError):  # damaged, or of another version
             record = read_record(path)

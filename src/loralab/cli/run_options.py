@@ -1,0 +1,45 @@
+"""The options of `loralab runs` and `loralab rm`."""
+
+import argparse
+
+__all__ = ["EXAMPLES", "RM_EXAMPLES", "add_options", "add_rm_options"]
+
+EXAMPLES = (
+    "loralab runs",
+    "loralab runs --where task=trec --where lora.ratio=4 --where 'optim.lr<1e-3'",
+    "loralab runs --sort test/accuracy --limit 10       the ten best",
+    "loralab runs --where tags=paper --csv > paper.csv",
+    "loralab runs --json | jq -r '.[] | select(.status == \"failed\") | .path'",
+)
+RM_EXAMPLES = (
+    "loralab rm 47d00a88bf 9e1c",
+    "loralab rm --where status=failed --dry-run         what it would remove",
+    "loralab rm --where tags=trial",
+)
+_WHERE = "only runs with KEY=VALUE, or !=, <, <=, >, >=; given several times, all of them"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `loralab runs`."""
+    parser.add_argument("--where", metavar="CONDITION", action="append", default=[], help=_WHERE)
+    text = "by a setting, a score (the best first) or seconds, ended, ... (default: the latest last)"
+    parser.add_argument("--sort", metavar="KEY", help=text)
+    parser.add_argument("--reverse", action="store_true", help="in the other order")
+    text = "only the first N runs of --sort, or the latest N"
+    parser.add_argument("--limit", metavar="N", type=_at_least_one, help=text)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print a list of objects with every setting and score")
+    form.add_argument("--csv", action="store_true", help="print a CSV of the settings that differ and every score")
+
+
+def add_rm_options(parser: argparse.ArgumentParser, run: str) -> None:
+    """Adds the options of `loralab rm`; run: what names a run."""
+    parser.add_argument("runs", metavar="RUN", nargs="*", help=run)
+    parser.add_argument("--where", metavar="CONDITION", action="append", default=[], help=_WHERE)
+    parser.add_argument("--dry-run", action="store_true", help="print what would be removed, and remove nothing")
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}; it must be a whole number, at least 1")
+    return int(text)
