@@ -133,7 +133,7 @@ def _plane(ax: "Axes", runs: pd.DataFrame) -> None:
     ax.imshow(values, origin="lower", cmap="cividis_r", aspect="auto")
     middle = np.nanmean([np.nanmin(values), np.nanmax(values)])
     for (row, column), value in np.ndenumerate(values):
-        ax.text(column, row, f"{value:.4f}", ha="center", va="center", size=8, color="w" if value > middle else "k")
+        ax.text(column, row, f"{value:.4f}", ha="center", va="center", color="w" if value > middle else "k")
     ax.set_xticks(range(len(table.columns)), [plotting.short(s) for s in table.columns.to_numpy(dtype=float)])
     ax.set_yticks(range(len(table.index)), [plotting.short(ratio) for ratio in table.index])
     ax.set_xlabel("s = alpha / r")

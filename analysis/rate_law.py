@@ -181,7 +181,7 @@ def _scatter(ax: "Axes", arms: pd.DataFrame) -> None:
     ax.set_ylim(*ends)
     found = share(arms.loc[arms["kind"].isin([A, B]), "left_out"])
     text = f"each task left out:\n{found.estimate:.0%} of {found.n} arms\nwithin 2x"
-    ax.text(0.04, 0.98, text, transform=ax.transAxes, va="top", size=8)
+    ax.text(0.04, 0.98, text, transform=ax.transAxes, va="top")
 
 
 def _against(ax: "Axes", arms: pd.DataFrame, key: str) -> None:

@@ -132,7 +132,7 @@ def _heatmap(ax: "Axes", of: pd.DataFrame, split: str) -> None:
     ax.spines[:].set_visible(False)
     ax.set(title=f"a) training loss, n = {int(of['n'].iloc[0])}, step {int(of['step'].iloc[0])}")
     ax.set(xlabel="lr$_A$", ylabel="lr$_B$")
-    ax.legend(loc="lower right", borderaxespad=0.1)
+    ax.legend(loc="upper right", borderaxespad=0.1)
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.06, pad=0.02, extend="max")
     marks = [low, 3 * low, 10 * low, DEEPEST * low]
     bar.set_ticks(marks, labels=[f"{mark:.2g}" for mark in marks])

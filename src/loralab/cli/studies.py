@@ -70,14 +70,15 @@ def collect(
 ) -> int:
     """Writes a study's CSV, to its default path (`results.target`) unless another is given."""
     with open_study(name, overrides, store=store) as opened:
-        to = to or results.target(name, overrides, opened.store, stem=stem)
         if opened.spec.program is not None:
             frame = results.measure(opened, overrides, store)
+            to = to or results.target(name, overrides, store, stem=stem)
             results.save(frame, to)
             print(printed([f"{len(frame)} rows in {to}"]))
             return 0
         study_module.find_module(opened)  # its mistakes first
         runs = study_tables(opened).runs
+        to = to or results.target(name, overrides, opened.store, stem=stem)
         results.save(results.reduce_study(opened), to)
     tally = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
     print(printed([f"{len(runs)} runs ({tally}) in {to}", *damaged(runs), *mixed_versions(runs)]))
