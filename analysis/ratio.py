@@ -65,10 +65,12 @@ def caption(frame: pd.DataFrame) -> str:
     confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
     trials = " or ".join(map(str, grid.groupby(["task", "lora.init", "lora.ratio"]).size().unique()))
     examples = "".join(f" on {int(rows):,} examples" for rows in frame["task.train_rows"].dropna().unique())
+    several = len(list(settings_of(frame))) > 1
+    both = "; pooled: mixed model, with errors of seeds and test items" if several else ""
     return (
         f"{captions.setting(frame)}{examples}. Differences from λ = 1 on {confirm['seed'].nunique()} fresh seeds, "
-        f"paired, 95%; pooled: mixed model with errors of seeds and test items. Each λ has the best of its rates "
-        f"({trials} runs). Orange: LoRA+, abstract. {captions.provenance(frame)}."
+        f"paired, 95%{both}. Each λ has the best of its rates ({trials} runs). Orange: LoRA+, abstract. "
+        f"{captions.provenance(frame)}."
     )
 
 

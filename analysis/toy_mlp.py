@@ -69,16 +69,6 @@ def own(frame: pd.DataFrame, n: int, arm: str = "best", step: int = LATE) -> pd.
     return rows.assign(ratio=rows["chosen_B"] / rows["chosen_A"]).sort_values("seed")
 
 
-def curves(frame: pd.DataFrame, arm: str, *, fresh: bool, split: str = "train") -> pd.DataFrame:
-    """Losses of the selected pair at n = 100: one row per seed, one column per step; inf if it diverged.
-
-    fresh: for the fresh seeds (which select their own pairs elsewhere); else for the seeds that selected this pair.
-    """
-    rows = frame[(frame["part"] == "curve") & (frame["arm"] == arm)]
-    rows = rows[rows["seed"].isin(own(frame, printed(frame))["seed"]) == fresh]
-    return rows.pivot_table(index="seed", columns="step", values=split, dropna=False).fillna(np.inf)
-
-
 def gap(frame: pd.DataFrame, n: int, arm: str = "best", step: int = LATE) -> Interval:
     """Test loss of a seed's best equal pair over that of another arm's pair, as a geometric mean."""
     return ratio_interval(own(frame, n, "equal", step)["test"], own(frame, n, arm, step)["test"])

@@ -94,7 +94,7 @@ def drawn(name: str, frame: pd.DataFrame) -> Iterator["Figure"]:
 
 
 def marks(ax: Any, *, across: bool = False) -> list[tuple[str, list[float], list[float], list[list[float]]]]:
-    """The errorbars of a panel: label, places, values and the ends of the bars; across: the places are on the y axis."""
+    """A panel's errorbars: label, places, values and the ends of the bars; across: the places are on the y axis."""
     found = []
     for bars in ax.containers:
         x, y = (np.asarray(each, dtype=float).tolist() for each in bars.lines[0].get_data())
