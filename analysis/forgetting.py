@@ -52,7 +52,7 @@ def _mean(sums: Any, numbers: Any) -> float:
 
 
 def named(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """`r = 1`, ..., `r = 8, λ = 4`, `r = 8, all maps`, `full`: each arm's rows, with what it forgot in nats a token."""
+    """`r = 8`, ..., `r = 8, λ = 4`, `r = 8, all maps`, `full`: each arm's rows, with what it forgot in nats a token."""
     frame = frame.assign(**{FORGOTTEN: frame[AFTER] - frame[BEFORE]})
     lora, found = frame[frame["method"] != FULL], {}
     for (wide, ratio, rank), own in lora.groupby([lora["lora.targets"] == "all", "lora.ratio", "lora.rank"]):
@@ -141,7 +141,7 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
             source,
             "less",
         ),
-        ("r = 1", "r = 64", FORGOTTEN, "LoRA of rank 1 forgets less than of rank 64", source, "less"),
+        ("r = 8", "r = 64", FORGOTTEN, "LoRA of rank 8 forgets less than of rank 64", source, "less"),
         ("r = 8, λ = 16", "r = 8", FORGOTTEN, "λ = 16 forgets more than λ = 1 (r = 8)", "in no paper", "none"),
     )
     for some, other, column, text, by, paper in pairs:
