@@ -10,7 +10,7 @@ import pytest
 from loralab.errors import UserError
 from loralab.studies.claims import judge
 from loralab.studies.stats import mean_interval, ratio_interval, speedup
-from tests.analysis.frames import drawn, made, module, unlike
+from tests.analysis.frames import drawn, made, marks, module, unlike
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,7 +69,7 @@ def test_the_lines_are_the_means_of_the_seeds_and_the_bands_their_intervals(
         for column, metric in enumerate((ACCURACY, "train/loss")):
             ax: Any = figure.axes[3 * row + column]
             steps = list(STEPS)[column:]  # before the first step there is no training loss
-            for ratio, line, band in zip(sorted(TAU), ax.lines, ax.collections, strict=True):
+            for ratio, line, band in zip(CONVERGENCE.SHOWN, ax.lines, ax.collections, strict=True):
                 of = frame[(frame["task"] == task) & (frame["lora.ratio"] == ratio)]
                 scores = [of.loc[of["step"] == step, metric].to_numpy() for step in steps]
                 assert {len(each) for each in scores} == {len(SEEDS)}
@@ -111,24 +111,23 @@ def test_a_slower_ratio_does_not_hold() -> None:
     assert [row.verdict for row in judge(CONVERGENCE.claims(slower))] == ["did not hold"] * 2
 
 
-def test_speedups_are_drawn_at_their_ratio_and_what_never_crosses_is_marked(
+def test_registered_speedups_are_drawn_a_row_each_beside_the_paper_s_two_times(
     frame: pd.DataFrame, figure: "Figure"
 ) -> None:
     ax: Any = figure.axes[5]
     ratios = [ratio for ratio in sorted(TAU) if ratio != 1]
-    bars = iter(ax.containers)
-    for share in SHARES:
-        for ratio in ratios:
-            found = CONVERGENCE.sooner(trec(frame), ratio, share)
-            point, _, (segments,) = next(bars)
-            x, y = np.ravel(point.get_data()).astype(float)
-            assert y == pytest.approx(found.estimate) and abs(np.log2(x / ratio)) < 0.5
-            assert (point.get_markerfacecolor() == "white") is (ratio in (8, 64))
-            low, high = segments.get_segments()[0][:, 1]
-            assert (low, high) == pytest.approx((found.low, min(found.high, found.estimate + 1e3)), abs=1e-9)
-            if ratio in (8, 64):
-                assert (found.low, found.high) == (0, np.inf)  # five seeds are too few for the sign test
-    assert next(bars, None) is None
+    assert [label.get_text() for label in ax.get_yticklabels()] == [f"λ = {ratio:g}" for ratio in ratios]
+    ((_, places, middle, ends),) = marks(ax, across=True)
+    found = [CONVERGENCE.registered(trec(frame), ratio) for ratio in ratios]
+    assert places == list(range(len(ratios)))
+    for estimate, bar, each in zip(middle, ends, found, strict=True):
+        assert np.isnan([estimate, each.estimate]).all() or estimate == pytest.approx(each.estimate)
+        assert np.isnan(each.low) or bar == pytest.approx([each.low, each.high])
+    assert found[ratios.index(16)].estimate == pytest.approx(2, abs=0.2) == 2
+    assert [2, 2] in [list(line.get_xdata()) for line in ax.lines]
+
+
+def test_what_never_reaches_the_target_is_counted_in_the_summary(frame: pd.DataFrame) -> None:
     assert CONVERGENCE.sooner(trec(frame), 64, 1.0).estimate == 80 / 100  # counted as right after the end
     summary = CONVERGENCE.summary(frame[frame["task"] == "trec"]).set_index(["ratio", "share"])["never"]
     assert (summary[64, "95%"], summary[8, "95%"], summary[16, "95%"]) == ("5 of 5", "1 of 5", "0 of 5")
@@ -187,7 +186,7 @@ def test_a_run_that_diverges_never_gets_there_and_its_line_ends_where_it_did() -
     assert CONVERGENCE.crossings(trec(frame), 0.95)[16] == [40, 40, np.inf, 40, 40]  # though it was above at step 55
     with drawn("convergence", frame) as figure:
         ends: list[Any] = [line.get_xdata() for line in figure.axes[0].lines]
-        assert [max(steps) for steps in ends] == [55 if ratio == 16 else 100 for ratio in sorted(TAU)]
+        assert [max(steps) for steps in ends] == [55 if ratio == 16 else 100 for ratio in CONVERGENCE.SHOWN]
 
 
 def test_a_run_that_diverges_before_its_first_evaluation_is_one_that_never_gets_there() -> None:
@@ -199,7 +198,7 @@ def test_a_run_that_diverges_before_its_first_evaluation_is_one_that_never_gets_
     frame = study(score, "task=trec")
     assert CONVERGENCE.crossings(trec(frame), 0.95)[16] == [40, 40, np.inf, 40, 40]
     with drawn("convergence", frame) as figure:
-        assert len(figure.axes[0].lines) == len(TAU)
+        assert len(figure.axes[0].lines) == len(CONVERGENCE.SHOWN)
 
 
 @pytest.mark.parametrize("step", [0, 45, 100])

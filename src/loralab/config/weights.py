@@ -9,12 +9,12 @@ from typing import Protocol
 
 from omegaconf import OmegaConf
 
+from loralab import places
 from loralab.config.checks import cut
 from loralab.config.literal import literal
 
 __all__ = ["keep_one_source"]
 
-_CONF = Path(__file__).resolve().parents[3] / "conf"
 _SOURCES = ("path", "hub", "package")  # the first that is set wins
 _HUBS_CACHE = re.compile(r"models--[^/]+--([^/]+)/snapshots/[^/]+$")
 
@@ -50,7 +50,7 @@ def keep_one_source(model: Model, *, store: str) -> None:
 @functools.cache  # sweeps compose thousands of configs
 def _sources_of(name: str, store: str) -> Mapping[str, str | None] | None:
     """The sources in conf/model/NAME.yaml, None where there is no such file."""
-    file = _CONF / "model" / f"{name}.yaml"
+    file = places.found(places.HERE / "conf" / "model" / f"{name}.yaml")
     if name != Path(name).name or not file.is_file():
         return None
     written = OmegaConf.create({"store": literal(store), "model": OmegaConf.load(file)})
