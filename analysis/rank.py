@@ -14,12 +14,11 @@ from loralab.studies.arms import (
     comparison_row,
     confirm_runs,
     interior,
-    paired_difference,
     select_columns,
     shared,
     split_arms,
 )
-from loralab.studies.claims import Claim
+from loralab.studies.questions import Question, gain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +33,7 @@ RULES = {"constant": "alpha = r", "alpha/r": "alpha = 8", "alpha/sqrt_r": "alpha
 TARGETS = ("q", "q,v", "q,k,v,o", "all")
 RULED = "q,v"  # the rank at which the rules are compared
 METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
-POINTS = 0.005  # half a point of accuracy; a smaller difference counts as none
-PAPER = {"q,v": "MNLI: r = 1, 4, 64: 91.3, 91.3, 91.4", "q,k,v,o": "not printed here"}
+PAPER = ("q,v", "q,k,v,o")  # targets of the paper's table
 
 Arms = dict[tuple[str, str, float], pd.DataFrame]  # by targets, lora.scaling, rank
 
@@ -119,22 +117,20 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """The claims of Table 6 whose ranks are in the frame."""
-    arms = arms_of(frame)
-    found = []
-    for targets, paper in PAPER.items():
-        line = over_ranks(arms, targets, "constant")
-        on = f"on {targets.replace(',', ', ')} ({captions.tasks(frame)}, lr_A tuned for each)"
-        if {1, 64} <= line.keys():
-            text = f"r = 1 loses less than half a point of accuracy to r = 64 {on}"
-            loss = paired_difference(line[1], line[64], "test/accuracy", null=-POINTS)
-            found.append(Claim("rank", "LoRA, Table 6", text, paper, loss, -POINTS, "points"))
-        if {4, 64} <= line.keys():
-            text = f"r = 64 gains less than half a point of accuracy over r = 4 {on}"
-            more = paired_difference(line[64], line[4], "test/accuracy", null=POINTS)
-            found.append(Claim("rank", "LoRA, Table 6", text, paper, more, POINTS, "points", below=True))
-    return found
+def questions(frame: pd.DataFrame) -> list[Question]:
+    rows = frame[(frame["stage"] == "confirm") & (frame["lora.scaling"] == "constant")]
+    rows, there = rows[rows["lora.targets"].isin(PAPER)], set(rows["lora.rank"])
+    pair = {
+        "arm": "lora.rank",
+        "by": ["lora.targets"],
+        "paper": "MNLI: 91.3 against 91.4",
+        "number": -0.001,
+        "exact": True,
+    }
+    small = [rank for rank in (1, 4) if {rank, 64} <= there]
+    claims = [gain(rows, rank, 64, text=f"r = {rank} over r = 64", **pair) for rank in small]
+    text = f"is a small rank as good as 64 ({captions.tasks(frame)}, lr_A tuned for each)?"
+    return [Question(text, "LoRA, Table 6", "points", claims)] if claims else []
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import scipy
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import interior, shared
-from loralab.studies.claims import Claim
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval, whole_mean
 from loralab.studies.thinned_curves import curve_columns
 from loralab.studies.tuned_rates import WIDE, seed_noise, tuned_arms, with_settings
@@ -138,13 +138,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    source, where, made = "LoRA Without Regret", captions.tasks(frame), []
-    for arm, paper in ((THEIRS, "10x"), (OURS, "not printed")):
-        found = times(frame, arm)
-        text = f"LoRA's best rate is more than {TWICE:g} times full fine-tuning's ({arm.partition(', ')[2]}, {where})"
-        made.append(Claim("tenfold_decoder", source, text, paper, found, TWICE, "x"))
-    return made
+def questions(frame: pd.DataFrame) -> list[Question]:
+    claims = [Claim(THEIRS.partition(", ")[2], times(frame, THEIRS), "10x", PAPER, exact=True)]
+    text = f"how many times full fine-tuning's best rate is LoRA's ({captions.tasks(frame)})?"
+    return [Question(text, "LoRA Without Regret", "x", claims)]
 
 
 if __name__ == "__main__":

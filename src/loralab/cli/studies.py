@@ -11,7 +11,7 @@ from loralab.config.overrides import to_override
 from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.studies import committed, new_study, results, study_module
-from loralab.studies.claims import embedded, markdown
+from loralab.studies.claims import embedded, lines, markdown
 from loralab.studies.required_scores import refuse_other_tasks
 from loralab.studies.tables import study_tables
 from loralab.sweeps import status as forecast
@@ -96,15 +96,14 @@ def figure(name: str, overrides: Sequence[str], store: Path) -> int:
 
 
 def claims() -> int:
-    """Writes analysis/claims.md and the tables of docs/findings.md, for every study whose claims can be computed."""
-    rows, failures = committed.judge_committed()
-    questions, unasked = committed.ask_committed()
+    """Writes analysis/claims.md and the tables of docs/findings.md, for every study whose questions can be answered."""
+    questions, failures = committed.ask_committed()
     page = study_module.ANALYSIS.parent / "docs" / "findings.md"
-    write_text(study_module.ANALYSIS / "claims.md", markdown(rows, questions))
-    write_text(page, embedded(page.read_text(encoding="utf-8"), rows))
-    for row in rows:
-        print(printed([f"{row.verdict:24}  {row.claim.text}: {row.claim.ours}"]))
-    return _print_failures(failures | unasked)
+    write_text(study_module.ANALYSIS / "claims.md", markdown(questions))
+    write_text(page, embedded(page.read_text(encoding="utf-8"), questions))
+    for question in questions:
+        print(printed(lines(question)))
+    return _print_failures(failures)
 
 
 def report(names: Sequence[str], to: Path) -> int:
