@@ -11,7 +11,7 @@ import pytest
 from loralab.cli.main import main
 from loralab.errors import UserError
 from loralab.studies import committed, figures, results
-from loralab.studies.committed import judge_committed
+from loralab.studies.committed import ask_committed
 from loralab.studies.report import report
 from loralab.studies.tables import load_study
 from loralab.sweeps.study import open_study
@@ -67,10 +67,6 @@ def caption(frame):
 
 def summary(frame):
     return frame[["n", "square"]]
-
-
-def claims(frame):
-    return []
 """
 
 
@@ -121,7 +117,7 @@ def test_the_rows_say_which_code_measured_them(csv: Path, tmp_path: Path) -> Non
 
 
 def test_the_claims_and_the_report_take_it_from_its_csv(csv: Path, tmp_path: Path) -> None:
-    assert judge_committed() == ([], {})
+    assert ask_committed() == ([], {})
     report(["all"], tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Squares of 6 numbers" in html and f"loralab study {NAME}" in html and "python train.py" not in html
@@ -134,8 +130,8 @@ def test_a_row_that_is_not_there_is_named(at: int, cell: str, csv: Path, tmp_pat
     for ask in (lambda: results.load_results(NAME), lambda: figures.draw(NAME)):
         with pytest.raises(UserError, match=line):
             ask()
-    rows, failures = judge_committed()
-    assert rows == [] and list(failures) == [NAME] and re.search(line, failures[NAME])
+    asked, failures = ask_committed()
+    assert asked == [] and list(failures) == [NAME] and re.search(line, failures[NAME])
 
 
 def test_a_row_too_many_and_a_column_too_few_are_told(csv: Path) -> None:

@@ -125,8 +125,7 @@ WRONG = {
     "def draw():\n    ...\n": "analysis/two_stages.py: draw() must take one argument: draw(frame)",
     "def draw(frame, ax):\n    ...\n": "analysis/two_stages.py: draw(frame, ax) must take one argument: draw(frame)",
     DRAW + "def reduce():\n    ...\n": "analysis/two_stages.py: reduce() must take one argument: reduce(tables)",
-    DRAW
-    + "def questions():\n    ...\n": "analysis/two_stages.py: questions() must take one argument: questions(frame)",
+    DRAW + "def questions():\n    ...\n": "analysis/two_stages.py: questions() must take one argument: questions",
     DRAW + "AXES = 'seed'\n": "AXES is 'seed'; it must be a list of keys of the configuration, as lora.rank",
     DRAW + "AXES = ['lora.ratios']\n": "AXES: lora.ratios: no such key; lora has ",
     "import nothing_of_this_name\n": (
