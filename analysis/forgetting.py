@@ -52,7 +52,7 @@ def _mean(sums: Any, numbers: Any) -> float:
 
 
 def named(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """`r = 1`, ..., `r = 8, λ = 4`, `r = 8, all maps`, `full`: each arm's rows, with what it forgot in nats a token."""
+    """`r = 8`, ..., `r = 8, λ = 4`, `r = 8, all maps`, `full`: each arm's rows, with what it forgot in nats a token."""
     frame = frame.assign(**{FORGOTTEN: frame[AFTER] - frame[BEFORE]})
     lora, found = frame[frame["method"] != FULL], {}
     for (wide, ratio, rank), own in lora.groupby([lora["lora.targets"] == "all", "lora.ratio", "lora.rank"]):
