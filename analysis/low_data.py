@@ -127,8 +127,10 @@ def questions(frame: pd.DataFrame) -> list[Question]:
     parts |= {f"{sizes[0]:,g} examples": confirm[confirm["examples"] == sizes[0]]} if len(sizes) > 1 else {}
 
     def asked(text: str, source: str, own: str, base: str, paper: str, number: float | None) -> Question:
-        pair = {"arm": "method", "by": ["examples"], "paper": paper, "number": number}
-        claims = [gain(rows, own, base, text=size, **pair) for size, rows in parts.items()]
+        claims = [
+            gain(rows, own, base, arm="method", by=["examples"], text=size, paper=paper, number=number)
+            for size, rows in parts.items()
+        ]
         return Question(f"{text} with few examples ({captions.tasks(frame)})?", source, "points", claims)
 
     return [

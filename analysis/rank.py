@@ -119,16 +119,12 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 def questions(frame: pd.DataFrame) -> list[Question]:
     rows = frame[(frame["stage"] == "confirm") & (frame["lora.scaling"] == "constant")]
-    rows, there = rows[rows["lora.targets"].isin(PAPER)], set(rows["lora.rank"])
-    pair = {
-        "arm": "lora.rank",
-        "by": ["lora.targets"],
-        "paper": "MNLI: 91.3 against 91.4",
-        "number": -0.001,
-        "exact": True,
-    }
-    small = [rank for rank in (1, 4) if {rank, 64} <= there]
-    claims = [gain(rows, rank, 64, text=f"r = {rank} over r = 64", **pair) for rank in small]
+    rows, by, paper = rows[rows["lora.targets"].isin(PAPER)], ["lora.targets"], "MNLI: 91.3 against 91.4"
+    claims = [
+        gain(rows, rank, 64, arm="lora.rank", by=by, text=f"r = {rank}", paper=paper, number=-0.001, exact=True)
+        for rank in (1, 4)
+        if {rank, 64} <= set(rows["lora.rank"])
+    ]
     text = f"is a small rank as good as 64 ({captions.tasks(frame)}, lr_A tuned for each)?"
     return [Question(text, "LoRA, Table 6", "points", claims)] if claims else []
 

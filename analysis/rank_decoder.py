@@ -98,14 +98,16 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def questions(frame: pd.DataFrame) -> list[Question]:
-    rows, where = frame[frame["stage"] == "confirm"], f"({captions.tasks(frame)}, lr_A tuned for each)"
-    pair = {"arm": "lora.rank", "by": ["task"], "paper": "MNLI: 91.3 against 91.4", "number": -0.001, "exact": True}
-    small = [rank for rank in (1, 4) if {rank, 64} <= set(rows["lora.rank"])]
-    claims = [gain(rows, rank, 64, text=f"r = {rank} over r = 64", **pair) for rank in small]
-    power = Claim("lr_A as a power of r", exponent(frame), "0", 0.0, exact=True)
+    rows, by, paper = frame[frame["stage"] == "confirm"], ["task"], "MNLI: 91.3 against 91.4"
+    claims = [
+        gain(rows, rank, 64, arm="lora.rank", by=by, text=f"r = {rank}", paper=paper, number=-0.001, exact=True)
+        for rank in (1, 4)
+        if {rank, 64} <= set(rows["lora.rank"])
+    ]
+    where, power = f"({captions.tasks(frame)}, lr_A tuned for each)", exponent(frame)
     asked = [Question(f"is a small rank as good as 64 {where}?", "LoRA, Table 6", "points", claims)] if claims else []
     text = f"is the best rate the same for each rank, with scaling alpha/r {where}?"
-    return [*asked, Question(text, "LoRA Without Regret", "", [power])]
+    return [*asked, Question(text, "LoRA Without Regret", "", [Claim("lr_A as a power of r", power, "0", 0.0, True)])]
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def test_three_lines_of_yaml_and_a_function_that_draws_make_a_study(
     one = frame.loc[frame["lora.ratio"] == 1, "validation/loss"].mean()
     assert means["validation/loss"].tolist()[0] == pytest.approx(one, abs=1e-4)
     header = {"command": "loralab study mine", "cost": "4 runs"}
-    found = section("mine", frame, module, judged=[], csv=csv.read_text(), header=header)
+    found = section("mine", frame, module, questions=[], csv=csv.read_text(), header=header)
     assert found.table.columns[:2] == ("lora.ratio", "runs")
     with open_study("mine") as study:
         assert study.header == header

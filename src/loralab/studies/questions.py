@@ -90,8 +90,8 @@ class Question:
         return math.log(value) if 0 < value < math.inf else math.copysign(math.inf, value - 1)
 
     def _scaled(self, found: Interval) -> Interval:
-        ends = (self._log(end) for end in (found.estimate, found.low, found.high))
-        return Interval(*ends, found.n, found.p, found.degrees)
+        estimate, low, high = (self._log(end) for end in (found.estimate, found.low, found.high))
+        return Interval(estimate, low, high, found.n, found.p, found.degrees)
 
 
 def gain(

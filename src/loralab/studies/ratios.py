@@ -89,9 +89,11 @@ def lowest(rows: pd.DataFrame, by: Sequence[str] = ()) -> Interval:
     return Interval(found.at, found.low, found.high, len(fresh[[*by, "seed"]].drop_duplicates()), found.p)
 
 
-def best_ratio(rows: pd.DataFrame) -> float:
-    """The ratio with the lowest validation loss over the windows."""
-    return float(tuned(rows).nsmallest(1, "validation/loss")["lora.ratio"].iloc[0])
+def best_ratio(rows: pd.DataFrame, *, above: float = 0.0) -> float:
+    """The ratio with the lowest validation loss over the windows, among the ratios above a bound."""
+    found = tuned(rows)
+    found = found[found["lora.ratio"] > above]
+    return float(found.nsmallest(1, "validation/loss")["lora.ratio"].iloc[0])
 
 
 def rate_optimum(rows: pd.DataFrame, ratio: float = 1) -> Minimum:
