@@ -47,7 +47,7 @@ def test_the_claim_is_the_papers_number_within_a_factor_of_2() -> None:
     for times, wanted in ((10.0, "held"), (2.8, "contradicted in size")):
         (claim,) = claims("tenfold_decoder", built(times))
         assert verdicts("tenfold_decoder", built(times)) == [wanted]
-        assert claim.found.estimate == pytest.approx(times, rel=1e-6) and claim.number == 10
+        assert claim.found.estimate == pytest.approx(times, rel=0.01) and claim.number == 10
 
 
 def test_a_best_rate_at_the_end_of_its_window_gives_no_ratio() -> None:

@@ -11,6 +11,7 @@ import pytest
 from loralab.cli.main import main
 from loralab.errors import UserError
 from loralab.studies import committed, figures, results
+from loralab.studies.claims import lines
 from loralab.studies.committed import ask_committed
 from loralab.studies.report import report
 from loralab.studies.tables import load_study
@@ -30,6 +31,7 @@ hydra:
     study:
       claim: The square grows.
       metric: square
+      margin: 1.1x
       command: loralab study {NAME}
       cost: an instant
       program: analysis/{NAME}.py
@@ -67,7 +69,14 @@ def caption(frame):
 
 def summary(frame):
     return frame[["n", "square"]]
+
+
+def questions(frame):
+    from loralab.studies.questions import Claim, Question
+    from loralab.studies.stats import Interval
+    return [Question("is it one?", "in no paper", "x", [Claim("n = 1", Interval(1.0, 1.0, 1.0, 2, 1.0), exact=True)])]
 """
+TOLD = [f"{NAME}: is it one?", f"  {'held':20}  n = 1: 1.00x [1.00, 1.00], n = 2"]
 
 
 @pytest.fixture(autouse=True)
@@ -95,13 +104,13 @@ def test_one_command_measures_and_draws(root: Path, tmp_path: Path, capsys: pyte
     status, out, err = said(capsys, "study", NAME, *store)
     stem = root / "analysis" / "figures" / NAME
     written = root / "analysis" / "results" / f"{NAME}.csv"
-    assert (status, err, out.splitlines()) == (0, "", [f"6 rows in {written}", f"{stem}.png", f"{stem}.pdf"])
+    assert (status, err, out.splitlines()) == (0, "", [f"6 rows in {written}", f"{stem}.png", f"{stem}.pdf", *TOLD])
     assert Path(f"{stem}.png").is_file() and committed.names() == [NAME]
     assert not (tmp_path / "store" / "runs").exists()
 
     small = tmp_path / "store" / "results" / f"{NAME} smoke=true.csv"
     status, out, _ = said(capsys, "study", NAME, "smoke=true", *store)
-    assert status == 0 and out.splitlines()[0] == f"4 rows in {small}"
+    assert status == 0 and out.splitlines()[0] == f"4 rows in {small}" and TOLD[0] not in out
     assert len(results.load_results(NAME, "smoke=true", path=small)) == 4
     assert written.stat().st_mtime <= small.stat().st_mtime and len(results.load_results(NAME)) == 6
 
@@ -117,7 +126,8 @@ def test_the_rows_say_which_code_measured_them(csv: Path, tmp_path: Path) -> Non
 
 
 def test_the_claims_and_the_report_take_it_from_its_csv(csv: Path, tmp_path: Path) -> None:
-    assert ask_committed() == ([], {})
+    asked, failures = ask_committed()
+    assert failures == {} and [line for question in asked for line in lines(question)] == TOLD
     report(["all"], tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Squares of 6 numbers" in html and f"loralab study {NAME}" in html and "python train.py" not in html

@@ -159,6 +159,10 @@ def test_ratios_are_pooled_in_logarithms_with_one_variance() -> None:
     assert [effect.estimate, effect.low, effect.high] == pytest.approx(np.exp([middle, middle - half, middle + half]))
     assert (effect.n, effect.degrees) == (10, 8) and [each.n for each in found.settings.values()] == [6, 4]
     assert found.population.low < effect.low and found.population.n == 2
+    exact = pooled_ratios({("trec",): [2.0, 2.0], ("sms",): [3.0, 3.0], ("imdb",): [2.5, 2.5]})
+    population = mean_interval(np.log([2.0, 3.0, 2.5]))
+    assert exact.effect.low == exact.effect.high
+    assert exact.population.low == pytest.approx(np.exp(population.low)), "known without error: the settings' spread"
     unknown = pooled_ratios({("trec",): [1.5, math.nan], ("sms",): [2.0, 2.1]})
     assert np.isnan(unknown.effect.low) and np.isnan(unknown.population.low)
 

@@ -49,7 +49,8 @@ def test_an_exact_claim_holds_where_the_value_is_within_the_margin_of_the_number
         question = asked(claim(estimate, error, number=-1.0, exact=True), unit="", margin=0.25)
         assert question.verdicts == [verdict] and question.tested(question.claims[0]) == "= -1"
     assert asked(claim(-1.0, 0.3, number=-1.0, exact=True), unit="", margin=0.25).verdicts == [UNKNOWN]
-    assert asked(times(1.01, 0.005, number=1.0, exact=True), unit="x", margin=1.02).verdicts == [HELD]
+    same = asked(times(1.01, 0.004, exact=True), unit="x", margin=1.02)
+    assert same.verdicts == [HELD] and same.tested(same.claims[0]) == "= 1x", "without a number: no difference"
 
 
 def test_the_claims_of_a_question_are_judged_together() -> None:

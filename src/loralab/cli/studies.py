@@ -12,6 +12,7 @@ from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.studies import committed, new_study, results, study_module
 from loralab.studies.claims import embedded, lines, markdown
+from loralab.studies.questions import Question
 from loralab.studies.required_scores import refuse_other_tasks
 from loralab.studies.tables import study_tables
 from loralab.sweeps import status as forecast
@@ -34,7 +35,10 @@ def new(arguments: Sequence[str]) -> int:
 
 
 def study(name: str, overrides: Sequence[str], store: Path) -> int:
-    """Trains the missing runs or measures; collects; draws. The analysis is checked before training starts."""
+    """Trains the missing runs or measures; collects; draws; tells the verdicts, unless overrides made another study.
+
+    The analysis is checked before training starts.
+    """
     with open_study(name) as opened:
         trained = opened.spec.program is None
         drawn = study_module.analysis_of(opened) != study_module.NO_ANALYSIS
@@ -52,7 +56,10 @@ def study(name: str, overrides: Sequence[str], store: Path) -> int:
         ]
         if failed := exit_status([*command, *overrides]):
             return failed
-    return collect(name, overrides, store, None) or (figure(name, overrides, store) if drawn else 0)
+    failed = collect(name, overrides, store, None) or (figure(name, overrides, store) if drawn else 0)
+    if drawn and not failed and not overrides:
+        _print_verdicts(committed.questions(name))
+    return failed
 
 
 def status(name: str, overrides: Sequence[str], store: Path) -> int:
@@ -101,8 +108,7 @@ def claims() -> int:
     page = study_module.ANALYSIS.parent / "docs" / "findings.md"
     write_text(study_module.ANALYSIS / "claims.md", markdown(questions))
     write_text(page, embedded(page.read_text(encoding="utf-8"), questions))
-    for question in questions:
-        print(printed(lines(question)))
+    _print_verdicts(questions)
     return _print_failures(failures)
 
 
@@ -113,6 +119,11 @@ def report(names: Sequence[str], to: Path) -> int:
     failures = write_report(names, to)
     print(printed([str(to)]))
     return _print_failures(failures)
+
+
+def _print_verdicts(questions: Sequence[Question]) -> None:
+    for question in questions:
+        print(printed(lines(question)))
 
 
 def _print_failures(failures: Mapping[str, str]) -> int:

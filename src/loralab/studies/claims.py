@@ -31,7 +31,8 @@ An equivalent gain may contradict its number too. Levels are adjusted over the q
 mixed: settings fixed, seeds and test items random, one error variance for all arms. `all such settings` is Hartung and
 Knapp's interval of the mean over a population of settings. Power: of a test of no effect for the number, or for a
 distance of the margin from an exact one. Needed: the n, or the seeds in each setting, for a half-width of half the
-margin. Each number holds for its own backbone, task and number of steps.
+margin; `more items`: no number of seeds gives that on this test set.
+Each number holds for its own backbone, task and number of steps.
 """
 
 
@@ -92,9 +93,8 @@ def _block(question: Question) -> list[str]:
         more = [_interval(claim.pooled.population if claim.pooled else None, unit)] if several else []
         more += [_interval(claim.loss, "nats")] if losses else []
         power, needed = question.power(claim), question.needed(claim)
-        more += [
-            f"{each:{as_}}" if math.isfinite(each) else "not known" for each, as_ in ((power, ".2f"), (needed, "g"))
-        ]
+        more.append(f"{power:.2f}" if power == power else "not known")
+        more.append("more items" if math.isinf(needed) else f"{needed:g}" if needed == needed else "not known")
         rows.append([arm, paper, question.tested(claim), ours, *more, verdict])
     extra = ["all such settings"] * several + ["test loss, nats"] * losses
     return [

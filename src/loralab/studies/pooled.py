@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from loralab.store.predictions import unpacked
-from loralab.studies.stats import ROUNDING, Array, Interval, interval_of
+from loralab.studies.stats import ROUNDING, Array, Interval, interval_of, mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,6 +179,8 @@ def population_mean(gains: Array, errors: Array) -> Interval:
 
     if len(gains) < 2 or not np.isfinite(errors).all():
         return Interval(float(gains.mean()), math.nan, math.nan, len(gains), math.nan)
+    if not errors.all():  # gains known exactly: their own spread alone
+        return mean_interval(gains)
     with np.errstate(divide="ignore"):  # of a share of variance that is not used, where the gains are equal
         found = combine_effects(gains, errors**2, method_re="iterated", use_t=True)
     return interval_of(float(found.mean_effect_re), float(found.sd_eff_w_re_hksj), len(gains) - 1, len(gains))

@@ -27,9 +27,9 @@ class Claim:
     """One arm, or one quantity, with what was found and what the paper says of it.
 
     arm: a few words that complete the question; paper: the paper's number, as text; number: the same in the unit of
-    `found`, None where the paper has none: then the claim is the margin. The claim is the number or more (or less, if
-    it is below 0, or below 1 for a ratio), or with `exact` the number itself. pooled: the settings that found is the
-    mean of; loss: the difference in test loss, in nats, beside one in accuracy.
+    `found`. The claim is the number or more (or less, if it is below 0, or below 1 for a ratio), or with `exact` the
+    number itself. None where the paper has none: the claim is the margin, or with `exact` no difference. pooled: the
+    settings that found is the mean of; loss: the difference in test loss, in nats, beside one in accuracy.
     """
 
     arm: str
@@ -62,12 +62,12 @@ class Question:
         """One for each claim."""
         found = [self._scaled(claim.found) for claim in self.claims]
         exact = [claim.exact for claim in self.claims]
-        numbers = [self._number(claim) for claim in self.claims]
+        numbers = [self._log(self._number(claim)) for claim in self.claims]
         return verdicts(found, numbers=numbers, margin=self._log(self.margin), exact=exact)
 
     def power(self, claim: Claim) -> float:
         """The probability that a test of no effect finds the number; of an exact claim, a distance of the margin."""
-        return power(self._scaled(claim.found), self._log(self.margin) if claim.exact else self._number(claim))
+        return power(self._scaled(claim.found), self._log(self.margin if claim.exact else self._number(claim)))
 
     def needed(self, claim: Claim) -> float:
         """The n whose 95% interval is half the margin to each side; of a pooled effect the seeds in each setting."""
@@ -77,12 +77,14 @@ class Question:
 
     def tested(self, claim: Claim) -> str:
         """`≥ 1 points`: what the verdict is on; `≥ 0.5 points (the margin)` without a number."""
-        number = self.margin if claim.number is None else claim.number
-        sign = "=" if claim.exact else "≥" if self._number(claim) > 0 else "≤"
-        return f"{sign} {amount(number, self.unit)}{' (the margin)' if claim.number is None else ''}"
+        sign = "=" if claim.exact else "≥" if self._log(self._number(claim)) > 0 else "≤"
+        default = " (the margin)" if claim.number is None and not claim.exact else ""
+        return f"{sign} {amount(self._number(claim), self.unit)}{default}"
 
     def _number(self, claim: Claim) -> float:
-        return self._log(self.margin if claim.number is None else claim.number)
+        if claim.number is None:
+            return self.margin if not claim.exact else 1.0 if self.unit == TIMES else 0.0
+        return claim.number
 
     def _log(self, value: float) -> float:
         if self.unit != TIMES:
@@ -105,13 +107,12 @@ def gain(
     paper: str = "no number",
     number: float | None = None,
     exact: bool = False,
-    metric: str = ACCURACY,
 ) -> Claim:
     """The claim on an arm's gain in accuracy over a base, pooled over the settings, with that in loss beside it.
 
     runs, own, base, arm, by: as in `pooled_gain`.
     """
-    found, loss = (pooled_gain(runs, own, base, arm=arm, by=by, metric=each) for each in (metric, LOSS))
+    found, loss = (pooled_gain(runs, own, base, arm=arm, by=by, metric=each) for each in (ACCURACY, LOSS))
     return Claim(text, found.effect, paper, number, exact, found, loss.effect)
 
 
