@@ -11,11 +11,12 @@ import pandas as pd
 from loralab import plotting
 from loralab.errors import UserError
 from loralab.studies import captions, figures
+from loralab.studies.intervals import LINES, band, forest
 from loralab.studies.pooled import Pooled, pooled_ratios
 from loralab.studies.questions import Claim, Question
 from loralab.studies.ratios import ADVICE
 from loralab.studies.registered_speed import speedups
-from loralab.studies.stats import Interval, mean_interval
+from loralab.studies.stats import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +31,7 @@ Runs = dict[float, list[pd.DataFrame]]
 """By ratio, each seed's rows in the order of the steps."""
 
 PAPER = 2.0  # times as fast, LoRA+'s Fig 7
+SHOWN = (1, 4, 16)  # λ of the curves
 ACCURACY = "validation/accuracy"
 
 
@@ -94,57 +96,45 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     tasks = sorted(frame["task"].unique())
-    figure, axes = plt.subplots(len(tasks), 3, figsize=(plotting.DOUBLE, 1.95 * len(tasks)), squeeze=False)
-    for row, task in enumerate(tasks):
+    size = (plotting.DOUBLE, 2.2 * len(tasks) + 0.3)
+    figure, axes = plt.subplots(len(tasks), 3, figsize=size, squeeze=False, width_ratios=(1, 1, 0.9))
+    for row, task in zip(axes, tasks, strict=True):
         rows = frame[frame["task"] == task]
-        for ax, (metric, title) in zip(
-            axes[row], ((ACCURACY, "validation accuracy"), ("train/loss", "training loss")), strict=False
-        ):
+        for ax, metric, title in zip(row, (ACCURACY, "train/loss"), ("accuracy", "training loss"), strict=False):
             _curves(ax, rows, metric)
             ax.set_xlabel("step")
             ax.set_ylabel(title)
-        axes[row][0].set_title(captions.NAMES.get(task, task), loc="left")
-        _speedups(axes[row][2], frame, task)
-    axes[0][0].legend(title="λ", ncols=2, title_fontsize=6)
+        row[0].set_title(captions.NAMES.get(task, task))
+        _speedups(row[2], frame, task)
+        row[2].set_title("times as fast as λ = 1")
+    curves, claim = (axes[0][at].get_legend_handles_labels() for at in (0, 2))
+    figure.legend(
+        *(first + second for first, second in zip(curves, claim, strict=True)), loc="outside upper left", ncols=4
+    )
     return figure
 
 
-def shades(ratios: list[float]) -> dict[float, tuple[float, ...]]:
-    import matplotlib as mpl
-
-    return dict(zip(ratios, mpl.colormaps["viridis"](np.linspace(0.9, 0, len(ratios))), strict=True))
-
-
 def _curves(ax: "Axes", rows: pd.DataFrame, metric: str) -> None:
-    """The mean over the seeds, with its 95% interval (Student t), up to the step where a seed diverges."""
-    for ratio, colour in shades(sorted(rows["lora.ratio"].unique())).items():
+    """λ of `SHOWN`: the mean over the seeds, with its interval, up to the step where a seed diverges."""
+    for ratio, colour in zip(SHOWN, LINES, strict=False):
         of = rows[rows["lora.ratio"] == ratio].pivot(index="step", columns="seed", values=metric).dropna()
-        steps, ends = of.index.to_numpy(dtype=float), [mean_interval(values) for values in of.to_numpy()]
-        ax.plot(steps, [each.estimate for each in ends], color=colour, label=f"{ratio:g}")
-        low, high = ([getattr(each, end) for each in ends] for end in ("low", "high"))
-        ax.fill_between(steps, low, high, color=colour, alpha=0.12, lw=0)
+        band(ax, of, colour, f"λ = {ratio:g}")
 
 
 def _speedups(ax: "Axes", frame: pd.DataFrame, task: str) -> None:
-    """The registered speed-up in steps against λ; dotted: none, and the paper's."""
-    ratios = above(frame)
-    found = [sooner(frame, ratio).settings[task,] for ratio in ratios]
-    middle, low, high = (np.array([getattr(each, end) for each in found]) for end in ("estimate", "low", "high"))
-    ax.errorbar(ratios, middle, yerr=np.clip([middle - low, high - middle], 0, None), fmt="o-")
-    for level in (1, PAPER):
-        ax.axhline(level, color="0.6", lw=0.6, ls=":")
+    """The registered speed-up in steps of each λ."""
+    found = {f"λ = {ratio:g}": sooner(frame, ratio).settings[task,] for ratio in above(frame)}
+    forest(ax, [*found], {"": [*found.values()]}, null=1.0, claimed=("LoRA+ claims 2 times", PAPER, PAPER))
     ax.set_xscale("log", base=2)
-    plotting.label_powers(ax.xaxis, ratios)
-    ax.set_xlabel("ratio λ")
-    ax.set_ylabel("times as fast as λ = 1")
+    plotting.label_powers(ax.xaxis, [0.5, 1, 2])
+    ax.set_xlim(0.35, 2.9)
 
 
 def caption(frame: pd.DataFrame) -> str:
     return (
         f"{captions.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, each λ at the rate that `ratio` "
-        f"selected for it. Lines: mean of {captions.seeds(frame)}, fresh ones, bands: 95% (Student t). Right: steps "
-        "to the same accuracy, over 30 to 90% of the gain of λ = 1, as a ratio to λ = 1 with the same seed (95%). "
-        f"{captions.provenance(frame)}."
+        f"selected. Mean and 95% of {captions.seeds(frame)} (Student t). Right: the factor in steps that lays the "
+        f"accuracy of λ = 1 on that of λ, over 30 to 90% of the gain. {captions.provenance(frame)}."
     )
 
 

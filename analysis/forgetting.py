@@ -65,16 +65,15 @@ def named(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    with plt.rc_context(plotting.EIGHT_POINT):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.7), width_ratios=(1.3, 1))
-        for (name, own), colour in zip(named(frame).items(), plotting.COLOURS, strict=False):
-            _trade(left, own, name, colour)
-        left.set(xlabel="test loss of SQL (nats a token)", ylabel="loss on English, gained", xscale="log")
-        plotting.label_powers(left.xaxis, [0.03, 0.05, 0.1, 0.2, 0.5])
-        left.set_title("a) learned and forgotten", loc="left")
-        _levels(right, named(frame))
-        right.set_title("b) forgotten, at the best rate", loc="left")
-        figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=6, columnspacing=1)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.7), width_ratios=(1.3, 1))
+    for (name, own), colour in zip(named(frame).items(), plotting.COLOURS, strict=False):
+        _trade(left, own, name, colour)
+    left.set(xlabel="test loss of SQL (nats a token)", ylabel="loss on English, gained", xscale="log")
+    plotting.label_powers(left.xaxis, [0.03, 0.05, 0.1, 0.2, 0.5])
+    left.set_title("a) learned and forgotten", loc="left")
+    _levels(right, named(frame))
+    right.set_title("b) forgotten, at the best rate", loc="left")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=6, columnspacing=1)
     return figure
 
 

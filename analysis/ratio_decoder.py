@@ -4,6 +4,7 @@
 windows select the rates (stage grid); the comparisons use fresh seeds, on the test split (stage confirm).
 """
 
+import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import comparison_row, interior, select_columns, shared
 from loralab.studies.questions import Question
-from loralab.studies.ratios import ADVICE, against_ratio, arm, ratio_gains, ratios, tuned
+from loralab.studies.ratios import ADVICE, arm, forests, ratio_gains, ratios, tuned
 from loralab.studies.thinned_curves import curve_columns
 from loralab.studies.tuned_rates import tuned_arms
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
 AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
-METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
 TALLEST = 0.5  # nats above the lowest loss that the windows show
 
 
@@ -38,14 +38,11 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    with plt.rc_context(plotting.EIGHT_POINT):
-        figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.5))
-        _windows(axes[0], frame)
-        for ax, (metric, title) in zip(axes[1:], METRICS.items(), strict=True):
-            against_ratio(ax, frame, metric, "", 0)
-            ax.set_xlabel("ratio λ = lr$_B$ / lr$_A$")
-            ax.set_ylabel(f"{title}, fresh seeds")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.7))
+    _windows(axes[0], frame)
+    forests(axes[1:], {"difference": frame})
+    labels = [ax.get_legend_handles_labels() for ax in axes[:2]]
+    figure.legend(*map(operator.add, *labels), loc="outside upper left", ncols=4)
     return figure
 
 
@@ -68,8 +65,8 @@ def caption(frame: pd.DataFrame) -> str:
     return (
         f"{shared(frame)}, init {'/'.join(frame['lora.init'].unique())}, r = alpha = {frame['lora.rank'].iloc[0]:g}. "
         f"Left: rates tried ({trials} runs a ratio, {captions.seeds(grid)}); dots: selected. Right: those on fresh "
-        f"seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the difference from λ = 1, paired "
-        f"by seed (Student t). {captions.provenance(frame)}."
+        f"seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the "
+        f"difference from λ = 1, paired (Student t). {captions.provenance(frame)}."
     )
 
 

@@ -72,13 +72,12 @@ def times(frame: pd.DataFrame, arm: str) -> Interval:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    with plt.rc_context(plotting.EIGHT_POINT):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.5), width_ratios=(1.6, 1))
-        _windows(left, frame)
-        _times(right, frame)
-        left.set_title("a) loss against the rate", loc="left")
-        right.set_title("b) best rate over that of full fine-tuning", loc="left")
-        figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.5), width_ratios=(1.6, 1))
+    _windows(left, frame)
+    _times(right, frame)
+    left.set_title("a) loss against the rate", loc="left")
+    right.set_title("b) best rate over that of full fine-tuning", loc="left")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
 
 

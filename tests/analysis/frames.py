@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from loralab import plotting
@@ -92,10 +93,23 @@ def distinct(run: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def drawn(name: str, frame: pd.DataFrame) -> Iterator["Figure"]:
-    """The study's figure from a frame; closed afterwards."""
+    """The study's figure from a frame, whose text is legible at the size shown; closed afterwards."""
     from matplotlib import pyplot
+    from matplotlib.text import Text
 
     with plotting.style():
         figure = module(name).draw(frame)
+        texts: list[Any] = [text for text in figure.findobj(Text) if text.get_text().strip()]
+        assert texts and min(text.get_size() for text in texts) >= plotting.SIZE
         yield figure
         pyplot.close(figure)
+
+
+def marks(ax: Any, *, across: bool = False) -> list[tuple[str, list[float], list[float], list[list[float]]]]:
+    """A panel's errorbars: label, places, values and the ends of the bars; across: the places are on the y axis."""
+    found = []
+    for bars in ax.containers:
+        x, y = (np.asarray(each, dtype=float).tolist() for each in bars.lines[0].get_data())
+        ends = [segment[:, 0 if across else 1].tolist() for segment in bars.lines[2][0].get_segments()]
+        found.append((bars.get_label(), *((y, x) if across else (x, y)), ends))
+    return found

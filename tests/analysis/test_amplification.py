@@ -9,7 +9,7 @@ import pytest
 from loralab.inspect import spectra
 from loralab.inspect.updates import Update
 from loralab.studies.stats import ratio_interval
-from tests.analysis.frames import claims, drawn, made, module, verdicts
+from tests.analysis.frames import claims, drawn, made, marks, module, verdicts
 from tests.analysis.overlaps import scores
 
 STUDY = module("amplification")
@@ -70,20 +70,18 @@ def test_each_norm_is_what_its_name_says() -> None:
     assert found["in delta W"] < found["in W"]
 
 
-def test_the_figure_has_the_norms_and_beside_them_the_amplification_and_that_of_random_directions(
+def test_the_figure_has_the_amplification_beside_that_of_random_directions_and_then_the_norms(
     frame: pd.DataFrame,
 ) -> None:
     with drawn("amplification", frame) as figure:
-        *norms, last = (each for each in figure.axes)
-        for which, ax in zip(("q", "v"), norms, strict=True):
-            for name, (point, *_) in zip(STUDY.NORMS, ax.containers, strict=True):
-                means = [STUDY.size(STUDY.norms(frame, rank, which)[name]).estimate for rank in RANKS]
-                np.testing.assert_allclose(np.array(point.get_data(), dtype=float), [RANKS, means])
-        lines: dict[str, Any] = {str(each.get_label()): each for each in last.containers}
-        of = STUDY.norms(frame, 4, "q")
-        for label, name in (("q", "in delta W"), ("q, random $U$, $V$", "at random")):
-            point, _, (segments,) = lines[label]
-            expected = ratio_interval(of["delta W"], of[name])
-            assert point.get_ydata()[1] == pytest.approx(expected.estimate)
-            assert segments.get_segments()[1][:, 1].tolist() == pytest.approx([expected.low, expected.high])
+        *panels, last = figure.axes
+        for which, ax in zip(("q", "v"), panels, strict=True):
+            of = STUDY.norms(frame, 4, which)
+            for (_, ranks, middle, ends), name in zip(marks(ax), ("in delta W", "at random"), strict=True):
+                expected = ratio_interval(of["delta W"], of[name])
+                assert ranks == RANKS and middle[1] == pytest.approx(expected.estimate)
+                assert ends[1] == pytest.approx([expected.low, expected.high])
+        for name, (_, ranks, middle, _) in zip(STUDY.NORMS, marks(last), strict=True):
+            assert middle == pytest.approx([STUDY.size(STUDY.norms(frame, rank, "q")[name]).estimate for rank in RANKS])
+            assert ranks == RANKS
     assert len(STUDY.summary(frame)) == 2 * len(RANKS) and "30 runs (0 diverged)" in STUDY.caption(frame)

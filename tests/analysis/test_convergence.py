@@ -1,7 +1,7 @@
 """convergence: lines are means, a built-in speed-up is found, and runs that never reach the target count."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ import pytest
 
 from loralab.errors import UserError
 from loralab.studies.stats import mean_interval
-from tests.analysis.frames import claims, drawn, made, module, unlike, verdicts
+from tests.analysis.frames import claims, drawn, made, marks, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +67,7 @@ def test_the_lines_are_the_means_of_the_seeds_and_the_bands_their_intervals(
         for column, metric in enumerate((ACCURACY, "train/loss")):
             ax: Any = figure.axes[3 * row + column]
             steps = list(STEPS)[column:]  # before the first step there is no training loss
-            for ratio, line, band in zip(sorted(TAU), ax.lines, ax.collections, strict=True):
+            for ratio, line, band in zip(CONVERGENCE.SHOWN, ax.lines, ax.collections, strict=True):
                 of = frame[(frame["task"] == task) & (frame["lora.ratio"] == ratio)]
                 scores = [of.loc[of["step"] == step, metric].to_numpy() for step in steps]
                 assert {len(each) for each in scores} == {len(SEEDS)}
@@ -96,11 +96,17 @@ def test_a_slower_ratio_is_contradicted() -> None:
     assert verdicts("convergence", slower)[0] == "contradicted in size"
 
 
-def test_speed_ups_are_drawn_at_their_ratio(frame: pd.DataFrame, figure: "Figure") -> None:
-    bars = cast(Any, figure.axes[5]).containers[0].lines[0]
+def test_speed_ups_are_drawn_a_row_each_beside_the_paper_s_two_times(frame: pd.DataFrame, figure: "Figure") -> None:
+    ax: Any = figure.axes[5]
     ratios = [ratio for ratio in sorted(TAU) if ratio > 1]
-    means = [CONVERGENCE.sooner(frame, ratio).settings["trec",].estimate for ratio in ratios]
-    np.testing.assert_allclose(np.asarray(bars.get_data(), dtype=float), [ratios, means])
+    assert [label.get_text() for label in ax.get_yticklabels()] == [f"λ = {ratio:g}" for ratio in ratios]
+    ((_, places, middle, ends),) = marks(ax, across=True)
+    assert places == list(range(len(ratios)))
+    for ratio, estimate, bar in zip(ratios, middle, ends, strict=True):
+        found = CONVERGENCE.sooner(frame, ratio).settings["trec",]
+        assert np.isnan([estimate, found.estimate]).all() or estimate == pytest.approx(found.estimate)
+        assert np.isnan(found.low) or bar == pytest.approx([found.low, found.high])
+    assert [2, 2] in [list(line.get_xdata()) for line in ax.lines]
     summary = CONVERGENCE.summary(frame).set_index(["ratio", "task"])
     assert len(summary) == 3 * len(ratios) and summary.loc[(16, "all"), "times, steps"].startswith("2.0")
 
@@ -121,7 +127,7 @@ def test_a_run_that_diverges_leaves_no_speed_and_its_line_ends_where_it_did(rati
     assert np.isnan(CONVERGENCE.speeds(trec(frame), 16)).all()
     with drawn("convergence", frame) as figure:
         ends: list[Any] = [line.get_xdata() for line in figure.axes[0].lines]
-        assert [max(steps) for steps in ends] == [55 if each == ratio else 100 for each in sorted(TAU)]
+        assert [max(steps) for steps in ends] == [55 if each == ratio else 100 for each in CONVERGENCE.SHOWN]
 
 
 def test_a_run_that_diverges_before_its_first_evaluation_is_drawn_as_none() -> None:
@@ -133,7 +139,7 @@ def test_a_run_that_diverges_before_its_first_evaluation_is_drawn_as_none() -> N
     frame = study(score, "task=trec")
     assert np.isnan(CONVERGENCE.speeds(trec(frame), 16)).all()
     with drawn("convergence", frame) as figure:
-        assert len(figure.axes[0].lines) == len(TAU)
+        assert len(figure.axes[0].lines) == len(CONVERGENCE.SHOWN)
 
 
 @pytest.mark.parametrize("step", [0, 45, 100])

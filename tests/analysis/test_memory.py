@@ -46,15 +46,17 @@ def test_bars_are_the_weights_and_what_is_above_them_and_lines_are_the_formulas(
     with drawn("memory", frame) as figure:
         axes: Any = figure.axes
         short, batch, disk = axes
-        heights = [bar.get_height() for bar in short.patches]
-        assert heights == pytest.approx([90] * 5 + [271 * 1.001] + [3 * 1.001] * 4)
+        lengths = [bar.get_width() for bar in short.patches]
+        assert lengths == pytest.approx([90] * 5 + [271 * 1.001] + [3 * 1.001] * 4)
         segments: Any = short.collections[0]
-        lines = [float(segment[0][1]) for segment in segments.get_segments()]
+        lines = [float(segment[0][0]) for segment in segments.get_segments()]
         assert lines == pytest.approx([360] + [90 + 0.15 * rank for rank in (1, 4, 16, 64)])
-        assert batch.patches[6].get_height() == pytest.approx(202 * 1.001)
-        assert [bar.get_height() for bar in disk.patches] == pytest.approx([90, 0.036, 0.144, 0.576, 2.304])
-        names = [text.get_text() for text in disk.get_xticklabels()]
+        assert batch.patches[6].get_width() == pytest.approx(202 * 1.001)
+        assert [bar.get_width() for bar in disk.patches] == pytest.approx([90, 0.036, 0.144, 0.576, 2.304])
+        names = [text.get_text() for text in short.get_yticklabels()]
         assert names == ["full", *(f"LoRA, r = {rank}" for rank in (1, 4, 16, 64))]
+        assert [text.get_text() for text in short.texts] == [f"{(90 + 3.003) / (90 + 271.271):.0%}"] * 4
+        assert [text.get_text() for text in disk.texts] == ["1/2,500", "1/625", "1/156", "1/39"]
 
 
 def test_the_summary_says_what_the_formula_leaves_out() -> None:

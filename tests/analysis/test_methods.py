@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from loralab.errors import UserError
 from loralab.studies import results
 from loralab.studies.verdicts import CONTRADICTED, EQUIVALENT, HELD
 from loralab.sweeps.study import open_study
-from tests.analysis.frames import claims, distinct, drawn, made, module, unlike, verdicts
+from tests.analysis.frames import claims, distinct, drawn, made, marks, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,48 +111,30 @@ def test_loras_are_one_at_rank_8_and_the_last_trains_all_that_section_4_1_says(c
     assert {one.ratio for one in lora} == {1, 4} and sum(one.dora for one in lora) == TRIALS
 
 
-def test_a_dot_is_an_arm_at_its_size_with_the_interval_of_its_mean(frame: pd.DataFrame, figure: "Figure") -> None:
-    ax: Any = figure.axes[0]
-    found = {}
-    for bars in ax.containers:
-        for x, y, ends in zip(*bars.lines[0].get_data(), bars.lines[2][0].get_segments(), strict=True):
-            found[x, round(y, 9)] = ends[:, 1]
-    assert len(found) == len(ARMS) - 1
-    for name in list(ARMS)[:-1]:
-        scores = fresh(frame, name)
-        size = frame.loc[rows_of(frame, name), "parameters"].iloc[0]
-        ends = found[size, round(scores.mean(), 9)]
-        np.testing.assert_allclose(ends, stats.ttest_1samp(scores, 0).confidence_interval(0.95), rtol=1e-9)
-    floor = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
-    assert floor == pytest.approx([fresh(frame, "head alone").mean()])
-    assert ax.get_xscale() == "log"
-
-
-def test_the_sizes_of_a_method_are_joined_in_their_order(figure: "Figure") -> None:
-    ax: Any = figure.axes[0]
-    lines = [bars.lines[0].get_xdata().tolist() for bars in ax.containers]
-    assert [line for line in lines if len(line) > 1] == [[9_000, 72_000, 576_000]]
+def test_a_row_is_an_arm_with_its_size_the_best_on_top(frame: pd.DataFrame, figure: "Figure") -> None:
+    left, right = figure.axes
+    names = [text.get_text() for text in left.get_yticklabels()]
+    means = [fresh(frame, name).mean() for name in names]
+    assert sorted(names) == sorted(ARMS) and means == sorted(means, reverse=True)
+    sizes = {names[round(line.get_ydata()[0])]: line.get_xdata()[0] for line in cast(Any, right.lines)}
+    assert sizes == {n: frame.loc[rows_of(frame, n), "parameters"].iloc[0] for n in list(ARMS)[:-1]}
+    assert right.get_xscale() == "log"
 
 
 def test_bars_are_the_paired_differences_from_full(frame: pd.DataFrame, figure: "Figure") -> None:
-    ax: Any = figure.axes[1]
-    labels = dict(
-        zip(ax.get_yticks(), (text.get_text().rpartition("  ")[0] for text in ax.get_yticklabels()), strict=True)
-    )
-    assert list(labels.values()) == list(ARMS)[:-1] and list(labels) == sorted(labels, reverse=True)
-    seen = 0
-    for bars in ax.containers:
-        for x, y, ends in zip(*bars.lines[0].get_data(), bars.lines[2][0].get_segments(), strict=True):
-            some, base = fresh(frame, labels[y]), fresh(frame, "full fine-tuning")
-            interval = stats.ttest_rel(some, base).confidence_interval(0.95) if (some != base).any() else (0, 0)
-            assert x == pytest.approx(100 * (some - base).mean())
-            np.testing.assert_allclose(ends[:, 0], 100 * np.array(interval), rtol=1e-9, atol=1e-12)
-            seen += 1
-    assert seen == len(labels)
-    dots = {line.get_ydata()[0]: line.get_xdata() for line in ax.lines if line.get_marker() == "."}
-    assert [labels[y] for y in dots] == list(ARMS)[:-1]
-    for y, found in dots.items():
-        each = fresh(frame, labels[y]) - fresh(frame, "full fine-tuning")
+    ax: Any = figure.axes[0]
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    ((_, places, values, ends),) = marks(ax, across=True)
+    assert places == list(range(len(ARMS)))
+    for name, x, bar in zip(names, values, ends, strict=True):
+        some, base = fresh(frame, name), fresh(frame, "full fine-tuning")
+        interval = stats.ttest_rel(some, base).confidence_interval(0.95) if (some != base).any() else (0, 0)
+        assert x == pytest.approx(100 * (some - base).mean())
+        np.testing.assert_allclose(bar, 100 * np.array(interval), rtol=1e-9, atol=1e-12)
+    dots = {names[round(line.get_ydata()[0])]: line.get_xdata() for line in ax.lines if line.get_marker() == "."}
+    assert sorted(dots) == sorted(ARMS)
+    for name, found in dots.items():
+        each = fresh(frame, name) - fresh(frame, "full fine-tuning")
         np.testing.assert_allclose(sorted(found), sorted(100 * each))
 
 
@@ -216,10 +198,8 @@ def test_a_diverged_fresh_run_leaves_a_gap_and_no_test(frame: pd.DataFrame) -> N
     blank = {name: frame[name].mask(gone) for name in METHODS.SCORES}
     spoilt = frame.assign(status=frame["status"].mask(gone, "diverged"), **blank)
     with drawn("methods", spoilt) as figure:
-        for panel, axis in zip(figure.axes, "yx", strict=True):
-            ax: Any = panel
-            gaps = [np.isnan(getattr(bars.lines[0], f"get_{axis}data")().astype(float)) for bars in ax.containers]
-            assert sum(int(each.sum()) for each in gaps) == 1
+        ((_, _, values, _),) = marks(figure.axes[0], across=True)
+        assert np.isnan(values).sum() == 1
     untested = [claim.arm for claim in claims("methods", spoilt) if np.isnan(claim.found.low)]
     assert untested == ["Pfeiffer (size 64), 320,000"]
 

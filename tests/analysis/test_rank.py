@@ -14,7 +14,7 @@ from loralab.studies import results
 from loralab.studies.verdicts import CONTRADICTED, HELD
 from loralab.sweeps.study import open_study
 from loralab.theory.rate_law import SCALINGS
-from tests.analysis.frames import claims, distinct, drawn, made, module, unlike, verdicts
+from tests.analysis.frames import claims, distinct, drawn, made, marks, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,35 +52,29 @@ def fresh(frame: pd.DataFrame, targets: str, rule: str, rank: int, name: str) ->
     return rows[name].to_numpy(dtype=float)
 
 
-def check(bars: Any, arms: list[Any], bases: list[Any]) -> None:
-    """Points are the arms' means; a bar is their paired difference, centred on the base's mean."""
-    points, segments = bars.lines[0].get_ydata().astype(float), bars.lines[2][0].get_segments()
-    np.testing.assert_allclose(points, [scores.mean() for scores in arms], rtol=1e-9)
-    for scores, base, ends in zip(arms, bases, segments, strict=True):
-        same = scores.tolist() == base.tolist()
-        interval = (0.0, 0.0) if same else stats.ttest_rel(scores, base).confidence_interval(0.95)
-        np.testing.assert_allclose(ends[:, 1], base.mean() + np.array(interval), rtol=1e-9)
+def check(bars: Any, arms: list[Any]) -> None:
+    """Points are the arms' means; a bar is the interval of its own mean."""
+    _, _, middle, ends = bars
+    np.testing.assert_allclose(middle, [scores.mean() for scores in arms], rtol=1e-9)
+    for scores, bar in zip(arms, ends, strict=True):
+        np.testing.assert_allclose(bar, stats.ttest_1samp(scores, 0).confidence_interval(0.95), rtol=1e-9)
 
 
-def test_a_line_is_a_set_of_targets_with_bars_from_its_largest_rank(frame: pd.DataFrame, figure: "Figure") -> None:
-    for panel, metric in zip(figure.axes[:2], ("test/accuracy", "test/loss"), strict=True):
-        ax: Any = panel
-        assert [bars.get_label().replace(", ", ",") for bars in ax.containers] == list(SETS)
-        for targets, bars in zip(SETS, ax.containers, strict=True):
-            arms = [fresh(frame, targets, "constant", rank, metric) for rank in RANKS]
-            check(bars, arms, [arms[-1]] * len(RANKS))
-            assert np.abs(np.log2(bars.lines[0].get_xdata().astype(float) / RANKS)).max() < 0.5
+def test_a_line_is_a_set_of_targets_with_the_interval_of_each_mean(frame: pd.DataFrame, figure: "Figure") -> None:
+    for ax, metric in zip(figure.axes[:2], ("test/accuracy", "test/loss"), strict=True):
+        assert [label.replace(", ", ",") for label, *_ in marks(ax)] == list(SETS)
+        for targets, bars in zip(SETS, marks(ax), strict=True):
+            check(bars, [fresh(frame, targets, "constant", rank, metric) for rank in RANKS])
+            assert np.abs(np.log2(np.array(bars[1]) / RANKS)).max() < 0.5
 
 
 def test_the_rules_for_alpha_are_drawn_with_their_own_rates(frame: pd.DataFrame, figure: "Figure") -> None:
     rates: Any = figure.axes[2]
-    losses: Any = figure.axes[3]
-    for rule, line, bars in zip(RULES, rates.lines, losses.containers, strict=True):
-        assert line.get_label() == bars.get_label() == RANK.RULES[rule]
+    for rule, line, bars in zip(RULES, rates.lines, marks(figure.axes[3]), strict=True):
+        assert bars[0] == RANK.RULES[rule]
         selected = [set(fresh(frame, "q,v", rule, rank, "optim.lr")) for rank in RANKS]
         assert [{rate} for rate in line.get_ydata()] == selected
-        arms = [fresh(frame, "q,v", rule, rank, "test/loss") for rank in RANKS]
-        check(bars, arms, [fresh(frame, "q,v", "constant", rank, "test/loss") for rank in RANKS])
+        check(bars, [fresh(frame, "q,v", rule, rank, "test/loss") for rank in RANKS])
 
 
 def test_the_rules_are_one_at_rank_eight_and_each_names_its_alpha() -> None:

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from loralab.studies.stats import bootstrap_items
-from tests.analysis.frames import claims, distinct, drawn, made, module, unlike, verdicts
+from tests.analysis.frames import claims, distinct, drawn, made, marks, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,38 +79,44 @@ def fresh(frame: pd.DataFrame, task: str, init: str, ratio: float, metric: str) 
     return rows[metric].to_numpy(dtype=float)
 
 
-def test_a_line_is_a_ratios_window_and_the_dot_the_rate_that_fresh_seeds_were_given(
-    frame: pd.DataFrame, figure: "Figure"
-) -> None:
-    for at, (task, init) in enumerate(GROUPS):
-        ax: Any = figure.axes[4 * (at // 2) + at % 2]
-        assert len(ax.lines) == 2 * len(RATIOS)
-        for ratio, line, dot in zip(RATIOS, ax.lines[::2], ax.lines[1::2], strict=True):
+def test_fresh_seeds_have_the_rate_with_the_lowest_mean_loss_of_the_window(frame: pd.DataFrame) -> None:
+    for task, init in GROUPS:
+        given = group(frame, task, init, "confirm")
+        for ratio in RATIOS:
             means = window(frame, task, init, ratio)
-            np.testing.assert_allclose(line.get_data(), [[*means], [*means.values()]], rtol=1e-9)
             best = min(means, key=lambda rate: means[rate])
-            np.testing.assert_allclose(np.ravel(dot.get_data()), [best, means[best]], rtol=1e-9)
-            given = group(frame, task, init, "confirm")
             assert given.loc[given["lora.ratio"] == ratio, "optim.lr"].tolist() == [best] * len(FRESH)
 
 
-def test_bars_are_the_paired_interval_of_the_difference_from_equal_rates(frame: pd.DataFrame, figure: "Figure") -> None:
-    for row, task in enumerate(("rotten_tomatoes", "trec")):
-        for column, metric in enumerate(("test/accuracy", "test/loss")):
-            ax: Any = figure.axes[4 * row + 2 + column]
-            for init, bars in zip("AB", ax.containers, strict=True):
-                one = fresh(frame, task, init, 1, metric)
-                means, ends = [], []
-                for ratio in RATIOS:
-                    scores = fresh(frame, task, init, ratio, metric)
-                    means.append(scores.mean())
-                    test = stats.ttest_rel(scores, one).confidence_interval(0.95) if ratio != 1 else (0.0, 0.0)
-                    ends.append([one.mean() + end for end in test])
-                np.testing.assert_allclose(bars.lines[0].get_ydata().astype(float), means, rtol=1e-9)
-                drawn_ends = [segment[:, 1] for segment in bars.lines[2][0].get_segments()]
-                np.testing.assert_allclose(drawn_ends, ends, rtol=1e-9)
-            level = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
-            assert level == pytest.approx([fresh(frame, task, init, 1, metric).mean() for init in "AB"])
+def test_marks_are_the_paired_differences_from_equal_rates_and_the_pooled_one(
+    frame: pd.DataFrame, figure: "Figure"
+) -> None:
+    others = [ratio for ratio in RATIOS if ratio != 1]
+    for ax, metric, scale in zip(figure.axes, ("test/accuracy", "test/loss"), (100, 1), strict=True):
+        *settings, (name, _, values, ends) = marks(ax, across=True)
+        for (task, init), (label, _, middle, bars) in zip(GROUPS, settings, strict=True):
+            assert label.endswith(f"init {init}")
+            one = fresh(frame, task, init, 1, metric)
+            for ratio, x, bar in zip(others, middle, bars, strict=True):
+                scores = fresh(frame, task, init, ratio, metric)
+                assert x == pytest.approx(scale * (scores - one).mean())
+                expected = [scale * end for end in stats.ttest_rel(scores, one).confidence_interval(0.95)]
+                assert bar == pytest.approx(expected)
+        effects = [RATIO.pooled(frame, ratio, metric).effect for ratio in others]
+        assert name == "pooled" and values == pytest.approx([scale * each.estimate for each in effects])
+        assert ends[0] == pytest.approx([scale * effects[0].low, scale * effects[0].high])
+
+
+def test_the_margin_and_what_the_paper_claims_are_bands(figure: "Figure") -> None:
+    bands = {patch.get_label() for patch in figure.axes[0].patches}
+    assert {"counts as none: up to 0.5", "LoRA+ claims 1 to 2"} <= bands
+
+
+def test_one_setting_has_no_pooled_row(frame: pd.DataFrame) -> None:
+    one = frame[(frame["task"] == "trec") & (frame["lora.init"] == "A")]
+    with drawn("ratio", one) as figure:
+        assert [label for label, *_ in marks(figure.axes[0], across=True)] == ["TREC, init A"]
+    assert "pooled" in RATIO.caption(frame) and "pooled" not in RATIO.caption(one)
 
 
 def test_the_summary_has_both_intervals_of_the_difference(frame: pd.DataFrame) -> None:
@@ -191,5 +197,5 @@ def test_a_diverged_fresh_run_leaves_its_arm_untested_and_the_others_as_they_wer
     table = RATIO.summary(spoilt)
     assert table["test accuracy"].isna().sum() == 1 and (table["by test item"] == "[nan, nan]").sum() == 1
     with drawn("ratio", spoilt) as figure:
-        ax: Any = figure.axes[6]
-        assert np.isnan(ax.containers[0].lines[0].get_ydata().astype(float)).sum() == 1
+        gaps = [int(np.isnan(values).sum()) for _, _, values, _ in marks(figure.axes[0], across=True)]
+        assert gaps == [0, 0, 1, 0, 1]  # the pooled difference of this ratio too

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from tests.analysis.frames import claims, drawn, module, verdicts
-from tests.analysis.overlaps import paired
+from tests.analysis.frames import claims, drawn, marks, module, verdicts
+from tests.analysis.overlaps import D, paired
 
 STUDY = module("subspace_rank")
 SIDES = ("A", "A - A_0", "left")
@@ -53,21 +54,20 @@ def test_what_is_shared_as_at_one_seed_does_not_hold_that_the_rest_is_not(frame:
     assert verdicts("subspace_rank", faked) == ["held"] * 4 + ["contradicted in size"] * 2
 
 
-def test_the_figure_has_a_map_a_row_a_side_a_column_and_the_controls_as_lines(frame: pd.DataFrame) -> None:
+def test_the_figure_has_a_map_a_row_with_the_lines_first_and_all_is_less_chance(frame: pd.DataFrame) -> None:
     with drawn("subspace_rank", frame) as figure:
         for row in range(2):
-            for column in range(3):
-                ax: Any = figure.axes[4 * row + column]
-                cells = ax.images[0].get_array()
-                assert cells.shape == (4, 7) and cells[0, 0] == pytest.approx(0.8)
-                assert cells[3, 3] == pytest.approx((0.8 + 0.7) / 8)
-            lines: Any = figure.axes[4 * row + 3]
-            levels = {each.get_label(): each[0].get_ydata()[0] for each in lines.containers}
-            assert levels["$A$, one seed"] == 1 and levels["$A_0$, untrained"] == 0
-            assert levels["$A$"] == pytest.approx(0.8)
+            lines, *sides = figure.axes[4 * row : 4 * row + 4]
+            for ax in sides:
+                cells = np.asarray(ax.images[0].get_array())
+                assert cells.shape == (4, 4), "every other of the seven powers of two"
+                assert cells[0, 0] == pytest.approx(0.8 - 1 / D)
+            levels = {label: values[0] for label, _, values, _ in marks(lines)}
+            assert levels["$A$, one seed"] == pytest.approx(1 - 1 / D)
+            assert levels["$A_0$, untrained"] == pytest.approx(-1 / D) and levels["$A$"] == pytest.approx(0.8 - 1 / D)
 
 
-def test_the_caption_tells_how_well_each_rank_was_trained(frame: pd.DataFrame) -> None:
+def test_the_caption_names_both_ranks(frame: pd.DataFrame) -> None:
     text = STUDY.caption(frame)
-    assert "Mean test accuracy .900 (r = 8), .900 (r = 64)" in text and "12 runs (0 diverged)" in text
+    assert "directions of r = 8 that lies in the first j of r = 64" in text and "12 runs (0 diverged)" in text
     assert len(STUDY.summary(frame)) == 14

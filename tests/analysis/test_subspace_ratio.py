@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.analysis.frames import claims, drawn, module, verdicts
-from tests.analysis.overlaps import paired
+from tests.analysis.frames import claims, drawn, marks, module, verdicts
+from tests.analysis.overlaps import D, paired
 
 STUDY = module("subspace_ratio")
 SIDES = ("A", "A - A_0", "left")
@@ -79,15 +79,14 @@ def test_pairs_are_of_two_seeds_but_for_those_that_are_to_fake() -> None:
         assert pair.kind == expected(max(int(one), int(other))) and (one == other or "1" in (one, other))
 
 
-def test_the_lines_are_of_each_lambda_and_the_last_panel_of_their_ratio(frame: pd.DataFrame) -> None:
+def test_the_first_panel_is_of_their_ratio_and_the_lines_are_of_each_lambda(frame: pd.DataFrame) -> None:
+    chance = 8 / D
     with drawn("subspace_ratio", scaled(frame, 0.5)) as figure:
         for row in range(2):
-            ax: Any = figure.axes[4 * row]
-            levels = {each.get_label(): each[0].get_ydata()[-1] for each in ax.containers}
-            assert levels["λ = 1"] == pytest.approx(0.9**4) and levels["λ = 16"] == pytest.approx(0.3**4)
-            assert levels["λ = 1 and 16"] == pytest.approx(0.51 * 0.9**2 * 0.3**2, rel=0.01)
-            assert levels["λ = 1 and 16, one seed"] == 1
-            last: Any = figure.axes[4 * row + 3]
-            assert {round(float(each[0].get_ydata()[-1]), 2) for each in last.containers} == {0.51}
+            first, *sides = figure.axes[3 * row : 3 * row + 3]
+            assert {round(values[-1], 2) for _, _, values, _ in marks(first)} == {0.51}
+            for ax in sides:
+                levels = {label: values[-1] + chance for label, _, values, _ in marks(ax)}
+                assert levels["λ = 1"] == pytest.approx(0.9**4) and levels["λ = 16"] == pytest.approx(0.3**4)
+                assert levels["λ = 1 and 16"] == pytest.approx(0.51 * 0.9**2 * 0.3**2, rel=0.01)
     assert len(STUDY.summary(frame)) == 2 * 3 * 2 * 2
-    assert "(λ = 1), .900 (λ = 4), .900 (λ = 16)" in STUDY.caption(frame)

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from tests.analysis.frames import claims, drawn, module, verdicts
+from loralab.studies import subspaces
+from tests.analysis.frames import claims, drawn, marks, module, verdicts
 from tests.analysis.overlaps import D, paired
 
 STUDY = module("subspace_seed")
@@ -45,12 +47,11 @@ def test_more_for_q_holds_and_more_for_v_does_not(frame: pd.DataFrame) -> None:
     assert verdicts("subspace_seed", swapped) == ["contradicted in size"] * 2
 
 
-def test_the_random_control_stands_beside_the_trained_ones(frame: pd.DataFrame) -> None:
+def test_what_is_drawn_is_less_chance_which_random_subspaces_share(frame: pd.DataFrame) -> None:
     with drawn("subspace_seed", frame) as figure:
         for row in range(2):
-            *trained, control = (figure.axes[5 * row + column] for column in range(4))
-            assert control.get_title().endswith("random")
-            ends: list[Any] = [each.images[0].get_array() for each in (*trained, control)]
-            assert {each.shape for each in ends} == {(7, 7)}
-            assert ends[-1][0, 0] == pytest.approx(1 / D, abs=1e-6) and ends[0][0, 0] > 0.05
+            lines, *sides = figure.axes[4 * row : 4 * row + 4]
+            assert {np.asarray(ax.images[0].get_array()).shape for ax in sides} == {(4, 4)}
+            assert not [label for label, *_ in marks(lines) if label == "random"]
+    assert subspaces.above_chance(frame, "random", "q", "A")[1, 1].tolist() == pytest.approx([0] * 6, abs=1e-6)
     assert len(STUDY.summary(frame)) == 10 and "6 runs (0 diverged)" in STUDY.caption(frame)

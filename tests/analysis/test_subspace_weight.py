@@ -53,7 +53,9 @@ def test_more_than_random_and_more_with_the_rank_hold_where_they_are_large(frame
 def test_the_lines_are_of_the_ranks_with_their_intervals(frame: pd.DataFrame) -> None:
     with drawn("subspace_weight", frame) as figure:
         panels: list[Any] = figure.axes
-        assert [ax.get_title() for ax in panels] == [f"{w}: {s} singular vectors" for w in "qv" for s in STUDY.SIDES]
+        assert [ax.get_title("left") for ax in panels] == [
+            f"{w}: {s} singular vectors" for w in "qv" for s in STUDY.SIDES
+        ]
         for ax in (panels[0], panels[2]):
             for rank, (point, _, (segments,)) in zip(RANKS, ax.containers, strict=True):
                 expected = mean_interval([more(rank, seed) for seed in SEEDS])

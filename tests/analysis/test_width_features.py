@@ -116,20 +116,19 @@ def test_what_the_calculus_says_is_held_and_what_it_does_not_say_is_not(frame: p
     assert fallen == [CONTRADICTED, HELD, HELD, CONTRADICTED, CONTRADICTED, CONTRADICTED]
 
 
-def test_the_values_and_their_powers_are_drawn(frame: pd.DataFrame, figure: "Figure") -> None:
+def test_the_values_are_drawn_and_their_powers_are_in_a_table_beside_the_theorys(
+    frame: pd.DataFrame, figure: "Figure"
+) -> None:
+    (table,) = figure.axes[-1].tables
     for column, quantity in enumerate(QUANTITIES):
-        upper, lower = figure.axes[column], figure.axes[3 + column]
-        lines: Any = [line for line in upper.lines if line.get_marker() == "None"]
-        for rule, line in zip(RULES, lines, strict=True):
+        lines: Any = [line for line in figure.axes[column].lines if line.get_marker() == "None"]
+        for row, (rule, line) in enumerate(zip(RULES, lines, strict=True)):
             means = np.exp(np.log(by_hand(frame, rule, quantity, 10)).mean(axis=0))
             np.testing.assert_allclose(line.get_data(), [WIDTHS, means])
             fit = FEATURES.power(frame, rule, quantity, 10)
-            assert line.get_label().startswith(f"{fit.estimate:.2f} [{fit.low:.2f}, {fit.high:.2f}]")
-        bars: Any = lower.containers
-        for rule, bar in zip(RULES, bars, strict=True):
-            found = [FEATURES.power(frame, rule, quantity, step).estimate for step in STEPS]
-            np.testing.assert_allclose(bar.lines[0].get_ydata(), found)
-            assert np.isnan(found[0]) == (quantity == "delta1")
+            cells = [table[row + 1, 2 * column + at].get_text().get_text() for at in (0, 1)]
+            expected = f"{FEATURES.expected(rule, quantity, 10):g}"
+            assert cells == [f"{fit.estimate:.2f} [{fit.low:.2f}, {fit.high:.2f}]", expected]
 
 
 def test_a_run_that_diverged_has_no_power_and_the_rest_stands(frame: pd.DataFrame) -> None:

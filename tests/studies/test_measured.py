@@ -104,12 +104,13 @@ def test_one_command_measures_and_draws(root: Path, tmp_path: Path, capsys: pyte
     status, out, err = said(capsys, "study", NAME, *store)
     stem = root / "analysis" / "figures" / NAME
     written = root / "analysis" / "results" / f"{NAME}.csv"
-    assert (status, err, out.splitlines()) == (0, "", [f"6 rows in {written}", f"{stem}.png", f"{stem}.pdf", *TOLD])
+    files = [f"{stem}.{kind}" for kind in ("png", "pdf", "txt")]
+    assert (status, err, out.splitlines()) == (0, "", [f"6 rows in {written}", *files, *TOLD])
     assert Path(f"{stem}.png").is_file() and committed.names() == [NAME]
     assert not (tmp_path / "store" / "runs").exists()
 
-    small = tmp_path / "store" / "results" / f"{NAME} smoke=true.csv"
-    status, out, _ = said(capsys, "study", NAME, "smoke=true", *store)
+    small = tmp_path / "store" / "results" / "mine.csv"
+    status, out, _ = said(capsys, "study", NAME, "smoke=true", "--name", "mine", *store)
     assert status == 0 and out.splitlines()[0] == f"4 rows in {small}" and TOLD[0] not in out
     assert len(results.load_results(NAME, "smoke=true", path=small)) == 4
     assert written.stat().st_mtime <= small.stat().st_mtime and len(results.load_results(NAME)) == 6

@@ -71,7 +71,8 @@ def test_three_lines_of_yaml_and_a_function_that_draws_make_a_study(
         assert main([command, "mine", *SETTINGS, "--store", str(store)]) == 0
     csv = results.target("mine", SETTINGS, store)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"4 runs (4 success) in {csv}" and [Path(line).suffix for line in lines[-2:]] == [".png", ".pdf"]
+    assert lines[0] == f"4 runs (4 success) in {csv}"
+    assert [Path(line).suffix for line in lines[-3:]] == [".png", ".pdf", ".txt"]
     frame, module = results.load_results("mine", *SETTINGS, path=csv), load_module("mine")
     assert "lora.ratio" in frame and module.questions(frame) == []
     assert module.caption(frame).startswith("2 seeds. 4 runs (0 diverged), code ")

@@ -34,7 +34,7 @@ def new(arguments: Sequence[str]) -> int:
     return 0
 
 
-def study(name: str, overrides: Sequence[str], store: Path) -> int:
+def study(name: str, overrides: Sequence[str], store: Path, *, stem: str | None = None) -> int:
     """Trains the missing runs or measures; collects; draws; tells the verdicts, unless overrides made another study.
 
     The analysis is checked before training starts.
@@ -56,7 +56,8 @@ def study(name: str, overrides: Sequence[str], store: Path) -> int:
         ]
         if failed := exit_status([*command, *overrides]):
             return failed
-    failed = collect(name, overrides, store, None) or (figure(name, overrides, store) if drawn else 0)
+    failed = collect(name, overrides, store, stem=stem)
+    failed = failed or (figure(name, overrides, store, stem=stem) if drawn else 0)
     if drawn and not failed and not overrides:
         _print_verdicts(committed.questions(name))
     return failed
@@ -71,34 +72,38 @@ def status(name: str, overrides: Sequence[str], store: Path) -> int:
     return 0
 
 
-def collect(name: str, overrides: Sequence[str], store: Path, to: Path | None) -> int:
-    """Writes a study's CSV, to its default path unless another is given."""
+def collect(
+    name: str, overrides: Sequence[str], store: Path, *, stem: str | None = None, to: Path | None = None
+) -> int:
+    """Writes a study's CSV, to its default path (`results.target`) unless another is given."""
     with open_study(name, overrides, store=store) as opened:
         if opened.spec.program is not None:
             frame = results.measure(opened, overrides, store)
-            to = to or results.target(name, overrides, store)
+            to = to or results.target(name, overrides, store, stem=stem)
             results.save(frame, to)
             print(printed([f"{len(frame)} rows in {to}"]))
             return 0
         study_module.find_module(opened)  # its mistakes first
         runs = study_tables(opened).runs
-        to = to or results.target(name, overrides, opened.store)
+        to = to or results.target(name, overrides, opened.store, stem=stem)
         results.save(results.reduce_study(opened), to)
     tally = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
     print(printed([f"{len(runs)} runs ({tally}) in {to}", *damaged(runs), *mixed_versions(runs)]))
     return 0
 
 
-def figure(name: str, overrides: Sequence[str], store: Path) -> int:
+def figure(name: str, overrides: Sequence[str], store: Path, *, stem: str | None = None, to: Path | None = None) -> int:
     """Draws a study's figure, or `all`: then failures are listed and the others are drawn."""
     from loralab.studies import figures  # imports matplotlib
 
     def draw(each: str) -> None:
-        print(printed(map(str, figures.draw(each, overrides, store=store))), flush=True)
+        print(printed(map(str, figures.draw(each, overrides, store=store, stem=stem, to=to))), flush=True)
 
     if name != "all":
         draw(name)
         return 0
+    if stem is not None or to is not None:
+        raise UserError(f"{'--to' if stem is None else '--name'}: names one figure; draw one study, not all")
     return _print_failures(committed.attempt(committed.names(), draw)[1])
 
 

@@ -168,7 +168,7 @@ def _alt(name: str, figure: "Figure") -> str:
     panels = []
     for axes in figure.axes:
         x, y = _plain(axes.get_xlabel()), _plain(axes.get_ylabel())
-        panels += [title] if (title := _plain(axes.get_title())) else []
+        panels += [title] if (title := _plain(axes.get_title("left") or axes.get_title())) else []
         if x or y:
             pairs[f"{y} against {x}" if x and y else x or y] = None
     heading = _plain(figure.get_suptitle())

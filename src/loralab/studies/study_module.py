@@ -4,7 +4,7 @@ It must define `draw(frame)`, which makes the figure. The rest has defaults:
 
     AXES                  keys that get a column in the CSV even if the sweep does not vary them; none
     reduce(tables)        the CSV's rows, from the Tables of the runs; one row per run
-    caption(frame)        the lines beneath the figure; setting, seeds and code, from the columns that exist
+    caption(frame)        the text beside the figure; setting, seeds and code, from the columns that exist
     summary(frame)        the report's table; the mean scores of each setting
     questions(frame)      what it asks of papers: their claims, with the numbers that test them; none
 
