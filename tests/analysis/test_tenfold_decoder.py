@@ -40,7 +40,7 @@ def test_the_ratio_of_the_tuned_rates_is_what_was_built_in() -> None:
 def test_noisier_seeds_widen_the_interval() -> None:
     width = {noise: TENFOLD.times(built(10.0, noise), TENFOLD.THEIRS) for noise in (0.001, 0.002)}
     lengths = [np.log(found.high / found.low) for found in width.values()]
-    assert lengths[1] == pytest.approx(2 * lengths[0], rel=0.01)
+    assert lengths[1] == pytest.approx(2 * lengths[0], rel=0.05)
 
 
 def test_the_claim_is_the_papers_number_within_a_factor_of_2() -> None:
