@@ -88,7 +88,7 @@ def table(runs: Sequence[Learned]) -> list[str]:
         own = [(run.label, *run.values[metric]) for run in runs if metric in run.values]
         scale = np.concatenate([values for _, _, values in own])
         last = max(int(steps[-1]) for _, steps, _ in own)
-        rows = [(metric, f"steps 0 to {last}", "first", "lowest", "highest", "last")]
+        rows: list[tuple[str, ...]] = [(metric, f"steps 0 to {last}", "first", "lowest", "highest", "last")]
         for label, steps, values in own:
             finite = values[np.isfinite(values)]
             ends = (values[0], finite.min(), finite.max(), values[-1]) if len(finite) else (np.nan,) * 4

@@ -188,6 +188,8 @@ def summary(record: Record | PausedRecord | PretrainingRecord | FailedRecord) ->
     ended: str = record["status"]
     if record["status"] == "diverged":
         ended += f" at step {record['steps']}"
+    elif record["status"] == "success" and (total := dict(record).get("total_steps")) is not None:
+        ended += f", ended early at step {record['steps']} of {total} by train.patience"
     elif record["status"] == "paused":
         ended = f"{pause(record)}; the same command without train.pause_at goes on"
     memory = record["memory"]["device_bytes"] or record["memory"]["host_bytes"]
