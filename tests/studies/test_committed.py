@@ -58,7 +58,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_all_figures_are_drawn_but_those_of_broken_studies(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert committed.names() == sorted([NAME, *BROKEN])
     status, out, err = said(capsys, "figure", "all")
-    drawn = [root / "analysis" / "figures" / f"{NAME}.{kind}" for kind in ("png", "pdf")]
+    drawn = [root / "analysis" / "figures" / f"{NAME}.{kind}" for kind in ("png", "pdf", "txt")]
     assert status == 1 and out.splitlines() == list(map(str, drawn)) and all(path.is_file() for path in drawn)
     lines = err.splitlines()
     assert len(lines) == len(BROKEN)

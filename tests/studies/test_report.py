@@ -135,13 +135,11 @@ def test_a_report_tells_the_claim_the_figure_the_table_the_origin_and_the_comman
 def test_verdicts_are_those_of_the_questions(root: Path, parsed: Parsed) -> None:
     badges = [attributes["class"] for attributes in parsed.all("span") if "badge" in (attributes["class"] or "")]
     assert badges == ["badge held", "badge fell", "badge open", "badge open", "badge even"]
-    asked = questions(NAME)
-    for question in asked:
+    for question in questions(NAME):
         assert f"{question.text} {question.source}" in parsed.text
         for claim, verdict in zip(question.claims, question.verdicts, strict=True):
-            ours = value_text(claim.found, "points").replace("\xa0", " ")
-            assert f"{verdict} {claim.arm} {claim.paper}; tested: ≥ 1 points {ours}" in parsed.text
-    assert [len(question.claims) for question in asked] == [4, 1]
+            told = f"{claim.paper}; tested: ≥ 1 points {value_text(claim.found, 'points')}"
+            assert f"{verdict} {claim.arm} {told}" in parsed.text
     assert "1 held · 1 contradicted in size · 1 equivalent · 2 not identified" in parsed.text
 
 
