@@ -95,10 +95,13 @@ def draw(frame: pd.DataFrame) -> "Figure":
     arms = subspaces(frame)
     figure, ax = plt.subplots(figsize=(0.8 * plotting.DOUBLE, 2.8))
     full, head = (level(of(frame, method), METRIC) for method in ("full", "head"))
-    for found, label, at in ((full, "full fine-tuning", 1), (head, "head alone", 3)):
-        ax.axhspan(found.low, found.high, color=plotting.COLOURS[at], alpha=0.2, lw=0)
-        ax.axhline(found.estimate, color=plotting.COLOURS[at], lw=0.8)
-        note_outside(ax, found.estimate, label, plotting.COLOURS[at])
+    for scores, label, colour in (
+        (full, "full fine-tuning", plotting.COLOURS[1]),
+        (head, "head alone", plotting.COLOURS[3]),
+    ):
+        ax.axhspan(scores.low, scores.high, color=colour, alpha=0.2, lw=0)
+        ax.axhline(scores.estimate, color=colour, lw=0.8)
+        note_outside(ax, scores.estimate, label, colour)
     ax.axhline(SHARE * full.estimate, color=plotting.COLOURS[1], lw=0.8, ls="--")
     note_outside(ax, SHARE * full.estimate, f"{SHARE:.0%} of it", plotting.COLOURS[1])
     found, at = interval(by_seed(frame)), of_means(frame)

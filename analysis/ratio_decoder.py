@@ -4,7 +4,6 @@
 windows select the rates (stage grid); the comparisons use fresh seeds, on the test split (stage confirm).
 """
 
-import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,8 +40,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.7))
     _windows(axes[0], frame)
     forests(axes[1:], {"difference": frame})
-    labels = [ax.get_legend_handles_labels() for ax in axes[:2]]
-    figure.legend(*map(operator.add, *labels), loc="outside upper left", ncols=4)
+    axes[0].legend()
     return figure
 
 

@@ -3,7 +3,7 @@
 `python analysis/targets.py`: results/targets.csv -> figures/targets.{png,pdf} (LoRA, Table 5)
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,7 @@ AXES = ["seed", "task", "lora.init", "lora.ratio", "lora.scaling", "lora.rank_pa
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "adapter", "seconds", "commit", "diff"]
 ORDER = ("q", "k", "v", "o", "q,k", "q,v", "q,k,v,o", "mlp", "all")
 BASE = "q,v"  # the targets of most of the paper's experiments
-METRICS: dict[str, tuple[str, dict[str, float]]] = {  # the axis, and the bands of the forest
+METRICS: dict[str, tuple[str, dict[str, Any]]] = {  # the axis, and the bands of the forest
     "test/accuracy": ("accuracy over q, v (points)", {"scale": 100, "margin": 0.005}),
     "test/loss": ("test loss over q, v (nats)", {}),
 }

@@ -112,10 +112,9 @@ def _heatmap(ax: "Axes", of: pd.DataFrame, split: str) -> None:
     ax.set_facecolor("0.8")
     ax.plot([left, right], [left, right], color="black", lw=0.8, ls=":", label="equal rates")
     best, equal = (np.log10(choice(of, arm, split)[["lr_A", "lr_B"]].to_numpy(dtype=float)) for arm in ARMS)
-    mark: dict[str, Any] = {"color": "#D55E00", "edgecolor": "white", "zorder": 3}
-    ax.scatter(*best, s=90, marker="*", label="lowest", **mark)
-    ax.scatter(*equal, s=45, marker="o", label="lowest at equal rates", **mark)
-    ax.fill_between([], [], color="0.8", label="diverged")
+    for (x, y), size, mark, label in ((best, 90, "*", "lowest"), (equal, 45, "o", "lowest at equal rates")):
+        ax.scatter(x, y, s=size, marker=mark, label=label, color="#D55E00", edgecolor="white", zorder=3)
+    ax.fill_between([], [], facecolor="0.8", edgecolor="0.4", lw=0.6, label="diverged")
     for axis, ends in ((ax.xaxis, (left, right)), (ax.yaxis, (bottom, top))):
         powers = range(int(np.ceil(ends[0])), int(np.floor(ends[1])) + 1, 2)
         plotting.label_powers(axis, [10.0**power for power in powers], places=powers)

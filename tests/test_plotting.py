@@ -67,13 +67,17 @@ def test_a_caption_is_a_text_of_short_lines_beside_the_figure(tmp_path: Path) ->
     assert all(len(line) <= plotting.LINE for line in lines)
 
 
-def test_a_picture_is_small_and_as_wide_as_pages_show_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("largest", "mode"), [(1_000_000, "RGB"), (1000, "P")])
+def test_a_picture_is_as_wide_as_pages_show_it_and_a_large_one_has_256_colours(
+    largest: int, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plotting, "LARGEST", largest)
     with plotting.style():
         figure, axes = pyplot.subplots(figsize=(plotting.DOUBLE, 3))
-        axes.imshow(np.random.default_rng(0).random((40, 40)))
+        axes.imshow(np.random.default_rng(0).random((20, 20)))
         png, _ = plotting.save(figure, tmp_path / "one")
     with Image.open(png) as picture:
-        assert picture.width == round(plotting.DOUBLE * plotting.DPI) and picture.mode == "P"
+        assert picture.width == round(plotting.DOUBLE * plotting.DPI) and picture.mode == mode
 
 
 def test_a_heading_stands_above_the_panels_in_lines_that_fit(tmp_path: Path) -> None:

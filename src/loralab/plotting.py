@@ -35,6 +35,7 @@ __all__ = [
 SINGLE, DOUBLE = 3.4, 6.9  # inches: one and both columns of a two-column paper
 DPI = 150  # a figure of both columns is 1,035 pixels wide, and README and docs show about 900 of them
 SIZE = 8  # points, of all text
+LARGEST = 160_000  # bytes of a PNG
 LINE, LINES = 120, 3  # of a caption: characters in a line, and lines
 
 
@@ -86,8 +87,9 @@ def save(figure: "Figure", stem: Path, caption: str = "") -> list[Path]:
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=DPI, metadata={"Software": None})
     pixels = Image.open(drawn).convert("RGB")
-    few = pixels.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # a third of the bytes
-    few.save(png, optimize=True, dpi=(DPI, DPI))
+    pixels.save(png, optimize=True, dpi=(DPI, DPI))
+    if png.stat().st_size > LARGEST:  # 256 colours take a third of the bytes, but give a smooth colour bar steps
+        pixels.quantize(256, dither=Image.Dither.NONE).save(png, optimize=True, dpi=(DPI, DPI))
     figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     pyplot.close(figure)
     if caption:

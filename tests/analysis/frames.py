@@ -110,7 +110,7 @@ def marks(ax: Any, *, across: bool = False) -> list[tuple[str, list[float], list
     found = []
     for bars in ax.containers:
         x, y = (np.asarray(each, dtype=float).tolist() for each in bars.lines[0].get_data())
-        segments = [np.reshape(each, (-1, 2)) for each in bars.lines[2][0].get_segments()]  # empty where unknown
-        ends = [segment[:, 0 if across else 1].tolist() for segment in segments]
+        segments = [np.reshape(segment, (-1, 2))[:, 0 if across else 1] for segment in bars.lines[2][0].get_segments()]
+        ends = [segment.tolist() or [np.nan, np.nan] for segment in segments]  # a missing value has no bar
         found.append((bars.get_label(), *((y, x) if across else (x, y)), ends))
     return found

@@ -79,9 +79,9 @@ def test_the_figure_has_the_amplification_beside_that_of_random_directions_and_t
             of = STUDY.norms(frame, 4, which)
             for (_, ranks, middle, ends), name in zip(marks(ax), ("in delta W", "at random"), strict=True):
                 expected = ratio_interval(of["delta W"], of[name])
-                assert ranks == RANKS and middle[1] == pytest.approx(expected.estimate)
+                assert ranks == list(RANKS) and middle[1] == pytest.approx(expected.estimate)
                 assert ends[1] == pytest.approx([expected.low, expected.high])
         for name, (_, ranks, middle, _) in zip(STUDY.NORMS, marks(last), strict=True):
             assert middle == pytest.approx([STUDY.size(STUDY.norms(frame, rank, "q")[name]).estimate for rank in RANKS])
-            assert ranks == RANKS
+            assert ranks == list(RANKS)
     assert len(STUDY.summary(frame)) == 2 * len(RANKS) and "30 runs (0 diverged)" in STUDY.caption(frame)

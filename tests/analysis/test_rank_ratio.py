@@ -62,8 +62,8 @@ def test_the_differences_from_equal_rates_are_drawn_for_each_rank(frame: pd.Data
 def test_the_lowest_points_and_their_intervals_are_drawn(frame: pd.DataFrame, figure: "Figure") -> None:
     for place, (rank, mark) in enumerate(zip(RANKS, marks(figure.axes[2], across=True), strict=True)):
         fit = seed_minimum(np.log2(RATIOS), losses(frame, rank))
-        assert fit.interior and mark[1:3] == ([place], [pytest.approx(2**fit.at)])
-        assert mark[3] == [pytest.approx([2**fit.low, 2**fit.high])]
+        assert fit.interior and mark[1] == [place] and mark[2] == pytest.approx([2**fit.at])
+        assert mark[3][0] == pytest.approx([2**fit.low, 2**fit.high])
 
 
 @pytest.mark.parametrize("log2", [2.0, 3.2])

@@ -67,8 +67,8 @@ def test_a_forest_shows_the_margin_and_what_a_paper_claims(ax: "Axes") -> None:
 
 def test_a_claim_of_one_number_is_a_line(ax: "Axes") -> None:
     intervals.forest(ax, ["λ = 4"], {"": [GAIN]}, null=1, claimed=("twice as fast", 2, 2))
-    lines = {line.get_label(): line.get_xdata() for line in ax.lines}
-    assert list(lines["twice as fast"]) == [2, 2] and [1, 1] in [list(each) for each in lines.values()]
+    lines = {line.get_label(): np.asarray(line.get_xdata(), dtype=float).tolist() for line in ax.lines}
+    assert lines["twice as fast"] == [2, 2] and [1, 1] in lines.values()
 
 
 def test_a_band_is_the_interval_of_the_mean_over_the_seeds(ax: "Axes") -> None:
