@@ -11,8 +11,8 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures
-from loralab.studies.claims import Claim
 from loralab.studies.intervals import dots
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval, mean_interval, ratio_interval
 from loralab.theory import plane
 from loralab.theory.plane import ADVICE, ARMS, EARLY, LATE, choice, off_lines
@@ -218,23 +218,27 @@ def _inside(grid: pd.DataFrame, best: "pd.Series[Any]") -> bool:
     return all(grid[rate].min() < best[rate] < grid[rate].max() for rate in ("lr_A", "lr_B"))
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Figure 2 as printed, and the theory's predictions for its optimum at other widths."""
+def questions(frame: pd.DataFrame) -> list[Question]:
+    """Figure 2 as printed, and the theory's predictions for its optimum at other widths; each seed's own best pairs."""
     n = printed(frame)
-    where, span = f"network of Fig 2, n = {n}, step {LATE}", f"n = {widths(frame)[0]} to {widths(frame)[-1]}"
-    text = f"the best pair of rates has lr_B > lr_A ({where}; each seed's own)"
-    found = [Claim("toy_mlp", "LoRA+, Fig 2", text, "lr_B well above lr_A", doublings(frame), 0.0, "doublings")]
-    text = f"the best of equal rates has a higher test loss than the best pair ({where}; each seed's own)"
-    found.append(Claim("toy_mlp", "LoRA+, Fig 2", text, "clearly higher", gap(frame, n), 1.0, "x"))
-    text = (
-        f"test loss is higher at equal rates than at λ = {ADVICE}, each the best of as many ({where}; each seed's own)"
-    )
-    found.append(Claim("toy_mlp", "LoRA+, section 5", text, "higher", gap(frame, n, "advice"), 1.0, "x"))
-    text = f"the best ratio grows with n: its exponent (network of Fig 2, {span}, step {LATE})"
-    found.append(Claim("toy_mlp", "LoRA+, Theorem 1", text, "1", exponent(frame, "ratio"), 0.0))
-    text = f"the best lr_A falls with n: its exponent (network of Fig 2, {span}, step {LATE})"
-    found.append(Claim("toy_mlp", "LoRA+, Theorem 1", text, "-1", exponent(frame, "chosen_A"), 0.0, below=True))
-    return found
+    apart = ratio_interval(own(frame, n)["ratio"], np.ones(len(own(frame, n))))
+    printed_claims = [
+        Claim("test loss of the best equal rates over that of the best pair", gap(frame, n), "clearly higher"),
+        Claim("lr_B over lr_A in the best pair", apart, "well above 1"),
+        Claim(f"test loss of the best equal rates over that of λ = {ADVICE}", gap(frame, n, "advice"), "higher"),
+    ]
+    powers = [
+        Claim("the best ratio", exponent(frame, "ratio"), "1", 1.0),
+        Claim("the best lr_A", exponent(frame, "chosen_A"), "-1", -1.0),
+    ]
+    where = f"network of Fig 2, n = {n}, step {LATE}"
+    span = f"network of Fig 2, n = {widths(frame)[0]} to {widths(frame)[-1]}, step {LATE}"
+    return [
+        Question(
+            f"does the best pair of rates beat the best of equal rates ({where})?", "LoRA+, Fig 2", "x", printed_claims
+        ),
+        Question(f"as which power of n do the best rates move ({span})?", "LoRA+, Theorem 1", "", powers),
+    ]
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ import pandas as pd
 from loralab import plotting
 from loralab.config.overrides import settings
 from loralab.config.schema import from_hydra
-from loralab.studies import completeness, results, study_module
+from loralab.studies import committed, completeness, results, study_module
+from loralab.studies.questions import Claim
 from loralab.studies.thinned_curves import curve_columns
+from loralab.studies.verdicts import Verdict
 from loralab.sweeps.study import Job, open_study
 
 if TYPE_CHECKING:
@@ -64,6 +66,16 @@ def made(name: str, scores: Scores, *overrides: str) -> pd.DataFrame:
     kept = [*analysis.KEPT, *more] if hasattr(analysis, "KEPT") else every
     text = whole.reindex(columns=kept).to_csv(index=False, float_format="%.10g")
     return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(results.TEXTS, str))
+
+
+def claims(name: str, frame: pd.DataFrame) -> list[Claim]:
+    """The claims of a study's questions on a frame."""
+    return [claim for question in committed.questions(name, frame) for claim in question.claims]
+
+
+def verdicts(name: str, frame: pd.DataFrame) -> list[Verdict]:
+    """The verdicts on them."""
+    return [verdict for question in committed.questions(name, frame) for verdict in question.verdicts]
 
 
 def unlike(run: dict[str, Any], name: str) -> float:

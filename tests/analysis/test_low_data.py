@@ -11,16 +11,15 @@ from scipy import stats
 
 from loralab.errors import UserError
 from loralab.studies import results
-from loralab.studies.claims import judge
+from loralab.studies.verdicts import CONTRADICTED, EQUIVALENT, HELD
 from loralab.sweeps.study import open_study
-from tests.analysis.frames import distinct, drawn, made, marks, module, unlike
+from tests.analysis.frames import claims, distinct, drawn, made, marks, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOW = module("low_data")
 SIZES, METHODS = (100, 300, 1000, 3200), ("head", "lora", "lora_plus", "full")
-HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
 
 def examples(run: dict[str, Any]) -> float:
@@ -95,15 +94,17 @@ def built_in(plus: float, full: float) -> pd.DataFrame:
     return made("low_data", score)
 
 
-@pytest.mark.parametrize(("plus", "full", "verdicts"), [(1.0, 2.0, (FELL, HELD)), (-1.0, -2.0, (HELD, FELL))])
-def test_the_claims_follow_what_was_built_in(plus: float, full: float, verdicts: tuple[str, str]) -> None:
-    rows = judge(LOW.claims(built_in(plus, full)))
-    assert [row.verdict for row in rows] == [*verdicts] * len(SIZES)
-    assert [f"with {size} examples" in row.claim.text for size, row in zip(SIZES, rows[::2], strict=True)] == [True] * 4
-    assert rows[0].claim.found.estimate == pytest.approx(-full / 100, abs=1e-3)
-    assert rows[1].claim.found.estimate == pytest.approx(plus / 100, abs=1e-3)
-    equal = judge(LOW.claims(built_in(0.0, 0.0)))
-    assert {row.verdict for row in equal} == {OPEN}
+@pytest.mark.parametrize(
+    ("plus", "full", "wanted"), [(1.2, 2.0, (CONTRADICTED, HELD)), (-1.0, -2.0, (HELD, CONTRADICTED))]
+)
+def test_the_claims_follow_what_was_built_in(plus: float, full: float, wanted: tuple[str, str]) -> None:
+    frame = built_in(plus, full)
+    assert verdicts("low_data", frame) == [wanted[0]] * 2 + [wanted[1]] * 2
+    lora, _, lora_plus, _ = found = claims("low_data", frame)
+    assert [claim.arm for claim in found] == ["300 to 3,200 examples", "100 examples"] * 2
+    assert lora.found.estimate == pytest.approx(-full / 100, abs=1e-3)
+    assert lora_plus.found.estimate == pytest.approx(plus / 100, abs=1e-3)
+    assert verdicts("low_data", built_in(0.0, 0.0)) == [EQUIVALENT] * 4
 
 
 def test_a_diverged_fresh_run_leaves_a_gap(frame: pd.DataFrame) -> None:
@@ -115,9 +116,7 @@ def test_a_diverged_fresh_run_leaves_a_gap(frame: pd.DataFrame) -> None:
         left, _, rest = figure.axes
         assert np.isnan(marks(left)[2][2]).tolist() == [False, True, False, False]
         assert np.isnan(marks(rest, across=True)[1][2]).tolist() == [True, False, False]
-    verdicts = {row.claim.text: row.p for row in judge(LOW.claims(spoilt))}
-    untested = [text for text, p in verdicts.items() if np.isnan(p)]
-    assert len(untested) == 1 and untested[0].startswith("LoRA beats full fine-tuning with 300 examples")
+    assert [np.isnan(claim.found.low) for claim in claims("low_data", spoilt)] == [True, False, False, False]
 
 
 @pytest.mark.parametrize("rows", [100, None])

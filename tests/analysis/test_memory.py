@@ -12,11 +12,10 @@ import pandas as pd
 import pytest
 
 from loralab.studies import results
-from loralab.studies.claims import judge
-from tests.analysis.frames import drawn, module
+from loralab.studies.verdicts import CONTRADICTED, HELD
+from tests.analysis.frames import claims, drawn, module, verdicts
 
 MEMORY = module("memory")
-HELD, FELL = "held", "did not hold"
 
 
 def built(above: Any = None) -> pd.DataFrame:
@@ -37,12 +36,9 @@ def built(above: Any = None) -> pd.DataFrame:
 
 def test_weights_decide_for_a_short_text_and_activations_for_a_batch() -> None:
     frame = built()
-    found = MEMORY.claims(frame)
-    assert [row.verdict for row in judge(found)] == [HELD, FELL, HELD]
-    assert found[0].found.estimate == pytest.approx(93 / 361, rel=0.01)
-    assert found[1].found.estimate == pytest.approx(292 / 560, rel=0.01)
-    assert found[2].found.estimate == pytest.approx(90e6 / 144e3)
-    assert all("(r = 4)" in claim.text for claim in found)
+    assert verdicts("memory", frame) == [HELD, CONTRADICTED, CONTRADICTED]
+    found = [claim.found.estimate for claim in claims("memory", frame)]
+    assert found == pytest.approx([361 / 93, 560 / 292, 90e6 / 144e3], rel=0.01)
 
 
 def test_bars_are_the_weights_and_what_is_above_them_and_lines_are_the_formulas() -> None:

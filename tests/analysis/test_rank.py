@@ -11,17 +11,16 @@ from scipy import stats
 
 from loralab.errors import UserError
 from loralab.studies import results
-from loralab.studies.claims import judge
+from loralab.studies.verdicts import CONTRADICTED, HELD
 from loralab.sweeps.study import open_study
 from loralab.theory.rate_law import SCALINGS
-from tests.analysis.frames import distinct, drawn, made, marks, module, unlike
+from tests.analysis.frames import claims, distinct, drawn, made, marks, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RANK = module("rank")
 RANKS, SETS, RULES = (1, 4, 16, 64), ("q", "q,v", "q,k,v,o", "all"), ("constant", "alpha/r", "alpha/sqrt_r")
-HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
 
 def steep(points: float, noise: float = 1e-3) -> pd.DataFrame:
@@ -98,18 +97,17 @@ def test_every_arm_has_as_many_trials_and_a_row(frame: pd.DataFrame) -> None:
     assert row["difference, points"] == f"{100 * (some - most).mean():+.2f}"
 
 
-@pytest.mark.parametrize(("points", "verdict"), [(0.0, HELD), (0.2, HELD), (1.0, FELL), (-1.0, HELD)])
-def test_within_half_a_point_is_tested_against_half_a_point(points: float, verdict: str) -> None:
-    """r = 1 loses less than half a point to r = 64, and r = 64 gains less than half a point over r = 4."""
-    rows = judge(RANK.claims(steep(points)))
-    assert len(rows) == 4 and [row.verdict for row in rows] == [verdict] * 4
-    for row, sign in zip(rows, (-1, 1, -1, 1), strict=True):
-        assert row.claim.found.estimate == pytest.approx(sign * points / 100, abs=1e-3)
-        assert row.claim.threshold == sign * 0.005 and row.claim.below is (sign > 0)
+@pytest.mark.parametrize(("points", "verdict"), [(0.0, HELD), (0.2, HELD), (1.0, CONTRADICTED), (-1.0, CONTRADICTED)])
+def test_a_small_rank_is_as_good_as_64_within_half_a_point_or_not(points: float, verdict: str) -> None:
+    """Points that r = 64 gains over r = 4, and r = 4 over r = 1."""
+    frame = steep(points)
+    assert verdicts("rank", frame) == [verdict] * 2
+    one, four = (claim.found for claim in claims("rank", frame))
+    assert (one.estimate, four.estimate, one.n) == pytest.approx((-points / 100, -points / 100, 10), abs=1e-3)
 
 
-def test_noise_as_large_as_the_margin_cannot_tell() -> None:
-    assert {row.verdict for row in judge(RANK.claims(steep(0.0, noise=0.05)))} == {OPEN}
+def test_equal_ranks_are_not_held_where_noise_is_larger_than_the_margin() -> None:
+    assert HELD not in verdicts("rank", steep(0.0, noise=0.05))
 
 
 @pytest.mark.parametrize("at", [0, -1])

@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab.studies.claims import judge
-from tests.analysis.frames import distinct, drawn, made, marks, module, unlike
+from tests.analysis.frames import claims, distinct, drawn, made, marks, module, unlike, verdicts
 
 HEAD = module("ratio_head")
 RIDING, RATIOS = "${optim.lr}", (1, 4, 16, 64)
@@ -45,10 +44,10 @@ def test_marks_are_each_heads_paired_differences_from_equal_rates(frame: pd.Data
 
 
 def test_the_claim_is_that_of_the_head_that_rides(frame: pd.DataFrame) -> None:
-    claims = HEAD.claims(frame)
-    assert [claim.text[:6].strip() for claim in claims] == ["λ = 4", "λ = 16", "λ = 64"]
-    (row,) = [row for row in judge(claims) if row.claim.text.startswith("λ = 16 ")]
+    sixteen, *others = claims("ratio_head", frame)
+    assert [claim.arm for claim in others] == ["λ = 4", "λ = 64"]
     some, one = (fresh(frame, True, ratio, "test/accuracy") for ratio in (16, 1))
-    assert row.claim.found.estimate == pytest.approx((some - one).mean()) and row.verdict == "did not hold"
+    assert sixteen.found.estimate == pytest.approx((some - one).mean())
+    assert verdicts("ratio_head", frame)[0] == "contradicted in size"
     summary = HEAD.summary(frame).set_index(["head", "ratio"])["difference, points"]
     assert summary["head at lr_A", 16].startswith("-") and summary["head at 4e-3", 16].startswith("+")

@@ -12,7 +12,7 @@ import pytest
 
 from loralab.cli.main import main
 from loralab.store.predictions import unpacked
-from loralab.studies import captions, results
+from loralab.studies import captions, committed, results
 from loralab.studies.study_module import load_module
 from loralab.sweeps.study import open_study, studies
 from tests.processes import Warm
@@ -80,7 +80,8 @@ def check(name: str, settings: tuple[str, ...], store: Path, said: str) -> None:
     there = {path.name for path in (store / "runs").iterdir()}
     assert set(runs["hash"]) <= {run.rpartition("-")[2] for run in there}
     assert len(analysis.summary(frame)) and f"{len(runs)} runs (0 diverged)" in analysis.caption(frame)
-    assert all(claim.study == name for claim in analysis.claims(frame))
+    asked = committed.questions(name, frame)
+    assert all(len(question.claims) == len(question.verdicts) > 0 for question in asked)
     if name == "convergence":
         assert frame.groupby("hash")["step"].agg(list).tolist() == [[0, 5, 10]] * 8
         assert frame["train/loss"].isna().tolist() == (frame["step"] == 0).tolist()
@@ -102,5 +103,6 @@ def test_one_command_measures_and_draws(name: str, tmp_path: Path, capsys: pytes
     assert capsys.readouterr().out.splitlines() == [f"{len(frame)} rows in {path}", *map(str, pictures)]
     assert all(picture.stat().st_size > 50 for picture in pictures)
     assert len(analysis.summary(frame)) and f"{captions.code(frame)}." in analysis.caption(frame)
-    assert all(claim.study == name for claim in analysis.claims(frame))
+    asked = committed.questions(name, frame)
+    assert all(len(question.claims) == len(question.verdicts) > 0 for question in asked)
     assert not (tmp_path / "runs").exists()

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab.studies.claims import judge
-from tests.analysis.frames import drawn, marks, module
+from tests.analysis.frames import claims, drawn, marks, module, verdicts
 from tests.analysis.overlaps import D, paired
 
 STUDY = module("subspace_rank")
@@ -43,19 +42,16 @@ def test_pairs_are_of_a_small_and_a_large_rank_and_of_two_seeds_but_for_the_one_
 
 
 def test_a_shared_first_direction_is_found_and_the_rest_is_not(frame: pd.DataFrame) -> None:
-    claims = STUDY.claims(frame)
-    assert len(claims) == 6
-    for claim in claims:
-        assert claim.found.n == 6
-        assert claim.found.estimate == pytest.approx(0.1 if claim.below else 0.8)
-    assert [row.verdict for row in judge(claims)] == ["held"] * 6
+    found = claims("subspace_rank", frame)
+    assert [claim.exact for claim in found] == [False] * 4 + [True] * 2 and {claim.found.n for claim in found} == {6}
+    assert [claim.found.estimate for claim in found] == pytest.approx([0.8] * 4 + [0.1] * 2)
+    assert verdicts("subspace_rank", frame) == ["held"] * 6
 
 
 def test_what_is_shared_as_at_one_seed_does_not_hold_that_the_rest_is_not(frame: pd.DataFrame) -> None:
     """If pairs of one seed were used in place of pairs of two, all would be shared."""
     faked = frame[frame["kind"] != "other"].assign(kind=lambda rows: rows["kind"].replace("same", "other"))
-    verdicts = [(row.claim.below, row.verdict) for row in judge(STUDY.claims(faked))]
-    assert set(verdicts) == {(False, "held"), (True, "did not hold")}
+    assert verdicts("subspace_rank", faked) == ["held"] * 4 + ["contradicted in size"] * 2
 
 
 def test_the_figure_has_a_map_a_row_with_the_lines_first_and_all_is_less_chance(frame: pd.DataFrame) -> None:

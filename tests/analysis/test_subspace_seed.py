@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from loralab.studies import subspaces
-from loralab.studies.claims import judge
-from tests.analysis.frames import drawn, marks, module
+from tests.analysis.frames import claims, drawn, marks, module, verdicts
 from tests.analysis.overlaps import D, paired
 
 STUDY = module("subspace_seed")
@@ -41,12 +40,11 @@ def test_directions_beyond_chance_are_those_that_were_built_in(frame: pd.DataFra
 
 def test_more_for_q_holds_and_more_for_v_does_not(frame: pd.DataFrame) -> None:
     spread = frame.assign(phi=frame["phi"] + 0.1 / 64 * (frame["seed"] % 3) * (frame["map"] == "q"))
-    claims = STUDY.claims(spread)
-    assert [claim.found.n for claim in claims] == [6, 6]
-    assert claims[0].found.estimate == pytest.approx(5.1)
-    assert {row.verdict for row in judge(claims)} == {"held"}
+    found = [claim.found for claim in claims("subspace_seed", spread)]
+    assert [each.n for each in found] == [6, 6] and found[0].estimate == pytest.approx(5.1)
+    assert verdicts("subspace_seed", spread) == ["held"] * 2
     swapped = spread.assign(map=spread["map"].map({"q": "v", "v": "q"}))
-    assert {row.verdict for row in judge(STUDY.claims(swapped))} == {"did not hold"}
+    assert verdicts("subspace_seed", swapped) == ["contradicted in size"] * 2
 
 
 def test_what_is_drawn_is_less_chance_which_random_subspaces_share(frame: pd.DataFrame) -> None:

@@ -330,7 +330,7 @@ def _parser() -> argparse.ArgumentParser:
         "loralab study new mine                     sweeps/mine.yaml and analysis/mine.py, to be changed",
     )  # fmt: skip
     add(
-        "claims", _claims, "write the papers' claims and their verdicts: analysis/claims.md and docs/findings.md",
+        "claims", _claims, "write the questions and their verdicts: analysis/claims.md and docs/findings.md",
         "loralab claims",
     )  # fmt: skip
     report = add(
