@@ -52,11 +52,12 @@ def _mean(sums: Any, numbers: Any) -> float:
 
 
 def named(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """`r = 1`, `r = 8`, `r = 8, λ = 4`, ..., `full`: each arm with its rows and what it forgot, in nats per token."""
+    """`r = 8`, ..., `r = 8, λ = 4`, `r = 8, all maps`, `full`: each arm's rows, with what it forgot in nats a token."""
     frame = frame.assign(**{FORGOTTEN: frame[AFTER] - frame[BEFORE]})
     lora, found = frame[frame["method"] != FULL], {}
-    for (ratio, rank), own in lora.groupby(["lora.ratio", "lora.rank"]):
-        found[f"r = {rank:g}" + (f", λ = {ratio:g}" if ratio != 1 else "")] = own
+    for (wide, ratio, rank), own in lora.groupby([lora["lora.targets"] == "all", "lora.ratio", "lora.rank"]):
+        maps = ", all maps" if wide else ""
+        found[f"r = {rank:g}" + (f", λ = {ratio:g}" if ratio != 1 else "") + maps] = own
     full = frame[frame["method"] == FULL]
     return found | ({FULL: full} if len(full) else {})
 
@@ -133,7 +134,15 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
     pairs = (
         ("r = 8", FULL, FORGOTTEN, "LoRA (r = 8) forgets less than full fine-tuning", source, "less"),
         ("r = 8", FULL, "test/loss", "LoRA (r = 8) learns less: its test loss is above full's", source, "higher"),
-        ("r = 1", "r = 64", FORGOTTEN, "LoRA of rank 1 forgets less than of rank 64", source, "less"),
+        (
+            "r = 8, all maps",
+            FULL,
+            FORGOTTEN,
+            "LoRA (r = 8, all maps) forgets less than full",
+            source,
+            "less",
+        ),
+        ("r = 8", "r = 64", FORGOTTEN, "LoRA of rank 8 forgets less than of rank 64", source, "less"),
         ("r = 8, λ = 16", "r = 8", FORGOTTEN, "λ = 16 forgets more than λ = 1 (r = 8)", "in no paper", "none"),
     )
     for some, other, column, text, by, paper in pairs:

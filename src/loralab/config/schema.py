@@ -231,6 +231,8 @@ class TrainConfig:
     threads: int | None = number(at_least=1, at_most=MOST_THREADS)
     checkpoint_seconds: float = number(at_least=0, at_most=10**9)
     pause_at: float | None = added_later(setting(_some_share_or_steps), before=None)
+    patience: int | None = added_later(number(at_least=1, at_most=10**9), before=None)
+    keep: str = added_later(choice("last", "best"), before="last")
 
     def __post_init__(self) -> None:
         if isinstance(self.eval_every, float) and self.eval_every.is_integer():

@@ -71,9 +71,10 @@ def adapted_backbone(planned: Plan, task: HasOutputs) -> Backbone:
 
 
 def trained_backbone(planned: Plan, run: RunDirectory, record: Record) -> Backbone:
-    """The backbone with a run's trained weights of the last step; planned: by `replan`, so that no data is needed.
+    """The backbone with a run's saved weights, of the last or the best step.
 
-    Raises UserError where the files of the weights are missing, damaged, or links.
+    planned: by `replan`, so that no data is needed. Raises UserError where the files of the weights are missing,
+    damaged, or links.
     """
     method = CATALOGUE[planned.config.method.name]
     trained_files(run, method)

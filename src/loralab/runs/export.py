@@ -139,10 +139,11 @@ def _readme(
     backbone = f"\n    {named}{head}" if head else named
     loading = code.format(auto=auto, backbone=backbone, directory=_quoted(str(directory)))
     scores = "\n".join(scores_table(record["metrics"]))
+    step = record["metrics"]["validation"][config.train.keep]["step"]
     return (
         f"# {run.path.name}\n\n{config.task.name} on {source.origin}{wide}, trained with loralab:\n\n"
         f"    {command(config)}\n\n"
-        f"The weights are those of the last step ({record['steps']}).\n\n"
+        f"The weights are those of the {config.train.keep} step ({step}).\n\n"
         f"```\n{scores}\n```\n\n```python\n{loading}```\n"
     )
 

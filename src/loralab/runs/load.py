@@ -1,4 +1,4 @@
-"""A finished run, or an export of one -> its model at the last step: `from loralab import load_run`."""
+"""A finished run, or an export of one -> its model at the step of `train.keep`: `from loralab import load_run`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,8 @@ def load_run(directory: str | Path) -> tuple["PreTrainedModel", "PreTrainedToken
     """The trained model, in fp32 on the CPU and in eval mode, and its tokenizer.
 
     directory: a run's (outputs/runs/...), or one that `loralab export` wrote with record.json. `model(**batch).logits`
-    equal the logits in predictions.parquet, up to the run's precision. The training data is not needed. Raises
-    UserError for a run that did not end in success, and where its backbone has changed or is gone.
+    equal the logits in predictions.parquet at `train.keep`, up to the run's precision. The training data is not needed.
+    Raises UserError for a run that did not end in success, and where its backbone has changed or is gone.
     """
     run = RunDirectory(Path(directory))
     refuse_paused(run)

@@ -5,6 +5,7 @@ run's checkpoint if there is one. Under torchrun all processes train one run: ra
 compute.
 """
 
+import contextlib
 import os
 import time
 import traceback
@@ -31,7 +32,7 @@ from loralab.store.run_directory import final_status
 from loralab.store.trackers import Tracker, open_tracker
 from loralab.training import optim
 from loralab.training.distributed import Ranks, join
-from loralab.training.loop import exploded, train
+from loralab.training.loop import Progress, exploded, train
 from loralab.training.session import Session, open_session, stored_state
 from loralab.training.signals import Interrupts
 from loralab.training.threads import threads_restored
@@ -166,11 +167,13 @@ def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunE
             probing=prepared.probe(lambda _, values: session.log("probe", values)),
             start=objective.start("train"),
             until=pause_step(config.train.pause_at, prepared.steps),
+            ended=lambda progress: _ended_early(prepared, progress),
             ranks=prepared.ranks,
         )
         session.save()
         validation: SplitScores = {"best": progress.best, "last": progress.last}
-        if progress.step < prepared.steps and not progress.diverged:
+        early = _ended_early(prepared, progress)
+        if progress.step < prepared.steps and not progress.diverged and not early:
             reached = run_results(prepared, session, {"validation": validation})
             return {"status": "paused", "total_steps": prepared.steps, **reached}
         began = progress.elapsed()
@@ -178,7 +181,10 @@ def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunE
         progress.evaluation_seconds += progress.elapsed() - began
         found = run_results(prepared, session, {"validation": validation, **tests})
         session.journal.summarise(found["metrics"])
-    return {"status": final_status(diverged=progress.diverged), **found}
+    ending = cast(RunEnding, {"status": final_status(diverged=progress.diverged), **found})
+    if early and not progress.diverged:
+        ending["total_steps"] = prepared.steps
+    return ending
 
 
 def _tracker(planned: Plan) -> Tracker:
@@ -203,6 +209,14 @@ def _evaluation_due(prepared: Prepared, step: int) -> bool:
     if step == 0:
         return config.eval_first or prepared.steps == 0
     return is_due(step, config.eval_every or prepared.order.per_epoch, prepared.steps)
+
+
+def _ended_early(prepared: Prepared, progress: Progress) -> bool:
+    """Whether `train.patience` evaluations in a row, before the last step, were no better than the best."""
+    patience, best = prepared.planned.config.train.patience, progress.best
+    if patience is None or best is None or not best["step"] < progress.evaluated == progress.step < prepared.steps:
+        return False
+    return sum(_evaluation_due(prepared, step) for step in range(best["step"] + 1, progress.step + 1)) >= patience
 
 
 def _predict(prepared: Prepared, session: Session, split: str) -> Any:
@@ -231,18 +245,18 @@ def _tests(prepared: Prepared) -> list[str]:
 def _validate(prepared: Prepared, session: Session) -> None:
     """Logs the validation scores, and keeps the weights of the best step by the primary metric.
 
-    At the last step, also judges whether the last update broke the model: no training loss would show it.
+    At the end of training, also judges whether the last update broke the model: no training loss would show it.
     """
     progress, objective, metric = session.progress, prepared.objective, prepared.objective.metric
     predictions = _predict(prepared, session, "validation")
     scores = objective.scores("validation", predictions)
     progress.last = {"step": progress.step, **scores}
-    if progress.step == prepared.steps:
+    progress.evaluated = progress.step
+    better = progress.best is None or tasks.better(metric, scores[metric], progress.best[metric])
+    if progress.step == prepared.steps or (not better and _ended_early(prepared, progress)):
         start = max(progress.first_loss or 0.0, objective.start("validation"))
         progress.diverged = exploded(scores["loss"], start) or not prepared.trained.is_finite()
-    if progress.diverged:
-        pass  # weights that are of no use are the best of nothing
-    elif progress.best is None or tasks.better(metric, scores[metric], progress.best[metric]):
+    if better and not progress.diverged:  # weights that are of no use are the best of nothing
         progress.best = progress.last
         prepared.trained.keep_best()
     session.log("validation", scores)
@@ -252,11 +266,12 @@ def _test(prepared: Prepared, session: Session) -> dict[str, SplitScores]:
     """Scores of every test split at the last and the best validation step; also saves weights and predictions."""
     planned, objective, trained = prepared.planned, prepared.objective, prepared.trained
     best, last = session.progress.best, session.progress.step
+    assert best is not None and trained.best is not None, "the last step is always evaluated"
     if prepared.ranks.leads:
         planned.directory.check()
         method = CATALOGUE[planned.config.method.name]
-        method.save(prepared.backbone, planned.config, planned.directory.path / method.folder, planned.source.base)
-    assert best is not None and trained.best is not None, "the last step is always evaluated"
+        with trained.at_best() if planned.config.train.keep == "best" else contextlib.nullcontext():
+            method.save(prepared.backbone, planned.config, planned.directory.path / method.folder, planned.source.base)
     names = _tests(prepared)
     at_last = {split: _predict(prepared, session, split) for split in names}
     at_best = at_last

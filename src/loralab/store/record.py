@@ -148,7 +148,9 @@ class RunResults(Results):
 
 
 class RunEnding(Ending, RunResults):
-    """The results of a run that ended."""
+    """The results of a run that ended; total_steps: of the whole schedule, where `train.patience` ended it before."""
+
+    total_steps: NotRequired[int]
 
 
 class Pause(RunResults):

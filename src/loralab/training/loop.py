@@ -106,6 +106,7 @@ def train(
     probing: Probing = unwatched,
     start: float = 0.0,
     until: int | None = None,
+    ended: Callable[[Progress], bool] = lambda _: False,
     ranks: Ranks = ALONE,
 ) -> None:
     """Trains from `progress.step` to `steps`, or until the loss is not finite or explodes (`progress.diverged`).
@@ -117,7 +118,8 @@ def train(
     between any two steps, when `progress` is consistent; it may raise; probing: opened around each update, before which
     `progress.step` is one less than after it; start: a loss that an example may have before the first step, where that
     of the first batch may be far lower; until: the step at which to return already, from which a later call goes on to
-    the bytes of one that did not; ranks: the processes that share each batch.
+    the bytes of one that did not; ended: whether the training ends early, asked between any two steps, a function of
+    `progress` alone; ranks: the processes that share each batch.
     """
     params = [p for group in optimizer.param_groups for p in group["params"]]
     stop = steps if until is None else until
@@ -129,7 +131,7 @@ def train(
             progress.evaluated = progress.step
             progress.evaluation_seconds += time.monotonic() - began
         checkpoint(progress)
-        if progress.step >= stop or progress.diverged:
+        if progress.step >= stop or progress.diverged or ended(progress):
             return
 
         for group in optimizer.param_groups:
