@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from loralab import plotting
 from loralab.studies import captions, figures
-from loralab.studies.claims import Claim
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval
 
 if TYPE_CHECKING:
@@ -31,16 +31,16 @@ PLAIN, DECAY, EPS, CLIP, MIRROR, B_LINE = (
     "weight decay 0.1",
     "eps 1e-4",
     "clipping at norm 1",
-    "init B, equal s lr$_A$ and lr$_B$",
+    "init B, equal s lr$_A$, lr$_B$",
     "init B, equal s λ and lr$_A$",
 )
-EXPECTED = {  # whether the runs of a line should coincide, and the claim
-    PLAIN: (True, "with init A, runs of equal s λ at equal lr_A have equal training losses"),
-    MIRROR: (True, "with init B, runs of equal s lr_A and lr_B have equal training losses"),
-    B_LINE: (False, "with init B, runs of equal s λ at equal lr_A part"),
-    DECAY: (False, "with weight decay .1, runs of equal s λ at equal lr_A part"),
-    EPS: (False, "with Adam's eps at 1e-4, runs of equal s λ at equal lr_A part"),
-    CLIP: (False, "with the gradient clipped at norm 1, runs of equal s λ at equal lr_A part"),
+EXPECTED = {  # whether the runs of a line should coincide, and the arm's name in the claims
+    PLAIN: (True, "init A, equal s λ and lr_A"),
+    MIRROR: (True, "init B, equal s lr_A and lr_B"),
+    B_LINE: (False, "init B"),
+    DECAY: (False, "weight decay .1"),
+    EPS: (False, "Adam's eps at 1e-4"),
+    CLIP: (False, "the gradient clipped at norm 1"),
 }
 
 
@@ -109,14 +109,20 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     found = lines(frame)
-    figure: Figure
-    with plt.rc_context(plotting.EIGHT_POINT):
-        size: Any = {"figsize": (plotting.DOUBLE, 2.9), "gridspec_kw": {"width_ratios": [1.15, 1, 1]}}
-        figure, axes = plt.subplots(1, 3, **size)
-        _plane(axes[0], plane(frame))
-        _curves(axes[1], found[PLAIN])
-        _differences(axes[2], found)
-        figure.legend(*axes[2].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.9), width_ratios=(1.1, 1, 1))
+    _plane(axes[0], plane(frame))
+    _curves(axes[1], found[PLAIN])
+    _differences(axes[2], found)
+    for ax, title in zip(
+        axes, ("a) validation loss, same at equal s λ", "b) training loss", "c) difference from s = 1"), strict=True
+    ):
+        ax.set_title(title)
+    figure.legend(
+        *axes[2].get_legend_handles_labels(),
+        loc="outside upper right",
+        ncols=3,
+        title="c) pairs of runs that differ in s:",
+    )
     return figure
 
 
@@ -127,26 +133,27 @@ def _plane(ax: "Axes", runs: pd.DataFrame) -> None:
     ax.imshow(values, origin="lower", cmap="cividis_r", aspect="auto")
     middle = np.nanmean([np.nanmin(values), np.nanmax(values)])
     for (row, column), value in np.ndenumerate(values):
-        ax.text(column, row, f"{value:.4f}", ha="center", va="center", size=8, color="w" if value > middle else "k")
+        ax.text(column, row, f"{value:.4f}", ha="center", va="center", color="w" if value > middle else "k")
     ax.set_xticks(range(len(table.columns)), [plotting.short(s) for s in table.columns.to_numpy(dtype=float)])
     ax.set_yticks(range(len(table.index)), [plotting.short(ratio) for ratio in table.index])
     ax.set_xlabel("s = alpha / r")
     ax.set_ylabel("ratio λ")
-    ax.set_title("validation loss depends on s λ alone")
 
 
 def _curves(ax: "Axes", found: list[pd.DataFrame]) -> None:
+    """The runs of one s λ in one colour, thick to thin; s λ stands beside the end of the lines."""
     import matplotlib as mpl
 
-    for line, shade in zip(found, np.linspace(0, 0.9, len(found)), strict=True):
+    lowest = np.inf  # of the labels
+    for line, shade in zip(found, np.linspace(0, 0.85, len(found)), strict=True):
         colour = mpl.colormaps["viridis"](shade)
         for width, text in zip(np.linspace(4.5, 0.8, len(line)), line["losses"], strict=True):
             curve = losses(text)
             ax.plot(np.arange(1, len(curve) + 1), curve, color=colour, lw=width, alpha=0.45)
-        ax.plot([], [], color=colour, lw=2, label=f"{plotting.short(line['product'].iloc[0])} ({len(line)} runs)")
+        lowest = min(lowest - 0.12, float(curve[-1]))
+        ax.text(1.02 * len(curve), lowest, plotting.short(line["product"].iloc[0]), color=colour, va="center")
     ax.set_xlabel("step")
-    ax.set_ylabel("training loss")
-    ax.legend(title="s λ", loc="lower left")
+    ax.set_title("s λ", loc="right")
 
 
 def _differences(ax: "Axes", found: dict[str, list[pd.DataFrame]]) -> None:
@@ -160,14 +167,13 @@ def _differences(ax: "Axes", found: dict[str, list[pd.DataFrame]]) -> None:
     ax.axhline(EQUAL, color="0.4", lw=0.8, ls=":")
     ax.set_yscale("log")
     ax.set_xlabel("step")
-    ax.set_ylabel("difference from s = 1, training loss")
 
 
 def caption(frame: pd.DataFrame) -> str:
     settings = f"{captions.tasks(frame)}, {captions.setting(frame)}, fp32, {captions.seeds(frame)}"
     return (
-        f"{settings}. Middle: thick to thin lines are the runs of one s λ. Right: from the run of s = 1; without decay "
-        f"or clipping unless named; dotted: {EQUAL:g}. {captions.provenance(frame)}."
+        f"{settings}. b: thick to thin lines are the runs of one s λ. c: training losses of equal s λ and lr_A; no "
+        f"decay or clipping unless named; dotted: {EQUAL:g}. {captions.provenance(frame)}."
     )
 
 
@@ -184,22 +190,25 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """log10 of the largest difference over the steps, of the pair most apart; of the least, where runs should part.
+def questions(frame: pd.DataFrame) -> list[Question]:
+    """The largest difference over the steps, of the pair most apart; of the least apart, where runs should part.
 
-    The runs are deterministic: the interval has zero width, and p is 0 or, without a number, NaN.
+    The runs are deterministic: an interval has zero width.
     """
-    made = []
+    claims: dict[bool, list[Claim]] = {True: [], False: []}
     for kind, found in lines(frame).items():
         if found:
-            same, text = EXPECTED[kind]
-            apart = largest(found)
+            same, arm = EXPECTED[kind]
+            apart = 10 ** largest(found)
             value = float(apart.max() if same else apart.min())
-            measured = Interval(value, value, value, len(apart), 0.0 if value == value else np.nan)
-            text += f": to {EQUAL:g} at each step" if same else f": by more than {EQUAL:g}"
-            source, unit = "not in a paper; Adam ignores a gradient's scale", "log10 of the largest difference"
-            made.append(Claim("alpha_is_ratio", source, text, "none", measured, np.log10(EQUAL), unit, below=same))
-    return made
+            number = 0.0 if same else None
+            claims[same].append(Claim(arm, Interval(value, value, value, len(apart), np.nan), "none", number, same))
+    text = {
+        True: "which splits of s, λ and the rates are one run?",
+        False: "what makes runs of equal s λ and lr_A part?",
+    }
+    source = "in no paper (Adam ignores a gradient's scale)"
+    return [Question(text[same], source, "nats", own) for same, own in claims.items() if own]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from loralab import plotting
 from loralab.studies import captions, figures
-from loralab.studies.claims import Claim
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval, whole_mean
 
 if TYPE_CHECKING:
@@ -46,48 +46,46 @@ def top(cells: pd.DataFrame) -> NDArray[np.float64]:
     return cells["log2"].to_numpy()[:TOP]
 
 
-def null(cells: pd.DataFrame) -> NDArray[np.float64]:
+def null(cells: pd.DataFrame, seed: int = 0) -> NDArray[np.float64]:
     """(draws, 4): log2 of the ratio of cells drawn from the same grid without replacement."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     return random.permuted(np.tile(cells["log2"].to_numpy(), (DRAWS, 1)), axis=1)[:, :TOP]
 
 
-def excess(cells: pd.DataFrame) -> Interval:
-    """Mean log2 ratio of the best cells minus that of the grid; the interval and p come from the random draws."""
-    means = null(cells).mean(axis=1) - cells["log2"].mean()
-    estimate = float(top(cells).mean() - cells["log2"].mean())
+def excess(*settings: pd.DataFrame) -> Interval:
+    """Mean log2 ratio of the best cells minus that of the grid, over the settings; interval and p are of the draws."""
+    means = np.mean([null(cells, at).mean(axis=1) - cells["log2"].mean() for at, cells in enumerate(settings)], axis=0)
+    estimate = float(np.mean([top(cells).mean() - cells["log2"].mean() for cells in settings]))
     low, high = np.quantile(means, [0.025, 0.975])
     p = (1 + np.sum(np.abs(means) >= abs(estimate) - 1e-12)) / (1 + DRAWS)
-    return Interval(estimate, float(estimate - high), float(estimate - low), TOP, float(p))
+    return Interval(estimate, float(estimate - high), float(estimate - low), TOP * len(settings), float(p), np.inf)
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
-    import matplotlib as mpl
     import matplotlib.pyplot as plt
 
     found = groups(frame)
-    with mpl.rc_context(plotting.EIGHT_POINT):
-        figure, ax = plt.subplots(figsize=(plotting.SINGLE, 2.7))
-        names = ("95% and median of random pairs", f"the {TOP} best pairs, the best leftmost")
-        for at, cells in enumerate(found.values()):
-            random = 2.0 ** null(cells)[:, 0]
-            low, middle, high = np.quantile(random, [0.025, 0.5, 0.975])
-            band, dots = names if at == 0 else (None, None)
-            ax.fill_between([at - 0.35, at + 0.35], low, high, color="0.87", lw=0, label=band)
-            ax.plot([at - 0.35, at + 0.35], [middle, middle], color="0.5", lw=1)
-            beside = at + np.linspace(-0.2, 0.2, TOP)
-            ax.plot(beside, 2.0 ** top(cells), "o", ms=4.5, color=plotting.COLOURS[0], label=dots)
-        ax.axhline(1, color="0.6", lw=0.6, ls=":")
-        ax.set_yscale("log", base=4)
-        widest = int(max(abs(cells["log2"]).max() for cells in found.values()) // 2)
-        powers = range(-widest, widest + 1)
-        ax.set_yticks(
-            [4.0**power for power in powers], [f"{4**power}" if power >= 0 else f"1/{4**-power}" for power in powers]
-        )
-        settings = [f"{captions.NAMES.get(task, task)}\ninit {init}".replace(" T", "\nT") for task, init in found]
-        ax.set_xticks(range(len(found)), settings)
-        ax.set_ylabel("ratio λ = lr$_B$ / lr$_A$")
-        figure.legend(loc="outside upper center")
+    figure, ax = plt.subplots(figsize=(plotting.SINGLE, 2.7))
+    names = ("95% and median of random pairs", f"the {TOP} best pairs, the best leftmost")
+    for at, cells in enumerate(found.values()):
+        random = 2.0 ** null(cells)[:, 0]
+        low, middle, high = np.quantile(random, [0.025, 0.5, 0.975])
+        band, dots = names if at == 0 else (None, None)
+        ax.fill_between([at - 0.35, at + 0.35], low, high, color="0.87", lw=0, label=band)
+        ax.plot([at - 0.35, at + 0.35], [middle, middle], color="0.5", lw=1)
+        beside = at + np.linspace(-0.2, 0.2, TOP)
+        ax.plot(beside, 2.0 ** top(cells), "o", ms=4.5, color=plotting.COLOURS[0], label=dots)
+    ax.axhline(1, color="0.6", lw=0.6, ls=":")
+    ax.set_yscale("log", base=4)
+    widest = int(max(abs(cells["log2"]).max() for cells in found.values()) // 2)
+    powers = range(-widest, widest + 1)
+    ax.set_yticks(
+        [4.0**power for power in powers], [f"{4**power}" if power >= 0 else f"1/{4**-power}" for power in powers]
+    )
+    settings = [f"{captions.NAMES.get(task, task)}\ninit {init}".replace(" T", "\nT") for task, init in found]
+    ax.set_xticks(range(len(found)), settings)
+    ax.set_ylabel("ratio λ = lr$_B$ / lr$_A$")
+    figure.legend(loc="outside upper center")
     return figure
 
 
@@ -117,19 +115,9 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    return [
-        Claim(
-            "best_ratio",
-            "LoRA+, Fig 6",
-            f"the best pairs have a larger ratio than chance gives ({captions.NAMES.get(task, task)}, init {init})",
-            "median 4 to 16, no null given",
-            excess(cells),
-            0.0,
-            "doublings",
-        )
-        for (task, init), cells in groups(frame).items()
-    ]
+def questions(frame: pd.DataFrame) -> list[Question]:
+    claims = [Claim("all settings", excess(*groups(frame).values()), "median 4 to 16, no null given")]
+    return [Question("have the best pairs a larger λ than chance gives?", "LoRA+, Fig 6", "doublings", claims)]
 
 
 if __name__ == "__main__":

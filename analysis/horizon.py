@@ -12,9 +12,9 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import interior
-from loralab.studies.claims import Claim
 from loralab.studies.minima import vertex
-from loralab.studies.stats import Interval, mean_interval, slope, whole_mean
+from loralab.studies.questions import Claim, Question
+from loralab.studies.stats import Interval, slope, whole_mean
 from loralab.studies.thinned_curves import SHARES, curve_columns
 
 if TYPE_CHECKING:
@@ -105,17 +105,12 @@ def short_runs(frame: pd.DataFrame, *, scaled: bool = False) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
-    import matplotlib as mpl
     import matplotlib.pyplot as plt
 
-    with mpl.rc_context(plotting.EIGHT_POINT):
-        figure, (left, middle, right) = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.7), width_ratios=(1, 1, 1.15))
-        _tuned(left, frame)
-        _valleys(middle, frame, frame["lora.ratio"].min())
-        _regrets(right, frame)
-        for ax, letter in zip((left, middle, right), "abc", strict=True):
-            ax.set_title(f"{letter}) {ax.get_title()}", loc="left")
-            ax.set_title("")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.7), width_ratios=(1, 1, 1.15))
+    _tuned(left, frame)
+    _valleys(middle, frame, frame["lora.ratio"].min())
+    _regrets(right, frame)
     return figure
 
 
@@ -131,7 +126,7 @@ def _tuned(ax: "Axes", frame: pd.DataFrame) -> None:
     plotting.label_powers(ax.xaxis, steps)
     plotting.label_powers(ax.yaxis, [0.005, 0.01, 0.02, 0.04])
     ax.legend()
-    ax.set_title(f"longer runs need lower rates\nc $\\propto$ steps$^{{{power.estimate:.2f}}}$")
+    ax.set_title(f"a) longer runs need lower rates\nc $\\propto$ steps$^{{{power.estimate:.2f}}}$")
 
 
 def _valleys(ax: "Axes", frame: pd.DataFrame, ratio: float) -> None:
@@ -148,7 +143,7 @@ def _valleys(ax: "Axes", frame: pd.DataFrame, ratio: float) -> None:
         ax.text(at, -0.02, f"{steps:g}", color=colour, ha="right", va="top", rotation=60, rotation_mode="anchor")
     ax.set(xscale="log", xlabel="lr$_A$", ylabel="loss above the lowest (nats)", ylim=(-0.09, 0.3))
     ax.set_yticks([0, 0.1, 0.2, 0.3])
-    ax.set_title(f"the valley moves left\nwith the steps (λ = {ratio:g})")
+    ax.set_title(f"b) the valley moves left\nwith the steps (λ = {ratio:g})")
 
 
 def _regrets(ax: "Axes", frame: pd.DataFrame) -> None:
@@ -169,7 +164,7 @@ def _regrets(ax: "Axes", frame: pd.DataFrame) -> None:
     highest = max([NOISE, *own, *(of.groupby("share")["regret"].mean().max() for _, of, _ in given if len(of))])
     ax.set_ylim(0, 1.6 * highest)
     ax.legend(title="rate chosen by", handlelength=1.2, loc="upper right", borderaxespad=0)
-    ax.set_title("a rate chosen early:\nwhat it costs at the end")
+    ax.set_title("c) a rate chosen early:\nwhat it costs at the end")
 
 
 def caption(frame: pd.DataFrame) -> str:
@@ -202,24 +197,13 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    where = captions.tasks(frame)
-    text = f"the tuned rate falls with the number of steps: the slope of its logarithm ({where})"
-    found = [Claim("horizon", "in no paper", text, "none", exponent(frame), 0.0, below=True)]
-    tuned = arms(frame).pivot(index="ratio", columns="steps", values="tuned")
-    if {SHORT, LONG} <= set(tuned.columns):
-        apart = mean_interval((tuned[SHORT] - tuned[LONG]).dropna(), null=1.0)
-        text = f"the tuned rate of {SHORT} steps is less than twice that of {LONG} ({where})"
-        found.append(Claim("horizon", "in no paper", text, "none", apart, 1.0, "doublings", below=True))
-    early = prefixes(frame)
-    early = early[early["share"] == EARLY]
-    if len(early):
-        regret = mean_interval(early["regret"], null=NOISE)
-        text = (
-            f"the rate that is best at {100 * EARLY:g}% of the steps ends within {NOISE:g} nats of the best ({where})"
+def questions(frame: pd.DataFrame) -> list[Question]:
+    claims = [Claim("lr_A as a power of the steps", exponent(frame), number=-0.25)]
+    return [
+        Question(
+            f"does the tuned rate fall with the number of steps ({captions.tasks(frame)})?", "in no paper", "", claims
         )
-        found.append(Claim("horizon", "in no paper", text, "none", regret, NOISE, "nats", below=True))
-    return found
+    ]
 
 
 def _mean_losses(own: pd.DataFrame) -> "pd.Series[float]":

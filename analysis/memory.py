@@ -18,7 +18,7 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures, timing
-from loralab.studies.claims import Claim
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import ratio_interval
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ KEYS = ["method", "rank", "batch", "length", "repeat"]
 KEPT = [*KEYS, "device", "weights", "trainable", "above", "predicted", "checkpoint", "commit", "diff"]
 STEPS = 3  # in the second step, Adam's moments exist during the backward pass
 SHOWN = 4  # the paper's rank for GPT-3's checkpoint of 35 MB
-THIRD, HUNDRED = 1 / 3, 100.0
-PAPER = {"peak": "1.2 TB to 350 GB: 0.29", "checkpoint": "350 GB to 35 MB: 10,000x"}
+PAPER = {"peak": "1.2 TB to 350 GB", "checkpoint": "350 GB to 35 MB: 10,000x"}
 # Freed memory returns to the system at once, so that resident memory equals memory in use.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
@@ -172,37 +171,45 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     every = cells(frame)
-    figure, axes = plt.subplots(1, len(every) + 1, figsize=(plotting.DOUBLE, 2.2), squeeze=False)
+    figure, axes = plt.subplots(1, len(every) + 1, figsize=(plotting.DOUBLE, 2.8), squeeze=False, sharey=True)
     for ax, cell in zip(axes[0], every, strict=False):
         _peaks(ax, frame, cell)
-    axes[0][0].set_ylabel("peak memory (MB)")
-    axes[0][0].legend()
     _checkpoints(axes[0][-1], frame)
+    axes[0][0].set_yticks(range(len(methods(frame))), [label(*method) for method in methods(frame)])
+    axes[0][0].invert_yaxis()
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
 
 
 def _peaks(ax: "Axes", frame: pd.DataFrame, cell: tuple[int, int]) -> None:
     """Bars: the weights, and the measured memory above them; lines: the formula, which leaves out activations."""
-    every = methods(frame)
-    rows = [of(frame, *method, cell) for method in every]
+    rows = [of(frame, *method, cell) for method in methods(frame)]
     weights, above, predicted = (
         np.array([row[column].mean() / 1e6 for row in rows]) for column in ("weights", "above", "predicted")
     )
-    x = np.arange(len(every))
-    ax.bar(x, weights, color="0.8", label="weights")
-    ax.bar(x, above, bottom=weights, color=plotting.COLOURS[0], label="measured above them")
-    ax.hlines(weights + predicted, x - 0.4, x + 0.4, color=plotting.COLOURS[1], label="formula", lw=1.5)
-    ax.set_xticks(x, [label(*method) for method in every], rotation=40, ha="right")
-    ax.set_title(f"training on {cell[0]} x {cell[1]} tokens")
+    y = np.arange(len(rows))
+    ax.barh(y, weights, color="0.8", label="weights")
+    ax.barh(y, above, left=weights, color=plotting.COLOURS[5], label="measured above them")
+    ax.vlines(weights + predicted, y - 0.4, y + 0.4, color=plotting.COLOURS[1], label="formula, no activations", lw=2)
+    _shares(ax, weights + above)
+    ax.set(xlabel="peak memory (MB)", title=f"training on {cell[0]} x {cell[1]} tokens")
 
 
 def _checkpoints(ax: "Axes", frame: pd.DataFrame) -> None:
     every = methods(frame)
-    sizes = [of(frame, *method, cells(frame)[0])["checkpoint"].mean() / 1e6 for method in every]
-    ax.bar(np.arange(len(every)), sizes, color=plotting.COLOURS[2])
-    ax.set_yscale("log")
-    ax.set_xticks(np.arange(len(every)), [label(*method) for method in every], rotation=40, ha="right")
-    ax.set(title="a task on disk", ylabel="MB")
+    sizes = np.array([of(frame, *method, cells(frame)[0])["checkpoint"].mean() / 1e6 for method in every])
+    ax.barh(np.arange(len(every)), sizes, color="0.8")
+    ax.set_xscale("log")
+    _shares(ax, sizes)
+    ax.set(xlabel="MB (logarithmic)", title="a task on disk")
+
+
+def _shares(ax: "Axes", sizes: Any) -> None:
+    """Beside each bar after the first, which is full fine-tuning's: its part of that."""
+    for place, part in list(enumerate(sizes / sizes[0]))[1:]:
+        text = f"{part:.0%}" if part > 0.1 else f"1/{1 / part:,.0f}"
+        ax.annotate(text, (sizes[place], place), (4, 0), textcoords="offset points", va="center")
+    ax.margins(x=0.15)
 
 
 def caption(frame: pd.DataFrame) -> str:
@@ -226,17 +233,18 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    rank, made = shown(frame), []
+def questions(frame: pd.DataFrame) -> list[Question]:
+    rank, peaks = shown(frame), []
     for cell in cells(frame):
         lora, full = of(frame, "lora", rank, cell), of(frame, "full", np.nan, cell)
-        found = ratio_interval(lora["peak"], full["peak"], null=THIRD)
-        text = f"LoRA (r = {rank:.0f}) trains in a third of full fine-tuning's memory ({cell[0]} x {cell[1]} tokens)"
-        made.append(Claim("memory", "LoRA, section 4.2", text, PAPER["peak"], found, THIRD, "x", below=True))
-    found = ratio_interval(full["checkpoint"], lora["checkpoint"], null=HUNDRED)
-    text = f"LoRA's checkpoint (r = {rank:.0f}) is more than a hundred times smaller than full fine-tuning's"
-    made.append(Claim("memory", "LoRA, section 4.2", text, PAPER["checkpoint"], found, HUNDRED, "x"))
-    return made
+        found = ratio_interval(full["peak"], lora["peak"])
+        peaks.append(Claim(f"{cell[0]} x {cell[1]} tokens", found, PAPER["peak"], 1200 / 350))
+    less = ratio_interval(full["checkpoint"], lora["checkpoint"])
+    saved = [Claim("full fine-tuning over LoRA", less, PAPER["checkpoint"], 10_000.0)]
+    return [
+        Question(f"how much less memory does LoRA (r = {rank:.0f}) train in?", "LoRA, section 4.2", "x", peaks),
+        Question(f"how much smaller is its checkpoint (r = {rank:.0f})?", "LoRA, section 4.2", "x", saved),
+    ]
 
 
 if __name__ == "__main__":

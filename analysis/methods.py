@@ -14,18 +14,16 @@ from loralab.studies.arms import (
     comparison_row,
     confirm_runs,
     interior,
-    level,
     paired_difference,
     record_values,
     select_columns,
     shared,
     split_arms,
 )
-from loralab.studies.claims import Claim
-from loralab.studies.stats import Interval
+from loralab.studies.intervals import forest
+from loralab.studies.questions import Claim, Question, gain
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from loralab.studies.tables import Tables
@@ -58,14 +56,12 @@ SIZES = {
     "intrinsic.dim": "d = {:g}",
 }
 HEAD, FULL, LORA = METHODS["head"], METHODS["full"], f"{METHODS['lora']} (r = 8)"
-POINT = 0.01  # accuracy: a smaller difference counts as none
-MARKERS = "os^"
 # The paper's numbers for LoRA and the other method: averages over GLUE, except for the prefix.
 AGAINST = {
-    "bitfit": ("LoRA, Table 2", "RoBERTa-base: 87.2 against 85.2"),
-    "houlsby": ("LoRA, Table 2", "RoBERTa-large: 88.6 against 86.4"),
-    "pfeiffer": ("LoRA, Table 2", "RoBERTa-large: 88.6 against 87.9"),
-    "prefix": ("LoRA, Table 4", "GPT-3: WikiSQL 73.4 against 70.1, MNLI 91.7 against 89.5"),
+    "houlsby": ("RoBERTa-large: 88.6 against 86.4", 0.022),
+    "pfeiffer": ("RoBERTa-large: 88.6 against 87.9", 0.007),
+    "bitfit": ("RoBERTa-base: 87.2 against 85.2", 0.02),
+    "prefix": ("GPT-3, MNLI: 91.7 against 89.5", 0.022),
 }
 
 Arms = dict[str, pd.DataFrame]  # by name; those of a method by size
@@ -114,30 +110,22 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     arms = arms_of(frame)
-    head = arms.pop(HEAD)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 0.16 * len(arms) + 0.7))
-    places = np.arange(len(arms))[::-1]  # the first at the top
-    floor = level(head, "test/accuracy")
-    left.axhspan(floor.low, floor.high, color="0.88", lw=0)
-    left.axhline(floor.estimate, color="0.5", lw=0.6, ls=":", label=HEAD)
-    right.axvline(0, color="0.6", lw=0.6, ls=":")
-    drawn = [method for method in METHODS if of_method(arms, method)]
-    for at, method in enumerate(drawn):
-        own = of_method(arms, method)
-        rows = [places[list(arms).index(name)] for name in own]
-        points = [paired_difference(each, arms[FULL], "test/accuracy") for each in own.values()]
-        _dots(left, [size(each) for each in own.values()], [level(each, "test/accuracy") for each in own.values()], at)
-        _dots(right, rows, points, at, across=True)
-    for row, arm in zip(places, arms.values(), strict=True):
-        each = 100 * (_by_seed(arm) - _by_seed(arms[FULL]))
-        right.plot(each, np.full(len(each), row), ".", color="0.7", ms=2.5, zorder=1)
-    left.set_xscale("log")
-    left.set_xlabel("trained parameters beside the head")
-    left.set_ylabel("test accuracy, fresh seeds")
-    left.legend(loc="best")
-    right.set_xlabel(f"points of accuracy over {FULL}")
-    right.set_yticks(places, [f"{name}  {size(own):,.0f}" for name, own in arms.items()])
-    right.set_ylim(-0.7, len(arms) - 0.3)
+    gains = {name: paired_difference(own, arms[FULL], "test/accuracy") for name, own in arms.items()}
+    names = sorted(arms, key=lambda name: -gains[name].estimate)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(plotting.DOUBLE, 0.185 * len(arms) + 0.9), sharey=True, width_ratios=(1.7, 1)
+    )
+    forest(left, names, {FULL: [gains[name] for name in names]}, scale=100, margin=0.005)
+    for place, name in enumerate(names):
+        each = 100 * (_by_seed(arms[name]) - _by_seed(arms[FULL]))
+        left.plot(each, np.full(len(each), place), ".", color="0.65", ms=3, zorder=0)
+        if size(arms[name]):
+            right.plot(size(arms[name]), place, "o", color="black")
+    for place in range(0, len(names), 2):
+        right.axhspan(place - 0.5, place + 0.5, color="0.96", lw=0, zorder=-3)
+    left.set(xlabel="points of accuracy", title=f"over {FULL} (right is better)")
+    right.set(xscale="log", xlabel="parameters", title="trained, beside the head")
+    right.tick_params(axis="y", length=0)
     return figure
 
 
@@ -145,26 +133,13 @@ def _by_seed(own: pd.DataFrame) -> "pd.Series[float]":
     return confirm_runs(own).set_index("seed")["test/accuracy"]
 
 
-def _dots(ax: "Axes", places: list[float], found: list[Interval], at: int, *, across: bool = False) -> None:
-    """A method's dots and intervals, vertical against size or horizontal in points."""
-    scale = 100 if across else 1
-    middle, low, high = (scale * np.array([getattr(f, end) for f in found]) for end in ("estimate", "low", "high"))
-    ends = np.clip([middle - low, high - middle], 0, None)
-    colour, mark = plotting.COLOURS[at % len(plotting.COLOURS)], MARKERS[at // len(plotting.COLOURS)]
-    where: Any = {"x": middle, "y": places, "xerr": ends} if across else {"x": places, "y": middle, "yerr": ends}
-    ax.errorbar(**where, fmt=mark if across else f"{mark}-", color=colour, lw=0.6, elinewidth=0.8)
-
-
 def caption(frame: pd.DataFrame) -> str:
     confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
-    trials = sorted({len(own) for own in arms_of(grid).values()})
+    trials = " or ".join(map(str, sorted({len(own) for own in arms_of(grid).values()})))
     return (
-        f"{shared(frame)}. Rates selected for each arm by validation loss ({' or '.join(map(str, trials))} runs, "
-        f"{captions.seeds(grid)}); the head's is pinned, but for the head alone. Fresh seeds "
-        f"(n = {confirm['seed'].nunique()}), last step; bars: 95% interval (Student t) of the mean, right: of the "
-        "difference, paired by seed; unadjusted for their number; grey dots: the seeds. Band: the head alone. "
-        "Lines join the sizes of a method; beside the names: trained parameters beside the head. "
-        f"{captions.provenance(frame)}."
+        f"{shared(frame)}, the best of {trials} runs each; the head's rate is fixed, but for the head alone. Left: "
+        f"difference on {confirm['seed'].nunique()} fresh seeds (grey dots), paired, 95% (Student t); grey: up to half "
+        f"a point. {captions.provenance(frame)}."
     )
 
 
@@ -180,40 +155,27 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Each method, at its size nearest to LoRA's with r = 8, against the head alone; LoRA against the others."""
+def questions(frame: pd.DataFrame) -> list[Question]:
+    """Each method at its size nearest to LoRA's with r = 8."""
     arms = arms_of(frame)
     if not {HEAD, FULL, LORA} <= arms.keys():
         return []
     where = f"({captions.tasks(frame)}, lr tuned for each)"
-    found = []
-    for method in METHODS:
-        if method != "head" and of_method(arms, method):
-            name = nearest(arms, method)
-            more = paired_difference(arms[name], arms[HEAD], "test/accuracy")
-            text = f"{name} beats the head alone {where}"
-            found.append(Claim("methods", "LoRA, Table 2", text, "not printed here", more, 0.0, "points"))
-    loss = paired_difference(arms[LORA], arms[FULL], "test/accuracy", null=-POINT)
-    text = f"{LORA} on q and v loses less than a point of accuracy to {FULL} {where}"
-    paper = "RoBERTa-base: 87.2 against 86.4; -large: 89.0 against 88.9"
-    found.append(Claim("methods", "LoRA, Table 2", text, paper, loss, -POINT, "points"))
-    for name, own in of_method(arms, "whole").items():
-        found.append(_within(own, arms[FULL], f"{name} is within a point of {FULL} {where}"))
-    for method, (source, paper) in AGAINST.items():
-        if of_method(arms, method):
-            name = nearest(arms, method)
-            text = f"{LORA}, {size(arms[LORA]):,.0f} parameters, beats {name}, {size(arms[name]):,.0f} {where}"
-            better = paired_difference(arms[LORA], arms[name], "test/accuracy")
-            found.append(Claim("methods", source, text, paper, better, 0.0, "points"))
-    return found
 
+    def over(own: str, base: str, text: str, paper: str, number: float, *, exact: bool = False) -> Claim:
+        rows = pd.concat([confirm_runs(arms[name]) for name in (own, base)])  # methods spread unlike one another
+        found: Claim = gain(
+            rows, own, base, arm="name", by=["task"], text=text, paper=paper, number=number, exact=exact
+        )
+        return found
 
-def _within(own: pd.DataFrame, base: pd.DataFrame, text: str) -> Claim:
-    """Held if the whole interval of the difference is within a point; the test is against the nearer limit."""
-    below = paired_difference(own, base, "test/accuracy").estimate > 0
-    nearer = POINT if below else -POINT
-    found = paired_difference(own, base, "test/accuracy", null=nearer)
-    return Claim("methods", "LoRA, section 4.1", text, "not printed here", found, nearer, "points", below=below)
+    full = [over(LORA, FULL, LORA, "RoBERTa-base: 87.2 against 86.4", 0.008)]
+    full += [over(name, FULL, name, "as expressive", 0.0, exact=True) for name in of_method(arms, "whole")]
+    named = {nearest(arms, method): claimed for method, claimed in AGAINST.items() if of_method(arms, method)}
+    others = [over(LORA, name, f"{name}, {size(arms[name]):,.0f}", *claimed) for name, claimed in named.items()]
+    mine = f"does {LORA}, {size(arms[LORA]):,.0f} parameters, beat other methods {where}?"
+    asked = [Question(f"does LoRA reach full fine-tuning {where}?", "LoRA, Table 2 and section 4.1", "points", full)]
+    return [*asked, Question(mine, "LoRA, Tables 2 and 4", "points", others)] if others else asked
 
 
 if __name__ == "__main__":

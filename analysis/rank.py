@@ -3,26 +3,25 @@
 `python analysis/rank.py`: results/rank.csv -> figures/rank.{png,pdf} (LoRA, Tables 6 and 18)
 """
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import (
-    against,
     comparison_row,
     confirm_runs,
     interior,
-    paired_difference,
+    level,
     select_columns,
     shared,
     split_arms,
 )
-from loralab.studies.claims import Claim
+from loralab.studies.intervals import dots
+from loralab.studies.questions import Question, gain
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from loralab.studies.tables import Tables
@@ -34,8 +33,7 @@ RULES = {"constant": "alpha = r", "alpha/r": "alpha = 8", "alpha/sqrt_r": "alpha
 TARGETS = ("q", "q,v", "q,k,v,o", "all")
 RULED = "q,v"  # the rank at which the rules are compared
 METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
-POINTS = 0.005  # half a point of accuracy; a smaller difference counts as none
-PAPER = {"q,v": "MNLI: r = 1, 4, 64: 91.3, 91.3, 91.4", "q,k,v,o": "not printed here"}
+PAPER = ("q,v", "q,k,v,o")  # targets of the paper's table
 
 Arms = dict[tuple[str, str, float], pd.DataFrame]  # by targets, lora.scaling, rank
 
@@ -58,51 +56,42 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     arms = arms_of(frame)
-    figure, axes = plt.subplots(2, 2, figsize=(plotting.DOUBLE * 0.8, 3.9))
-    for ax, (metric, title) in zip(axes[0], METRICS.items(), strict=True):
-        for at, targets in enumerate(TARGETS):
-            line, shift = over_ranks(arms, targets, "constant"), 2 ** (0.16 * (at - 1.5))
-            pairs = [(own, line[max(line)]) for own in line.values()]
-            against(
-                ax, [rank * shift for rank in line], pairs, metric, targets.replace(",", ", "), plotting.COLOURS[at]
-            )
-        ax.set_ylabel(f"{title}, fresh seeds")
+    figure, axes = plt.subplots(2, 2, figsize=(plotting.DOUBLE, 4.4))
+    for at, targets in enumerate(TARGETS):
+        line = over_ranks(arms, targets, "constant")
+        places = [rank * 2 ** (0.16 * (at - 1.5)) for rank in line]
+        for ax, metric in zip(axes[0], METRICS, strict=True):
+            found = [level(own, metric) for own in line.values()]
+            dots(ax, places, found, plotting.COLOURS[at], targets.replace(",", ", "), join="-")
     rates, losses = axes[1]
     for at, (rule, label) in enumerate(RULES.items()):
         colour, line = plotting.COLOURS[at], over_ranks(arms, RULED, rule)
         places = [rank * 2 ** (0.16 * (at - 1)) for rank in line]
-        rates.plot(
-            places, [confirm_runs(own)["optim.lr"].iloc[0] for own in line.values()], "o-", color=colour, label=label
-        )
-        pairs = [(own, arms[RULED, "constant", rank]) for rank, own in line.items()]
-        against(losses, places, pairs, "test/loss", label, colour)
+        rates.plot(places, [confirm_runs(own)["optim.lr"].iloc[0] for own in line.values()], "o-", color=colour)
+        dots(losses, places, [level(own, "test/loss") for own in line.values()], colour, label, join="-")
     rates.set_yscale("log", base=2)
     plotting.label_powers(rates.yaxis, sorted({y for line in rates.lines for y in line.get_ydata()}))
-    rates.set_ylabel("selected lr$_A$")
-    losses.set_ylabel("test loss, fresh seeds")
-    for at, title, side in ((0, "top: targets, alpha = r", "left"), (1, "bottom: rule for alpha, on q and v", "right")):
-        lines, where = axes[at][0].get_legend_handles_labels(), cast(Any, f"outside upper {side}")
-        figure.legend(*lines, loc=where, ncols=4, title=title, title_fontsize=6, alignment="left")
+    axes[0][0].set_ylabel("test accuracy")
+    axes[0][0].set_title("a) by the maps that LoRA adapts (alpha = r)")
+    rates.set_ylabel("best lr$_A$")
+    rates.set_title("b) by the rule for alpha (on q and v)")
+    for ax, title in ((axes[0][1], "LoRA on"), (losses, "rule")):
+        ax.set_ylabel("test loss")
+        ax.legend(title=title, loc="center left", bbox_to_anchor=(1, 0.5), alignment="left")
     for ax in axes.ravel():
-        _by_rank(ax, sorted(frame["lora.rank"].unique()))
+        ax.set_xscale("log", base=2)
+        plotting.label_powers(ax.xaxis, sorted(frame["lora.rank"].unique()))
+        ax.set_xlabel("rank r")
     return figure
-
-
-def _by_rank(ax: "Axes", ranks: list[float]) -> None:
-    ax.set_xscale("log", base=2)
-    plotting.label_powers(ax.xaxis, ranks)
-    ax.set_xlabel("rank r")
 
 
 def caption(frame: pd.DataFrame) -> str:
     confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
-    trials = grid.groupby(["lora.targets", "lora.scaling", "lora.rank"]).size().unique()
+    trials = " or ".join(map(str, grid.groupby(["lora.targets", "lora.scaling", "lora.rank"]).size().unique()))
     return (
-        f"{shared(frame)}, LoRA (λ = 1), init {'/'.join(frame['lora.init'].unique())}; rates selected for each by "
-        f"validation loss ({' or '.join(map(str, trials))} runs, {captions.seeds(grid)}). Fresh seeds "
-        f"(n = {confirm['seed'].nunique()}), last step. Top: alpha = r; bars: 95% interval of the difference from the "
-        "largest rank. Bottom: rules for alpha, on q and v; bars: of the difference from alpha = r at the same rank. "
-        f"All paired by seed (Student t), unadjusted for their number. {captions.provenance(frame)}."
+        f"{shared(frame)}, LoRA (λ = 1), init {'/'.join(frame['lora.init'].unique())}; the best of {trials} runs each, "
+        f"on {confirm['seed'].nunique()} fresh seeds, last step; bars: 95% interval of each mean (Student t). "
+        f"{captions.provenance(frame)}."
     )
 
 
@@ -119,22 +108,16 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """The claims of Table 6 whose ranks are in the frame."""
-    arms = arms_of(frame)
-    found = []
-    for targets, paper in PAPER.items():
-        line = over_ranks(arms, targets, "constant")
-        on = f"on {targets.replace(',', ', ')} ({captions.tasks(frame)}, lr_A tuned for each)"
-        if {1, 64} <= line.keys():
-            text = f"r = 1 loses less than half a point of accuracy to r = 64 {on}"
-            loss = paired_difference(line[1], line[64], "test/accuracy", null=-POINTS)
-            found.append(Claim("rank", "LoRA, Table 6", text, paper, loss, -POINTS, "points"))
-        if {4, 64} <= line.keys():
-            text = f"r = 64 gains less than half a point of accuracy over r = 4 {on}"
-            more = paired_difference(line[64], line[4], "test/accuracy", null=POINTS)
-            found.append(Claim("rank", "LoRA, Table 6", text, paper, more, POINTS, "points", below=True))
-    return found
+def questions(frame: pd.DataFrame) -> list[Question]:
+    rows = frame[(frame["stage"] == "confirm") & (frame["lora.scaling"] == "constant")]
+    rows, by, paper = rows[rows["lora.targets"].isin(PAPER)], ["lora.targets"], "MNLI: 91.3 against 91.4"
+    claims = [
+        gain(rows, rank, 64, arm="lora.rank", by=by, text=f"r = {rank}", paper=paper, number=-0.001, exact=True)
+        for rank in (1, 4)
+        if {rank, 64} <= set(rows["lora.rank"])
+    ]
+    text = f"is a small rank as good as 64 ({captions.tasks(frame)}, lr_A tuned for each)?"
+    return [Question(text, "LoRA, Table 6", "points", claims)] if claims else []
 
 
 if __name__ == "__main__":

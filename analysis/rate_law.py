@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy
 
 from loralab import plotting
 from loralab.studies import captions, figures, study_module
-from loralab.studies.claims import Claim
 from loralab.studies.law_fit import exponents, one_task, rms, share, without_task
-from loralab.studies.stats import Interval
+from loralab.studies.questions import Claim, Question
 from loralab.studies.thinned_curves import curve_columns
 from loralab.studies.tuned_rates import SETTING, tuned_arms
 from loralab.theory.rate_law import c_of, lr_A, rates_at
@@ -46,11 +44,14 @@ MARKS = {
     kind: (mark, plotting.COLOURS[at])
     for at, (kind, mark) in enumerate(zip((A, B, VARIANT, BACKBONE), "os^D", strict=True))
 }
-NAMES = captions.NAMES | {"rotten_tomatoes": "Rotten T.", "trec_fine": "fine", "sms_spam": "SMS"}
+NAMES = captions.NAMES | {"rotten_tomatoes": "Rotten Tom.", "trec_fine": "fine", "sms_spam": "SMS"}
 PAPER_TIMES = 10.0  # of full fine-tuning's rate: Schulman et al. 2025, alpha = 32, all maps
 RULES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
-    "alpha 32\nall": ("alpha = 32, all maps", lambda arms: arms[(arms["alpha"] == 32) & (arms["targets"] == "all")]),
-    "alpha 8\nqv": (
+    "alpha 32,\nall maps": (
+        "alpha = 32, all maps",
+        lambda arms: arms[(arms["alpha"] == 32) & (arms["targets"] == "all")],
+    ),
+    "alpha 8,\nq, v": (
         "alpha = r = 8, q and v",
         lambda arms: arms[(arms["alpha"] == 8) & (arms["rank"] == 8) & (arms["targets"] == "q,v")],
     ),
@@ -145,21 +146,20 @@ def draw(frame: pd.DataFrame) -> "Figure":
     lora = arms[arms["kind"] != "full"]
     figure: Figure
     axes: dict[str, Axes]
-    with plt.rc_context(plotting.EIGHT_POINT):
-        panels: Any = [["all", "rank", "targets"], ["all", "ratio", "task"], ["all", "s", "full"]]
-        figure, axes = plt.subplot_mosaic(
-            panels, figsize=(plotting.DOUBLE, 4.5), width_ratios=[1.4, 1, 0.8], height_ratios=[1.4, 1, 0.9]
-        )
-        _scatter(axes["all"], lora)
-        for key, name in (("rank", "rank r"), ("ratio", "ratio λ"), ("s", "s = alpha / r")):
-            _against(axes[key], lora, key)
-            axes[key].set_xlabel(name, labelpad=1)
-        axes["ratio"].set_ylabel("log$_2$ of tuned / law")
-        _by_name(axes["targets"], lora[lora["kind"] == A], "targets", "doublings")
-        _by_name(axes["task"], lora, "task", "left_out")
-        axes["task"].set_xlabel("log$_2$ of tuned / law", labelpad=1)
-        _times(axes["full"], times_full(arms))
-        figure.legend(*axes["all"].get_legend_handles_labels(), loc="outside upper left", ncols=6, columnspacing=1)
+    panels: Any = [["all", "rank", "targets"], ["all", "ratio", "task"], ["all", "s", "full"]]
+    figure, axes = plt.subplot_mosaic(
+        panels, figsize=(plotting.DOUBLE, 4.5), width_ratios=[1.4, 1, 0.8], height_ratios=[1.4, 1, 0.9]
+    )
+    _scatter(axes["all"], lora)
+    for key, name in (("rank", "rank r"), ("ratio", "ratio λ"), ("s", "s = alpha / r")):
+        _against(axes[key], lora, key)
+        axes[key].set_xlabel(name, labelpad=1)
+    axes["ratio"].set_ylabel("log$_2$ of tuned / law")
+    _by_name(axes["targets"], lora[lora["kind"] == A], "targets", "doublings")
+    _by_name(axes["task"], lora, "task", "left_out")
+    axes["task"].set_xlabel("log$_2$ of tuned / law", labelpad=1)
+    _times(axes["full"], times_full(arms))
+    figure.legend(*axes["all"].get_legend_handles_labels(), loc="outside upper left", ncols=6, columnspacing=1)
     return figure
 
 
@@ -179,7 +179,7 @@ def _scatter(ax: "Axes", arms: pd.DataFrame) -> None:
     ax.set_ylim(*ends)
     found = share(arms.loc[arms["kind"].isin([A, B]), "left_out"])
     text = f"each task left out:\n{found.estimate:.0%} of {found.n} arms\nwithin 2x"
-    ax.text(0.04, 0.98, text, transform=ax.transAxes, va="top", size=8)
+    ax.text(0.04, 0.98, text, transform=ax.transAxes, va="top")
 
 
 def _against(ax: "Axes", arms: pd.DataFrame, key: str) -> None:
@@ -211,7 +211,7 @@ def _by_name(ax: "Axes", arms: pd.DataFrame, key: str, value: str) -> None:
             values = own.loc[own["kind"] == kind, value]
             spread = np.linspace(-0.25, 0.25, len(values)) if len(values) > 1 else np.zeros(len(values))
             ax.plot(values, place + spread, mark, color=colour, ms=2.5, alpha=0.6, mew=0)
-    ax.set_yticks(range(len(names)), [NAMES.get(name, name.replace(",", "")) for name in names])
+    ax.set_yticks(range(len(names)), [NAMES.get(name, name.replace(",", ", ")) for name in names])
     ax.set_xlim(-1.7, 1.7)
     ax.set_xticks([-1, 0, 1])
 
@@ -227,8 +227,8 @@ def _times(ax: "Axes", found: pd.DataFrame) -> None:
     ax.set_ylim(-0.6, len(RULES) - 0.4)
     ax.set_yticks(range(len(RULES)), list(RULES))
     plotting.label_powers(ax.xaxis, [5, 10, 20, 50])
-    ax.set_xlim(4, 100)
-    ax.set_xlabel("times full's rate", labelpad=1)
+    ax.set_xlim(4, max(100, 1.5 * found["times"].max()))
+    ax.set_xlabel("LoRA's rate / full's", labelpad=1)
 
 
 def caption(frame: pd.DataFrame) -> str:
@@ -279,40 +279,23 @@ def _short(value: object) -> str:
     return value if isinstance(value, str) else f"{value:.3g}"
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
+def questions(frame: pd.DataFrame) -> list[Question]:
     arms = arms_of(frame)
     plain = arms[arms["kind"].isin([A, B])]
     new = plain[~plain["task"].isin(FITTED)]
-    none = "not in a paper"
-
-    def within(where: str, doublings: pd.Series) -> Claim:
-        text = f"the law's rate is within a factor of 2 of the tuned one in more than 90% of arms ({where})"
-        return Claim("rate_law", none, text, "none", share(doublings), 0.9)
-
-    found = [within("c fitted on the other tasks", plain["left_out"])]
-    found += [within("tasks that nothing was fitted on", new["doublings"])] if len(new) else []
+    none, shares = "in no paper", {"c fitted on the other tasks": plain["left_out"]}
+    if len(new):
+        shares["tasks that nothing was fitted on"] = new["doublings"]
+    near = [Claim(where, share(doublings), "none", 0.9, exact=True) for where, doublings in shares.items()]
     names = {"r": "the rank at fixed s", "λ": "λ", "s": "s"}
-    for key, slope in exponents(_powers(arms)).items():
-        text = f"the tuned lr_A falls as a power of {names[key]} (init A, λ up to {SAFE})"
-        found.append(Claim("rate_law", none, text, "-1/2 in the law", slope, 0.0, below=True))
-    full = times_full(arms)
-    for (name, chosen), paper in zip(RULES.values(), ("10x", "not printed"), strict=True):
-        text = f"LoRA's tuned rate is more than 5 times full fine-tuning's (λ = 1, {name})"
-        times = _geometric(chosen(full), 5.0)
-        found += [Claim("rate_law", "Schulman et al. 2025", text, paper, times, 5.0, "x")] if times.n else []
-    return found
-
-
-def _geometric(own: pd.DataFrame, null: float) -> Interval:
-    """The geometric mean of the times, with the interval of the noise between seeds; p: against `null`."""
-    if own.empty:
-        return Interval(np.nan, np.nan, np.nan, 0, np.nan)
-    # one rate of full fine-tuning may be in all: no 1/sqrt(n)
-    with np.errstate(divide="ignore"):
-        mean, low, high = (float(np.log(own[end]).mean()) for end in ("times", "low", "high"))
-    error = (mean - low if mean > np.log(null) else high - mean) / 1.96  # toward the null
-    p = 2 * float(scipy.stats.norm.sf(abs(mean - np.log(null)) / error)) if error > 0 else np.nan
-    return Interval(float(np.exp(mean)), float(np.exp(low)), float(np.exp(high)), len(own), p)
+    powers = [
+        Claim(names[key], slope, "-1/2 in the law", -0.5, exact=True) for key, slope in exponents(_powers(arms)).items()
+    ]
+    text = f"as which power does the tuned lr_A fall (init A, λ up to {SAFE})?"
+    return [
+        Question("in which share of arms is the law's rate within a factor of 2 of the tuned one?", none, "", near),
+        Question(text, none, "", powers),
+    ]
 
 
 if __name__ == "__main__":

@@ -7,21 +7,16 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import comparison_row, interior, select_columns
-from loralab.studies.claims import Claim
 from loralab.studies.pooled import Pooled, pooled_gain
-from loralab.studies.questions import Question
-from loralab.studies.ratios import against_ratio, arm, difference, optimum, ratios, tuned
-from loralab.studies.ratios import best_ratio as chosen
-from loralab.studies.stats import Interval
+from loralab.studies.questions import Claim, Question
+from loralab.studies.ratios import arm, forests, lowest, ratio_gains, ratios
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from loralab.studies.tables import Tables
@@ -29,12 +24,7 @@ if TYPE_CHECKING:
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
 AXES = ["seed", "task", "task.train_rows", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
-ADVICE = 16  # LoRA+'s fixed ratio
-PAPER = {
-    "A": "above 1: 4 to 8, so 2 to 3 doublings",
-    "B": "above 1: about 16, so 4 doublings",
-}  # the best ratio, by init
-METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
+PAPER = {"A": ("4 to 8", 2.0), "B": ("about 16", 4.0)}  # the best ratio and its doublings, by init
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
@@ -51,59 +41,29 @@ def settings_of(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    tasks = sorted(frame["task"].unique())
-    inits = sorted(frame["lora.init"].unique())
-    wide = len(inits) + len(METRICS)
-    figure, axes = plt.subplots(len(tasks), wide, figsize=(plotting.DOUBLE, 1.85 * len(tasks) + 0.3), squeeze=False)
-    for row, task in enumerate(tasks):
-        name = captions.NAMES.get(task, task)
-        for column, init in enumerate(inits):
-            rows = frame[(frame["task"] == task) & (frame["lora.init"] == init)]
-            _windows(axes[row][column], rows)
-            axes[row][column].set_title(f"{name}, init {init}")
-        for column, (metric, title) in enumerate(METRICS.items(), start=len(inits)):
-            ax = axes[row][column]
-            for at, init in enumerate(inits):
-                rows = frame[(frame["task"] == task) & (frame["lora.init"] == init)]
-                against_ratio(ax, rows, metric, f"init {init}", at)
-            ax.set_title(name)
-            ax.set_xlabel("ratio λ = lr$_B$ / lr$_A$")
-            ax.set_ylabel(title)
-            if row == 0 and column == len(inits):
-                ax.legend()
-    lines = axes[0][0].get_legend_handles_labels()
-    figure.legend(*lines, loc="outside upper left", ncols=8, title="ratio λ", handlelength=1.2)
+    settings = {f"{captions.NAMES.get(task, task)}, init {init}": rows for task, init, rows in settings_of(frame)}
+    height = 0.12 * (len(settings) + 1) * (len(ratios(frame)) - 1) + 1.1
+    figure, axes = plt.subplots(1, 2, figsize=(plotting.DOUBLE, height))
+    forests(axes, settings, (lambda *of: pooled(frame, *of).effect) if len(settings) > 1 else None)
     return figure
 
 
-def _windows(ax: "Axes", rows: pd.DataFrame) -> None:
-    """Validation loss against lr_A, one line per ratio from light to dark; a dot on the best rate of each."""
-    import matplotlib as mpl
-
-    found = tuned(rows)
-    for shade, (ratio, line) in zip(
-        np.linspace(0.85, 0, found["lora.ratio"].nunique()), found.groupby("lora.ratio"), strict=True
-    ):
-        colour = mpl.colormaps["viridis"](shade)
-        ax.plot(line["optim.lr"], line["validation/loss"], color=colour, label=f"{ratio:g}", lw=1)
-        top = line.nsmallest(1, "validation/loss")
-        ax.plot(top["optim.lr"], top["validation/loss"], "o", color=colour)
-    ax.set_xscale("log")
-    low = found["validation/loss"].min()
-    ax.set_ylim(low - 0.01, min(found["validation/loss"].max(), low + 0.16) + 0.01)
-    ax.set_xlabel("lr$_A$")
-    ax.set_ylabel("validation loss")
+def pooled(frame: pd.DataFrame, ratio: float, metric: str) -> Pooled:
+    """A ratio's gain over λ = 1 on fresh seeds, pooled over the tasks and inits."""
+    confirm = frame[frame["stage"] == "confirm"]
+    return pooled_gain(confirm, ratio, 1, arm="lora.ratio", by=["task", "lora.init"], metric=metric)
 
 
 def caption(frame: pd.DataFrame) -> str:
     confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
-    trials = grid.groupby(["task", "lora.init", "lora.ratio"]).size().unique()
-    examples = "".join(f" on {int(rows):,} training examples" for rows in frame["task.train_rows"].dropna().unique())
+    trials = " or ".join(map(str, grid.groupby(["task", "lora.init", "lora.ratio"]).size().unique()))
+    examples = "".join(f" on {int(rows):,} examples" for rows in frame["task.train_rows"].dropna().unique())
+    several = len(list(settings_of(frame))) > 1
+    both = "; pooled: mixed model, with errors of seeds and test items" if several else ""
     return (
-        f"{captions.setting(frame)}{examples}. Left: mean validation loss of {captions.seeds(grid)} over each ratio's "
-        f"own window of lr_A ({' or '.join(map(str, trials))} runs a ratio); dots: the selected rates. Right: "
-        f"those on fresh seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the difference from "
-        f"λ = 1, paired by seed (Student t), unadjusted for their number. {captions.provenance(frame)}."
+        f"{captions.setting(frame)}{examples}. Differences from λ = 1 on {confirm['seed'].nunique()} fresh seeds, "
+        f"paired, 95%{both}. Each λ has the best of its rates ({trials} runs). Orange: LoRA+, abstract. "
+        f"{captions.provenance(frame)}."
     )
 
 
@@ -117,51 +77,18 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    found = []
-    for task, init, rows in settings_of(frame):
-        where = f"{captions.NAMES.get(task, task)}, init {init}"
-        advice = difference(rows, ADVICE, "test/accuracy")
-        found.append(
-            Claim(
-                "ratio",
-                "LoRA+, section 5",
-                f"λ = {ADVICE} beats λ = 1 in accuracy ({where})",
-                "1 to 2%",
-                advice,
-                0.0,
-                "points",
-            )
-        )
-        at = optimum(rows)
-        lowest = Interval(at.at, at.low, at.high, len(arm(rows, 1)), at.p)
-        text = f"a parabola in log λ through the arms' mean test losses is lowest above λ = 1 ({where})"
-        found.append(Claim("ratio", "LoRA+, Figs 6, 17, 18", text, PAPER[init], lowest, 0.0, "doublings"))
-        top, overall = chosen(rows, above=1), chosen(rows)
-        note = "" if overall == top else f"; {overall:g} had the lowest validation loss of all"
-        text = f"the best λ above 1, here {top:g}, beats λ = 1 by a point of accuracy or more ({where}{note})"
-        better = difference(rows, top, "test/accuracy", null=0.01)
-        found.append(Claim("ratio", "LoRA+, abstract", text, "1 to 2%", better, 0.01, "points"))
-    return found
-
-
 def questions(frame: pd.DataFrame) -> list[Question]:
-    confirm = frame[frame["stage"] == "confirm"]
-
-    def gain(ratio: float, metric: str) -> Pooled:
-        return pooled_gain(confirm, ratio, 1, arm="lora.ratio", by=["task", "lora.init"], metric=metric)
-
-    above = [ratio for ratio in ratios(frame) if ratio > 1]
-    return [
-        Question(
-            "does a λ above 1 gain accuracy over λ = 1, with lr_A tuned for each?",
-            "LoRA+, abstract",
-            "1 to 2%",
-            0.01,
-            {f"λ = {ratio:g}": gain(ratio, "test/accuracy") for ratio in above},
-            {f"λ = {ratio:g}": gain(ratio, "test/loss").effect for ratio in above},
-        )
-    ]
+    """The lowest loss only where settings are pooled: the seeds of one do not identify a parabola's minimum."""
+    settings, where = ["task", "lora.init"], f"({captions.tasks(frame)})"
+    gains = ratio_gains(frame, settings)
+    asked = [Question(f"does a λ above 1 gain accuracy over λ = 1 {where}?", "LoRA+, abstract", "points", gains)]
+    inits = {str(init): rows for init, rows in frame.groupby("lora.init")}
+    if len(inits) > 1:
+        best = [Claim("all settings", lowest(frame, settings), "4 to 16", 2.0)]
+        best += [Claim(f"init {init}", lowest(rows, ["task"]), *PAPER[init]) for init, rows in inits.items()]
+        text, source = f"at which λ is the test loss lowest {where}?", "LoRA+, Figs 6, 17, 18"
+        asked.append(Question(text, source, "doublings", best))
+    return asked
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures, subspaces
-from loralab.studies.claims import Claim
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import paired
 from loralab.studies.subspaces import AXES, KEPT, Line, Pair, by_seed, interval
 
@@ -47,17 +47,14 @@ def excess(frame: pd.DataFrame, kind: str, which: str, side: str) -> "pd.Series[
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
-    shown = [(subspaces.TITLES[side], "other", side) for side in subspaces.SIDES]
-    return subspaces.panels(frame, [*shown, ("random", "random", "A")], LINES)
+    return subspaces.panels(frame, "Directions that two runs with different seeds share:", "other", LINES[:-1])
 
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{subspaces.setting(frame)}, {' and '.join(subspaces.ranks(frame))}. phi(i, j) of two runs with different "
-        f"seeds, each with the next: mean over layers and {captions.seeds(frame)}; random: uniformly random subspaces, "
-        "drawn for each of them. Right: 95% over the pairs (Student t); each run is in two pairs, so that they are not "
-        "independent: at six seeds the intervals are too narrow by a factor of 1.6 at worst. Chance: max(i, j) / d. "
-        f"{subspaces.accuracies(subspaces.ranks(frame))}. {captions.provenance(frame)}."
+        f"{subspaces.setting(frame)}, {' and '.join(subspaces.ranks(frame))}. Share of the first i directions of a run "
+        f"that lies in the first j of one with another seed, less chance (max(i, j) / d); mean over layers, 95% over "
+        f"{captions.seeds(frame)} (Student t). {captions.provenance(frame)}."
     )
 
 
@@ -74,14 +71,13 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
+def questions(frame: pd.DataFrame) -> list[Question]:
     """The paper's claim is about A; the left vectors do not contain the initialisation."""
-    found = []
+    claims = []
     for side, words in (("A", "A"), ("left", "the left singular vectors of ΔW")):
         q, v = (excess(frame, "other", which, side).dropna() for which in subspaces.MAPS)
-        text = f"two seeds share more directions of {words} beyond chance for q than for v"
-        found.append(Claim("subspace_seed", "LoRA, Fig 4", text, "more for q", paired(q, v), 0.0, "directions"))
-    return found
+        claims.append(Claim(words, paired(q, v), "more for q"))
+    return [Question("do two seeds share more for q than for v, beyond chance?", "LoRA, Fig 4", "directions", claims)]
 
 
 if __name__ == "__main__":

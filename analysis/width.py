@@ -6,7 +6,7 @@ the best rates move with n; the comparisons use fresh seeds (stage confirm). Wit
 all widths have in common: loralab.studies.collapse.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from loralab import plotting
 from loralab.errors import UserError
 from loralab.studies import captions, figures
 from loralab.studies.arms import comparison_row, interior, level, record_values, select_columns
-from loralab.studies.claims import Claim
 from loralab.studies.collapse import Cells, Curve, lowest_place, powers, residual, separate_residual, shifts
-from loralab.studies.ratios import arm, difference, ratios, tuned
+from loralab.studies.intervals import dots
+from loralab.studies.questions import Claim, Question
+from loralab.studies.ratios import ADVICE, arm, difference, ratios, tuned
 from loralab.studies.registered_speed import registered_speedup
 from loralab.studies.stats import Interval, paired, whole_mean
 from loralab.studies.thinned_curves import curve, curve_columns
@@ -26,7 +27,6 @@ from loralab.studies.thinned_curves import curve, curve_columns
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
     from loralab.studies.tables import Tables
 
@@ -34,11 +34,9 @@ SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"
 AXES = ["seed", "task", "method", "lora.init", "lora.ratio", "optim.lr", "optim.head_lr"]
 AXES += ["model.widen", "model.widen_noise", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", "width", *SCORES, "start", "seconds", "commit", "diff"]
-ADVICE = 16  # LoRA+'s fixed λ
 WIDE = 4096  # as in a model of 7B parameters
 THEORY = {"lr_A": -1.0, "lr_B": 0.0, "λ": 1.0}
 """Theorem 1: the powers of n as which the best rates and their ratio go."""
-OTHERWISE = -0.5  # of lr_A and of lr_B, where the best λ does not depend on n (Proposition 1: at any fixed λ)
 GATE = 0.5  # share of the head's loss that LoRA must reach
 RATES, CURVE, OWN = 3, 4, 2  # degrees: of the surface over both rates, of the curve over λ, of one for each width
 
@@ -144,8 +142,8 @@ def draw(frame: pd.DataFrame) -> "Figure":
     for n, rows in groups.items():
         tried = ratios(rows)
         scores = [level(rows[rows["lora.ratio"] == ratio], "test/accuracy") for ratio in tried]
-        _with_intervals(axes[0][0], tried, scores, 100, color=colours[n], label=f"n = {n:,}")
-        _with_intervals(axes[0][1], tried, [speed(rows, ratio) for ratio in tried], color=colours[n])
+        dots(axes[0][0], tried, scores, colours[n], f"n = {n:,}", join="-", scale=100)
+        dots(axes[0][1], tried, [speed(rows, ratio) for ratio in tried], colours[n], join="-")
     axes[0][0].set(title="test accuracy, %", xlabel="λ")
     axes[0][1].set(title="speed-up over λ = 1", xlabel="λ")
     axes[0][0].legend()
@@ -163,12 +161,6 @@ def draw(frame: pd.DataFrame) -> "Figure":
     _rates(axes[0][2], groups)
     _gains(axes[1][2], groups)
     return figure
-
-
-def _with_intervals(ax: "Axes", x: Iterable[float], found: Iterable[Interval], scale: float = 1, **of: Any) -> None:
-    """A line through the estimates with their intervals; none where an interval is unknown."""
-    y, low, high = scale * np.array([(each.estimate, each.low, each.high) for each in found]).T
-    ax.errorbar(list(x), y, yerr=np.clip([y - low, high - y], 0, None), fmt="o-", lw=0.9, elinewidth=0.8, **of)
 
 
 def _collapsed(ax: "Axes", cells: Cells, colours: dict[int, Any], scale: Callable[[Any], Any]) -> None:
@@ -190,7 +182,7 @@ def _residuals(cells: Cells, scale: float, unit: str) -> str:
 def _rates(ax: "Axes", groups: Groups) -> None:
     """The best rates at each width, carried from the narrowest by the surface's shift; dotted: the theory's powers."""
     cells = rate_cells(groups)
-    start, found, moved = lowest_place(cells), powers(cells, [OTHERWISE, OTHERWISE]), shifts(cells)
+    start, found, moved = lowest_place(cells), powers(cells, [THEORY["lr_A"], THEORY["lr_B"]]), shifts(cells)
     ends = np.array([min(groups), max(groups)], dtype=float)
     for at, name in enumerate(("lr_A", "lr_B")):
         colour, label = (
@@ -218,14 +210,14 @@ def _power(found: Interval) -> str:
 def _gains(ax: "Axes", groups: Groups) -> None:
     ax.axhline(0, color="0.6", lw=0.6, ls=":")
     measured = gains(groups)
-    _with_intervals(ax, measured, measured.values(), 100, color=plotting.COLOURS[0], label="measured")
+    dots(ax, [*measured], [*measured.values()], plotting.COLOURS[0], "measured", join="-", scale=100)
     n = np.geomspace(min(groups), max(WIDE, *groups), 60)
     found = one_curve(groups)
     line = [100 * expected(found, each).estimate for each in n]
     ax.plot(n, line, "--", color=plotting.COLOURS[1], lw=0.9, label="by the one curve")
     far = expected(found, WIDE)
     if np.isfinite(far.estimate):
-        _with_intervals(ax, [WIDE], [far], 100, color=plotting.COLOURS[1], mfc="white")
+        dots(ax, [WIDE], [far], plotting.COLOURS[1], mark="D", scale=100)
     ax.set(title=f"gain of λ = {ADVICE} over 1, points", xlabel="width n")
     ax.set_xscale("log", base=2)
     plotting.label_powers(ax.xaxis, [*groups, *([WIDE] if max(groups) < WIDE else [])])
@@ -263,36 +255,36 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """None where LoRA does not pass the gate. The threshold of a power lies between the theory's and another's."""
+def questions(frame: pd.DataFrame) -> list[Question]:
+    """None where LoRA does not pass the gate."""
     if not adapts(frame):
         return []
     groups = by_width(frame)
     model, init = (frame[key].iloc[0] for key in ("model", "lora.init"))
-    where = f"{captions.tasks(frame)}, {captions.NAMES.get(model, model)}, init {init}"
-    lr_A, lr_B = powers(rate_cells(groups), [OTHERWISE, OTHERWISE])
-    _, best = powers(rate_cells(groups, ratio=True), [0.0, 0.0])
-    theorem, text = "LoRA+, Theorem 1", f"({where})"
-    found = [
-        Claim("width", theorem, f"the best lr_A falls faster than n^-1/2 {text}", "n^-1", lr_A, OTHERWISE, below=True),
-        Claim("width", theorem, f"the best lr_B falls more slowly than n^-1/2 {text}", "as n^0", lr_B, OTHERWISE),
-        Claim("width", theorem, f"the best λ grows with the width n {text}", "n^1", best, 0.0),
+    where = f"({captions.tasks(frame)}, {captions.NAMES.get(model, model)}, init {init})"
+    found = powers(rate_cells(groups), [THEORY["lr_A"], THEORY["lr_B"]])
+    found.append(powers(rate_cells(groups, ratio=True), [THEORY["lr_A"], THEORY["λ"]])[1])
+    moving = [
+        Claim(f"the best {name}", each, f"{power:g}", power, exact=True)
+        for (name, power), each in zip(THEORY.items(), found, strict=True)
     ]
-    ends = min(groups), max(groups)
-    for metric, unit, sign in (("test/accuracy", "points", 1), ("test/loss", "nats", -1)):
-        less, more = (sign * _gained(groups[n], metric) for n in ends)
-        known = not np.isnan([*less, *more]).any()
-        gained = paired(more, less) if known else Interval(np.nan, np.nan, np.nan, len(more), np.nan)
-        of = "accuracy" if sign > 0 else "test loss"
-        words = f"λ = {ADVICE} gains more {of} over λ = 1 at n = {ends[1]:,} than at {ends[0]:,} {text}"
-        found.append(Claim("width", theorem, words, "more", gained, 0.0, unit))
-    return found
+    gained, loss = (_gained(groups, metric) for metric in ("test/accuracy", "test/loss"))
+    wider = [Claim(f"n = {max(groups):,} over n = {min(groups):,}", gained, "more", loss=loss)]
+    text = f"does λ = {ADVICE} gain more accuracy over λ = 1 at a larger width {where}?"
+    return [
+        Question(f"as which power of the width n do the best rates move {where}?", "LoRA+, Theorem 1", "", moving),
+        Question(text, "LoRA+, Theorem 1", "points", wider),
+    ]
 
 
-def _gained(rows: pd.DataFrame, metric: str) -> "NDArray[np.float64]":
-    """A test score of LoRA+'s recommended λ minus that of λ = 1, by fresh seed."""
-    some, other = (arm(rows, ratio)[metric].to_numpy(dtype=float) for ratio in (ADVICE, 1))
-    return np.asarray(some - other)
+def _gained(groups: Groups, metric: str) -> Interval:
+    """What LoRA+'s recommended λ gains over λ = 1 at the widest less that at the narrowest, paired by fresh seed."""
+    more, less = (
+        np.subtract(*(arm(groups[n], ratio)[metric].to_numpy(dtype=float) for ratio in (ADVICE, 1)))
+        for n in (max(groups), min(groups))
+    )
+    known = not np.isnan([*less, *more]).any()
+    return paired(more, less) if known else Interval(np.nan, np.nan, np.nan, len(more), np.nan)
 
 
 if __name__ == "__main__":

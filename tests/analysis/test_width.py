@@ -10,12 +10,12 @@ import pytest
 from scipy import stats
 
 from loralab.errors import UserError
-from loralab.studies.claims import judge
 from loralab.studies.collapse import powers, residual, separate_residual
 from loralab.studies.registered_speed import registered_speedup
 from loralab.studies.tables import Tables
 from loralab.studies.thinned_curves import SHARES, curve
-from tests.analysis.frames import distinct, drawn, made, module, unlike
+from loralab.studies.verdicts import CONTRADICTED, HELD, UNKNOWN
+from tests.analysis.frames import claims, distinct, drawn, made, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 WIDTH = module("width")
 WIDTHS, RATIOS, FRESH = (384, 768, 1536), (0.25, 1, 4, 16, 64), range(100, 105)
 THEORY, CONSTANT = (-1.0, 0.0), (-0.5, -0.5)  # powers of the best lr_A and lr_B; in the second no best λ moves
-HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
 
 def world(powers_of_n: tuple[float, float], noise: float = 0.006, head: float = 1.5) -> pd.DataFrame:
@@ -70,10 +69,6 @@ def fresh(frame: pd.DataFrame, n: int, ratio: float, name: str) -> Any:
     return np.array([own[own["method"] == "lora"].set_index("seed")[name][seed] for seed in FRESH])
 
 
-def verdicts(frame: pd.DataFrame) -> list[str]:
-    return [row.verdict for row in judge(WIDTH.claims(frame))]
-
-
 def test_each_width_and_ratio_has_five_rates_a_factor_of_two_apart_and_five_fresh_seeds(frame: pd.DataFrame) -> None:
     grid, confirm = (frame[frame["stage"] == stage] for stage in ("grid", "confirm"))
     cells = grid[grid["method"] == "lora"].groupby(["width", "lora.ratio"])
@@ -94,22 +89,22 @@ def test_the_theorys_powers_are_found_and_exclude_each_others_and_all_is_claimed
     assert lr_B.estimate == pytest.approx(0, abs=0.15) and -0.5 < lr_B.low <= 0 <= lr_B.high
     _, best = powers(WIDTH.rate_cells(groups, ratio=True), (0.0, 0.0))
     assert best.low <= 1 <= best.high and best.low > 0.5
-    assert verdicts(frame) == [HELD] * 5
+    assert verdicts("width", frame) == [HELD] * 4
 
 
 def test_where_the_best_ratio_is_constant_in_n_the_theorem_does_not_hold_and_lambda_over_n_does_not_collapse() -> None:
     frame = world(CONSTANT)
     groups = WIDTH.by_width(frame)
-    assert HELD not in verdicts(frame)
+    assert verdicts("width", frame)[1:3] == [CONTRADICTED] * 2  # lr_A as n^-1/2 is as far from 0 as from -1
     cells = WIDTH.score_cells(groups, WIDTH.fresh("test/loss"))
     assert residual(cells, [1.0]) > 3 * separate_residual(cells, 2) > residual(cells, [0.0])
     theirs = WIDTH.score_cells(WIDTH.by_width(world(THEORY)), WIDTH.fresh("test/loss"))
     assert residual(theirs, [1.0]) < 2 * separate_residual(theirs, 2) < 0.3 * residual(theirs, [0.0])
 
 
-def test_rates_that_do_not_move_do_not_hold() -> None:
-    found = verdicts(world((0.0, 0.0)))
-    assert found[0] == FELL and found[2] in (FELL, OPEN)
+def test_rates_that_do_not_move_contradict_the_theorem() -> None:
+    found = verdicts("width", world((0.0, 0.0)))
+    assert found[0] == CONTRADICTED and found[2] in (CONTRADICTED, UNKNOWN)
 
 
 def test_noise_alone_tells_nothing() -> None:
@@ -118,7 +113,7 @@ def test_noise_alone_tells_nothing() -> None:
         found = distinct(run) | {"width": 384 * run["model.widen"], "start": 1.8, "correct": ""}
         return found | {"validation/loss": found["validation/loss"] + lower}
 
-    assert set(verdicts(made("width", score))) == {OPEN}
+    assert HELD not in verdicts("width", made("width", score))
 
 
 def test_nothing_is_claimed_where_lora_does_not_halve_the_heads_loss(frame: pd.DataFrame) -> None:
@@ -128,9 +123,9 @@ def test_nothing_is_claimed_where_lora_does_not_halve_the_heads_loss(frame: pd.D
     narrow = grid[(grid["method"] == "lora") & (grid["width"] == 384)]
     assert ours == narrow["validation/loss"].min() and WIDTH.adapts(frame)
     floor = world(THEORY, head=0.6)
-    assert not WIDTH.adapts(floor) and WIDTH.claims(floor) == [] and "nothing follows" in WIDTH.caption(floor)
+    assert not WIDTH.adapts(floor) and WIDTH.questions(floor) == [] and "nothing follows" in WIDTH.caption(floor)
     no_head = frame[frame["method"] == "lora"]
-    assert not WIDTH.adapts(no_head) and WIDTH.claims(no_head) == []
+    assert not WIDTH.adapts(no_head) and WIDTH.questions(no_head) == []
 
 
 def test_gains_are_paired_by_fresh_seed_and_compared_between_the_widths(frame: pd.DataFrame) -> None:
@@ -141,10 +136,12 @@ def test_gains_are_paired_by_fresh_seed_and_compared_between_the_widths(frame: p
         assert gain.estimate == pytest.approx((pair[0] - pair[1]).mean())
         ends = stats.ttest_rel(*pair).confidence_interval()
         assert (gain.low, gain.high) == pytest.approx((ends.low, ends.high))
-    for claim, name, sign in zip(WIDTH.claims(frame)[-2:], ("test/accuracy", "test/loss"), (1, -1), strict=True):
-        less, more = (sign * (fresh(frame, n, 16, name) - fresh(frame, n, 1, name)) for n in (384, 1536))
-        assert claim.found.p == pytest.approx(stats.ttest_rel(more, less).pvalue)
-        assert "n = 1,536 than at 384" in claim.text and claim.found.estimate == pytest.approx((more - less).mean())
+    claim = claims("width", frame)[-1]
+    assert claim.arm == "n = 1,536 over n = 384"
+    for gained, name in ((claim.found, "test/accuracy"), (claim.loss, "test/loss")):
+        less, more = (fresh(frame, n, 16, name) - fresh(frame, n, 1, name) for n in (384, 1536))
+        assert gained is not None and gained.p == pytest.approx(stats.ttest_rel(more, less).pvalue)
+        assert gained.estimate == pytest.approx((more - less).mean())
 
 
 def test_what_the_one_curve_says_of_a_width_is_what_was_measured_there_and_is_unknown_beyond_the_curve(
@@ -197,8 +194,8 @@ def test_a_diverged_fresh_run_leaves_its_arm_unknown_and_the_figure_whole(frame:
     spoilt = frame.assign(
         status=frame["status"].mask(gone, "diverged"), **{name: frame[name].mask(gone) for name in names}
     )
-    found = WIDTH.claims(spoilt)
-    assert [math.isnan(claim.found.p) for claim in found] == [False] * 3 + [True] * 2
+    found = claims("width", spoilt)
+    assert [math.isnan(claim.found.p) for claim in found] == [False] * 3 + [True]
     assert math.isnan(WIDTH.speed(WIDTH.by_width(spoilt)[1536], 16).estimate)
     with drawn("width", spoilt):
         pass

@@ -11,7 +11,8 @@ from loralab.config.overrides import to_override
 from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.studies import committed, new_study, results, study_module
-from loralab.studies.claims import embedded, markdown
+from loralab.studies.claims import embedded, lines, markdown
+from loralab.studies.questions import Question
 from loralab.studies.required_scores import refuse_other_tasks
 from loralab.studies.tables import study_tables
 from loralab.sweeps import status as forecast
@@ -33,8 +34,11 @@ def new(arguments: Sequence[str]) -> int:
     return 0
 
 
-def study(name: str, overrides: Sequence[str], store: Path) -> int:
-    """Trains the missing runs or measures; collects; draws. The analysis is checked before training starts."""
+def study(name: str, overrides: Sequence[str], store: Path, *, stem: str | None = None) -> int:
+    """Trains the missing runs or measures; collects; draws; tells the verdicts, unless overrides made another study.
+
+    The analysis is checked before training starts.
+    """
     with open_study(name) as opened:
         trained = opened.spec.program is None
         drawn = study_module.analysis_of(opened) != study_module.NO_ANALYSIS
@@ -52,7 +56,11 @@ def study(name: str, overrides: Sequence[str], store: Path) -> int:
         ]
         if failed := exit_status([*command, *overrides]):
             return failed
-    return collect(name, overrides, store, None) or (figure(name, overrides, store) if drawn else 0)
+    failed = collect(name, overrides, store, stem=stem)
+    failed = failed or (figure(name, overrides, store, stem=stem) if drawn else 0)
+    if drawn and not failed and not overrides:
+        _print_verdicts(committed.questions(name))
+    return failed
 
 
 def status(name: str, overrides: Sequence[str], store: Path) -> int:
@@ -64,47 +72,49 @@ def status(name: str, overrides: Sequence[str], store: Path) -> int:
     return 0
 
 
-def collect(name: str, overrides: Sequence[str], store: Path, to: Path | None) -> int:
-    """Writes a study's CSV, to its default path unless another is given."""
+def collect(
+    name: str, overrides: Sequence[str], store: Path, *, stem: str | None = None, to: Path | None = None
+) -> int:
+    """Writes a study's CSV, to its default path (`results.target`) unless another is given."""
     with open_study(name, overrides, store=store) as opened:
         if opened.spec.program is not None:
             frame = results.measure(opened, overrides, store)
-            to = to or results.target(name, overrides, store)
+            to = to or results.target(name, overrides, store, stem=stem)
             results.save(frame, to)
             print(printed([f"{len(frame)} rows in {to}"]))
             return 0
         study_module.find_module(opened)  # its mistakes first
         runs = study_tables(opened).runs
-        to = to or results.target(name, overrides, opened.store)
+        to = to or results.target(name, overrides, opened.store, stem=stem)
         results.save(results.reduce_study(opened), to)
     tally = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
     print(printed([f"{len(runs)} runs ({tally}) in {to}", *damaged(runs), *mixed_versions(runs)]))
     return 0
 
 
-def figure(name: str, overrides: Sequence[str], store: Path) -> int:
+def figure(name: str, overrides: Sequence[str], store: Path, *, stem: str | None = None, to: Path | None = None) -> int:
     """Draws a study's figure, or `all`: then failures are listed and the others are drawn."""
     from loralab.studies import figures  # imports matplotlib
 
     def draw(each: str) -> None:
-        print(printed(map(str, figures.draw(each, overrides, store=store))), flush=True)
+        print(printed(map(str, figures.draw(each, overrides, store=store, stem=stem, to=to))), flush=True)
 
     if name != "all":
         draw(name)
         return 0
+    if stem is not None or to is not None:
+        raise UserError(f"{'--to' if stem is None else '--name'}: names one figure; draw one study, not all")
     return _print_failures(committed.attempt(committed.names(), draw)[1])
 
 
 def claims() -> int:
-    """Writes analysis/claims.md and the tables of docs/findings.md, for every study whose claims can be computed."""
-    rows, failures = committed.judge_committed()
-    questions, unasked = committed.ask_committed()
+    """Writes analysis/claims.md and the tables of docs/findings.md, for every study whose questions can be answered."""
+    questions, failures = committed.ask_committed()
     page = study_module.ANALYSIS.parent / "docs" / "findings.md"
-    write_text(study_module.ANALYSIS / "claims.md", markdown(rows, questions))
-    write_text(page, embedded(page.read_text(encoding="utf-8"), rows))
-    for row in rows:
-        print(printed([f"{row.verdict:24}  {row.claim.text}: {row.claim.ours}"]))
-    return _print_failures(failures | unasked)
+    write_text(study_module.ANALYSIS / "claims.md", markdown(questions))
+    write_text(page, embedded(page.read_text(encoding="utf-8"), questions))
+    _print_verdicts(questions)
+    return _print_failures(failures)
 
 
 def report(names: Sequence[str], to: Path) -> int:
@@ -114,6 +124,11 @@ def report(names: Sequence[str], to: Path) -> int:
     failures = write_report(names, to)
     print(printed([str(to)]))
     return _print_failures(failures)
+
+
+def _print_verdicts(questions: Sequence[Question]) -> None:
+    for question in questions:
+        print(printed(lines(question)))
 
 
 def _print_failures(failures: Mapping[str, str]) -> int:

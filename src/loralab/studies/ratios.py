@@ -1,13 +1,15 @@
 """The arms of a study of ratios, named by λ: all tuned in the same way, compared with λ = 1."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from loralab import plotting
-from loralab.studies.arms import against, confirm_runs, paired_difference
+from loralab.studies.arms import confirm_runs, paired_difference
+from loralab.studies.intervals import POOLED, forest
 from loralab.studies.minima import Minimum, quadratic_minimum, seed_minimum, surface_minimum
+from loralab.studies.questions import Claim, gain
 from loralab.studies.stats import Interval, whole_mean
 
 if TYPE_CHECKING:
@@ -15,16 +17,27 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "against_ratio",
+    "ADVICE",
     "arm",
     "best_ratio",
     "difference",
+    "forests",
+    "lowest",
     "optimum",
     "pair_optimum",
     "rate_optimum",
+    "ratio_gains",
     "ratios",
     "tuned",
 ]
+
+ADVICE = 16  # LoRA+'s fixed ratio
+
+
+BANDS: dict[str, dict[str, Any]] = {  # of a forest, by metric: half a point counts as none
+    "test/accuracy": {"scale": 100, "margin": 0.005, "claimed": ("LoRA+ claims 1 to 2", 0.01, 0.02)},
+    "test/loss": {},
+}
 
 
 def _of(rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
@@ -52,20 +65,41 @@ def tuned(rows: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index()
 
 
+def ratio_gains(frame: pd.DataFrame, by: Sequence[str]) -> list[Claim]:
+    """The claims that each λ above 1 gains a point over λ = 1 (LoRA+, abstract: 1 to 2%), the paper's advice first.
+
+    by: the columns that tell settings apart.
+    """
+    rows = frame[frame["stage"] == "confirm"]
+    above = sorted((ratio for ratio in ratios(frame) if ratio > 1), key=lambda ratio: (ratio != ADVICE, ratio))
+    return [
+        gain(rows, ratio, 1, arm="lora.ratio", by=by, text=f"λ = {ratio:g}", paper="1 to 2%", number=0.01)
+        for ratio in above
+    ]
+
+
+def optimum(rows: pd.DataFrame, by: Sequence[str] = ()) -> Minimum:
+    """log2 of the ratio at the minimum of a parabola through the arms' mean test losses on fresh seeds.
+
+    The interval is of the spread between seeds: each, in each setting (by), has its own parabola. Not identified if an
+    arm has a diverged run.
+    """
+    confirm = rows[rows["stage"] == "confirm"]
+    losses = confirm.pivot(index=[*by, "seed"], columns="lora.ratio", values="test/loss")
+    return seed_minimum(np.log2(losses.columns.to_numpy(dtype=float)), losses)
+
+
+def lowest(rows: pd.DataFrame, by: Sequence[str] = ()) -> Interval:
+    """`optimum` as an interval, whose n counts the seeds of all settings."""
+    found, fresh = optimum(rows, by), rows[rows["stage"] == "confirm"]
+    return Interval(found.at, found.low, found.high, len(fresh[[*by, "seed"]].drop_duplicates()), found.p)
+
+
 def best_ratio(rows: pd.DataFrame, *, above: float = 0.0) -> float:
     """The ratio with the lowest validation loss over the windows, among the ratios above a bound."""
     found = tuned(rows)
     found = found[found["lora.ratio"] > above]
     return float(found.nsmallest(1, "validation/loss")["lora.ratio"].iloc[0])
-
-
-def optimum(rows: pd.DataFrame) -> Minimum:
-    """log2 of the ratio at the minimum of a parabola through the arms' mean test losses on fresh seeds.
-
-    The interval is of the spread between seeds: each has its own parabola. Not identified if an arm has a diverged run.
-    """
-    losses = rows[rows["stage"] == "confirm"].pivot(index="seed", columns="lora.ratio", values="test/loss")
-    return seed_minimum(np.log2(losses.columns.to_numpy(dtype=float)), losses)
 
 
 def rate_optimum(rows: pd.DataFrame, ratio: float = 1) -> Minimum:
@@ -97,11 +131,23 @@ def pair_optimum(rows: pd.DataFrame) -> tuple[Minimum, Minimum]:
     return surface_minimum(np.column_stack([lr_A, lr_A + ratio]), cells["validation/loss"].to_numpy(dtype=float))
 
 
-def against_ratio(ax: "Axes", rows: pd.DataFrame, metric: str, label: str, at: int) -> None:
-    """Means on fresh seeds. A bar is the interval of the difference from λ = 1: if it misses the line, they differ."""
-    colour, found, one = plotting.COLOURS[at], ratios(rows), _of(rows, 1)
-    places = (np.array(found) * 2 ** (0.16 * (at - 0.5))).tolist()
-    ax.axhline(whole_mean(confirm_runs(one)[metric]), color=colour, lw=0.6, ls=":")
-    against(ax, places, [(_of(rows, ratio), one) for ratio in found], metric, label, colour)
-    ax.set_xscale("log", base=2)
-    plotting.label_powers(ax.xaxis, found)
+def forests(
+    axes: Sequence["Axes"],
+    settings: Mapping[str, pd.DataFrame],
+    pooled: Callable[[float, str], Interval] | None = None,
+) -> None:
+    """The differences of each ratio from λ = 1 in accuracy and in loss, one panel each; a mark for each setting's rows.
+
+    pooled(ratio, metric): the difference over all settings.
+    """
+    others = [ratio for ratio in ratios(next(iter(settings.values()))) if ratio != 1]
+    for ax, (metric, bands) in zip(axes, BANDS.items(), strict=True):
+        lines = {name: [difference(rows, ratio, metric) for ratio in others] for name, rows in settings.items()}
+        if pooled is not None:
+            lines[POOLED] = [pooled(ratio, metric) for ratio in others]
+        forest(ax, [f"λ = {ratio:g}" for ratio in others], lines, **bands)
+        ax.locator_params(axis="x", nbins=6)
+    axes[0].set(xlabel="accuracy over λ = 1 (points)", title="right is better")
+    axes[1].set(xlabel="test loss over λ = 1 (nats)", title="left is better")
+    axes[1].set_yticklabels([])
+    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
