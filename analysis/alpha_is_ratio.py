@@ -110,13 +110,12 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
     found = lines(frame)
     figure: Figure
-    with plt.rc_context(plotting.EIGHT_POINT):
-        size: Any = {"figsize": (plotting.DOUBLE, 2.9), "gridspec_kw": {"width_ratios": [1.15, 1, 1]}}
-        figure, axes = plt.subplots(1, 3, **size)
-        _plane(axes[0], plane(frame))
-        _curves(axes[1], found[PLAIN])
-        _differences(axes[2], found)
-        figure.legend(*axes[2].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    size: Any = {"figsize": (plotting.DOUBLE, 2.9), "gridspec_kw": {"width_ratios": [1.15, 1, 1]}}
+    figure, axes = plt.subplots(1, 3, **size)
+    _plane(axes[0], plane(frame))
+    _curves(axes[1], found[PLAIN])
+    _differences(axes[2], found)
+    figure.legend(*axes[2].get_legend_handles_labels(), loc="outside upper right", ncols=3)
     return figure
 
 

@@ -76,24 +76,22 @@ def rate_exponent(found: pd.DataFrame, arms: list[str]) -> Interval:
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
-    import matplotlib as mpl
     import matplotlib.pyplot as plt
 
     found = windows(frame)
     middle = found[found["batch"] == MIDDLE].groupby(["arm", "seed"])["tuned"].first()
     arms = pd.MultiIndex.from_frame(found[["arm", "seed"]])
     found = found.assign(relative=2 ** (found["tuned"] - middle.reindex(arms).to_numpy()))
-    with mpl.rc_context(plotting.EIGHT_POINT):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.7))
-        _lines(left, found, "lowest", "lowest validation loss (nats)")
-        left.set_title("a) the loss at the best rate", loc="left")
-        _lines(right, found, "relative", f"tuned rate (at {MIDDLE}: 1)")
-        right.set_title("b) the best rate", loc="left")
-        batches = np.array(sorted(found["batch"].unique()))
-        right.plot(batches, np.sqrt(batches / MIDDLE), color="0.4", lw=1, ls=":", label="square-root rule")
-        right.set_yscale("log", base=2)
-        plotting.label_powers(right.yaxis, [0.25, 0.5, 1, 2, 4])
-        figure.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=5)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.7))
+    _lines(left, found, "lowest", "lowest validation loss (nats)")
+    left.set_title("a) the loss at the best rate", loc="left")
+    _lines(right, found, "relative", f"tuned rate (at {MIDDLE}: 1)")
+    right.set_title("b) the best rate", loc="left")
+    batches = np.array(sorted(found["batch"].unique()))
+    right.plot(batches, np.sqrt(batches / MIDDLE), color="0.4", lw=1, ls=":", label="square-root rule")
+    right.set_yscale("log", base=2)
+    plotting.label_powers(right.yaxis, [0.25, 0.5, 1, 2, 4])
+    figure.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 
 

@@ -62,32 +62,30 @@ def excess(cells: pd.DataFrame) -> Interval:
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
-    import matplotlib as mpl
     import matplotlib.pyplot as plt
 
     found = groups(frame)
-    with mpl.rc_context(plotting.EIGHT_POINT):
-        figure, ax = plt.subplots(figsize=(plotting.SINGLE, 2.7))
-        names = ("95% and median of random pairs", f"the {TOP} best pairs, the best leftmost")
-        for at, cells in enumerate(found.values()):
-            random = 2.0 ** null(cells)[:, 0]
-            low, middle, high = np.quantile(random, [0.025, 0.5, 0.975])
-            band, dots = names if at == 0 else (None, None)
-            ax.fill_between([at - 0.35, at + 0.35], low, high, color="0.87", lw=0, label=band)
-            ax.plot([at - 0.35, at + 0.35], [middle, middle], color="0.5", lw=1)
-            beside = at + np.linspace(-0.2, 0.2, TOP)
-            ax.plot(beside, 2.0 ** top(cells), "o", ms=4.5, color=plotting.COLOURS[0], label=dots)
-        ax.axhline(1, color="0.6", lw=0.6, ls=":")
-        ax.set_yscale("log", base=4)
-        widest = int(max(abs(cells["log2"]).max() for cells in found.values()) // 2)
-        powers = range(-widest, widest + 1)
-        ax.set_yticks(
-            [4.0**power for power in powers], [f"{4**power}" if power >= 0 else f"1/{4**-power}" for power in powers]
-        )
-        settings = [f"{captions.NAMES.get(task, task)}\ninit {init}".replace(" T", "\nT") for task, init in found]
-        ax.set_xticks(range(len(found)), settings)
-        ax.set_ylabel("ratio λ = lr$_B$ / lr$_A$")
-        figure.legend(loc="outside upper center")
+    figure, ax = plt.subplots(figsize=(plotting.SINGLE, 2.7))
+    names = ("95% and median of random pairs", f"the {TOP} best pairs, the best leftmost")
+    for at, cells in enumerate(found.values()):
+        random = 2.0 ** null(cells)[:, 0]
+        low, middle, high = np.quantile(random, [0.025, 0.5, 0.975])
+        band, dots = names if at == 0 else (None, None)
+        ax.fill_between([at - 0.35, at + 0.35], low, high, color="0.87", lw=0, label=band)
+        ax.plot([at - 0.35, at + 0.35], [middle, middle], color="0.5", lw=1)
+        beside = at + np.linspace(-0.2, 0.2, TOP)
+        ax.plot(beside, 2.0 ** top(cells), "o", ms=4.5, color=plotting.COLOURS[0], label=dots)
+    ax.axhline(1, color="0.6", lw=0.6, ls=":")
+    ax.set_yscale("log", base=4)
+    widest = int(max(abs(cells["log2"]).max() for cells in found.values()) // 2)
+    powers = range(-widest, widest + 1)
+    ax.set_yticks(
+        [4.0**power for power in powers], [f"{4**power}" if power >= 0 else f"1/{4**-power}" for power in powers]
+    )
+    settings = [f"{captions.NAMES.get(task, task)}\ninit {init}".replace(" T", "\nT") for task, init in found]
+    ax.set_xticks(range(len(found)), settings)
+    ax.set_ylabel("ratio λ = lr$_B$ / lr$_A$")
+    figure.legend(loc="outside upper center")
     return figure
 
 

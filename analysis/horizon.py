@@ -105,17 +105,15 @@ def short_runs(frame: pd.DataFrame, *, scaled: bool = False) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
-    import matplotlib as mpl
     import matplotlib.pyplot as plt
 
-    with mpl.rc_context(plotting.EIGHT_POINT):
-        figure, (left, middle, right) = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.7), width_ratios=(1, 1, 1.15))
-        _tuned(left, frame)
-        _valleys(middle, frame, frame["lora.ratio"].min())
-        _regrets(right, frame)
-        for ax, letter in zip((left, middle, right), "abc", strict=True):
-            ax.set_title(f"{letter}) {ax.get_title()}", loc="left")
-            ax.set_title("")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.7), width_ratios=(1, 1, 1.15))
+    _tuned(left, frame)
+    _valleys(middle, frame, frame["lora.ratio"].min())
+    _regrets(right, frame)
+    for ax, letter in zip((left, middle, right), "abc", strict=True):
+        ax.set_title(f"{letter}) {ax.get_title()}", loc="left")
+        ax.set_title("")
     return figure
 
 

@@ -80,32 +80,30 @@ def ridge(of: pd.DataFrame) -> float:
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
-    import matplotlib as mpl
     import matplotlib.pyplot as plt
 
     found = cells(frame)
     rows = list(dict.fromkeys(zip(found["task"], found["lora.rank"], strict=True)))
     inits = sorted(found["lora.init"].unique())
     tall = max(of["lr_B"].nunique() for _, of in found.groupby(PLANE))
-    with mpl.rc_context(plotting.EIGHT_POINT):
-        size = (plotting.DOUBLE, len(rows) * (0.19 * tall + 0.95) + 0.5)
-        figure, axes = plt.subplots(len(rows), len(inits), figsize=size, squeeze=False)
-        for (at, column), ax in np.ndenumerate(axes):
-            (task, rank), init = rows[at], inits[column]
-            of = found[(found["task"] == task) & (found["lora.rank"] == rank) & (found["lora.init"] == init)]
-            if of.empty:
-                ax.set_axis_off()
-                continue
-            image = _heatmap(ax, of)
-            _marks(ax, of)
-            product = ridge(of)
-            where = "" if math.isnan(product) else f", ridge at {plotting.short(product)}"
-            title = f"{_named(frame, (task, init, rank))}\nlowest loss {best(of, METRIC)[METRIC]:.3f}{where}"
-            ax.set_title(title, loc="left")
-        bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
-        bar.set_label("validation loss above the panel's lowest (nats)")
-        bar.set_ticks(LEVELS, labels=[f"{level:g}".removeprefix("0") or "0" for level in LEVELS])
-        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    size = (plotting.DOUBLE, len(rows) * (0.19 * tall + 0.95) + 0.5)
+    figure, axes = plt.subplots(len(rows), len(inits), figsize=size, squeeze=False)
+    for (at, column), ax in np.ndenumerate(axes):
+        (task, rank), init = rows[at], inits[column]
+        of = found[(found["task"] == task) & (found["lora.rank"] == rank) & (found["lora.init"] == init)]
+        if of.empty:
+            ax.set_axis_off()
+            continue
+        image = _heatmap(ax, of)
+        _marks(ax, of)
+        product = ridge(of)
+        where = "" if math.isnan(product) else f", ridge at {plotting.short(product)}"
+        title = f"{_named(frame, (task, init, rank))}\nlowest loss {best(of, METRIC)[METRIC]:.3f}{where}"
+        ax.set_title(title, loc="left")
+    bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
+    bar.set_label("validation loss above the panel's lowest (nats)")
+    bar.set_ticks(LEVELS, labels=[f"{level:g}".removeprefix("0") or "0" for level in LEVELS])
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 

@@ -3,26 +3,26 @@
 `python analysis/rank.py`: results/rank.csv -> figures/rank.{png,pdf} (LoRA, Tables 6 and 18)
 """
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import (
-    against,
     comparison_row,
     confirm_runs,
     interior,
+    level,
     paired_difference,
     select_columns,
     shared,
     split_arms,
 )
 from loralab.studies.claims import Claim
+from loralab.studies.intervals import dots
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from loralab.studies.tables import Tables
@@ -58,51 +58,42 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     arms = arms_of(frame)
-    figure, axes = plt.subplots(2, 2, figsize=(plotting.DOUBLE * 0.8, 3.9))
-    for ax, (metric, title) in zip(axes[0], METRICS.items(), strict=True):
-        for at, targets in enumerate(TARGETS):
-            line, shift = over_ranks(arms, targets, "constant"), 2 ** (0.16 * (at - 1.5))
-            pairs = [(own, line[max(line)]) for own in line.values()]
-            against(
-                ax, [rank * shift for rank in line], pairs, metric, targets.replace(",", ", "), plotting.COLOURS[at]
-            )
-        ax.set_ylabel(f"{title}, fresh seeds")
+    figure, axes = plt.subplots(2, 2, figsize=(plotting.DOUBLE, 4.4))
+    for at, targets in enumerate(TARGETS):
+        line = over_ranks(arms, targets, "constant")
+        places = [rank * 2 ** (0.16 * (at - 1.5)) for rank in line]
+        for ax, metric in zip(axes[0], METRICS, strict=True):
+            found = [level(own, metric) for own in line.values()]
+            dots(ax, places, found, plotting.COLOURS[at], targets.replace(",", ", "), join="-")
     rates, losses = axes[1]
     for at, (rule, label) in enumerate(RULES.items()):
         colour, line = plotting.COLOURS[at], over_ranks(arms, RULED, rule)
         places = [rank * 2 ** (0.16 * (at - 1)) for rank in line]
-        rates.plot(
-            places, [confirm_runs(own)["optim.lr"].iloc[0] for own in line.values()], "o-", color=colour, label=label
-        )
-        pairs = [(own, arms[RULED, "constant", rank]) for rank, own in line.items()]
-        against(losses, places, pairs, "test/loss", label, colour)
+        rates.plot(places, [confirm_runs(own)["optim.lr"].iloc[0] for own in line.values()], "o-", color=colour)
+        dots(losses, places, [level(own, "test/loss") for own in line.values()], colour, label, join="-")
     rates.set_yscale("log", base=2)
     plotting.label_powers(rates.yaxis, sorted({y for line in rates.lines for y in line.get_ydata()}))
-    rates.set_ylabel("selected lr$_A$")
-    losses.set_ylabel("test loss, fresh seeds")
-    for at, title, side in ((0, "top: targets, alpha = r", "left"), (1, "bottom: rule for alpha, on q and v", "right")):
-        lines, where = axes[at][0].get_legend_handles_labels(), cast(Any, f"outside upper {side}")
-        figure.legend(*lines, loc=where, ncols=4, title=title, title_fontsize=6, alignment="left")
+    axes[0][0].set_ylabel("test accuracy")
+    axes[0][0].set_title("a) alpha = r")
+    rates.set_ylabel("best lr$_A$")
+    rates.set_title("b) LoRA on q and v")
+    for ax, title in ((axes[0][1], "LoRA on"), (losses, "rule")):
+        ax.set_ylabel("test loss")
+        ax.legend(title=title, loc="center left", bbox_to_anchor=(1, 0.5), alignment="left")
     for ax in axes.ravel():
-        _by_rank(ax, sorted(frame["lora.rank"].unique()))
+        ax.set_xscale("log", base=2)
+        plotting.label_powers(ax.xaxis, sorted(frame["lora.rank"].unique()))
+        ax.set_xlabel("rank r")
     return figure
-
-
-def _by_rank(ax: "Axes", ranks: list[float]) -> None:
-    ax.set_xscale("log", base=2)
-    plotting.label_powers(ax.xaxis, ranks)
-    ax.set_xlabel("rank r")
 
 
 def caption(frame: pd.DataFrame) -> str:
     confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
-    trials = grid.groupby(["lora.targets", "lora.scaling", "lora.rank"]).size().unique()
+    trials = " or ".join(map(str, grid.groupby(["lora.targets", "lora.scaling", "lora.rank"]).size().unique()))
     return (
-        f"{shared(frame)}, LoRA (λ = 1), init {'/'.join(frame['lora.init'].unique())}; rates selected for each by "
-        f"validation loss ({' or '.join(map(str, trials))} runs, {captions.seeds(grid)}). Fresh seeds "
-        f"(n = {confirm['seed'].nunique()}), last step. Top: alpha = r; bars: 95% interval of the difference from the "
-        "largest rank. Bottom: rules for alpha, on q and v; bars: of the difference from alpha = r at the same rank. "
-        f"All paired by seed (Student t), unadjusted for their number. {captions.provenance(frame)}."
+        f"{shared(frame)}, LoRA (λ = 1), init {'/'.join(frame['lora.init'].unique())}; the best of {trials} runs each, "
+        f"on {confirm['seed'].nunique()} fresh seeds, last step; bars: 95% interval of each mean (Student t). "
+        f"{captions.provenance(frame)}."
     )
 
 

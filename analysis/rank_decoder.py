@@ -11,8 +11,9 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures
-from loralab.studies.arms import against, interior, paired_difference, select_columns, shared, split_arms
+from loralab.studies.arms import interior, level, paired_difference, select_columns, shared, split_arms
 from loralab.studies.claims import Claim
+from loralab.studies.intervals import dots
 from loralab.studies.stats import Interval, slope, whole_mean
 from loralab.studies.thinned_curves import curve_columns
 from loralab.studies.tuned_rates import tuned_arms
@@ -52,18 +53,15 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     arms = arms_of(frame)
-    largest = arms[max(arms)]
-    with plt.rc_context(plotting.EIGHT_POINT):
-        figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.5))
-        _windows(axes[0], arms)
-        for ax, (metric, title) in zip(axes[1:], METRICS.items(), strict=True):
-            pairs = [(own, largest) for own in arms.values()]
-            against(ax, list(arms), pairs, metric, "", plotting.COLOURS[0])
-            ax.set_xscale("log", base=2)
-            plotting.label_powers(ax.xaxis, list(arms))
-            ax.set_xlabel("rank r")
-            ax.set_ylabel(f"{title}, fresh seeds")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(arms))
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.5))
+    _windows(axes[0], arms)
+    for ax, (metric, title) in zip(axes[1:], METRICS.items(), strict=True):
+        dots(ax, list(arms), [level(own, metric) for own in arms.values()], plotting.COLOURS[0], join="-")
+        ax.set_xscale("log", base=2)
+        plotting.label_powers(ax.xaxis, list(arms))
+        ax.set_xlabel("rank r")
+        ax.set_ylabel(f"{title}, fresh seeds")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(arms))
     return figure
 
 
@@ -85,8 +83,8 @@ def caption(frame: pd.DataFrame) -> str:
     return (
         f"{shared(frame)}, LoRA (λ = 1) on q and v, init {'/'.join(frame['lora.init'].unique())}, alpha = "
         f"{frame['lora.alpha'].iloc[0]:g}. Left: rates tried ({trials} a rank, {captions.seeds(grid)}). Right: the "
-        f"best on fresh seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the difference from "
-        f"the largest rank, paired by seed (Student t). {captions.provenance(frame)}."
+        f"best on fresh seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of each mean "
+        f"(Student t). {captions.provenance(frame)}."
     )
 
 

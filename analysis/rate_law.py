@@ -145,21 +145,20 @@ def draw(frame: pd.DataFrame) -> "Figure":
     lora = arms[arms["kind"] != "full"]
     figure: Figure
     axes: dict[str, Axes]
-    with plt.rc_context(plotting.EIGHT_POINT):
-        panels: Any = [["all", "rank", "targets"], ["all", "ratio", "task"], ["all", "s", "full"]]
-        figure, axes = plt.subplot_mosaic(
-            panels, figsize=(plotting.DOUBLE, 4.5), width_ratios=[1.4, 1, 0.8], height_ratios=[1.4, 1, 0.9]
-        )
-        _scatter(axes["all"], lora)
-        for key, name in (("rank", "rank r"), ("ratio", "ratio λ"), ("s", "s = alpha / r")):
-            _against(axes[key], lora, key)
-            axes[key].set_xlabel(name, labelpad=1)
-        axes["ratio"].set_ylabel("log$_2$ of tuned / law")
-        _by_name(axes["targets"], lora[lora["kind"] == A], "targets", "doublings")
-        _by_name(axes["task"], lora, "task", "left_out")
-        axes["task"].set_xlabel("log$_2$ of tuned / law", labelpad=1)
-        _times(axes["full"], times_full(arms))
-        figure.legend(*axes["all"].get_legend_handles_labels(), loc="outside upper left", ncols=6, columnspacing=1)
+    panels: Any = [["all", "rank", "targets"], ["all", "ratio", "task"], ["all", "s", "full"]]
+    figure, axes = plt.subplot_mosaic(
+        panels, figsize=(plotting.DOUBLE, 4.5), width_ratios=[1.4, 1, 0.8], height_ratios=[1.4, 1, 0.9]
+    )
+    _scatter(axes["all"], lora)
+    for key, name in (("rank", "rank r"), ("ratio", "ratio λ"), ("s", "s = alpha / r")):
+        _against(axes[key], lora, key)
+        axes[key].set_xlabel(name, labelpad=1)
+    axes["ratio"].set_ylabel("log$_2$ of tuned / law")
+    _by_name(axes["targets"], lora[lora["kind"] == A], "targets", "doublings")
+    _by_name(axes["task"], lora, "task", "left_out")
+    axes["task"].set_xlabel("log$_2$ of tuned / law", labelpad=1)
+    _times(axes["full"], times_full(arms))
+    figure.legend(*axes["all"].get_legend_handles_labels(), loc="outside upper left", ncols=6, columnspacing=1)
     return figure
 
 

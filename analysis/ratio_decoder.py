@@ -41,14 +41,13 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    with plt.rc_context(plotting.EIGHT_POINT):
-        figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.5))
-        _windows(axes[0], frame)
-        for ax, (metric, title) in zip(axes[1:], METRICS.items(), strict=True):
-            against_ratio(ax, frame, metric, "", 0)
-            ax.set_xlabel("ratio λ = lr$_B$ / lr$_A$")
-            ax.set_ylabel(f"{title}, fresh seeds")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.5))
+    _windows(axes[0], frame)
+    for ax, (metric, title) in zip(axes[1:], METRICS.items(), strict=True):
+        against_ratio(ax, frame, metric, "", 0)
+        ax.set_xlabel("ratio λ = lr$_B$ / lr$_A$")
+        ax.set_ylabel(f"{title}, fresh seeds")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
 
 
@@ -71,8 +70,8 @@ def caption(frame: pd.DataFrame) -> str:
     return (
         f"{shared(frame)}, init {'/'.join(frame['lora.init'].unique())}, r = alpha = {frame['lora.rank'].iloc[0]:g}. "
         f"Left: rates tried ({trials} runs a ratio, {captions.seeds(grid)}); dots: selected. Right: those on fresh "
-        f"seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the difference from λ = 1, paired "
-        f"by seed (Student t). {captions.provenance(frame)}."
+        f"seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of each mean "
+        f"(Student t). {captions.provenance(frame)}."
     )
 
 

@@ -47,13 +47,12 @@ def sets(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    with plt.rc_context(plotting.EIGHT_POINT):
-        figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.4))
-        _windows(axes[0], frame)
-        for ax, (metric, (title, scale)) in zip(axes[1:], METRICS.items(), strict=True):
-            _differences(ax, frame, metric, scale)
-            ax.set_xlabel(f"{title}:\ndifference from attention")
-        axes[2].set_yticklabels([])
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.4))
+    _windows(axes[0], frame)
+    for ax, (metric, (title, scale)) in zip(axes[1:], METRICS.items(), strict=True):
+        _differences(ax, frame, metric, scale)
+        ax.set_xlabel(f"{title}:\ndifference from attention")
+    axes[2].set_yticklabels([])
     return figure
 
 

@@ -4,7 +4,6 @@
 (LoRA Without Regret, Schulman et al. 2025)
 """
 
-import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +11,12 @@ import pandas as pd
 import scipy
 
 from loralab import plotting
-from loralab.studies import captions, figures, study_module
+from loralab.studies import captions, figures
 from loralab.studies.arms import interior, shared
 from loralab.studies.claims import Claim
 from loralab.studies.stats import Interval, whole_mean
 from loralab.studies.thinned_curves import curve_columns
-from loralab.studies.tuned_rates import ONE_SEED, WIDE, fresh_noise, tuned_arms
+from loralab.studies.tuned_rates import WIDE, seed_noise, tuned_arms, with_settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +32,6 @@ FULL, THEIRS, OURS = "full fine-tuning", "LoRA, alpha = 32, all maps", "LoRA, al
 COLOURS = dict(zip((FULL, THEIRS, OURS), plotting.COLOURS, strict=False))
 PAPER = 10.0
 TWICE = 5.0  # half of the paper's number: below it the rule is off by more than a factor of 2
-FRESH = study_module.ANALYSIS / "results" / "ratio_decoder.csv"  # the same task and backbone, on fresh seeds
 TALLEST = 0.5  # nats above an arm's lowest loss that the figure shows
 
 
@@ -50,14 +48,7 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
 
 def tuned(frame: pd.DataFrame) -> pd.DataFrame:
     """tuned, low and high of each arm, by its name; no row where the best rate is at the end of its window."""
-    return named(tuned_arms(frame, "tenfold_decoder", noise=noise())).set_index("arm")[["tuned", "low", "high"]]
-
-
-@functools.cache
-def noise() -> float:
-    """Of one loss between seeds, in nats: that of the fresh seeds of ratio_decoder, where its CSV is there."""
-    found = fresh_noise(pd.read_csv(FRESH), "lora.ratio") if FRESH.is_file() else np.nan
-    return ONE_SEED if np.isnan(found) else found
+    return named(tuned_arms(frame, "tenfold_decoder")).set_index("arm")[["tuned", "low", "high"]]
 
 
 def times(frame: pd.DataFrame, arm: str) -> Interval:
@@ -81,13 +72,12 @@ def times(frame: pd.DataFrame, arm: str) -> Interval:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    with plt.rc_context(plotting.EIGHT_POINT):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.5), width_ratios=(1.6, 1))
-        _windows(left, frame)
-        _times(right, frame)
-        left.set_title("a) loss against the rate", loc="left")
-        right.set_title("b) best rate over that of full fine-tuning", loc="left")
-        figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.5), width_ratios=(1.6, 1))
+    _windows(left, frame)
+    _times(right, frame)
+    left.set_title("a) loss against the rate", loc="left")
+    right.set_title("b) best rate over that of full fine-tuning", loc="left")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
 
 
@@ -122,8 +112,8 @@ def _times(ax: "Axes", frame: pd.DataFrame) -> None:
 def caption(frame: pd.DataFrame) -> str:
     return (
         f"{shared(frame)}, λ = 1, {captions.seeds(frame)}. Rates a factor of 2 apart; triangles: the lowest point of a "
-        f"parabola through the best rate and its neighbours. b: 95% interval of the noise between seeds, {noise():.3f} "
-        f"nats a loss. {captions.provenance(frame)}."
+        f"parabola through the best rate and its neighbours. b: 95% interval of the noise between seeds, "
+        f"{seed_noise(with_settings(frame)):.3f} nats a loss. {captions.provenance(frame)}."
     )
 
 

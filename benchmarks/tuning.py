@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table as Printed
 from tuning_tables import SHARES, Draw, Table
 
-from loralab.plotting import COLOURS, DOUBLE, footnote, save, style
+from loralab.plotting import COLOURS, DOUBLE, save, style
 from loralab.studies.thinned_curves import curve
 from loralab.theory.rate_law import MINILM, MINILM_WIDTH, c_of, lr_A
 
@@ -165,12 +165,12 @@ def drawn(rows: pd.DataFrame, to: Path) -> None:
         for axes in grid[-1]:
             axes.set_xlabel("cost (full runs)")
         figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
-        footnote(
+        save(
             figure,
+            to,
             f"Median over {rows['draws'].max()} worlds, each drawn from 63 runs. Solid: the rate alone, at λ = 4. "
             f"Dashed: both rates. Grey: the goal, {MEDIAN} nats at {SHARE:.0%} of the grid's cost.",
         )
-        save(figure, to)
 
 
 def main() -> None:

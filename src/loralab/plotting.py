@@ -1,4 +1,4 @@
-"""The style of all figures: widths, colours, ticks, caption, and saving. Imports nothing from loralab."""
+"""The style of all figures: widths, colours, ticks, and saving with a caption."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,58 +8,60 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from cycler import cycler
 
+from loralab.errors import UserError
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
     "COLOURS",
     "DOUBLE",
-    "EIGHT_POINT",
-    "LONGEST_LINE",
+    "DPI",
+    "LINE",
+    "LINES",
     "SINGLE",
+    "SIZE",
     "STYLE",
-    "footnote",
+    "heading",
     "label_powers",
-    "legend_below",
+    "named_file",
     "save",
     "short",
     "style",
+    "wrapped",
 ]
 
-SINGLE, DOUBLE = 3.3, 6.9  # inches: one and both columns of a two-column paper
+SINGLE, DOUBLE = 3.4, 6.9  # inches: one and both columns of a two-column paper
+DPI = 150  # a figure of both columns is 1,035 pixels wide, and README and docs show about 900 of them
+SIZE = 8  # points, of all text
+LINE, LINES = 120, 3  # of a caption: characters in a line, and lines
 
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
 
 
-LONGEST_LINE = 0.0072  # of a caption: inches per character and point of font size
+LONGEST_LINE = 0.0072  # of a heading: inches per character and point of font size
 
 
+_SIZES = ("font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
 STYLE: dict[Any, Any] = {
-    "font.size": 7,
-    "axes.titlesize": 7,
-    "axes.labelsize": 7,
-    "xtick.labelsize": 6,
-    "ytick.labelsize": 6,
-    "legend.fontsize": 6,
+    **dict.fromkeys((*_SIZES, "legend.title_fontsize", "figure.titlesize"), SIZE),
+    "axes.titlelocation": "left",
     "legend.frameon": False,
+    "legend.handlelength": 1.4,
+    "legend.columnspacing": 1.2,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.prop_cycle": cycler(color=COLOURS),
     "lines.linewidth": 1.2,
-    "lines.markersize": 3,
+    "lines.markersize": 4,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "pdf.fonttype": 42,  # embeds text as text, not outlines
     "svg.hashsalt": "loralab",
     "figure.constrained_layout.use": True,
 }
-
-
-_SIZES = ("font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
-EIGHT_POINT: dict[Any, Any] = dict.fromkeys(_SIZES, 8)  # over STYLE, for figures that are shown at their own width
 
 
 @contextlib.contextmanager
@@ -70,33 +72,47 @@ def style() -> Iterator[None]:
         yield
 
 
-def save(figure: "Figure", stem: Path) -> list[Path]:
-    """Writes <stem>.png and <stem>.pdf (replacing a suffix of `stem`); equal figures give equal bytes."""
+def save(figure: "Figure", stem: Path, caption: str = "") -> list[Path]:
+    """Writes <stem>.png and <stem>.pdf (replacing a suffix of `stem`), and a caption as <stem>.txt in lines of `LINE`.
+
+    Equal figures give equal bytes.
+    """
     from matplotlib import pyplot
 
     stem.parent.mkdir(parents=True, exist_ok=True)
-    png, pdf = stem.with_suffix(".png"), stem.with_suffix(".pdf")
-    figure.savefig(png, dpi=200, metadata={"Software": None})
+    png, pdf, txt = (stem.with_suffix(f".{kind}") for kind in ("png", "pdf", "txt"))
+    figure.savefig(png, dpi=DPI, metadata={"Software": None})
     figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     pyplot.close(figure)
-    return [png, pdf]
+    if caption:
+        txt.write_text(f"{wrapped(caption)}\n", encoding="utf-8")
+    return [png, pdf, *([txt] if caption else [])]
 
 
-def footnote(figure: "Figure", caption: str) -> None:
-    """Puts the caption beneath the panels, wrapped to the figure's width; the figure grows by its height."""
+def named_file(to: Path) -> Path:
+    """--to of a figure, a PNG or a PDF, checked before it is drawn; UserError for a folder. A name may contain dots."""
+    if to.name in ("", "..") or to.is_dir():
+        raise UserError(f"--to: got '{to}', which names a folder; name a file, as figure.png")
+    to = to if to.suffix in (".png", ".pdf") else to.with_name(f"{to.name}.png")
+    for each in (to.with_suffix(".png"), to.with_suffix(".pdf")):
+        if each.exists() and not each.is_file():
+            raise UserError(f"{each}: is there already and is not a regular file; name another")
+    return to
+
+
+def wrapped(caption: str) -> str:
+    """The caption in lines of at most `LINE` characters."""
     import textwrap
 
-    size = 5.5
-    width, height = figure.get_size_inches()
-    lines = textwrap.wrap(caption, width=round(width / (LONGEST_LINE * size)))
-    extra = (len(lines) * 1.3 + 1) * size / 72
-    figure.set_size_inches(width, height + extra)
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        share = height / (height + extra)
-        engine.set(rect=(0, 1 - share, 1, share))  # type: ignore[call-arg]  # the keys depend on the engine
-    text = figure.text(0.01, 0.3 * size / 72 / (height + extra), "\n".join(lines), size=size, color="0.35", va="bottom")
-    text.set_in_layout(False)
+    return textwrap.fill(caption, LINE, break_long_words=False, break_on_hyphens=False)
+
+
+def heading(figure: "Figure", text: str) -> None:
+    """Puts a text above the panels, wrapped to the figure's width."""
+    import textwrap
+
+    width = round(figure.get_size_inches()[0] / (LONGEST_LINE * SIZE))
+    figure.suptitle(textwrap.fill(text, width), x=0.01, ha="left", size=SIZE)
 
 
 def label_powers(axis: Any, values: Iterable[Any], *, places: Sequence[float] | None = None) -> None:
@@ -113,8 +129,3 @@ def short(value: float) -> str:
         return f"{float(f'{value:.{3 if value < 1 else 4}g}'):g}"
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
-
-
-def legend_below(axes: "Axes", columns: int) -> None:
-    """Puts the legend below the panel, where it covers no data."""
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=columns)

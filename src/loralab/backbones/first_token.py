@@ -11,6 +11,7 @@ from torch import Tensor
 
 from loralab.backbones.attention import eager
 from loralab.backbones.families import family_of
+from loralab.backbones.shortcuts import restore_forwards
 from loralab.compat.transformers import attention_function, cache_in, extended
 
 __all__ = ["narrow_last_layer", "widen_last_layer"]
@@ -31,10 +32,7 @@ def narrow_last_layer(model: Any) -> bool:
 
 def widen_last_layer(model: Any) -> None:
     """Undoes `narrow_last_layer`: the last layer computes every position with the family's own forward."""
-    for module in model.modules():
-        forward = vars(module).get("forward")
-        if isinstance(forward, partial) and forward.func is _first_position:
-            del module.forward
+    restore_forwards(model, _first_position)
 
 
 def _first_position(

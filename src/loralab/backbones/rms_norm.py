@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from loralab.backbones.families import family_of
+from loralab.backbones.shortcuts import restore_forwards
 
 __all__ = ["split_norms", "unite_norms"]
 
@@ -28,10 +29,7 @@ def unite_norms(model: Any) -> bool:
 
 def split_norms(model: Any) -> None:
     """Undoes `unite_norms`: every norm computes its family's own forward."""
-    for module in model.modules():
-        forward = vars(module).get("forward")
-        if isinstance(forward, partial) and forward.func is _united:
-            del module.forward
+    restore_forwards(model, _united)
 
 
 def _united(norm: Any, x: Tensor) -> Tensor:

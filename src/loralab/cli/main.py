@@ -137,10 +137,12 @@ def _probes(given: argparse.Namespace) -> int:
 
 def _drawn(given: argparse.Namespace, name: str, draw: "Callable[[], Figure]") -> int:
     """Writes a figure to --to, or into the store by default; with --json, only if --to is given."""
-    from loralab.inspect.spectrum import save
+    from loralab import plotting
 
     if given.to or not given.json:
-        files = save(draw, given.to or given.store / "figures" / f"{name}.png")
+        to = plotting.named_file(given.to or given.store / "figures" / f"{name}.png")
+        with plotting.style():
+            files = plotting.save(draw(), to)
         print(printed(map(str, files)), file=sys.stderr if given.json else sys.stdout)
     return 0
 
@@ -160,13 +162,13 @@ def _status(given: argparse.Namespace) -> int:
 def _collect(given: argparse.Namespace) -> int:
     from loralab.cli import studies
 
-    return studies.collect(given.study, given.overrides, given.store, given.to)
+    return studies.collect(given.study, given.overrides, given.store, stem=given.name, to=given.to)
 
 
 def _figure(given: argparse.Namespace) -> int:
     from loralab.cli import studies
 
-    return studies.figure(given.study, given.overrides, given.store)
+    return studies.figure(given.study, given.overrides, given.store, stem=given.name, to=given.to)
 
 
 def _study(given: argparse.Namespace) -> int:
@@ -174,7 +176,7 @@ def _study(given: argparse.Namespace) -> int:
 
     if given.study == "new":
         return studies.new(given.overrides)
-    return studies.study(given.study, given.overrides, given.store)
+    return studies.study(given.study, given.overrides, given.store, stem=given.name)
 
 
 def _claims(_: argparse.Namespace) -> int:
@@ -287,8 +289,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     figure = add(
         "figure", _figure, "draw a study's figure from its CSV, or all figures; trains nothing",
-        "loralab figure lr_grid                     analysis/figures/lr_grid.png and .pdf",
+        "loralab figure lr_grid                     analysis/figures/lr_grid.png and .pdf; the caption is a .txt",
         "loralab figure all",
+        "loralab figure lr_grid --to paper/grid.pdf",
     )  # fmt: skip
     study = add(
         "study", _study, "run a whole study: train the missing runs, or measure; collect; draw",
@@ -310,6 +313,10 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("study", metavar="STUDY", help="a file of sweeps/, without .yaml")
         sub.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=text)
     collect.add_argument("--to", type=Path, metavar="FILE", help="the CSV")
+    figure.add_argument("--to", type=Path, metavar="FILE", help="the figure; its caption is written beside it")
+    for sub in (collect, figure, study):
+        words = "name of the CSV and of the figure in the store (default: STUDY, or STUDY-HASH with settings)"
+        sub.add_argument("--name", metavar="NAME", help=words)
 
     text = "search the learning rate for a model and a task, at the cost of about five runs"
     tune.add_options(add("tune", tune.tune, text, *tune.EXAMPLES))

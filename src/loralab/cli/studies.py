@@ -33,7 +33,7 @@ def new(arguments: Sequence[str]) -> int:
     return 0
 
 
-def study(name: str, overrides: Sequence[str], store: Path) -> int:
+def study(name: str, overrides: Sequence[str], store: Path, *, stem: str | None = None) -> int:
     """Trains the missing runs or measures; collects; draws. The analysis is checked before training starts."""
     with open_study(name) as opened:
         trained = opened.spec.program is None
@@ -52,7 +52,8 @@ def study(name: str, overrides: Sequence[str], store: Path) -> int:
         ]
         if failed := exit_status([*command, *overrides]):
             return failed
-    return collect(name, overrides, store, None) or (figure(name, overrides, store) if drawn else 0)
+    failed = collect(name, overrides, store, stem=stem)
+    return failed or (figure(name, overrides, store, stem=stem) if drawn else 0)
 
 
 def status(name: str, overrides: Sequence[str], store: Path) -> int:
@@ -64,34 +65,37 @@ def status(name: str, overrides: Sequence[str], store: Path) -> int:
     return 0
 
 
-def collect(name: str, overrides: Sequence[str], store: Path, to: Path | None) -> int:
-    """Writes a study's CSV, to its default path unless another is given."""
+def collect(
+    name: str, overrides: Sequence[str], store: Path, *, stem: str | None = None, to: Path | None = None
+) -> int:
+    """Writes a study's CSV, to its default path (`results.target`) unless another is given."""
     with open_study(name, overrides, store=store) as opened:
+        to = to or results.target(name, overrides, opened.store, stem=stem)
         if opened.spec.program is not None:
             frame = results.measure(opened, overrides, store)
-            to = to or results.target(name, overrides, store)
             results.save(frame, to)
             print(printed([f"{len(frame)} rows in {to}"]))
             return 0
         study_module.find_module(opened)  # its mistakes first
         runs = study_tables(opened).runs
-        to = to or results.target(name, overrides, opened.store)
         results.save(results.reduce_study(opened), to)
     tally = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
     print(printed([f"{len(runs)} runs ({tally}) in {to}", *damaged(runs), *mixed_versions(runs)]))
     return 0
 
 
-def figure(name: str, overrides: Sequence[str], store: Path) -> int:
+def figure(name: str, overrides: Sequence[str], store: Path, *, stem: str | None = None, to: Path | None = None) -> int:
     """Draws a study's figure, or `all`: then failures are listed and the others are drawn."""
     from loralab.studies import figures  # imports matplotlib
 
     def draw(each: str) -> None:
-        print(printed(map(str, figures.draw(each, overrides, store=store))), flush=True)
+        print(printed(map(str, figures.draw(each, overrides, store=store, stem=stem, to=to))), flush=True)
 
     if name != "all":
         draw(name)
         return 0
+    if stem is not None or to is not None:
+        raise UserError(f"{'--to' if stem is None else '--name'}: names one figure; draw one study, not all")
     return _print_failures(committed.attempt(committed.names(), draw)[1])
 
 

@@ -173,7 +173,7 @@ def drawn(first: str, second: str, pairs: Sequence[Pair]) -> "Figure":
                 axes.set_ylabel(_in_lines(name), size=5)
     if image is not None:
         figure.colorbar(image, ax=grid, label="$\\phi(i, j)$", fraction=0.02, pad=0.01)
-    plotting.footnote(
+    plotting.heading(
         figure,
         f"$\\phi(i, j)$ of the first i directions of {first} (down) and the first j of {second} (across), "
         f"{len(pairs)} layers; chance: max(i, j) / d, the mean over random subspaces.",

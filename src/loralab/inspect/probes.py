@@ -155,7 +155,7 @@ def drawn(probed: Probed) -> "Figure":
         if kind in SHARES:
             axes.axhline(0, color="0.7", lw=0.6, zorder=0)
             axes.axhline(STARVED, color="0.7", lw=0.6, ls=":", zorder=0)
-    plotting.footnote(
+    plotting.heading(
         figure,
         f"{probed.name}: one update in {probed.every}, on {probed.rows} rows of validation. Lines: the median "
         f"over {len(probed.maps)} maps; bands: their range; dotted: {STARVED:.0%}. {_sentence(verdict(probed))}.",

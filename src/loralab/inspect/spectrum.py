@@ -1,8 +1,7 @@
 """`loralab spectrum`: the spectra of an adapter's updates, one row per layer, and a figure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from loralab.text import align
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Layer", "as_json", "drawn", "measured", "save", "short_names", "spectrum", "table"]
+__all__ = ["Layer", "as_json", "drawn", "measured", "short_names", "spectrum", "table"]
 
 DIGITS = 4  # of a number in the table
 
@@ -134,22 +133,8 @@ def drawn(title: str, layers: Sequence[Layer]) -> "Figure":
     for axes in (values, shares):
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.legend(loc="outside upper center", ncols=min(len(kinds), 8))
-    plotting.footnote(figure, f"{title}: {len(layers)} layers, a line each.")
+    plotting.heading(figure, f"{title}: {len(layers)} layers, a line each.")
     return figure
-
-
-def save(draw: Callable[[], "Figure"], to: Path) -> list[Path]:
-    """Draws in the style of all figures and writes PNG and PDF; a name may contain dots."""
-    from loralab import plotting
-
-    if to.name in ("", ".."):
-        raise UserError(f"--to: got '{to}', which names a folder; name a file, as figure.png")
-    to = to if to.suffix in (".png", ".pdf") else to.with_name(f"{to.name}.png")
-    for each in (to.with_suffix(".png"), to.with_suffix(".pdf")):
-        if each.exists() and not each.is_file():
-            raise UserError(f"{each}: is there already and is not a regular file; name another")
-    with plotting.style():
-        return plotting.save(draw(), to)
 
 
 def short_names(names: Sequence[str]) -> list[str]:

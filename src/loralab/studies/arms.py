@@ -16,13 +16,10 @@ from loralab.studies import captions
 from loralab.studies.stats import Interval, bootstrap_items, mean_interval, paired, whole_mean
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from loralab.studies.tables import Tables
 
 
 __all__ = [
-    "against",
     "comparison_row",
     "confirm_runs",
     "gain_over_items",
@@ -134,33 +131,6 @@ def comparison_row(own: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
         "by seed": f"[{100 * by_seed.low:.2f}, {100 * by_seed.high:.2f}]",
         "by test item": f"[{100 * by_item.low:.2f}, {100 * by_item.high:.2f}]",
     }
-
-
-def against(
-    ax: "Axes",
-    places: Sequence[float],
-    pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
-    metric: str,
-    label: str,
-    colour: str,
-) -> None:
-    """Draws a line through the arms' means on fresh seeds at these x; pairs: an arm and the arm it is compared with.
-
-    A bar is the interval of the difference, centred on the mean of the other arm: if it misses that mean, they differ.
-    """
-    means, levels = ([whole_mean(confirm_runs(pair[at])[metric]) for pair in pairs] for at in (0, 1))
-    ends = [paired_difference(own, base, metric) for own, base in pairs]
-    low, high = (np.array(levels) + [getattr(each, end) for each in ends] for end in ("low", "high"))
-    ax.errorbar(
-        places,
-        means,
-        yerr=np.clip([means - low, high - means], 0, None),  # an interval of zero width, up to rounding
-        color=colour,
-        fmt="o-",
-        lw=0.9,
-        elinewidth=0.8,
-        label=label,
-    )
 
 
 def shared(frame: pd.DataFrame) -> str:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from loralab import plotting
-from loralab.studies.arms import against, confirm_runs, paired_difference
+from loralab.studies.arms import confirm_runs, level, paired_difference
+from loralab.studies.intervals import dots
 from loralab.studies.minima import Minimum, quadratic_minimum, seed_minimum, surface_minimum
 from loralab.studies.stats import Interval, whole_mean
 
@@ -98,10 +99,10 @@ def pair_optimum(rows: pd.DataFrame) -> tuple[Minimum, Minimum]:
 
 
 def against_ratio(ax: "Axes", rows: pd.DataFrame, metric: str, label: str, at: int) -> None:
-    """Means on fresh seeds. A bar is the interval of the difference from λ = 1: if it misses the line, they differ."""
-    colour, found, one = plotting.COLOURS[at], ratios(rows), _of(rows, 1)
-    places = (np.array(found) * 2 ** (0.16 * (at - 0.5))).tolist()
-    ax.axhline(whole_mean(confirm_runs(one)[metric]), color=colour, lw=0.6, ls=":")
-    against(ax, places, [(_of(rows, ratio), one) for ratio in found], metric, label, colour)
+    """Each ratio's mean on fresh seeds with its own interval, against the ratio."""
+    found = ratios(rows)
+    places = np.array(found) * 2 ** (0.16 * (at - 0.5))
+    levels = [level(_of(rows, ratio), metric) for ratio in found]
+    dots(ax, places, levels, plotting.COLOURS[at], label, join="-")
     ax.set_xscale("log", base=2)
     plotting.label_powers(ax.xaxis, found)

@@ -22,7 +22,9 @@ from loralab.sweeps.study import Study, open_study
 
 __all__ = ["load_results", "measure", "reduce_study", "save", "state", "target"]
 
-LONGEST_STEM = 200  # file systems allow 255 bytes, and the temporary name is longer
+_STEM = re.compile(
+    r"[A-Za-z0-9_][\w.-]{0,199}", re.ASCII
+)  # file systems allow 255 bytes, and the temporary name is longer
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")  # beginnings of a formula (OWASP), also of one that is inert already
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-inf", re.ASCII)
 _RETURN = "\ue00d\n"  # for a carriage return: csv quotes cells for a line feed alone, and readers end a row at both
@@ -152,11 +154,15 @@ def _original(text: str) -> str:
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
-def target(name: str, overrides: Sequence[str], store: Path) -> Path:
-    """analysis/results/<name>.csv for the study as in its file; a file in the store if it was opened with overrides."""
-    if not overrides:
+def target(name: str, overrides: Sequence[str], store: Path, *, stem: str | None = None) -> Path:
+    """analysis/results/<name>.csv for the study as in its file.
+
+    With overrides or a `stem` (--name): <stem>.csv in the store's results/, by default <name>-<hash of the overrides>.
+    """
+    if stem is None and not overrides:
         return study_module.ANALYSIS / "results" / f"{name}.csv"
-    stem = f"{name} {' '.join(overrides)}".replace("/", "_")
-    if len(stem.encode()) > LONGEST_STEM:
-        stem = f"{name.replace('/', '_')} {hashlib.sha256(stem.encode()).hexdigest()[:10]}"
+    if stem is None:
+        stem = f"{name.replace('/', '_')}-{hashlib.sha256(' '.join(overrides).encode()).hexdigest()[:10]}"
+    elif not _STEM.fullmatch(stem):
+        raise UserError(f"--name: got {stem!r}; it is a file's name without its ending: letters, digits and . _ -")
     return store / "results" / f"{stem}.csv"
