@@ -31,7 +31,7 @@ PLAIN, DECAY, EPS, CLIP, MIRROR, B_LINE = (
     "weight decay 0.1",
     "eps 1e-4",
     "clipping at norm 1",
-    "init B, equal s lr$_A$ and lr$_B$",
+    "init B, equal s lr$_A$, lr$_B$",
     "init B, equal s λ and lr$_A$",
 )
 EXPECTED = {  # whether the runs of a line should coincide, and the claim
@@ -109,13 +109,20 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     found = lines(frame)
-    figure: Figure
-    size: Any = {"figsize": (plotting.DOUBLE, 2.9), "gridspec_kw": {"width_ratios": [1.15, 1, 1]}}
-    figure, axes = plt.subplots(1, 3, **size)
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.9), width_ratios=(1.1, 1, 1))
     _plane(axes[0], plane(frame))
     _curves(axes[1], found[PLAIN])
     _differences(axes[2], found)
-    figure.legend(*axes[2].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    for ax, title in zip(
+        axes, ("a) validation loss, same at equal s λ", "b) training loss", "c) difference from s = 1"), strict=True
+    ):
+        ax.set_title(title)
+    figure.legend(
+        *axes[2].get_legend_handles_labels(),
+        loc="outside upper right",
+        ncols=3,
+        title="c) pairs of runs that differ in s:",
+    )
     return figure
 
 
@@ -131,21 +138,22 @@ def _plane(ax: "Axes", runs: pd.DataFrame) -> None:
     ax.set_yticks(range(len(table.index)), [plotting.short(ratio) for ratio in table.index])
     ax.set_xlabel("s = alpha / r")
     ax.set_ylabel("ratio λ")
-    ax.set_title("validation loss depends on s λ alone")
 
 
 def _curves(ax: "Axes", found: list[pd.DataFrame]) -> None:
+    """The runs of one s λ in one colour, thick to thin; s λ stands beside the end of the lines."""
     import matplotlib as mpl
 
-    for line, shade in zip(found, np.linspace(0, 0.9, len(found)), strict=True):
+    lowest = np.inf  # of the labels
+    for line, shade in zip(found, np.linspace(0, 0.85, len(found)), strict=True):
         colour = mpl.colormaps["viridis"](shade)
         for width, text in zip(np.linspace(4.5, 0.8, len(line)), line["losses"], strict=True):
             curve = losses(text)
             ax.plot(np.arange(1, len(curve) + 1), curve, color=colour, lw=width, alpha=0.45)
-        ax.plot([], [], color=colour, lw=2, label=f"{plotting.short(line['product'].iloc[0])} ({len(line)} runs)")
+        lowest = min(lowest - 0.12, float(curve[-1]))
+        ax.text(1.02 * len(curve), lowest, plotting.short(line["product"].iloc[0]), color=colour, va="center")
     ax.set_xlabel("step")
-    ax.set_ylabel("training loss")
-    ax.legend(title="s λ", loc="lower left")
+    ax.set_title("s λ", loc="right")
 
 
 def _differences(ax: "Axes", found: dict[str, list[pd.DataFrame]]) -> None:
@@ -159,14 +167,13 @@ def _differences(ax: "Axes", found: dict[str, list[pd.DataFrame]]) -> None:
     ax.axhline(EQUAL, color="0.4", lw=0.8, ls=":")
     ax.set_yscale("log")
     ax.set_xlabel("step")
-    ax.set_ylabel("difference from s = 1, training loss")
 
 
 def caption(frame: pd.DataFrame) -> str:
     settings = f"{captions.tasks(frame)}, {captions.setting(frame)}, fp32, {captions.seeds(frame)}"
     return (
-        f"{settings}. Middle: thick to thin lines are the runs of one s λ. Right: from the run of s = 1; without decay "
-        f"or clipping unless named; dotted: {EQUAL:g}. {captions.provenance(frame)}."
+        f"{settings}. b: thick to thin lines are the runs of one s λ. c: training losses of equal s λ and lr_A; no "
+        f"decay or clipping unless named; dotted: {EQUAL:g}. {captions.provenance(frame)}."
     )
 
 

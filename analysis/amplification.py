@@ -12,6 +12,8 @@ from loralab import plotting
 from loralab.inspect import spectra
 from loralab.studies import captions, figures, subspaces
 from loralab.studies.claims import Claim
+from loralab.studies.intervals import PAPER as PAPERS
+from loralab.studies.intervals import dots
 from loralab.studies.stats import Interval, ratio_interval
 from loralab.studies.subspaces import AXES, SCORES
 
@@ -26,13 +28,14 @@ IN_DELTA, IN_W, AT_RANDOM, NORM = "in delta W", "in W", "at random", "delta W"
 NORMS = [NORM, IN_DELTA, IN_W, AT_RANDOM]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "kind", "map", "layer", *NORMS, "seconds", "commit", "diff"]
 LABELS = {
-    NORM: "$\\|\\Delta W\\|_F$",
-    IN_DELTA: "$\\|U^T W V\\|_F$: of $\\Delta W$",
-    IN_W: "of $W$",
-    AT_RANDOM: "random",
+    NORM: "$\\Delta W$",
+    IN_DELTA: "W in $\\Delta W$'s",
+    IN_W: "W in its top r",
+    AT_RANDOM: "W in random",
 }
 DRAWS = 10  # random draws of directions
 FEW, MANY = 4, 64  # the ranks of the paper's table
+PAPER = {4: 21.5, 64: 1.9}  # its amplification of q, at layer 48 of GPT-3
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
@@ -93,35 +96,36 @@ def ranks(frame: pd.DataFrame) -> list[float]:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.1))
-    found = ranks(frame)
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.9))
+    found, (first, *_) = ranks(frame), subspaces.MAPS
     for ax, which in zip(axes, subspaces.MAPS, strict=False):
         of = [norms(frame, rank, which) for rank in found]
-        for name, colour in zip(NORMS, ("black", *plotting.COLOURS), strict=False):
-            subspaces.with_bars(ax, found, [size(each[name]) for each in of], colour, LABELS[name])
-        ax.set_title(f"{which}: norms")
-    for at, which in enumerate(subspaces.MAPS):
-        of = [norms(frame, rank, which) for rank in found]
-        shifted = [rank * 2 ** (0.1 * (at - 0.5)) for rank in found]
-        for name, style, words in ((IN_DELTA, "-", ""), (AT_RANDOM, ":", ", random $U$, $V$")):
-            ends = [ratio(each[NORM], each[name]) for each in of]
-            subspaces.with_bars(axes[-1], shifted, ends, plotting.COLOURS[4 + at], f"{which}{words}", style)
-    axes[-1].set_title("amplification $\\|\\Delta W\\|_F / \\|U^T W V\\|_F$")
+        for name, colour, style, label in (
+            (IN_DELTA, plotting.COLOURS[0], "-", "directions of $\\Delta W$"),
+            (AT_RANDOM, "0.5", "--", "random directions"),
+        ):
+            dots(ax, found, [ratio(each[NORM], each[name]) for each in of], colour, label, join=style)
+        ax.set_title(f"amplification of {which}")
+        if which == first:
+            ax.plot(list(PAPER), list(PAPER.values()), "s", color=PAPERS, mfc="none", label="GPT-3 (LoRA, Table 7)")
+    axes[0].set_ylabel("$\\|\\Delta W\\|_F$ / $\\|W\\|_F$ in r directions")
+    of = [norms(frame, rank, first) for rank in found]
+    for name, colour in zip(NORMS, ("black", plotting.COLOURS[0], plotting.COLOURS[2], "0.5"), strict=True):
+        dots(axes[-1], found, [size(each[name]) for each in of], colour, LABELS[name], join="-")
+    axes[-1].set_title(f"norms of {first}")
+    axes[-1].legend(loc="lower right", borderaxespad=0)
     for ax in axes:
         ax.set(xscale="log", yscale="log", xlabel="rank")
         plotting.label_powers(ax.xaxis, found)
-    axes[0].legend(fontsize=5)
-    axes[-1].legend(fontsize=5)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
 
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{subspaces.setting(frame)}. U, V: the first r singular vectors of delta W or of W, or random ones (mean of "
-        f"{DRAWS} draws). Geometric means over layers and {captions.seeds(frame)}; 95% over seeds (Student t over "
-        "logarithms). Dotted: the amplification that random directions would have with the same norm of delta W; it "
-        "falls with the rank by itself. "
-        f"{subspaces.accuracies(subspaces.ranks(frame))}. {captions.provenance(frame)}."
+        f"{subspaces.setting(frame)}. Directions: the first r singular vectors of delta W or W, or random (mean of "
+        f"{DRAWS} draws). Geometric means over layers and {captions.seeds(frame)}, 95% (Student t over logarithms). "
+        f"{captions.provenance(frame)}."
     )
 
 

@@ -12,7 +12,9 @@ from loralab import plotting
 from loralab.errors import UserError
 from loralab.studies import captions, figures
 from loralab.studies.claims import Claim
-from loralab.studies.stats import Interval, crossing, mean_interval, speedup
+from loralab.studies.intervals import LINES, band, forest
+from loralab.studies.registered_speed import registered_speedup
+from loralab.studies.stats import Interval, crossing, speedup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +31,7 @@ Runs = dict[float, list[pd.DataFrame]]
 SHARES = (0.5, 0.8, 0.9, 0.95, 1.0)  # shares of the gain of λ = 1 over its step 0
 CLAIMED = 0.95
 ADVICE = 16
+SHOWN = (1, 4, 16)  # λ of the curves
 ACCURACY = "validation/accuracy"
 
 
@@ -105,75 +108,55 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     tasks = sorted(frame["task"].unique())
-    figure, axes = plt.subplots(len(tasks), 3, figsize=(plotting.DOUBLE, 1.95 * len(tasks)), squeeze=False)
-    for row, task in enumerate(tasks):
+    size = (plotting.DOUBLE, 2.2 * len(tasks) + 0.3)
+    figure, axes = plt.subplots(len(tasks), 3, figsize=size, squeeze=False, width_ratios=(1, 1, 0.9))
+    for row, task in zip(axes, tasks, strict=True):
         rows = frame[frame["task"] == task]
-        for ax, (metric, title) in zip(
-            axes[row], ((ACCURACY, "validation accuracy"), ("train/loss", "training loss")), strict=False
-        ):
+        for ax, metric, title in zip(row, (ACCURACY, "train/loss"), ("accuracy", "training loss"), strict=False):
             _curves(ax, rows, metric)
             ax.set_xlabel("step")
             ax.set_ylabel(title)
-        axes[row][0].set_title(captions.NAMES.get(task, task), loc="left")
-        _speedups(axes[row][2], split_runs(rows))
-    axes[0][0].legend(title="λ", ncols=2, title_fontsize=6)
-    shares = axes[0][2].get_legend_handles_labels()
-    title = "share of λ = 1's gain"
-    figure.legend(*shares, loc="outside upper right", ncols=len(SHARES), title=title, title_fontsize=6)
+        row[0].set_title(captions.NAMES.get(task, task))
+        _speedups(row[2], split_runs(rows))
+        row[2].set_title("times sooner than λ = 1")
+    curves, claim = (axes[0][at].get_legend_handles_labels() for at in (0, 2))
+    figure.legend(
+        *(first + second for first, second in zip(curves, claim, strict=True)), loc="outside upper left", ncols=4
+    )
     return figure
 
 
-def shades(ratios: list[float]) -> dict[float, tuple[float, ...]]:
-    import matplotlib as mpl
-
-    return dict(zip(ratios, mpl.colormaps["viridis"](np.linspace(0.9, 0, len(ratios))), strict=True))
-
-
 def _curves(ax: "Axes", rows: pd.DataFrame, metric: str) -> None:
-    """The mean over the seeds, with its 95% interval (Student t), up to the step where a seed diverges."""
-    for ratio, colour in shades(sorted(rows["lora.ratio"].unique())).items():
+    """λ of `SHOWN`: the mean over the seeds, with its interval, up to the step where a seed diverges."""
+    for ratio, colour in zip(SHOWN, LINES, strict=False):
         of = rows[rows["lora.ratio"] == ratio].pivot(index="step", columns="seed", values=metric).dropna()
-        steps, ends = of.index.to_numpy(dtype=float), [mean_interval(values) for values in of.to_numpy()]
-        ax.plot(steps, [each.estimate for each in ends], color=colour, label=f"{ratio:g}")
-        low, high = ([getattr(each, end) for each in ends] for end in ("low", "high"))
-        ax.fill_between(steps, low, high, color=colour, alpha=0.12, lw=0)
+        band(ax, of, colour, f"λ = {ratio:g}")
 
 
 def _speedups(ax: "Axes", runs: Runs) -> None:
-    """The speed-up in steps against λ; open mark: some seeds never reached the target."""
-    ratios = [ratio for ratio in runs if ratio != 1]
-    ax.axhline(1, color="0.6", lw=0.6, ls=":")
-    for at, share in enumerate(SHARES):
-        reached = crossings(runs, share)
-        for ratio in ratios:
-            found = sooner(runs, ratio, share)
-            censored = np.isinf([*reached[ratio], *reached[1.0]]).any()
-            place, colour = ratio * 2 ** (0.14 * (at - 2)), plotting.COLOURS[at]
-            if not 0 < found.estimate < np.inf:  # no run crosses, or most seeds of one arm diverge
-                at_end, marker = {0.0: (0.25, "v"), np.inf: (4, "^")}.get(found.estimate, (1, "x"))
-                ax.plot(place, at_end, marker, color=colour, mfc="white")
-                continue
-            bars = np.clip([[found.estimate - found.low], [found.high - found.estimate]], 0, 1e3)
-            mfc = "white" if censored else colour
-            ax.errorbar(place, found.estimate, yerr=bars, fmt="o", mfc=mfc, color=colour, lw=0.8)
-        ax.plot([], [], "o", color=plotting.COLOURS[at], label=f"{share:.0%}")
+    """The registered speed-up in steps of each λ."""
+    others = [ratio for ratio in runs if ratio != 1]
+    found = [registered(runs, ratio) for ratio in others]
+    forest(
+        ax, [f"λ = {ratio:g}" for ratio in others], {"": found}, null=1.0, claimed=("LoRA+ claims 2 times", 2.0, 2.0)
+    )
     ax.set_xscale("log", base=2)
-    ax.set_yscale("log", base=2)
-    ax.set_ylim(0.22, 9)  # room for the legend above the points
-    plotting.label_powers(ax.xaxis, ratios)
-    plotting.label_powers(ax.yaxis, [0.25, 0.5, 1, 2, 4])
-    ax.set_xlabel("ratio λ")
-    ax.set_ylabel("times sooner than λ = 1")
+    plotting.label_powers(ax.xaxis, [0.5, 1, 2])
+    ax.set_xlim(0.35, 2.9)
+
+
+def registered(runs: Runs, ratio: float) -> Interval:
+    """The registered speed-up of a ratio over λ = 1, by accuracy against the step."""
+    base, other = ([list(zip(run["step"], run[ACCURACY], strict=True)) for run in runs[each]] for each in (1.0, ratio))
+    start = float(np.mean([curve[0][1] for curve in base]))
+    return registered_speedup(base, other, start=start)
 
 
 def caption(frame: pd.DataFrame) -> str:
     return (
         f"{captions.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, each λ at the rate that `ratio` "
-        f"selected for it. Lines: mean of {captions.seeds(frame)}, fresh ones, bands: 95% (Student t). Right: steps "
-        "until the accuracy has reached a share of the mean gain of λ = 1 over step 0, and stays there, as a ratio to "
-        "λ = 1 with the same seed (95%, paired t over logarithms); open marks: some seeds never did, which counts as "
-        "right after the end: a median, with the sign test's interval. "
-        f"{captions.provenance(frame)}."
+        f"selected. Mean and 95% of {captions.seeds(frame)} (Student t). Right: the factor in steps that lays the "
+        f"accuracy of λ = 1 on that of λ, over 30 to 90% of the gain. {captions.provenance(frame)}."
     )
 
 

@@ -111,9 +111,6 @@ def draw(frame: pd.DataFrame) -> "Figure":
     _tuned(left, frame)
     _valleys(middle, frame, frame["lora.ratio"].min())
     _regrets(right, frame)
-    for ax, letter in zip((left, middle, right), "abc", strict=True):
-        ax.set_title(f"{letter}) {ax.get_title()}", loc="left")
-        ax.set_title("")
     return figure
 
 
@@ -129,7 +126,7 @@ def _tuned(ax: "Axes", frame: pd.DataFrame) -> None:
     plotting.label_powers(ax.xaxis, steps)
     plotting.label_powers(ax.yaxis, [0.005, 0.01, 0.02, 0.04])
     ax.legend()
-    ax.set_title(f"longer runs need lower rates\nc $\\propto$ steps$^{{{power.estimate:.2f}}}$")
+    ax.set_title(f"a) longer runs need lower rates\nc $\\propto$ steps$^{{{power.estimate:.2f}}}$")
 
 
 def _valleys(ax: "Axes", frame: pd.DataFrame, ratio: float) -> None:
@@ -146,7 +143,7 @@ def _valleys(ax: "Axes", frame: pd.DataFrame, ratio: float) -> None:
         ax.text(at, -0.02, f"{steps:g}", color=colour, ha="right", va="top", rotation=60, rotation_mode="anchor")
     ax.set(xscale="log", xlabel="lr$_A$", ylabel="loss above the lowest (nats)", ylim=(-0.09, 0.3))
     ax.set_yticks([0, 0.1, 0.2, 0.3])
-    ax.set_title(f"the valley moves left\nwith the steps (λ = {ratio:g})")
+    ax.set_title(f"b) the valley moves left\nwith the steps (λ = {ratio:g})")
 
 
 def _regrets(ax: "Axes", frame: pd.DataFrame) -> None:
@@ -167,7 +164,7 @@ def _regrets(ax: "Axes", frame: pd.DataFrame) -> None:
     highest = max([NOISE, *own, *(of.groupby("share")["regret"].mean().max() for _, of, _ in given if len(of))])
     ax.set_ylim(0, 1.6 * highest)
     ax.legend(title="rate chosen by", handlelength=1.2, loc="upper right", borderaxespad=0)
-    ax.set_title("a rate chosen early:\nwhat it costs at the end")
+    ax.set_title("c) a rate chosen early:\nwhat it costs at the end")
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -14,10 +14,10 @@ from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import confirm_runs, interior, level, record_values, select_columns, shared, split_arms
 from loralab.studies.claims import Claim
+from loralab.studies.intervals import dots, note_outside
 from loralab.studies.stats import Interval, ratio_interval
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from loralab.studies.tables import Tables
@@ -92,33 +92,21 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     arms = subspaces(frame)
-    dims = list(arms)
-    figure, (scores, rates) = plt.subplots(1, 2, figsize=(plotting.DOUBLE * 0.85, 2.3), width_ratios=(3, 2))
-    full = level(of(frame, "full"), METRIC)
-    _band(scores, full, "full fine-tuning", 1)
-    scores.axhline(SHARE * full.estimate, color=plotting.COLOURS[1], lw=0.8, ls="--", label=f"{SHARE:.0%} of it")
-    _band(scores, level(of(frame, "head"), METRIC), "head alone", 6)
+    figure, ax = plt.subplots(figsize=(0.8 * plotting.DOUBLE, 2.8))
+    full, head = (level(of(frame, method), METRIC) for method in ("full", "head"))
+    for found, label, at in ((full, "full fine-tuning", 1), (head, "head alone", 3)):
+        ax.axhspan(found.low, found.high, color=plotting.COLOURS[at], alpha=0.2, lw=0)
+        ax.axhline(found.estimate, color=plotting.COLOURS[at], lw=0.8)
+        note_outside(ax, found.estimate, label, plotting.COLOURS[at])
+    ax.axhline(SHARE * full.estimate, color=plotting.COLOURS[1], lw=0.8, ls="--")
+    note_outside(ax, SHARE * full.estimate, f"{SHARE:.0%} of it", plotting.COLOURS[1])
     found, at = interval(by_seed(frame)), of_means(frame)
-    if np.isfinite(found.low):
-        scores.axvspan(found.low, found.high, color="0.9", lw=0)
     if np.isfinite(at):
-        scores.axvline(at, color="0.4", lw=0.8, ls=":", label=f"d90 = {at:,.0f}")
-    levels = [level(own, METRIC) for own in arms.values()]
-    middle, low, high = (np.array([getattr(each, end) for each in levels]) for end in ("estimate", "low", "high"))
-    ends = np.clip([middle - low, high - middle], 0, None)
-    scores.errorbar(dims, middle, yerr=ends, fmt="o-", color=plotting.COLOURS[0], lw=0.9, label="random subspace")
-    scores.set_ylabel("test accuracy, fresh seeds")
-    scores.legend(loc="best")
-    rates.plot(dims, [_rate(own) for own in arms.values()], "o-", color=plotting.COLOURS[0], lw=0.9)
-    weights = of(frame, "full")["parameters"].iloc[0]
-    theory = [_rate(of(frame, "full")) * np.sqrt(weights / d) for d in dims]
-    rates.plot(dims, theory, ":", color="0.4", lw=0.8, label=r"full's lr, times $\sqrt{N/d}$")
-    rates.set_yscale("log")
-    rates.set_ylabel("selected lr")
-    rates.legend()
-    for ax in (scores, rates):
-        ax.set_xscale("log")
-        ax.set_xlabel("dimension d of the subspace")
+        ends = [found.low, found.high] if np.isfinite(found.low) else [at, at]
+        ax.plot(ends, [SHARE * full.estimate] * 2, color="black", lw=2.5, solid_capstyle="butt")
+        ax.annotate(f"d90 = {at:,.0f}", (at, SHARE * full.estimate), (0, -14), textcoords="offset points", ha="center")
+    dots(ax, list(arms), [level(own, METRIC) for own in arms.values()], plotting.COLOURS[0], join="-")
+    ax.set(xscale="log", xlabel="dimension d of the random subspace", ylabel="test accuracy")
     return figure
 
 
@@ -126,23 +114,14 @@ def _rate(own: pd.DataFrame) -> float:
     return float(confirm_runs(own)["optim.lr"].iloc[0])
 
 
-def _band(ax: "Axes", found: Interval, label: str, at: int) -> None:
-    ax.axhspan(found.low, found.high, color=plotting.COLOURS[at], alpha=0.15, lw=0)
-    ax.axhline(found.estimate, color=plotting.COLOURS[at], lw=0.8, label=label)
-
-
 def caption(frame: pd.DataFrame) -> str:
     confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
-    trials = grid.groupby(["method", "intrinsic.dim"], dropna=False).size().unique()
-    means, own, gains = of_means(frame), by_seed(frame), by_seed(frame, of_gain=True)
-    projection = " or ".join(frame["intrinsic.projection"].unique())
+    trials = " or ".join(map(str, grid.groupby(["method", "intrinsic.dim"], dropna=False).size().unique()))
+    gains = _text(frame, by_seed(frame, of_gain=True))
     return (
-        f"{shared(frame)}; {projection} over all weights of the backbone; the head is trained in all. Rates selected "
-        f"for each d by validation loss ({' or '.join(map(str, trials))} runs, {captions.seeds(grid)}). Fresh seeds "
-        f"(n = {confirm['seed'].nunique()}), last step; bars and bands: 95% intervals (Student t). d90: "
-        f"{_number(frame, means)} for the means; {_text(frame, own)} for each seed's own (geometric mean, Student t; "
-        f"grey), and {_text(frame, gains)} for {SHARE:.0%} of full's gain over the head alone. "
-        f"{captions.provenance(frame)}."
+        f"{shared(frame)}; {' or '.join(frame['intrinsic.projection'].unique())} over all weights; the head is trained "
+        f"in all. The best of {trials} runs, on {confirm['seed'].nunique()} fresh seeds, 95% (Student t). d90 (black) "
+        f"interpolates; of the gain over the head alone: {gains}. {captions.provenance(frame)}."
     )
 
 

@@ -12,11 +12,11 @@ from loralab import plotting
 from loralab.inspect import spectra
 from loralab.studies import captions, figures, subspaces
 from loralab.studies.claims import Claim
+from loralab.studies.intervals import dots
 from loralab.studies.stats import Interval, paired, whole_mean
 from loralab.studies.subspaces import SCORES
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 AXES = ["method", *subspaces.AXES]
 EPS = (0.3, 0.4, 0.5, 0.6, 0.7)
 COUNTS = {eps: f"below {eps:g}" for eps in EPS}
-SIZES = {"stable rank": "stable rank", "effective rank": "effective rank", "norm": "$\\|\\Delta W\\|_F / \\|W\\|_F$"}
+SIZES = {"stable rank": "stable\nrank", "effective rank": "effective\nrank", "norm": "$\\|\\Delta W\\|_F / \\|W\\|_F$"}
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "kind", "map", "layer", *COUNTS.values(), *SIZES]
 KEPT += ["seconds", "commit", "diff"]
 TOP = 10  # number of examined singular vectors of W + delta W
@@ -94,36 +94,28 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     found = arms(frame)
-    figure, axes = plt.subplots(
-        1, 1 + len(SIZES), figsize=(plotting.DOUBLE, 2.1), width_ratios=[1.6] + [1] * len(SIZES)
-    )
+    figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.7), width_ratios=(1.2, 1))
     for at, (name, rows) in enumerate(found.items()):
-        ends = [subspaces.interval(by_seed(rows, column)) for column in COUNTS.values()]
         shifted = [eps + 0.006 * (at - (len(found) - 1) / 2) for eps in EPS]
-        subspaces.with_bars(axes[0], shifted, ends, plotting.COLOURS[at], name)
-    axes[0].set(xlabel="ε", ylabel=f"intruders a layer, of {TOP}")
-    plotting.label_powers(axes[0].xaxis, EPS)
-    axes[0].legend(fontsize=5)
-    for ax, (column, title) in zip(axes[1:], SIZES.items(), strict=True):
-        _sizes(ax, found, column)
-        ax.set_title(title)
+        ends = [subspaces.interval(by_seed(rows, column)) for column in COUNTS.values()]
+        dots(left, shifted, ends, plotting.COLOURS[at], name, join="-")
+    left.set(xlabel="ε: an intruder's cosines with W's vectors are below", xticks=EPS)
+    left.set_title(f"intruders among a layer's first {TOP} singular vectors")
+    right.set_axis_off()
+    texts = [[f"{by_seed(rows, column).mean():.3g}" for column in SIZES] for rows in found.values()]
+    table = right.table(texts, rowLabels=list(found), colLabels=list(SIZES.values()), loc="center", edges="horizontal")
+    table.auto_set_font_size(False)
+    table.set_fontsize(plotting.SIZE)
+    table.scale(1, 1.6)
+    for at in range(len(found)):
+        table[at + 1, -1].get_text().set_color(plotting.COLOURS[at])
     return figure
-
-
-def _sizes(ax: "Axes", found: dict[str, pd.DataFrame], column: str) -> None:
-    """The mean of each arm, with its interval over the seeds."""
-    ax.set_yscale("linear" if column == "stable rank" else "log")
-    for at, rows in enumerate(found.values()):
-        subspaces.with_bars(ax, [at], [subspaces.interval(by_seed(rows, column))], plotting.COLOURS[at], "")
-    ax.set_xticks(range(len(found)), list(found), rotation=60, ha="right")
 
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{subspaces.setting(frame)}, λ = 1 unless said; full: every weight trained, looked at in the same maps. "
-        f"Intruders: of the first {TOP} left singular vectors of W + delta W those whose |cosine| with each of W's is "
-        "below ε. Mean over layers, q and v; 95% over "
-        f"{captions.seeds(frame)} (Student t). {subspaces.accuracies(arms(frame))}. "
+        f"{subspaces.setting(frame)}, λ = 1 unless said; full: all weights, in the same maps. Left singular vectors of "
+        f"W + delta W; means over layers, q and v, 95% over {captions.seeds(frame)} (Student t). Table: of delta W. "
         f"{captions.provenance(frame)}."
     )
 

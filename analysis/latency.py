@@ -4,6 +4,7 @@
 """
 
 import copy
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -13,10 +14,10 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures, timing
 from loralab.studies.claims import Claim
+from loralab.studies.intervals import dots
 from loralab.studies.stats import Interval, ratio_interval
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch import Tensor, nn
 
@@ -158,47 +159,30 @@ def fades(frame: pd.DataFrame, arm: str) -> Interval:
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
+    """An interval for each arm and cell, in percent; the band counts as no slow-down."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.4), width_ratios=[2.2, 1])
-    _slowdowns(axes[0], frame)
-    _plain(axes[1], frame)
-    return figure
-
-
-def _slowdowns(ax: "Axes", frame: pd.DataFrame) -> None:
-    """An interval for each arm and cell, in percent; the band counts as no slow-down."""
+    figure, ax = plt.subplots(figsize=(plotting.DOUBLE, 3))
     of = cells(frame)
-    ax.axhspan(100 * (1 / NEAR - 1), 100 * (NEAR - 1), color="0.9", lw=0)
-    ax.axhline(0, color="0.5", lw=0.6)
+    ax.axhspan(100 * (1 / NEAR - 1), 100 * (NEAR - 1), color="0.87", lw=0)
+    ax.axhline(0, color="0.4", lw=0.8)
     for at, (arm, colour) in enumerate(zip(NAMES, ("#999999", *plotting.COLOURS), strict=False)):
-        found = [slowdown(frame, arm, cell) for cell in of]
-        middle, low, high = (np.array([100 * (getattr(f, k) - 1) for f in found]) for k in ("estimate", "low", "high"))
-        x = np.arange(len(of)) + 0.12 * (at - (len(NAMES) - 1) / 2)
-        ax.errorbar(x, middle, [middle - low, high - middle], fmt="o", color=colour, label=NAMES[arm], capsize=1.5)
+        places = np.arange(len(of)) + 0.12 * (at - (len(NAMES) - 1) / 2)
+        more = [slowdown(frame, arm, cell) for cell in of]
+        percent = [replace(each, estimate=each.estimate - 1, low=each.low - 1, high=each.high - 1) for each in more]
+        dots(ax, places, percent, colour, NAMES[arm], scale=100)
     ax.set_xticks(range(len(of)), [f"{batch} x {length}" for batch, length in of])
-    ax.set(xlabel="batch x length", ylabel="slow-down (%)", title="over the plain backbone")
-    ax.set_ylim(top=ax.get_ylim()[1] + 0.3 * np.ptp(ax.get_ylim()))  # room for the legend
-    ax.legend(ncols=3, loc="upper right")
-
-
-def _plain(ax: "Axes", frame: pd.DataFrame) -> None:
-    tokens = [batch * length for batch, length in cells(frame)]
-    median = [1e3 * float(np.median(times(frame, "plain", cell))) for cell in cells(frame)]
-    ax.plot(tokens, median, "o-", color="black")
-    ax.set_xscale("log", base=2)
-    ax.set_yscale("log")
-    ax.set(xlabel="tokens in the batch", ylabel="CPU time (ms)", title="plain backbone")
+    ax.set(xlabel="batch x length", ylabel="slower than the plain backbone (%)")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=6)
+    return figure
 
 
 def caption(frame: pd.DataFrame) -> str:
     noise = slowdown(frame, "again")
     return (
-        f"CPU time of a forward pass (one thread, fp32) over the plain backbone's of the same repeat: geometric "
-        f"means of {frame['repeat'].nunique()} pairs with t intervals. LoRA: r = {RANK} on q and v; bottlenecks of "
-        f"{BOTTLENECK}; {TOKENS} prefix tokens. All share the frozen weights and are timed in turn, in random order; a "
-        f"second plain backbone is at {noise.estimate:.3f} [{noise.low:.3f}, {noise.high:.3f}]. Shaded: less than "
-        f"{100 * (NEAR - 1):.0f}% apart. {captions.code(frame)}."
+        f"CPU time of a forward pass (one thread, fp32): geometric means of {frame['repeat'].nunique()} pairs, 95%. "
+        f"LoRA: r = {RANK} on q and v; bottlenecks of {BOTTLENECK}; {TOKENS} prefix tokens. A second plain backbone is "
+        f"at {noise.estimate:.3f} [{noise.low:.3f}, {noise.high:.3f}]. {captions.code(frame)}."
     )
 
 

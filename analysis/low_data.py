@@ -5,15 +5,14 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import (
     comparison_row,
-    confirm_runs,
     interior,
+    level,
     paired_difference,
     record_values,
     select_columns,
@@ -21,10 +20,10 @@ from loralab.studies.arms import (
     split_arms,
 )
 from loralab.studies.claims import Claim
-from loralab.studies.stats import Interval, mean_interval
+from loralab.studies.intervals import LINES, dots, forest
+from loralab.studies.stats import Interval
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from loralab.studies.tables import Tables
@@ -36,7 +35,6 @@ KEPT = ["hash", "stage", *AXES, "status", *SCORES, "examples", "seconds", "commi
 METHODS = {"head": "head alone", "lora": "LoRA", "lora_plus": "LoRA+", "full": "full fine-tuning"}
 BASE = "lora"
 AGAINST = ("lora_plus", "full")  # the methods drawn against LoRA; the head alone would dominate the scale
-METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
 
 Arms = dict[tuple[float, str], pd.DataFrame]  # by examples and method
 
@@ -57,53 +55,43 @@ def over_sizes(arms: Arms, method: str) -> dict[float, pd.DataFrame]:
     return {examples: own for (examples, by), own in arms.items() if by == method}
 
 
-def level(own: pd.DataFrame, metric: str) -> Interval:
-    """An arm's mean score over the fresh seeds; NaN if a run diverged."""
-    scores = confirm_runs(own)[metric]
-    if scores.isna().any():
-        return Interval(np.nan, np.nan, np.nan, len(scores), np.nan)
-    return mean_interval(scores)
-
-
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     arms = arms_of(frame)
-    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.1))
-    for at, (method, label) in enumerate(METHODS.items()):
+    sizes = sorted(frame["examples"].unique())
+    figure = plt.figure(figsize=(plotting.DOUBLE, 3.1))
+    grid = figure.add_gridspec(2, 2, width_ratios=(1, 1.4), height_ratios=(1, max(1, len(sizes) - 1)))
+    left, first, rest = figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
+    for at, (method, colour) in enumerate(zip((BASE, *AGAINST), ("black", *LINES), strict=False)):
         line = over_sizes(arms, method)
-        places = [size * 2 ** (0.1 * (at - 1.5)) for size in line]
-        for ax, metric in zip(axes, METRICS, strict=False):
-            _line(ax, places, [level(own, metric) for own in line.values()], label, at)
-        if method in AGAINST:
-            gains = [paired_difference(own, arms[size, BASE], "test/accuracy") for size, own in line.items()]
-            _line(axes[2], places, gains, label, at, scale=100)
-    axes[2].axhline(0, color=plotting.COLOURS[list(METHODS).index(BASE)], lw=0.6, ls=":")
-    for ax, label in zip(axes, (*METRICS.values(), f"points over {METHODS[BASE]}"), strict=True):
-        ax.set_xscale("log")
-        plotting.label_powers(ax.xaxis, sorted(frame["examples"].unique()))
-        ax.set_xlabel("training examples")
-        ax.set_ylabel(f"{label}, fresh seeds")
-    axes[0].legend()
+        places = [size * 2 ** (0.1 * (at - 1)) for size in line]
+        dots(left, places, [level(own, "test/accuracy") for own in line.values()], colour, METHODS[method], join="-")
+    left.set_xscale("log")
+    plotting.label_powers(left.xaxis, sizes)
+    left.set(xlabel="training examples", ylabel="test accuracy", title="a) each method")
+    left.legend(loc="lower right")
+    for ax, some in ((first, sizes[:1]), (rest, sizes[1:])):
+        gains = {METHODS[method]: [_gain(arms, size, method) for size in some] for method in AGAINST}
+        forest(ax, [f"{size:,.0f} examples" for size in some], gains, scale=100, margin=0.005)
+    first.set_title(f"b) over {METHODS[BASE]} (points; right is better)")
+    rest.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
     return figure
 
 
-def _line(ax: "Axes", places: list[float], found: list[Interval], label: str, at: int, scale: float = 1) -> None:
-    middle, low, high = (scale * np.array([getattr(f, end) for f in found]) for end in ("estimate", "low", "high"))
-    ends = np.clip([middle - low, high - middle], 0, None)
-    ax.errorbar(places, middle, yerr=ends, fmt="o-", color=plotting.COLOURS[at], lw=0.9, elinewidth=0.8, label=label)
+def _gain(arms: Arms, size: float, method: str) -> Interval:
+    return paired_difference(arms[size, method], arms[size, BASE], "test/accuracy")
 
 
 def caption(frame: pd.DataFrame) -> str:
     confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
-    trials = grid.groupby(["examples", "method"]).size().unique()
+    trials = " or ".join(map(str, grid.groupby(["examples", "method"]).size().unique()))
     ratio = " or ".join(f"{ratio:g}" for ratio in frame.loc[frame["method"] == "lora_plus", "lora.ratio"].unique())
+    head = [level(own, "test/accuracy").estimate for own in over_sizes(arms_of(frame), "head").values()]
     return (
-        f"{shared(frame)} at each size; LoRA+: λ = {ratio}; the smaller sets are parts of the larger ones, the same in "
-        f"all runs. Rates selected for each point by validation loss ({' or '.join(map(str, trials))} runs, "
-        f"{captions.seeds(grid)}). Fresh seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% intervals over "
-        "seeds (Student t), right: of the difference from LoRA, paired by seed; all unadjusted for their number. "
-        f"{captions.provenance(frame)}."
+        f"{shared(frame)} at each size; LoRA+: λ = {ratio}; the best of {trials} runs each, on "
+        f"{confirm['seed'].nunique()} fresh seeds, last step; 95% (Student t), b: paired. The head alone: accuracy "
+        f"{min(head):.2f} to {max(head):.2f}. {captions.provenance(frame)}."
     )
 
 

@@ -96,10 +96,8 @@ def draw(frame: pd.DataFrame) -> "Figure":
             continue
         image = _heatmap(ax, of)
         _marks(ax, of)
-        product = ridge(of)
-        where = "" if math.isnan(product) else f", ridge at {plotting.short(product)}"
-        title = f"{_named(frame, (task, init, rank))}\nlowest loss {best(of, METRIC)[METRIC]:.3f}{where}"
-        ax.set_title(title, loc="left")
+        lost = best(of, METRIC, equal=True)[METRIC] - best(of, METRIC)[METRIC]
+        ax.set_title(f"{_named(frame, (task, init, rank))}:\nnearly equal rates lose {_decimal(lost)} nats")
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
     bar.set_label("validation loss above the panel's lowest (nats)")
     bar.set_ticks(LEVELS, labels=[f"{level:g}".removeprefix("0") or "0" for level in LEVELS])
@@ -118,10 +116,10 @@ def _heatmap(ax: "Axes", of: pd.DataFrame) -> Any:
     colours = mpl.colormaps["viridis_r"].resampled(len(LEVELS))
     norm = BoundaryNorm(LEVELS, len(LEVELS), extend="max")
     image = ax.imshow(values, cmap=colours, norm=norm, origin="lower", aspect="auto")
-    ax.contour(values, levels=[CONTOUR], colors="black", linewidths=1)
-    ax.plot([], [], color="black", lw=1, label=f"{CONTOUR:g} nats above the lowest")
+    ax.contour(values, levels=[CONTOUR], colors="black", linewidths=0.8)
+    ax.plot([], [], color="black", lw=0.8, label=f"{CONTOUR:g} nats above the lowest")
     too_high, lowest = places(of, of[of["too_high"]]), places(of, best(of, METRIC).to_frame().T)
-    grey: dict[str, Any] = {"facecolor": "#a8a8a8", "edgecolor": "#888888", "hatch": "////", "lw": 0}
+    grey: dict[str, Any] = {"facecolor": "0.8", "lw": 0}
     for x, y in too_high:
         ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, **grey))
     ax.fill_between([], [], label=f"too high: lower rates are {COLLAPSED:g} nats better", **grey)
@@ -153,7 +151,7 @@ def _marks(ax: "Axes", of: pd.DataFrame) -> None:
         (across**2, "black", ":", "equal rates"),
         (ridge(of), MARK, "--", r"ridge: lr$_A \times$ lr$_B$ = constant"),
     ):
-        ax.plot(_at(across, lr_A), _at(product / across, lr_B), color=colour, ls=style, lw=1.1, label=label)
+        ax.plot(_at(across, lr_A), _at(product / across, lr_B), color=colour, ls=style, lw=1.2, alpha=0.8, label=label)
 
 
 def places(of: pd.DataFrame, some: pd.DataFrame) -> list[tuple[int, int]]:

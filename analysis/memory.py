@@ -172,37 +172,45 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     every = cells(frame)
-    figure, axes = plt.subplots(1, len(every) + 1, figsize=(plotting.DOUBLE, 2.2), squeeze=False)
+    figure, axes = plt.subplots(1, len(every) + 1, figsize=(plotting.DOUBLE, 2.8), squeeze=False, sharey=True)
     for ax, cell in zip(axes[0], every, strict=False):
         _peaks(ax, frame, cell)
-    axes[0][0].set_ylabel("peak memory (MB)")
-    axes[0][0].legend()
     _checkpoints(axes[0][-1], frame)
+    axes[0][0].set_yticks(range(len(methods(frame))), [label(*method) for method in methods(frame)])
+    axes[0][0].invert_yaxis()
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
 
 
 def _peaks(ax: "Axes", frame: pd.DataFrame, cell: tuple[int, int]) -> None:
     """Bars: the weights, and the measured memory above them; lines: the formula, which leaves out activations."""
-    every = methods(frame)
-    rows = [of(frame, *method, cell) for method in every]
+    rows = [of(frame, *method, cell) for method in methods(frame)]
     weights, above, predicted = (
         np.array([row[column].mean() / 1e6 for row in rows]) for column in ("weights", "above", "predicted")
     )
-    x = np.arange(len(every))
-    ax.bar(x, weights, color="0.8", label="weights")
-    ax.bar(x, above, bottom=weights, color=plotting.COLOURS[0], label="measured above them")
-    ax.hlines(weights + predicted, x - 0.4, x + 0.4, color=plotting.COLOURS[1], label="formula", lw=1.5)
-    ax.set_xticks(x, [label(*method) for method in every], rotation=40, ha="right")
-    ax.set_title(f"training on {cell[0]} x {cell[1]} tokens")
+    y = np.arange(len(rows))
+    ax.barh(y, weights, color="0.8", label="weights")
+    ax.barh(y, above, left=weights, color=plotting.COLOURS[5], label="measured above them")
+    ax.vlines(weights + predicted, y - 0.4, y + 0.4, color=plotting.COLOURS[1], label="formula, no activations", lw=2)
+    _shares(ax, weights + above)
+    ax.set(xlabel="peak memory (MB)", title=f"training on {cell[0]} x {cell[1]} tokens")
 
 
 def _checkpoints(ax: "Axes", frame: pd.DataFrame) -> None:
     every = methods(frame)
-    sizes = [of(frame, *method, cells(frame)[0])["checkpoint"].mean() / 1e6 for method in every]
-    ax.bar(np.arange(len(every)), sizes, color=plotting.COLOURS[2])
-    ax.set_yscale("log")
-    ax.set_xticks(np.arange(len(every)), [label(*method) for method in every], rotation=40, ha="right")
-    ax.set(title="a task on disk", ylabel="MB")
+    sizes = np.array([of(frame, *method, cells(frame)[0])["checkpoint"].mean() / 1e6 for method in every])
+    ax.barh(np.arange(len(every)), sizes, color="0.8")
+    ax.set_xscale("log")
+    _shares(ax, sizes)
+    ax.set(xlabel="MB (logarithmic)", title="a task on disk")
+
+
+def _shares(ax: "Axes", sizes: Any) -> None:
+    """Beside each bar after the first, which is full fine-tuning's: its part of that."""
+    for place, part in list(enumerate(sizes / sizes[0]))[1:]:
+        text = f"{part:.0%}" if part > 0.1 else f"1/{1 / part:,.0f}"
+        ax.annotate(text, (sizes[place], place), (4, 0), textcoords="offset points", va="center")
+    ax.margins(x=0.15)
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -14,7 +14,6 @@ from loralab.studies.arms import (
     comparison_row,
     confirm_runs,
     interior,
-    level,
     paired_difference,
     record_values,
     select_columns,
@@ -22,10 +21,9 @@ from loralab.studies.arms import (
     split_arms,
 )
 from loralab.studies.claims import Claim
-from loralab.studies.stats import Interval
+from loralab.studies.intervals import forest
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from loralab.studies.tables import Tables
@@ -59,7 +57,6 @@ SIZES = {
 }
 HEAD, FULL, LORA = METHODS["head"], METHODS["full"], f"{METHODS['lora']} (r = 8)"
 POINT = 0.01  # accuracy: a smaller difference counts as none
-MARKERS = "os^"
 # The paper's numbers for LoRA and the other method: averages over GLUE, except for the prefix.
 AGAINST = {
     "bitfit": ("LoRA, Table 2", "RoBERTa-base: 87.2 against 85.2"),
@@ -114,30 +111,22 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     arms = arms_of(frame)
-    head = arms.pop(HEAD)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 0.16 * len(arms) + 0.7))
-    places = np.arange(len(arms))[::-1]  # the first at the top
-    floor = level(head, "test/accuracy")
-    left.axhspan(floor.low, floor.high, color="0.88", lw=0)
-    left.axhline(floor.estimate, color="0.5", lw=0.6, ls=":", label=HEAD)
-    right.axvline(0, color="0.6", lw=0.6, ls=":")
-    drawn = [method for method in METHODS if of_method(arms, method)]
-    for at, method in enumerate(drawn):
-        own = of_method(arms, method)
-        rows = [places[list(arms).index(name)] for name in own]
-        points = [paired_difference(each, arms[FULL], "test/accuracy") for each in own.values()]
-        _dots(left, [size(each) for each in own.values()], [level(each, "test/accuracy") for each in own.values()], at)
-        _dots(right, rows, points, at, across=True)
-    for row, arm in zip(places, arms.values(), strict=True):
-        each = 100 * (_by_seed(arm) - _by_seed(arms[FULL]))
-        right.plot(each, np.full(len(each), row), ".", color="0.7", ms=2.5, zorder=1)
-    left.set_xscale("log")
-    left.set_xlabel("trained parameters beside the head")
-    left.set_ylabel("test accuracy, fresh seeds")
-    left.legend(loc="best")
-    right.set_xlabel(f"points of accuracy over {FULL}")
-    right.set_yticks(places, [f"{name}  {size(own):,.0f}" for name, own in arms.items()])
-    right.set_ylim(-0.7, len(arms) - 0.3)
+    gains = {name: paired_difference(own, arms[FULL], "test/accuracy") for name, own in arms.items()}
+    names = sorted(arms, key=lambda name: -gains[name].estimate)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(plotting.DOUBLE, 0.185 * len(arms) + 0.9), sharey=True, width_ratios=(1.7, 1)
+    )
+    forest(left, names, {FULL: [gains[name] for name in names]}, scale=100, margin=0.005)
+    for place, name in enumerate(names):
+        each = 100 * (_by_seed(arms[name]) - _by_seed(arms[FULL]))
+        left.plot(each, np.full(len(each), place), ".", color="0.65", ms=3, zorder=0)
+        if size(arms[name]):
+            right.plot(size(arms[name]), place, "o", color="black")
+    for place in range(0, len(names), 2):
+        right.axhspan(place - 0.5, place + 0.5, color="0.96", lw=0, zorder=-3)
+    left.set(xlabel="points of accuracy", title=f"over {FULL} (right is better)")
+    right.set(xscale="log", xlabel="parameters", title="trained, beside the head")
+    right.tick_params(axis="y", length=0)
     return figure
 
 
@@ -145,26 +134,13 @@ def _by_seed(own: pd.DataFrame) -> "pd.Series[float]":
     return confirm_runs(own).set_index("seed")["test/accuracy"]
 
 
-def _dots(ax: "Axes", places: list[float], found: list[Interval], at: int, *, across: bool = False) -> None:
-    """A method's dots and intervals, vertical against size or horizontal in points."""
-    scale = 100 if across else 1
-    middle, low, high = (scale * np.array([getattr(f, end) for f in found]) for end in ("estimate", "low", "high"))
-    ends = np.clip([middle - low, high - middle], 0, None)
-    colour, mark = plotting.COLOURS[at % len(plotting.COLOURS)], MARKERS[at // len(plotting.COLOURS)]
-    where: Any = {"x": middle, "y": places, "xerr": ends} if across else {"x": places, "y": middle, "yerr": ends}
-    ax.errorbar(**where, fmt=mark if across else f"{mark}-", color=colour, lw=0.6, elinewidth=0.8)
-
-
 def caption(frame: pd.DataFrame) -> str:
     confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
-    trials = sorted({len(own) for own in arms_of(grid).values()})
+    trials = " or ".join(map(str, sorted({len(own) for own in arms_of(grid).values()})))
     return (
-        f"{shared(frame)}. Rates selected for each arm by validation loss ({' or '.join(map(str, trials))} runs, "
-        f"{captions.seeds(grid)}); the head's is pinned, but for the head alone. Fresh seeds "
-        f"(n = {confirm['seed'].nunique()}), last step; bars: 95% interval (Student t) of the mean, right: of the "
-        "difference, paired by seed; unadjusted for their number; grey dots: the seeds. Band: the head alone. "
-        "Lines join the sizes of a method; beside the names: trained parameters beside the head. "
-        f"{captions.provenance(frame)}."
+        f"{shared(frame)}, the best of {trials} runs each; the head's rate is fixed, but for the head alone. Left: "
+        f"difference on {confirm['seed'].nunique()} fresh seeds (grey dots), paired, 95% (Student t); grey: up to half "
+        f"a point. {captions.provenance(frame)}."
     )
 
 

@@ -74,9 +74,9 @@ def draw(frame: pd.DataFrame) -> "Figure":
     rates.set_yscale("log", base=2)
     plotting.label_powers(rates.yaxis, sorted({y for line in rates.lines for y in line.get_ydata()}))
     axes[0][0].set_ylabel("test accuracy")
-    axes[0][0].set_title("a) alpha = r")
+    axes[0][0].set_title("a) by the maps that LoRA adapts (alpha = r)")
     rates.set_ylabel("best lr$_A$")
-    rates.set_title("b) LoRA on q and v")
+    rates.set_title("b) by the rule for alpha (on q and v)")
     for ax, title in ((axes[0][1], "LoRA on"), (losses, "rule")):
         ax.set_ylabel("test loss")
         ax.legend(title=title, loc="center left", bbox_to_anchor=(1, 0.5), alignment="left")

@@ -6,14 +6,14 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import interior
 from loralab.studies.claims import Claim
-from loralab.studies.ratios import difference, optimum
+from loralab.studies.intervals import LINES, dots
+from loralab.studies.ratios import difference, forests, optimum, ratios
 from loralab.studies.stats import Interval
 
 if TYPE_CHECKING:
@@ -45,44 +45,35 @@ def ranks_of(frame: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
-    import matplotlib as mpl
     import matplotlib.pyplot as plt
 
-    ranks = sorted(frame["lora.rank"].unique())
-    figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE * 0.8, 2.2))
-    low, high = (float(end(frame["lora.ratio"])) for end in (min, max))
-    for rank, colour in zip(ranks, mpl.colormaps["viridis"](np.linspace(0.9, 0, len(ranks))), strict=True):
-        losses = fresh(frame, rank)
-        ratios = losses.columns.to_numpy(dtype=float)
-        means, errors = losses.mean(skipna=False), losses.sub(losses.mean(axis=1), axis=0).sem()
-        left.errorbar(ratios, means, yerr=errors, fmt="o-", color=colour, label=f"{rank:g}", elinewidth=0.7)
-        found = optimum(frame[frame["lora.rank"] == rank])
-        at, ends = 2.0**found.at, 2.0 ** np.clip([found.low, found.high], np.log2(low) - 1, np.log2(high) + 1)
-        right.plot([rank, rank], ends, color=colour, lw=1)
-        if np.isfinite(at) and low / 2 <= at <= 2 * high:
-            right.plot(rank, at, "o", color=colour, mfc=colour if found.interior else "white")
-    for axis in (left.xaxis, right.yaxis):
-        axis.axes.set(**{"xscale" if axis is left.xaxis else "yscale": "log"})
-        plotting.label_powers(axis, sorted(frame["lora.ratio"].unique()))
-    right.set_xscale("log", base=2)
-    plotting.label_powers(right.xaxis, ranks)
-    right.axhline(1, color="0.6", lw=0.6, ls=":")
-    left.set_xlabel("ratio λ = lr$_B$ / lr$_A$")
-    left.set_ylabel("test loss, fresh seeds")
-    left.legend(title="rank", title_fontsize=6, ncols=2)
-    right.set_xlabel("rank")
-    right.set_ylabel("best ratio λ")
+    ranks = dict(ranks_of(frame))
+    height = 0.12 * len(ranks) * (len(ratios(frame)) - 1) + 1.1
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, height), width_ratios=(1.2, 1.2, 1))
+    forests(axes[:2], {f"rank {rank:g}": rows for rank, rows in ranks.items()})
+    for place, (rank, colour) in enumerate(zip(ranks, LINES, strict=False)):
+        found = best(ranks[rank])
+        dots(axes[2], [place], [found], colour, across=True)
+    axes[2].axvline(1, color="0.4", lw=0.8, zorder=-1)
+    axes[2].set(xscale="log", xlabel="best λ (by loss)", title="best λ of each rank")
+    axes[2].set_yticks(range(len(ranks)), [f"rank {rank:g}" for rank in ranks])
+    axes[2].invert_yaxis()
     return figure
+
+
+def best(rows: pd.DataFrame) -> Interval:
+    """The ratio at the lowest point of a parabola through the mean losses of a rank (`optimum`)."""
+    found = optimum(rows)
+    at, low, high = (float(2.0**each) for each in (found.at, found.low, found.high))
+    return Interval(at, low, high, rows["seed"].nunique(), found.p)
 
 
 def caption(frame: pd.DataFrame) -> str:
     confirm = frame[frame["stage"] == "confirm"]
     return (
-        f"{captions.tasks(frame)}, {captions.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, five rates "
-        f"for each pair. Left: mean of {captions.seeds(confirm)}, bars: one standard error within seeds. Right: lowest "
-        "point of a parabola in log λ through the arms' means, bars: 95%, of the spread between seeds (Fieller; n = "
-        f"{confirm['seed'].nunique()}), cut at the frame; open marks lie outside the ratios tried. "
-        f"{captions.provenance(frame)}."
+        f"{captions.tasks(frame)}, {captions.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}, the best "
+        f"of five rates for each. Differences from λ = 1 on {captions.seeds(confirm)}, paired, 95%. Right: lowest "
+        f"point of a parabola in log λ, 95% (Fieller). {captions.provenance(frame)}."
     )
 
 

@@ -46,11 +46,14 @@ MARKS = {
     kind: (mark, plotting.COLOURS[at])
     for at, (kind, mark) in enumerate(zip((A, B, VARIANT, BACKBONE), "os^D", strict=True))
 }
-NAMES = captions.NAMES | {"rotten_tomatoes": "Rotten T.", "trec_fine": "fine", "sms_spam": "SMS"}
+NAMES = captions.NAMES | {"rotten_tomatoes": "Rotten Tom.", "trec_fine": "fine", "sms_spam": "SMS"}
 PAPER_TIMES = 10.0  # of full fine-tuning's rate: Schulman et al. 2025, alpha = 32, all maps
 RULES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
-    "alpha 32\nall": ("alpha = 32, all maps", lambda arms: arms[(arms["alpha"] == 32) & (arms["targets"] == "all")]),
-    "alpha 8\nqv": (
+    "alpha 32,\nall maps": (
+        "alpha = 32, all maps",
+        lambda arms: arms[(arms["alpha"] == 32) & (arms["targets"] == "all")],
+    ),
+    "alpha 8,\nq, v": (
         "alpha = r = 8, q and v",
         lambda arms: arms[(arms["alpha"] == 8) & (arms["rank"] == 8) & (arms["targets"] == "q,v")],
     ),
@@ -210,7 +213,7 @@ def _by_name(ax: "Axes", arms: pd.DataFrame, key: str, value: str) -> None:
             values = own.loc[own["kind"] == kind, value]
             spread = np.linspace(-0.25, 0.25, len(values)) if len(values) > 1 else np.zeros(len(values))
             ax.plot(values, place + spread, mark, color=colour, ms=2.5, alpha=0.6, mew=0)
-    ax.set_yticks(range(len(names)), [NAMES.get(name, name.replace(",", "")) for name in names])
+    ax.set_yticks(range(len(names)), [NAMES.get(name, name.replace(",", ", ")) for name in names])
     ax.set_xlim(-1.7, 1.7)
     ax.set_xticks([-1, 0, 1])
 
@@ -226,8 +229,8 @@ def _times(ax: "Axes", found: pd.DataFrame) -> None:
     ax.set_ylim(-0.6, len(RULES) - 0.4)
     ax.set_yticks(range(len(RULES)), list(RULES))
     plotting.label_powers(ax.xaxis, [5, 10, 20, 50])
-    ax.set_xlim(4, 100)
-    ax.set_xlabel("times full's rate", labelpad=1)
+    ax.set_xlim(4, max(100, 1.5 * found["times"].max()))
+    ax.set_xlabel("LoRA's rate / full's", labelpad=1)
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -13,10 +13,9 @@ from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import comparison_row, interior, select_columns
 from loralab.studies.claims import Claim
-from loralab.studies.intervals import POOLED, forest
 from loralab.studies.pooled import Pooled, pooled_gain
 from loralab.studies.questions import Question
-from loralab.studies.ratios import arm, difference, optimum, ratios
+from loralab.studies.ratios import arm, difference, forests, optimum, ratios
 from loralab.studies.ratios import best_ratio as chosen
 from loralab.studies.stats import Interval
 
@@ -33,11 +32,6 @@ PAPER = {
     "A": "above 1: 4 to 8, so 2 to 3 doublings",
     "B": "above 1: about 16, so 4 doublings",
 }  # the best ratio, by init
-METRICS = {"test/accuracy": "accuracy over λ = 1 (points)", "test/loss": "test loss over λ = 1 (nats)"}
-BANDS: dict[str, dict[str, Any]] = {  # of a forest: half a point counts as none
-    "test/accuracy": {"scale": 100, "margin": 0.005, "claimed": ("LoRA+ claims 1 to 2", 0.01, 0.02)},
-    "test/loss": {},
-}
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
@@ -54,25 +48,11 @@ def settings_of(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    others = [ratio for ratio in ratios(frame) if ratio != 1]
-    rows = [f"λ = {ratio:g}" for ratio in others]
-    figure, axes = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 0.6 * len(rows) + 0.8), sharey=True)
-    for ax, (metric, title), better in zip(axes, METRICS.items(), ("right", "left"), strict=True):
-        forest(ax, rows, differences(frame, others, metric), **BANDS[metric])
-        ax.set_xlabel(title)
-        ax.set_title(f"{better} is better")
-        ax.locator_params(axis="x", nbins=6)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
+    settings = {f"{captions.NAMES.get(task, task)}, init {init}": rows for task, init, rows in settings_of(frame)}
+    height = 0.12 * (len(settings) + 1) * (len(ratios(frame)) - 1) + 1.1
+    figure, axes = plt.subplots(1, 2, figsize=(plotting.DOUBLE, height))
+    forests(axes, settings, (lambda *of: pooled(frame, *of).effect) if len(settings) > 1 else None)
     return figure
-
-
-def differences(frame: pd.DataFrame, others: list[float], metric: str) -> dict[str, list[Interval]]:
-    """By setting, each ratio's difference from λ = 1 on fresh seeds; and pooled, where there are several settings."""
-    found = {
-        f"{captions.NAMES.get(task, task)}, init {init}": [difference(rows, ratio, metric) for ratio in others]
-        for task, init, rows in settings_of(frame)
-    }
-    return found | ({POOLED: [pooled(frame, ratio, metric).effect for ratio in others]} if len(found) > 1 else {})
 
 
 def pooled(frame: pd.DataFrame, ratio: float, metric: str) -> Pooled:

@@ -4,6 +4,7 @@
 windows select the rates (stage grid); the comparisons use fresh seeds, on the test split (stage confirm).
 """
 
+import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import interior, select_columns, shared
 from loralab.studies.claims import Claim
-from loralab.studies.ratios import against_ratio, arm, difference, ratios, tuned
+from loralab.studies.ratios import arm, difference, forests, ratios, tuned
 from loralab.studies.thinned_curves import curve_columns
 from loralab.studies.tuned_rates import tuned_arms
 from loralab.studies.verdicts import judged_row
@@ -41,13 +42,11 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.5))
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.7))
     _windows(axes[0], frame)
-    for ax, (metric, title) in zip(axes[1:], METRICS.items(), strict=True):
-        against_ratio(ax, frame, metric, "", 0)
-        ax.set_xlabel("ratio λ = lr$_B$ / lr$_A$")
-        ax.set_ylabel(f"{title}, fresh seeds")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    forests(axes[1:], {"difference": frame})
+    labels = [ax.get_legend_handles_labels() for ax in axes[:2]]
+    figure.legend(*map(operator.add, *labels), loc="outside upper left", ncols=4)
     return figure
 
 
@@ -70,8 +69,8 @@ def caption(frame: pd.DataFrame) -> str:
     return (
         f"{shared(frame)}, init {'/'.join(frame['lora.init'].unique())}, r = alpha = {frame['lora.rank'].iloc[0]:g}. "
         f"Left: rates tried ({trials} runs a ratio, {captions.seeds(grid)}); dots: selected. Right: those on fresh "
-        f"seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of each mean "
-        f"(Student t). {captions.provenance(frame)}."
+        f"seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the "
+        f"difference from λ = 1, paired (Student t). {captions.provenance(frame)}."
     )
 
 

@@ -12,7 +12,7 @@ from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import interior
 from loralab.studies.claims import Claim
-from loralab.studies.ratios import against_ratio, arm, difference, ratios
+from loralab.studies.ratios import arm, difference, forests, ratios
 from loralab.studies.stats import whole_mean
 
 if TYPE_CHECKING:
@@ -40,22 +40,17 @@ def by_head(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(plotting.DOUBLE * 0.75, 2.0))
-    for ax, (metric, title) in zip(axes, (("test/accuracy", "test accuracy"), ("test/loss", "test loss")), strict=True):
-        for at, (label, rows) in enumerate(by_head(frame)):
-            against_ratio(ax, rows, metric, label.replace("lr_A", "lr$_A$"), at)
-        ax.set_xlabel("ratio λ = lr$_B$ / lr$_A$")
-        ax.set_ylabel(f"{title}, fresh seeds")
-    axes[0].legend()
+    heads = {label.replace("lr_A", "lr$_A$"): rows for label, rows in by_head(frame)}
+    figure, axes = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 0.4 * len(ratios(frame)) + 0.9))
+    forests(axes, heads)
     return figure
 
 
 def caption(frame: pd.DataFrame) -> str:
     confirm = frame[frame["stage"] == "confirm"]
-    task = captions.tasks(frame)
     return (
-        f"{task}, {captions.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}; lr_A tuned for each point. "
-        f"Mean of {captions.seeds(confirm)}; bars: 95% interval of the difference from λ = 1 (dotted), paired by seed "
+        f"{captions.tasks(frame)}, {captions.setting(frame)}, init {'/'.join(frame['lora.init'].unique())}; lr_A tuned "
+        f"for each λ and head. Differences from λ = 1 with the same head on {captions.seeds(confirm)}, paired, 95% "
         f"(Student t). {captions.provenance(frame)}."
     )
 

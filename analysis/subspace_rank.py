@@ -45,18 +45,16 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
-    return subspaces.panels(frame, [(subspaces.TITLES[side], "other", side) for side in subspaces.SIDES], LINES)
+    small, *_, large = subspaces.ranks(frame)
+    return subspaces.panels(frame, f"Directions that runs of {small} and of {large} share:", "other", LINES)
 
 
 def caption(frame: pd.DataFrame) -> str:
-    ranks = list(subspaces.ranks(frame))
+    small, *_, large = subspaces.ranks(frame)
     return (
-        f"{subspaces.setting(frame)}. phi(i, j): "
-        f"the share of the first i directions of {ranks[0]} that lies in the first j of {ranks[-1]} (the other way "
-        f"round where j < i), mean over layers and {captions.seeds(frame)}. Pairs have different seeds, each seed with "
-        "the next; only those of `one seed` share their initialisation. Right: 95% over the pairs (Student t); each "
-        "run is in one pair of a kind, each seed in two. Chance: max(i, j) / d. "
-        f"{subspaces.accuracies(subspaces.ranks(frame))}. {captions.provenance(frame)}."
+        f"{subspaces.setting(frame)}. Share of the first i directions of {small} that lies in the first j of {large}, "
+        f"less chance, mean over layers; 95% over {captions.seeds(frame)} (Student t). The runs of a pair have "
+        f"different seeds, but for `one seed`. {captions.provenance(frame)}."
     )
 
 

@@ -3,6 +3,7 @@
 `python analysis/subspace_ratio.py`: results/subspace_ratio.csv -> figures/subspace_ratio.{png,pdf} (in no paper)
 """
 
+import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures, subspaces
 from loralab.studies.claims import Claim
+from loralab.studies.intervals import dots
 from loralab.studies.stats import Interval, ratio_interval
 from loralab.studies.subspaces import AXES, KEPT, Line, Pair, by_seed, interval
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["AXES", "KEPT"]
 
 ADVICE = 16  # λ of the paper
+LEARNED = ("A - A_0", "left")  # sides that do not contain the initialisation
 
 
 def within(ratio: float) -> str:
@@ -82,47 +85,40 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     last = others(frame)[-1]
-    kinds = {within(1): "-", within(last): "-", between(last): "-", faked(last): "--"}
-    size = (plotting.DOUBLE, 3.4)
-    figure, axes = plt.subplots(len(subspaces.MAPS), 4, figsize=size, sharex=True, width_ratios=[1, 1, 1, 1.1])
+    figure, axes = plt.subplots(len(subspaces.MAPS), 1 + len(LEARNED), figsize=(plotting.DOUBLE, 4.4))
     for row, which in zip(axes, subspaces.MAPS, strict=True):
-        for ax, side in zip(row, subspaces.SIDES, strict=False):
-            found = zip(kinds.items(), plotting.COLOURS, strict=False)
-            subspaces.lines(
-                ax, frame, which, [Line(kind, kind, side, colour, style) for (kind, style), colour in found]
-            )
+        _relative(row[0], frame, which, last)
+        row[0].set_title(f"{which}: between λ, over within")
+        row[0].set_ylabel("ratio (1: the same directions)")
+        for ax, side in zip(row[1:], LEARNED, strict=True):
+            kinds = zip((within(1), within(last), between(last)), plotting.COLOURS, strict=False)
+            subspaces.lines(ax, frame, which, [Line(kind, kind, side, colour) for kind, colour in kinds])
             ax.set_title(f"{which}: {subspaces.TITLES[side]}")
-        row[0].set_ylabel("$\\phi(i, i)$")
-        _relative(row[-1], frame, which, last)
-        row[-1].set_title(f"{which}: between λ, relative to within")
+        row[1].set_ylabel("share in common, less chance")
     for ax in axes[-1]:
-        ax.set_xlabel("i")
-    axes[0][2].legend(fontsize=5)
-    axes[0][-1].legend(fontsize=5)
+        ax.set_xlabel("first i directions")
+    labels = [ax.get_legend_handles_labels() for ax in axes[0][:2]]
+    figure.legend(*map(operator.add, *labels), loc="outside upper left", ncols=5)
     return figure
 
 
 def _relative(ax: "Axes", frame: pd.DataFrame, which: str, ratio: float) -> None:
-    """`relative` against i, one line per side."""
-    ax.axhline(1, color="0.6", lw=0.6, ls=":")
+    """`relative` against i, a line for each side that is learned."""
+    ax.axhline(1, color="0.4", lw=0.8)
     places = sorted(frame["i"].dropna().unique())
-    for at, side in enumerate(subspaces.SIDES):
+    for at, side in enumerate(LEARNED):
         found = [relative(frame, ratio, (which,), side, i) for i in places]
-        shifted = [i * 2 ** (0.08 * (at - 1)) for i in places]
-        subspaces.with_bars(ax, shifted, found, plotting.COLOURS[at + 4], subspaces.TITLES[side])
-    ax.set_ylim(0, 2)
+        shifted = [i * 2 ** (0.08 * (at - 0.5)) for i in places]
+        dots(ax, shifted, found, plotting.COLOURS[at + 4], subspaces.TITLES[side], join="-")
+    ax.set_xscale("log", base=2)
+    plotting.label_powers(ax.xaxis, places)
 
 
 def caption(frame: pd.DataFrame) -> str:
-    arms = {within(ratio): frame[frame["lora.ratio"] == ratio] for ratio in [1.0, *others(frame)]}
     return (
-        f"{subspaces.setting(frame)}, {' and '.join(subspaces.ranks(frame))}, each λ at the rate that `ratio` selected "
-        f"for it. phi(i, i) of runs with different seeds (each of {captions.seeds(frame)} "
-        "with the next), both at one λ or one at each; dashed: of one seed, where the initialisation is shared and "
-        "fakes overlap. Mean over layers; 95% over seeds (Student t). Chance: i / d. Right: phi between the two λ over "
-        "the geometric mean of those within each, which is 1 where both learn one subspace, more or less noisily, and "
-        "where no phi is above chance (95%, paired t over logarithms). Each run is in several pairs, so that they are "
-        f"not independent and intervals are somewhat too narrow. {subspaces.accuracies(arms)}. "
+        f"{subspaces.setting(frame)}, {' and '.join(subspaces.ranks(frame))}, best rates. Share of the first i "
+        f"directions of one run in those of another seed, both at one λ or one at each; 95% over "
+        f"{captions.seeds(frame)} (Student t). Left: over the geometric mean of both within. "
         f"{captions.provenance(frame)}."
     )
 

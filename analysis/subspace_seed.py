@@ -47,17 +47,14 @@ def excess(frame: pd.DataFrame, kind: str, which: str, side: str) -> "pd.Series[
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
-    shown = [(subspaces.TITLES[side], "other", side) for side in subspaces.SIDES]
-    return subspaces.panels(frame, [*shown, ("random", "random", "A")], LINES)
+    return subspaces.panels(frame, "Directions that two runs with different seeds share:", "other", LINES[:-1])
 
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{subspaces.setting(frame)}, {' and '.join(subspaces.ranks(frame))}. phi(i, j) of two runs with different "
-        f"seeds, each with the next: mean over layers and {captions.seeds(frame)}; random: uniformly random subspaces, "
-        "drawn for each of them. Right: 95% over the pairs (Student t); each run is in two pairs, so that they are not "
-        "independent: at six seeds the intervals are too narrow by a factor of 1.6 at worst. Chance: max(i, j) / d. "
-        f"{subspaces.accuracies(subspaces.ranks(frame))}. {captions.provenance(frame)}."
+        f"{subspaces.setting(frame)}, {' and '.join(subspaces.ranks(frame))}. Share of the first i directions of a run "
+        f"that lies in the first j of one with another seed, less chance (max(i, j) / d); mean over layers, 95% over "
+        f"{captions.seeds(frame)} (Student t). {captions.provenance(frame)}."
     )
 
 

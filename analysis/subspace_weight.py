@@ -11,6 +11,7 @@ from loralab import plotting
 from loralab.inspect import spectra
 from loralab.studies import captions, figures, subspaces
 from loralab.studies.claims import Claim
+from loralab.studies.intervals import dots
 from loralab.studies.stats import paired
 from loralab.studies.subspaces import AXES, KEPT, by_seed, interval
 
@@ -58,16 +59,16 @@ def ranks(frame: pd.DataFrame) -> list[float]:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    size = (plotting.DOUBLE * 0.75, 3.4)
-    figure, axes = plt.subplots(len(subspaces.MAPS), len(SIDES), figsize=size, sharex=True, sharey=True, squeeze=False)
+    size = (plotting.DOUBLE, 4.2)
+    figure, axes = plt.subplots(len(subspaces.MAPS), len(SIDES), figsize=size, sharex=True, squeeze=False)
     for row, which in zip(axes, subspaces.MAPS, strict=True):
         for ax, side in zip(row, SIDES, strict=True):
             _lines(ax, frame, which, side)
             ax.set_title(f"{which}: {side} singular vectors")
-        row[0].set_ylabel("$\\phi(i, r)$ less chance")
+        row[0].set_ylabel("share in W's, less chance")
     for ax in axes[-1]:
         ax.set_xlabel("first i directions of W")
-    axes[0][0].legend(fontsize=5, title="r", title_fontsize=5)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper left", ncols=len(ranks(frame)))
     return figure
 
 
@@ -77,21 +78,21 @@ def _lines(ax: "Axes", frame: pd.DataFrame, which: str, side: str) -> None:
     import numpy as np
 
     found = ranks(frame)
-    ax.axhline(0, color="0.6", lw=0.6, ls=":")
-    for rank, shade in zip(found, mpl.colormaps["viridis"](np.linspace(0.9, 0, len(found))), strict=True):
+    ax.axhline(0, color="0.4", lw=0.8)
+    for rank, shade in zip(found, mpl.colormaps["viridis"](np.linspace(0.85, 0, len(found))), strict=True):
         values = above_chance(frame, rank, which, side)
         places = values.columns.to_numpy(dtype=float)
-        ends = [interval(values[i]) for i in places]
-        subspaces.with_bars(ax, places, ends, mpl.colors.to_hex(shade), f"{rank:g}")
+        dots(ax, places, [interval(values[i]) for i in places], mpl.colors.to_hex(shade), f"r = {rank:g}", join="-")
+    ax.set_ylim(bottom=min(-0.02, ax.get_ylim()[0]), top=max(0.05, ax.get_ylim()[1]))
     ax.set_xscale("log", base=2)
     plotting.label_powers(ax.xaxis, sorted(frame["i"].dropna().unique()))
 
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{subspaces.setting(frame)}. phi(i, r) of the first i singular directions of W and all r of delta W, less "
-        f"max(i, r) / d, which a random delta W would have. Mean over layers; 95% over {captions.seeds(frame)} "
-        f"(Student t). {subspaces.accuracies(subspaces.ranks(frame))}. {captions.provenance(frame)}."
+        f"{subspaces.setting(frame)}. Share of the first i singular directions of W that lies in all r of delta W, "
+        f"less max(i, r) / d, that of a random delta W. Mean over layers; 95% over {captions.seeds(frame)} (Student "
+        f"t). {captions.provenance(frame)}."
     )
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures, timing
 from loralab.studies.claims import Claim
+from loralab.studies.intervals import dots
 from loralab.studies.stats import Interval, ratio_interval
 
 if TYPE_CHECKING:
@@ -250,10 +251,17 @@ def values(frame: pd.DataFrame, part: str, column: str) -> list[Any]:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.6), width_ratios=(2.1, 1, 1))
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 3.2), width_ratios=(1.2, 1, 1.1))
     _costs(axes[0], frame)
     _drifts(axes[1], frame)
     _mixtures(axes[2], frame)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside upper left",
+        ncols=3,
+        title="to switch the task:",
+        alignment="left",
+    )
     return figure
 
 
@@ -269,9 +277,8 @@ def _costs(ax: "Axes", frame: pd.DataFrame) -> None:
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     plotting.label_powers(ax.xaxis, ranks)
-    ax.set(xlabel="rank", ylabel="CPU time (ms)", title="a switch")
-    ax.set_ylim(top=12 * ax.get_ylim()[1])  # room for the legend
-    ax.legend(loc="upper left", ncols=2)
+    ax.set(xlabel="rank", ylabel="CPU time (ms)", title="a) time to switch")
+    plotting.label_powers(ax.yaxis, [1, 2, 5, 10, 20, 50])
 
 
 def _drifts(ax: "Axes", frame: pd.DataFrame) -> None:
@@ -281,32 +288,27 @@ def _drifts(ax: "Axes", frame: pd.DataFrame) -> None:
         ax.plot(line.index, line, "o-", color=colour, label={"float32": "fp32", "bfloat16": "bf16"}[dtype])
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set(xlabel="switches", ylabel="off by, of max |W|", title="without a copy of W$_0$")
-    ax.legend()
+    ax.set(xlabel="switches", ylabel="error, of max |W|", title="b) error without a copy")
+    ax.legend(loc="center left")
 
 
 def _mixtures(ax: "Axes", frame: pd.DataFrame) -> None:
     counts = values(frame, "mixed", "count")
     for way, colour in zip(PASSES, plotting.COLOURS, strict=False):
-        found = [faster(frame, way, count) for count in counts]
-        middle, low, high = (np.array([getattr(f, key) for f in found]) for key in ("estimate", "low", "high"))
-        ax.errorbar(
-            counts, middle, [middle - low, high - middle], fmt="o-", color=colour, label=PASSES[way], capsize=1.5
-        )
+        dots(ax, counts, [faster(frame, way, count) for count in counts], colour, PASSES[way], join="-")
     ax.axhline(1, color="0.5", lw=0.6)
     ax.set_xscale("log", base=2)
     plotting.label_powers(ax.xaxis, counts)
-    ax.set(xlabel="rows for each of 8 adapters", ylabel="time / mixed batch's", title="a mixed batch")
-    ax.set_ylim(top=1.15 * ax.get_ylim()[1])  # room for the legend
-    ax.legend()
+    ax.set(xlabel="rows of each of 8 tasks", ylabel="times the mixed batch's time", title="c) a mixed batch")
+    ax.legend(loc="upper right", borderaxespad=0)
 
 
 def caption(frame: pd.DataFrame) -> str:
     n = frame.loc[frame["part"] == "switch", "repeat"].nunique()
     return (
-        f"Left: medians of {n} switches between two tasks, CPU time of one thread, fp32; files are cached. "
-        f"Middle: adapters of r = {SHOWN} on q and v; a weight's largest distance from W0 + scaling B A; a switch that "
-        f"keeps W0 is exact. Right: eight passes over one mixed batch, {LENGTH} tokens a text, r = {SHOWN}: geometric "
+        f"a: medians of {n} switches between two tasks, CPU time of one thread, fp32; files are cached. "
+        f"b: adapters of r = {SHOWN} on q and v; a weight's largest distance from W0 + scaling B A; a switch that "
+        f"keeps W0 is exact. c: eight passes over one mixed batch, {LENGTH} tokens a text, r = {SHOWN}: geometric "
         f"means of {n} pairs with t intervals. {captions.code(frame)}."
     )
 

@@ -20,6 +20,8 @@ from loralab.studies.arms import (
     split_arms,
 )
 from loralab.studies.claims import Claim
+from loralab.studies.intervals import PAPER as PAPERS
+from loralab.studies.intervals import forest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +33,14 @@ AXES = ["seed", "task", "lora.init", "lora.ratio", "lora.scaling", "lora.rank_pa
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "adapter", "seconds", "commit", "diff"]
 ORDER = ("q", "k", "v", "o", "q,k", "q,v", "q,k,v,o", "mlp", "all")
 BASE = "q,v"  # the targets of most of the paper's experiments
-METRICS = {"test/accuracy": ("test accuracy, points", 100), "test/loss": ("test loss", 1)}
+METRICS: dict[str, tuple[str, dict[str, float]]] = {  # the axis, and the bands of the forest
+    "test/accuracy": ("accuracy over q, v (points)", {"scale": 100, "margin": 0.005}),
+    "test/loss": ("test loss over q, v (nats)", {}),
+}
+TABLE_5 = {  # of LoRA: GPT-3's accuracy on WikiSQL and MNLI with 18M trained parameters
+    "q": (70.4, 91.0), "k": (70.0, 90.8), "v": (73.0, 91.0), "o": (73.2, 91.3), "q,k": (71.4, 91.3),
+    "q,v": (73.7, 91.3), "q,k,v,o": (73.7, 91.7),
+}  # fmt: skip
 PAPER = {
     "q,k,v,o": ("q, k, v and o", "WikiSQL 70.4 -> 73.7, MNLI 91.0 -> 91.7"),
     "q,v": ("q and v", "WikiSQL 70.4 -> 73.7, MNLI 91.0 -> 91.3"),
@@ -60,29 +69,33 @@ def ranks(own: pd.DataFrame) -> str:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    arms = sets(frame)
-    places = np.arange(len(arms))[::-1]  # the first at the top
-    figure, axes = plt.subplots(1, 2, figsize=(plotting.DOUBLE * 0.75, 0.21 * len(arms) + 0.6), sharey=True)
-    for ax, colour, (metric, (title, scale)) in zip(axes, plotting.COLOURS, METRICS.items(), strict=False):
+    gains = {name: paired_difference(own, sets(frame)[BASE], "test/accuracy") for name, own in sets(frame).items()}
+    arms = {name: sets(frame)[name] for name in sorted(gains, key=lambda name: -gains[name].estimate)}
+    rows = [f"{targets.replace(',', ', ')}  ({ranks(own)})" for targets, own in arms.items()]
+    figure, axes = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 0.25 * len(arms) + 1.1))
+    for ax, (metric, (title, bands)) in zip(axes, METRICS.items(), strict=True):
         found = [paired_difference(own, arms[BASE], metric) for own in arms.values()]
-        middle, low, high = (scale * np.array([getattr(f, end) for f in found]) for end in ("estimate", "low", "high"))
-        ax.axvline(0, color="0.6", lw=0.6, ls=":")
-        ax.errorbar(middle, places, xerr=np.clip([middle - low, high - middle], 0, None), fmt="o", color=colour, lw=0.9)
-        ax.set_xlabel(f"{title}: difference from {BASE.replace(',', ', ')}")
-        ax.set_ylim(-0.6, len(arms) - 0.4)
-    axes[0].set_yticks(places, [f"{targets.replace(',', ', ')}  ({ranks(own)})" for targets, own in arms.items()])
+        forest(ax, rows, {"here": found}, **bands)
+        ax.set_xlabel(title)
+    for (task, mark), at in zip((("WikiSQL", "s"), ("MNLI", "^")), (0, 1), strict=True):
+        there = {place: TABLE_5[targets][at] for place, targets in enumerate(arms) if targets in TABLE_5}
+        theirs = [points - TABLE_5[BASE][at] for points in there.values()]
+        axes[0].plot(theirs, list(there), mark, color=PAPERS, mfc="none", label=f"GPT-3, {task} (LoRA, Table 5)")
+    axes[0].set_title("right: better than q, v")
+    axes[1].set_title("left: better than q, v")
+    axes[1].set_yticklabels([])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return figure
 
 
 def caption(frame: pd.DataFrame) -> str:
     confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
-    trials = grid.groupby("lora.targets").size().unique()
+    trials = " or ".join(map(str, grid.groupby("lora.targets").size().unique()))
     budget = " or ".join(f"{n:,.0f}" for n in sorted(frame["adapter"].dropna().unique()))
     return (
         f"{shared(frame)}, LoRA (λ = 1), init {'/'.join(frame['lora.init'].unique())}, scaling 1. Adapters of {budget} "
-        f"parameters each; rates selected by validation loss ({' or '.join(map(str, trials))} runs an arm, "
-        f"{captions.seeds(grid)}). Fresh seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the "
-        f"difference, paired by seed (Student t), unadjusted for their number. {captions.provenance(frame)}."
+        f"parameters each, the best of {trials} runs. Differences on {confirm['seed'].nunique()} fresh seeds, paired, "
+        f"95% (Student t). {captions.provenance(frame)}."
     )
 
 

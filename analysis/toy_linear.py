@@ -12,6 +12,7 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.claims import Claim
+from loralab.studies.intervals import note_outside
 from loralab.studies.stats import Interval, mean_interval
 from loralab.theory import survey
 from loralab.theory.gamma import RATES, exponents
@@ -82,34 +83,13 @@ def within(groups: list[Any]) -> Interval:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(3, 4, figsize=(plotting.DOUBLE, 5.2), height_ratios=[1, 1, 1.2])
-    for row, init in enumerate(INITS):
-        for column, rates in enumerate(RATES):
-            _curves(axes[row][column], of_part(frame, "curve", init=init, optimizer="sgd", rates=rates))
-            axes[row][column].set_title(f"init {init}, rates {TITLES[rates]}")
-        plane = of_part(frame, "plane", init=init)
-        _plane(axes[2][row], plane, init)
-        _over_ratio(axes[2][2 + row], plane, init)
-    axes[0][0].legend(ncols=2, handlelength=1, columnspacing=1)
-    _agreement(axes[0][3], frame)
-    _stability(axes[1][3], frame)
+    figure, axes = plt.subplots(2, 2, figsize=(plotting.DOUBLE, 5))
+    _agreement(axes[0][0], frame)
+    _stability(axes[0][1], frame)
+    plane = of_part(frame, "plane", init="A")
+    _plane(axes[1][0], plane)
+    _over_ratio(axes[1][1], plane)
     return figure
-
-
-def _curves(ax: "Axes", rows: pd.DataFrame) -> None:
-    """Medians against n, and the calculus as a dotted line through the widest."""
-    labels = {"delta1": "|δ$_1$|", "delta2": "|δ$_2$|", "delta3": "|δ$_3$|", "f": "|f|"}
-    init, rates = rows["init"].iloc[0], rows["rates"].iloc[0]
-    predicted = exponents(init, "sgd", RATES[rates], SHOWN)[-1]
-    for (quantity, label), colour, width in zip(labels.items(), plotting.COLOURS, (2.2, 1.2, 1, 1.2), strict=False):
-        line = rows[rows["quantity"] == quantity].sort_values("log2_n")
-        n, values = 2.0 ** line["log2_n"].to_numpy(), line["value"].to_numpy()
-        ax.plot(n, values, "o-", color=colour, label=label, markersize=2, lw=width)  # two lines may coincide
-        ax.plot(n, values[-1] * (n / n[-1]) ** predicted[quantity], ":", color=colour, lw=0.8)
-    ax.set_xscale("log", base=2)
-    ax.set_yscale("log")
-    ax.set_xlabel("n")
-    ax.set_ylabel(f"median at step {SHOWN}")
 
 
 def _agreement(ax: "Axes", frame: pd.DataFrame) -> None:
@@ -119,10 +99,10 @@ def _agreement(ax: "Axes", frame: pd.DataFrame) -> None:
     keys = ["init", "optimizer", "rates", "quantity", "step", "predicted"]
     for where, colour, mark in (("small", plotting.COLOURS[1], "x"), ("large", plotting.COLOURS[0], "o")):
         found = rows[rows["range"] == where].groupby(keys)["value"].mean().reset_index()
-        label = {"small": "$2^5$..$2^{14}$", "large": "$2^{40}$..$2^{60}$"}[where]
-        ax.plot(found["predicted"], found["value"], mark, color=colour, label=f"n = {label}", markersize=3, mfc="none")
-    ax.axline((0, 0), slope=1, color="0.5", lw=0.6, zorder=0)
-    ax.set(xlabel="exponent by the calculus", ylabel="measured", title="exponents, all settings")
+        label = {"small": "$2^5$ to $2^{14}$", "large": "$2^{40}$ to $2^{60}$"}[where]
+        ax.plot(found["predicted"], found["value"], mark, color=colour, label=f"n = {label}", mfc="none")
+    ax.axline((0, 0), slope=1, color="0.5", lw=0.8, zorder=0)
+    ax.set(xlabel="exponent of n by the calculus", ylabel="measured", title="a) the calculus is right for large n")
     ax.legend()
 
 
@@ -131,21 +111,19 @@ def _stability(ax: "Axes", frame: pd.DataFrame) -> None:
         for which, mark in zip(STABILITY, "os", strict=True):
             rows = of_part(frame, "stable", init=init, optimizer="sgd", rates=which)
             line = rows.groupby("log2_n")["value"].median()
-            label = f"{init}, {'equal' if which == 'equal' else 'lr$_B$'}"
-            style = "-" if which == "equal" else "--"
-            ax.plot(2.0 ** line.index.to_numpy(), line, mark + style, color=colour, label=label, markersize=2)
+            label = f"{'lr' if which == 'equal' else 'lr$_B$'}, init {init}"
+            ax.plot(2.0 ** line.index.to_numpy(), line, mark + ("-" if which == "equal" else "--"), color=colour)
+            note_outside(ax, line.iloc[-1], label, colour)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
-    ax.set_ylim(top=2.0**16)
-    ax.set(xlabel="n", ylabel="largest stable rate", title=f"stable for {STABLE_STEPS} steps")
-    ax.legend(ncols=2, loc="upper right", handlelength=1.5, columnspacing=0.7, borderaxespad=0)
+    ax.set(xlabel="n", ylabel="largest stable rate", title="b) lr$_B$ need not fall with n; lr$_A$ = lr$_B$ must")
 
 
 def by_width(rows: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
     return [(2 ** int(n), rows[rows["log2_n"] == n]) for n in sorted(rows["log2_n"].unique())]
 
 
-def _plane(ax: "Axes", rows: pd.DataFrame, init: str) -> None:
+def _plane(ax: "Axes", rows: pd.DataFrame) -> None:
     """The region where the loss falls to a tenth, for each width; dots: within 10% of the width's lowest loss."""
     for (n, own), colour in zip(by_width(rows), plotting.COLOURS[2:], strict=False):
         loss = own.pivot_table(index="lr_B", columns="lr_A", values="value").to_numpy()
@@ -153,15 +131,15 @@ def _plane(ax: "Axes", rows: pd.DataFrame, init: str) -> None:
         if (loss <= LEARNED).any():
             ax.contourf(x, y, loss <= LEARNED, levels=[0.5, 1.5], colors=[colour], alpha=0.3)
         near = own[near_best(own)]
-        ax.plot(near["lr_A"], near["lr_B"], "o", color=colour, label=f"n = {n}")
+        ax.plot(near["lr_A"], near["lr_B"], "o", color=colour, label=f"n = {n}, best")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
     ends = [rows["lr_A"].min(), rows["lr_A"].max()]
-    ax.plot(ends, ends, color="0.4", lw=0.6, ls="--")
+    ax.plot(ends, ends, color="0.4", lw=0.8, ls="--", label="λ = 1")
     ax.set_xlim(*ends)
     ax.set_ylim(rows["lr_B"].min(), rows["lr_B"].max())
-    ax.set(xlabel="lr$_A$", ylabel="lr$_B$", title=f"init {init}, after {PLANE_STEPS} steps")
-    ax.legend(loc="upper right" if init == "A" else "lower left")
+    ax.set(xlabel="lr$_A$", ylabel="lr$_B$", title="c) where it learns moves left with n")
+    ax.legend(loc="upper right")
 
 
 def near_best(rows: pd.DataFrame) -> Any:
@@ -175,44 +153,24 @@ def over_ratio(rows: pd.DataFrame) -> "pd.Series[float]":
     return rows["value"].groupby(ratio).min()
 
 
-def _over_ratio(ax: "Axes", rows: pd.DataFrame, init: str) -> None:
+def _over_ratio(ax: "Axes", rows: pd.DataFrame) -> None:
     for (n, own), colour in zip(by_width(rows), plotting.COLOURS[2:], strict=False):
         line = over_ratio(own)
         line = line[line < START]  # the others, at the corner of the plane, diverged
         ax.plot(2.0 ** line.index.to_numpy(), line, color=colour, label=f"n = {n}")
-    ax.axhline(LEARNED, color="0.5", lw=0.6, ls=":")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
-    ax.set_ylim(top=10)
-    ax.set(xlabel="λ / n", ylabel="lowest loss over lr$_A$", title=f"init {init}, each λ at its best")
+    ax.set(xlabel="λ / n", ylabel="lowest loss over lr$_A$", title="d) against λ / n, both widths agree")
     ax.legend()
 
 
 def caption(frame: pd.DataFrame) -> str:
-    plane = of_part(frame, "plane")
-    widest = plane[plane["log2_n"] == plane["log2_n"].max()]
-    own = {init: widest[widest["init"] == init] for init in INITS}
-    band = " and ".join(f"{_span(rows[rows['value'] <= LEARNED])} (init {init})" for init, rows in own.items())
-    near = " and ".join(f"{_span(rows[near_best(rows)])} (init {init})" for init, rows in own.items())
     return (
-        f"LoRA+'s linear model, y = 1, c = {C:g}. Top: medians over batches of models, at step {SHOWN} of SGD; dotted: "
-        "the calculus. Exponents: SGD and sign-Adam, both inits, all rates, steps 1 to 3, mean of the batches. Stable: "
-        f"the mean loss of the last half of {STABLE_STEPS} steps is not above that before the first; dashed: lr_B, "
-        "with lr_A = c/n. Below: shaded, the mean loss falls to a tenth: a band at the edge of stability along which "
-        "lr_A lr_B hardly changes, cut by the plane's end (the steep outer ends of the last two panels), at n = "
-        f"{2 ** int(widest['log2_n'].max())} with λ/n of {band}; dots, within 10% of the lowest: λ/n of {near}; "
-        "dashed, λ = 1. So the optimal λ is a narrow choice or a wide one, as near is asked to be; what the width "
-        "fixes is where the band lies: lr_A falls as 1/n, lr_B stays. Init B's band is init A's with n lr_A and lr_B "
-        "exchanged, so what λ/n is to the one, n/λ is to the other. "
-        f"{of_part(frame, 'exponent')['seed'].nunique()} batches, {captions.code(frame)}."
+        f"LoRA+'s linear model, y = 1, c = {C:g}. a: SGD and sign-Adam, both inits, all rates, steps 1 to 3. b: the "
+        f"loss has not risen after {STABLE_STEPS} steps; dashed: with lr_A = c/n. c, d: init A after {PLANE_STEPS} "
+        f"steps; shaded: the loss falls to a tenth. {of_part(frame, 'exponent')['seed'].nunique()} batches, "
+        f"{captions.code(frame)}."
     )
-
-
-def _span(rows: pd.DataFrame) -> str:
-    """The range of λ/n over the pairs."""
-    ratio = rows["lr_B"] / rows["lr_A"] / 2.0 ** rows["log2_n"]
-    low, high = ratio.min(), ratio.max()
-    return "nothing" if not len(rows) else plotting.short(low) + (f" to {plotting.short(high)}" if high > low else "")
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:

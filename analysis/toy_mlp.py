@@ -12,6 +12,7 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.claims import Claim
+from loralab.studies.intervals import dots
 from loralab.studies.stats import Interval, mean_interval, ratio_interval
 from loralab.theory import plane
 from loralab.theory.plane import ADVICE, ARMS, EARLY, LATE, choice, off_lines
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 KEYS = [*plane.KEYS]
 KEPT = [*KEYS, *plane.SCORES, "commit", "diff"]
-NAMES = {"best": "best pair", "equal": "best equal pair"}
 STYLES = {
     "lr_A": (plotting.COLOURS[0], "lr$_A$"),
     "lr_B": (plotting.COLOURS[1], "lr$_B$"),
@@ -31,7 +31,6 @@ STYLES = {
 GAPS = {"best": ("black", "best pair", 0.0), "advice": (plotting.COLOURS[4], f"λ = {ADVICE}", 0.15)}
 SLOPES = {"lr_A": -1.0, "lr_B": 0.0, "ratio": 1.0}  # exponents of the optimum against n (LoRA+, Theorem 1)
 NEAR = 1.1  # losses up to this multiple of the lowest are near
-WIDEST = 1e3  # bars longer than this are cut
 DEEPEST = 30  # the colour scale ends at this multiple of the lowest loss
 
 
@@ -99,23 +98,16 @@ def exponent(frame: pd.DataFrame, column: str) -> Interval:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 4, figsize=(plotting.DOUBLE, 3.4))
-    panels = [(step, split) for step in (EARLY, LATE) for split in ("train", "test")]
-    for ax, (step, split) in zip(axes[0], panels, strict=True):
-        _heatmap(ax, grid_of(frame, printed(frame), step), split)
-        ax.set(title=f"{split} loss, step {step}", xlabel="lr$_A$")
-    axes[0][0].set_ylabel("lr$_B$")
-    _curves(axes[1][0], frame)
-    _optima(axes[1][1], frame, {"lr_A": "chosen_A", "lr_B": "chosen_B"})
-    _optima(axes[1][2], frame, {"ratio": "ratio"})
-    axes[1][1].set(title="best rates", ylabel="rate")
-    axes[1][2].set(title="best ratio", ylabel="ratio λ = lr$_B$ / lr$_A$")
-    _gaps(axes[1][3], frame)
+    figure, axes = plt.subplots(2, 2, figsize=(plotting.DOUBLE, 5))
+    _heatmap(axes[0][0], grid_of(frame, printed(frame)), "train")
+    _optima(axes[0][1], frame, {"lr_A": "chosen_A", "lr_B": "chosen_B"})
+    _optima(axes[1][0], frame, {"ratio": "ratio"})
+    _gaps(axes[1][1], frame)
     return figure
 
 
 def _heatmap(ax: "Axes", of: pd.DataFrame, split: str) -> None:
-    """One cell per pair, on log axes; star: the best; ring: the best with equal rates; contour: the near ones."""
+    """One cell per pair, on log axes; star: the best; ring: the best with equal rates."""
     from matplotlib.colors import LogNorm
 
     table = of.pivot_table(index="lr_B", columns="lr_A", values=split, dropna=False)
@@ -127,37 +119,29 @@ def _heatmap(ax: "Axes", of: pd.DataFrame, split: str) -> None:
         values, norm=LogNorm(low, DEEPEST * low), cmap="viridis_r", origin="lower", aspect="auto",
         extent=(left, right, bottom, top),
     )  # fmt: skip
-    ax.set_facecolor("#b3b3b3")  # diverged
-    ax.contour(*places, np.nan_to_num(values, nan=np.inf), levels=[NEAR * low], colors="black", linewidths=0.6)
-    ax.plot([left, right], [left, right], color="white", lw=0.7, ls=":")
+    ax.set_facecolor("0.8")
+    ax.plot([left, right], [left, right], color="black", lw=0.8, ls=":", label="equal rates")
     best, equal = (np.log10(choice(of, arm, split)[["lr_A", "lr_B"]].to_numpy(dtype=float)) for arm in ARMS)
-    ax.scatter(best[0], best[1], s=42, marker="*", color="#D55E00", edgecolor="white", lw=0.5, zorder=3)
-    ax.scatter(equal[0], equal[1], s=26, marker="o", facecolor="none", edgecolor="#D55E00", lw=1.1, zorder=3)
+    mark: dict[str, Any] = {"color": "#D55E00", "edgecolor": "white", "zorder": 3}
+    ax.scatter(*best, s=90, marker="*", label="lowest", **mark)
+    ax.scatter(*equal, s=45, marker="o", label="lowest at equal rates", **mark)
+    ax.fill_between([], [], color="0.8", label="diverged")
     for axis, ends in ((ax.xaxis, (left, right)), (ax.yaxis, (bottom, top))):
         powers = range(int(np.ceil(ends[0])), int(np.floor(ends[1])) + 1, 2)
         plotting.label_powers(axis, [10.0**power for power in powers], places=powers)
-    ax.tick_params(length=1.5, labelsize=5)
     ax.spines[:].set_visible(False)
-    bar = ax.figure.colorbar(image, ax=ax, fraction=0.08, pad=0.03, extend="max")
+    ax.set(title=f"a) training loss, n = {int(of['n'].iloc[0])}, step {int(of['step'].iloc[0])}")
+    ax.set(xlabel="lr$_A$", ylabel="lr$_B$")
+    ax.legend(loc="lower right", borderaxespad=0.1)
+    bar = ax.figure.colorbar(image, ax=ax, fraction=0.06, pad=0.02, extend="max")
     marks = [low, 3 * low, 10 * low, DEEPEST * low]
     bar.set_ticks(marks, labels=[f"{mark:.2g}" for mark in marks])
     bar.minorticks_off()
-    bar.ax.tick_params(labelsize=5, length=1.5)
     bar.outline.set_visible(False)
 
 
-def _curves(ax: "Axes", frame: pd.DataFrame) -> None:
-    """Training loss of both selected pairs against the step: medians of the selection seeds and of fresh seeds."""
-    for (arm, name), colour in zip(NAMES.items(), plotting.COLOURS, strict=False):
-        for fresh, dash in ((False, "-"), (True, "--")):
-            found = curves(frame, arm, fresh=fresh).median()
-            ax.plot(found.index + 1, found, dash, color=colour, label=None if fresh else name)
-    ax.set(xscale="log", yscale="log", xlabel="step + 1", ylabel="training loss", title="over time")
-    ax.legend(fontsize=5, handlelength=1.2, loc="lower left")
-
-
 def _optima(ax: "Axes", frame: pd.DataFrame, columns: dict[str, str]) -> None:
-    """Against n: the best pair, a bar over the near ones, a dash for each seed's best; dotted: the theory's slope.
+    """Against n: the best pair of the means; small dots: each seed's best; dotted: the theory's slope.
 
     columns: of the pairs -> of each seed's best pairs.
     """
@@ -167,65 +151,52 @@ def _optima(ax: "Axes", frame: pd.DataFrame, columns: dict[str, str]) -> None:
         places = found * 2 ** (0.25 * (at - 0.5))
         best = np.array([choice(grid_of(frame, n), "best")[column] for n in widths(frame)])
         for place, n in zip(places, widths(frame), strict=True):
-            some, each = near(grid_of(frame, n))[column], own(frame, n)[chosen]
-            ax.plot([place, place], [some.min(), some.max()], color=colour, lw=2.5, alpha=0.3)
-            ax.plot([place] * len(each), each, "_", color=colour, markersize=4, mew=0.7)
-        ax.plot(places, best, "o", color=colour, label=name)
+            each = own(frame, n)[chosen]
+            ax.plot([place] * len(each), each, ".", color=colour, ms=4, alpha=0.4, mew=0)
+        ax.plot(places, best, "o", color=colour, ms=6, label=name)
         line = np.exp(np.log(best).mean()) * (found / np.exp(np.log(found).mean())) ** SLOPES[column]
-        ax.plot(places, line, ":", color=colour, lw=0.8)
+        theory = {-1.0: "1 / n", 0.0: "constant", 1.0: "n"}[SLOPES[column]]
+        ax.plot(places, line, ":", color=colour, label=f"theory: {theory}")
     ax.set_yscale("log")
+    ax.set_title("c) best λ" if "ratio" in columns else "b) best rates")
+    ax.set_ylabel("ratio λ = lr$_B$ / lr$_A$" if "ratio" in columns else "rate")
     _against_n(ax, found)
 
 
 def _gaps(ax: "Axes", frame: pd.DataFrame) -> None:
     """Test loss at a seed's best equal rates over that at its other pairs, against n, with intervals over the seeds."""
     for arm, (colour, name, shift) in GAPS.items():
-        gaps = [gap(frame, n, arm) for n in widths(frame)]
-        middle, low, high = (np.array([getattr(each, end) for each in gaps]) for end in ("estimate", "low", "high"))
         places = np.array(widths(frame)) * 2**shift
-        ends = np.clip([middle - low, high - middle], 0, WIDEST)  # two seeds may have an infinite interval
-        ax.errorbar(places, middle, yerr=ends, fmt="o-", color=colour, lw=0.9, elinewidth=0.8, label=name)
-    ax.axhline(1, color="0.5", lw=0.6)
-    ax.set(title="test loss at equal rates", ylabel="times that of")
+        dots(ax, places, [gap(frame, n, arm) for n in widths(frame)], colour, f"over {name}", join="-")
+    ax.axhline(1, color="0.4", lw=0.8)
+    ax.set(title="d) test loss of the best equal rates", ylabel="ratio (above 1: worse)")
     _against_n(ax, np.array(widths(frame)))
 
 
 def _against_n(ax: "Axes", found: Any) -> None:
     ax.set(xlabel="n")
     ax.set_xscale("log", base=2)
-    plotting.label_powers(ax.xaxis, found[::2])
-    if len(ax.get_legend_handles_labels()[0]) > 1:
-        scale = ax.yaxis.get_transform()
-        low, high = scale.transform(ax.get_ylim())
-        ax.set_ylim(top=float(scale.inverted().transform(high + 0.15 * (high - low))))  # room for the legend
-        ax.legend(fontsize=5, handlelength=1.2, ncols=2, loc="upper center", columnspacing=1)
+    plotting.label_powers(ax.xaxis, found)
+    scale = ax.yaxis.get_transform()
+    low, high = scale.transform(ax.get_ylim())
+    ax.set_ylim(top=float(scale.inverted().transform(high + 0.25 * (high - low))))  # room for the legend
+    ax.legend(ncols=2, loc="upper center")
 
 
 def caption(frame: pd.DataFrame) -> str:
     n = printed(frame)
     size = plane.FULL if n == plane.FULL.n else plane.SMOKE
-    best, equal = (choice(grid_of(frame, n), arm) for arm in ARMS)
-    ratio, more, close = doublings(frame), gap(frame, n), near(grid_of(frame, n))["ratio"]
-    same = gap(frame, n, "advice")
-    lost = " and ".join(str(int(np.isinf(curves(frame, arm, fresh=True)[LATE]).sum())) for arm in ARMS)
+    ratio, same = doublings(frame), gap(frame, n, "advice")
     return (
-        "f = W_out relu(B A relu(W_in x)), A and B trained by gradient descent on 1000 examples (LoRA+, Fig 2, as "
-        f"printed). Top, n = {n}: means of {len(size.seeds)} seeds; star: the lowest; ring: the lowest at equal rates "
-        f"(dotted); black line: within 10% of the lowest; grey: a seed diverged; colours end at {DEEPEST} times the "
-        f"lowest. The paper's best pair has lr_B well above lr_A; here, by training loss at step {LATE}, it is lr_A = "
-        f"{plotting.short(best['lr_A'])}, lr_B = {plotting.short(best['lr_B'])}, loss {best['train']:.2g} (equal rates "
-        f"{plotting.short(equal['lr_A'])}: {equal['train']:.2g}); ratios from {close.min():.2g} to {close.max():.2g} "
-        f"are within 10% of it. Over {ratio.n} fresh seeds, each with its own best pairs by training loss, log2 of the "
-        f"ratio is {ratio.estimate:.1f} [{ratio.low:.1f}, {ratio.high:.1f}]; the test loss at equal rates is "
-        f"{more.estimate:.2f} [{more.low:.2f}, {more.high:.2f}] times that of the best pair, one of many more, "
-        f"and {same.estimate:.2f} [{same.low:.2f}, {same.high:.2f}] times that of λ = {ADVICE}, as many. Below left: "
-        f"the two pairs on the seeds that chose (medians) and on {len(size.fresh)} fresh ones (dashed; {lost} of these "
-        f"runs diverged). Then other n ({len(size.width_seeds)} seeds; {len(size.lr_a)} x {len(size.lr_b)} pairs, "
-        f"{len(size.line)} at equal rates, {len(size.line)} at λ = {ADVICE}), by training loss at the same step: dots: "
-        "the best pair of the mean; bars: those within 10% of it; dashes: each seed's own best; dotted: the theory's "
-        "slope (n^-1 for lr_A, n^0 for lr_B, n for λ). Right: equal rates against each seed's other pairs, geometric "
-        f"means and 95% over seeds (Student t), unadjusted. {captions.code(frame)}."
+        f"f = W_out relu(B A relu(W_in x)), as in LoRA+, Fig 2. a: {len(size.seeds)} seeds. Best by training loss at "
+        f"step {LATE}; b, c: of the mean of {len(size.width_seeds)} seeds, and of each (small). d: each seed's own, "
+        f"95%. At n = {n}: log2 λ {_span(ratio)}, equal rates over λ = {ADVICE} {_span(same, 2)}. "
+        f"{captions.code(frame)}."
     )
+
+
+def _span(found: Interval, digits: int = 1) -> str:
+    return f"{found.estimate:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:

@@ -105,66 +105,66 @@ def steps(frame: pd.DataFrame) -> list[int]:
 
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
-    from matplotlib.lines import Line2D
 
-    figure, axes = plt.subplots(2, len(QUANTITIES), figsize=(plotting.DOUBLE, 3.9))
-    for quantity, upper, lower in zip(QUANTITIES, *axes, strict=True):
+    figure = plt.figure(figsize=(plotting.DOUBLE, 3.9))
+    grid = figure.add_gridspec(2, len(QUANTITIES), height_ratios=(2.2, 1))
+    for column, quantity in enumerate(QUANTITIES):
+        ax = figure.add_subplot(grid[0, column])
         for at, rule in enumerate(RULES):
-            _against_width(upper, frame, rule, quantity, plotting.COLOURS[at])
-            _against_step(lower, frame, rule, quantity, at)
-        upper.set_title(TITLES[quantity])
-        upper.set_xlabel("width n")
-        lower.set_xlabel("step")
-        upper.legend(title=f"power of n at step {STEP} (theory)", title_fontsize=6, loc="upper left")
-        low, high = upper.get_ylim()
-        upper.set_ylim(low, high * (high / low) ** 0.5)  # room for the legend above the points
-    axes[0][0].set_ylabel(f"root mean square, step {STEP}")
-    axes[1][0].set_ylabel("power of n")
-    lines = [Line2D([], [], marker="o", color=colour) for colour in plotting.COLOURS[: len(RULES)]]
-    figure.legend(lines, [WORDS[rule] for rule in RULES], loc="outside upper center", ncols=len(RULES))
+            _against_width(ax, frame, rule, quantity, at)
+        ax.set_title(TITLES[quantity])
+        ax.set_xlabel("width n")
+        if column == 0:
+            ax.set_ylabel(f"root mean square, step {STEP}")
+            figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=len(RULES))
+    _exponents(figure.add_subplot(grid[1, :]), frame)
     return figure
 
 
-def _against_width(ax: "Axes", frame: pd.DataFrame, rule: str, quantity: str, colour: str) -> None:
+def _against_width(ax: "Axes", frame: pd.DataFrame, rule: str, quantity: str, at: int) -> None:
     """One dot per seed; the line joins the geometric means."""
     found = table(frame, rule, quantity, STEP)
-    fit = power(frame, rule, quantity, STEP)
-    label = f"{fit.estimate:.2f} [{fit.low:.2f}, {fit.high:.2f}] ({expected(rule, quantity, STEP):g})"
-    widths = found.columns.to_numpy(dtype=float)
+    widths, colour = found.columns.to_numpy(dtype=float), plotting.COLOURS[at]
     positive = found.where(found > 0)
     for _, row in positive.iterrows():
-        ax.plot(widths, row, "o", color=colour, ms=1.5, alpha=0.5)
-    ax.plot(widths, [2.0 ** whole_mean(np.log2(positive[n])) for n in positive], color=colour, label=label)
+        ax.plot(widths * 2 ** (0.12 * (at - 1)), row, "o", color=colour, ms=2.5, alpha=0.5, mew=0)
+    ax.plot(widths, [2.0 ** whole_mean(np.log2(positive[n])) for n in positive], color=colour, label=WORDS[rule])
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
     plotting.label_powers(ax.xaxis, sorted(frame["width"].unique()))
 
 
-def _against_step(ax: "Axes", frame: pd.DataFrame, rule: str, quantity: str, at: int) -> None:
-    """The power with its interval; dotted: the calculus's, unless the quantity is zero."""
-    places = steps(frame)
-    found = [power(frame, rule, quantity, step) for step in places]
-    middle = np.array([each.estimate for each in found])
-    bars = np.clip([[m - f.low, f.high - m] for m, f in zip(middle, found, strict=True)], 0, None).T
-    shifted = np.array(places) + 0.25 * (at - 1)
-    ax.errorbar(shifted, middle, yerr=bars, fmt="o", color=plotting.COLOURS[at], elinewidth=0.8)
-    line = range(1, max(places) + 1)
-    theory = [expected(rule, quantity, step) for step in line]
-    finite = [each if np.isfinite(each) else np.nan for each in theory]
-    ax.plot(line, finite, color=plotting.COLOURS[at], lw=0.8, ls=":")
-    ax.set_xticks(places)
+def _exponents(ax: "Axes", frame: pd.DataFrame) -> None:
+    """A table of the powers of n at STEP, a row for each rule, beside the calculus's."""
+    texts = []
+    for rule in RULES:
+        found = {quantity: power(frame, rule, quantity, STEP) for quantity in QUANTITIES}
+        cells = [
+            (f"{each.estimate:.2f} [{each.low:.2f}, {each.high:.2f}]", f"{expected(rule, quantity, STEP):g}")
+            for quantity, each in found.items()
+        ]
+        texts.append([cell for pair in cells for cell in pair])
+    columns = [name for title in TITLES.values() for name in (f"power, {title.partition(' ')[0]}$", "theory")]
+    columns[-2] = "power, $Z_A$"
+    shown = ax.table(
+        texts, rowLabels=list(WORDS.values()), colLabels=columns, loc="center", edges="horizontal", cellLoc="center",
+        colWidths=[0.21, 0.07] * len(QUANTITIES),
+    )  # fmt: skip
+    shown.auto_set_font_size(False)
+    shown.set_fontsize(plotting.SIZE)
+    shown.scale(1, 1.4)
+    for at in range(len(RULES)):
+        shown[at + 1, -1].get_text().set_color(plotting.COLOURS[at])
+    ax.set_axis_off()
 
 
 def caption(frame: pd.DataFrame) -> str:
     wide = f"backbones {', '.join(f'{n:g}' for n in sorted(frame['width'].unique()))} wide"
     return (
-        f"{shared(frame.assign(model=wide))} at constant rates, LoRA with r = alpha = 8 on q and v, init "
-        f"{'/'.join(frame['lora.init'].unique())}; lr_A lr_B is the same for all rules at n = {SAME_AT}. One update's "
-        "parts in an adapted map's output on a fixed batch of validation, and its features: root mean square over "
-        f"tokens and units, median over the maps. Above: dots: {captions.seeds(frame)}, lines: geometric means. Below: "
-        "slopes of log2 against log2 n, a line a seed, mean and 95% over seeds (Student t; all seeds have the same "
-        "backbones, so this is about runs, not about other backbones); dotted: the calculus of LoRA+ for "
-        f"updates like Adam's (at step 1 B is zero, so delta1 is). {captions.provenance(frame)}."
+        f"{shared(frame.assign(model=wide))}, constant rates that agree at n = {SAME_AT}; r = alpha = 8 on q and v, "
+        f"init {'/'.join(frame['lora.init'].unique())}. Median over the adapted maps; {captions.seeds(frame)} "
+        f"(dots), geometric means (lines). Power: slope of the logarithms, 95% over seeds. "
+        f"{captions.provenance(frame)}."
     )
 
 

@@ -1,6 +1,7 @@
 """The style of all figures: widths, colours, ticks, and saving with a caption."""
 
 import contextlib
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,10 +79,14 @@ def save(figure: "Figure", stem: Path, caption: str = "") -> list[Path]:
     Equal figures give equal bytes.
     """
     from matplotlib import pyplot
+    from PIL import Image
 
     stem.parent.mkdir(parents=True, exist_ok=True)
     png, pdf, txt = (stem.with_suffix(f".{kind}") for kind in ("png", "pdf", "txt"))
-    figure.savefig(png, dpi=DPI, metadata={"Software": None})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=DPI, metadata={"Software": None})
+    pixels = Image.open(drawn).convert("RGB")
+    pixels.quantize(256, dither=Image.Dither.NONE).save(png, optimize=True, dpi=(DPI, DPI))  # a third of the bytes
     figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     pyplot.close(figure)
     if caption:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-__all__ = ["PAPER", "POOLED", "band", "dots", "forest"]
+__all__ = ["LINES", "PAPER", "POOLED", "band", "dots", "forest"]
 
 PAPER = plotting.COLOURS[1]  # what a paper says
 LINES = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#7a5195", "#8c6d31")  # apart from PAPER and from black, `POOLED`
 POOLED = "pooled"
-SPREAD = 0.62  # of a row's height that its marks take
+SPREAD, APART = 0.8, 0.22  # of a row's height: all its marks, and the most between two
 
 
 def dots(
@@ -60,7 +60,7 @@ def forest(
     margin: float = 0.0,
     claimed: tuple[str, float, float] | None = None,
 ) -> None:
-    """Differences with their intervals, the first row on top; in a row, a mark of each line; the line `POOLED` is black.
+    """Differences with their intervals, the first row on top; in a row, a mark of each line, `POOLED` in black.
 
     null: no difference, and up to `margin` from it counts as none (grey). claimed: a paper's words and range (orange).
     """
@@ -70,12 +70,15 @@ def forest(
         ends, none = (scale * (null - margin), scale * (null + margin)), f"counts as none: up to {scale * margin:g}"
         ax.axvspan(*ends, color="0.87", lw=0, zorder=-2, label=none)
     if claimed is not None:
-        words, *claim = claimed
-        ends = (scale * claim[0], scale * claim[1])
-        ax.axvspan(*ends, color=PAPER, alpha=0.3, lw=0 if claim[0] < claim[1] else 2, zorder=-2, label=words)
+        words, first, last = claimed
+        style: dict[str, Any] = {"color": PAPER, "alpha": 0.35, "zorder": -2, "label": words}
+        if first == last:
+            ax.axvline(scale * first, lw=2, **style)
+        else:
+            ax.axvspan(scale * first, scale * last, lw=0, **style)
     ax.axvline(scale * null, color="0.4", lw=0.8, zorder=-1)
-    offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(lines)) if len(lines) > 1 else np.zeros(1)
-    for (name, found), offset, colour in zip(lines.items(), offsets, LINES, strict=False):
+    offsets = (np.arange(len(lines)) - (len(lines) - 1) / 2) * min(APART, SPREAD / len(lines))
+    for (name, found), offset, colour in zip(lines.items(), offsets, LINES if len(lines) > 1 else "k", strict=False):
         pooled = name == POOLED
         places = np.arange(len(rows)) + offset
         dots(
@@ -91,6 +94,20 @@ def forest(
     ax.set_yticks(range(len(rows)), rows)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
+
+
+def note_outside(ax: "Axes", y: float, text: str, colour: str) -> None:
+    """A text at the right of the panel, at this y: the name of a line that ends there."""
+    ax.annotate(
+        text,
+        (1, y),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        color=colour,
+        va="center",
+        annotation_clip=False,
+    )
 
 
 def band(ax: "Axes", values: "pd.DataFrame", colour: str, label: str | None = None) -> None:

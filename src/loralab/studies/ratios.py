@@ -1,13 +1,13 @@
 """The arms of a study of ratios, named by λ: all tuned in the same way, compared with λ = 1."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from loralab import plotting
-from loralab.studies.arms import confirm_runs, level, paired_difference
-from loralab.studies.intervals import dots
+from loralab.studies.arms import confirm_runs, paired_difference
+from loralab.studies.intervals import POOLED, forest
 from loralab.studies.minima import Minimum, quadratic_minimum, seed_minimum, surface_minimum
 from loralab.studies.stats import Interval, whole_mean
 
@@ -16,16 +16,22 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "against_ratio",
     "arm",
     "best_ratio",
     "difference",
+    "forests",
     "optimum",
     "pair_optimum",
     "rate_optimum",
     "ratios",
     "tuned",
 ]
+
+
+BANDS: dict[str, dict[str, Any]] = {  # of a forest, by metric: half a point counts as none
+    "test/accuracy": {"scale": 100, "margin": 0.005, "claimed": ("LoRA+ claims 1 to 2", 0.01, 0.02)},
+    "test/loss": {},
+}
 
 
 def _of(rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
@@ -98,11 +104,23 @@ def pair_optimum(rows: pd.DataFrame) -> tuple[Minimum, Minimum]:
     return surface_minimum(np.column_stack([lr_A, lr_A + ratio]), cells["validation/loss"].to_numpy(dtype=float))
 
 
-def against_ratio(ax: "Axes", rows: pd.DataFrame, metric: str, label: str, at: int) -> None:
-    """Each ratio's mean on fresh seeds with its own interval, against the ratio."""
-    found = ratios(rows)
-    places = np.array(found) * 2 ** (0.16 * (at - 0.5))
-    levels = [level(_of(rows, ratio), metric) for ratio in found]
-    dots(ax, places, levels, plotting.COLOURS[at], label, join="-")
-    ax.set_xscale("log", base=2)
-    plotting.label_powers(ax.xaxis, found)
+def forests(
+    axes: Sequence["Axes"],
+    settings: Mapping[str, pd.DataFrame],
+    pooled: Callable[[float, str], Interval] | None = None,
+) -> None:
+    """The differences of each ratio from λ = 1 in accuracy and in loss, one panel each; a mark for each setting's rows.
+
+    pooled(ratio, metric): the difference over all settings.
+    """
+    others = [ratio for ratio in ratios(next(iter(settings.values()))) if ratio != 1]
+    for ax, (metric, bands) in zip(axes, BANDS.items(), strict=True):
+        lines = {name: [difference(rows, ratio, metric) for ratio in others] for name, rows in settings.items()}
+        if pooled is not None:
+            lines[POOLED] = [pooled(ratio, metric) for ratio in others]
+        forest(ax, [f"λ = {ratio:g}" for ratio in others], lines, **bands)
+        ax.locator_params(axis="x", nbins=6)
+    axes[0].set(xlabel="accuracy over λ = 1 (points)", title="right is better")
+    axes[1].set(xlabel="test loss over λ = 1 (nats)", title="left is better")
+    axes[1].set_yticklabels([])
+    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)

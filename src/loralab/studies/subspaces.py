@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from loralab import plotting
 from loralab.inspect import spectra
 from loralab.store.run_directory import RunDirectory
 from loralab.studies import captions
 from loralab.studies.arms import shared
+from loralab.studies.intervals import dots
 from loralab.studies.stats import Interval, mean_interval, whole_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
     from loralab.inspect.updates import Update
     from loralab.studies.tables import Tables
@@ -37,6 +37,7 @@ __all__ = [
     "SIDES",
     "Line",
     "Pair",
+    "above_chance",
     "accuracies",
     "bases",
     "block",
@@ -45,7 +46,6 @@ __all__ = [
     "finished",
     "following",
     "frozen",
-    "heatmap",
     "interval",
     "layer_and_map",
     "lines",
@@ -56,7 +56,6 @@ __all__ = [
     "setting",
     "similarities",
     "updates",
-    "with_bars",
     "with_interval",
 ]
 
@@ -73,7 +72,7 @@ POWERS = (1, 2, 4, 8, 16, 32, 64, 128)
 SIDES = ("A", "A - A_0", "left")
 """The right singular vectors of A, as the paper has it; those of what A has learned; the left ones of delta W."""
 
-TITLES = {"A": "$A$", "A - A_0": "$A - A_0$", "left": "left of $\\Delta W$", "right": "right of $\\Delta W$"}
+TITLES = {"A": "$A$", "A - A_0": "$A - A_0$", "left": "left of $\\Delta W$"}
 UNTRAINED = {"A": "A_0"}
 DIGITS = 5  # of phi in a CSV
 
@@ -252,61 +251,54 @@ class Line(NamedTuple):
     style: str = "-"
 
 
-def panels(frame: pd.DataFrame, shown: Sequence[tuple[str, str, str]], drawn: Sequence[Line]) -> "Figure":
-    """Per map: a heatmap of phi(i, j) for each (title, kind, side), and the lines of phi(i, i) against i."""
+def panels(frame: pd.DataFrame, title: str, kind: str, drawn: Sequence[Line]) -> "Figure":
+    """Per map: the lines of phi(i, i) less chance, then phi(i, j) less chance of each side as a heatmap."""
     import matplotlib.pyplot as plt
 
-    count, sizes = len(shown), frame[["i", "j"]].max()
-    height = 0.75 + 2 * min(1.0, 0.2 * np.log2(2 * sizes["i"]))
-    figure, axes = plt.subplots(
-        len(MAPS), count + 1, figsize=(plotting.DOUBLE, 2 * height), squeeze=False, width_ratios=[1] * count + [1.25]
-    )
+    size = (plotting.DOUBLE, 2.1 * len(MAPS) + 0.5)
+    figure, axes = plt.subplots(len(MAPS), 1 + len(SIDES), figsize=size, width_ratios=(1.4, *[1] * len(SIDES)))
     for row, which in zip(axes, MAPS, strict=True):
-        for ax, (title, kind, side) in zip(row, shown, strict=False):
-            image = heatmap(ax, by_seed(frame, kind, which, side).mean().unstack("j"))
-            ax.set_title(f"{which}: {title}")
-        lines(row[-1], frame, which, drawn)
-        row[-1].set_title(f"{which}: $\\phi(i, i)$")
-        row[0].set_ylabel("i")
-    for ax in axes[-1][:-1]:
-        ax.set_xlabel("j")
-    axes[-1][-1].set_xlabel("i")
-    figure.colorbar(image, ax=axes[:, :-1], label="$\\phi(i, j)$", location="bottom", shrink=0.4, aspect=40)
-    axes[0][-1].legend(fontsize=5)
+        lines(row[0], frame, which, drawn)
+        row[0].set_title(f"{which}: first i of both")
+        row[0].set(xlabel="i", ylabel="share in common, less chance")
+        for ax, side in zip(row[1:], SIDES, strict=True):
+            heatmap(ax, above_chance(frame, kind, which, side).mean().unstack("j"))
+            ax.set_title(f"{which}: {TITLES[side]}")
+            ax.set(xlabel="first j", ylabel="first i" if ax is row[1] else "")
+    for ax in axes[:, 0]:
+        ax.set_ylim(min(each.get_ylim()[0] for each in axes[:, 0]), max(each.get_ylim()[1] for each in axes[:, 0]))
+    labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(*labels, loc="outside upper left", ncols=len(drawn), title=title, alignment="left")
     return figure
 
 
-def heatmap(ax: "Axes", cells: pd.DataFrame) -> "AxesImage":
-    """phi from 0 to 1, a number in each cell; the first direction at the bottom left."""
+def above_chance(frame: pd.DataFrame, kind: str, which: str, side: str) -> pd.DataFrame:
+    """`by_seed` less chance, max(i, j) / d: what is shared because of training."""
+    phi = by_seed(frame, kind, which, side)
+    own = frame[(frame["map"] == which) & (frame["side"] == side) & (frame["layer"] == "all")]
+    return phi - own.groupby(["i", "j"])["chance"].mean().reindex(phi.columns)
+
+
+def heatmap(ax: "Axes", cells: pd.DataFrame) -> None:
+    """A number in each cell; the first direction at the bottom left; of more than four powers of two every other."""
+    cells = cells.iloc[:: -(-len(cells.index) // 4), :: -(-len(cells.columns) // 4)]
     values = cells.to_numpy(dtype=float)
-    image = ax.imshow(values, cmap="viridis", vmin=0, vmax=1, origin="lower", aspect="auto")
+    ax.imshow(values, cmap="Blues", vmin=0, vmax=1, origin="lower", aspect="auto")
     ax.set_xticks(range(values.shape[1]), [f"{j:g}" for j in cells.columns])
     ax.set_yticks(range(values.shape[0]), [f"{i:g}" for i in cells.index])
+    ax.tick_params(length=0)
     for (row, column), value in np.ndenumerate(values):
-        text = f"{value:.2f}".removeprefix("0")
-        ax.text(column, row, text, ha="center", va="center", size=4.5, color="white" if value < 0.6 else "black")
-    return image
+        text = f"{value:.2f}".replace("0.", ".")
+        ax.text(column, row, text, ha="center", va="center", color="white" if value > 0.6 else "black")
 
 
 def lines(ax: "Axes", frame: pd.DataFrame, which: str, drawn: Sequence[Line]) -> None:
-    """phi(i, i) against i, with its interval over the seeds, and chance as dots."""
-    rows = frame[(frame["map"] == which) & (frame["layer"] == "all") & (frame["i"] == frame["j"])]
+    """phi(i, i) less chance against i, with its interval over the seeds."""
+    ax.axhline(0, color="0.4", lw=0.8)
+    places = sorted(frame.loc[(frame["map"] == which) & (frame["i"] == frame["j"]), "i"].unique())
     for line in drawn:
-        phi = by_seed(frame, line.kind, which, line.side)
-        at = [i for i in sorted(rows["i"].unique()) if (i, i) in phi]
-        found = [interval(phi[i, i]) for i in at]
-        with_bars(ax, at, found, line.colour, line.label, line.style)
-    chance = rows.groupby("i")["chance"].mean()
-    ax.plot(chance.index, chance, ":", color="black", lw=0.9, label="chance")
+        more = above_chance(frame, line.kind, which, line.side)
+        at = [i for i in places if (i, i) in more]
+        dots(ax, at, [interval(more[i, i]) for i in at], line.colour, line.label, join=line.style)
     ax.set_xscale("log", base=2)
-    plotting.label_powers(ax.xaxis, chance.index)
-    ax.set_ylim(0, 1.03)
-
-
-def with_bars(
-    ax: "Axes", places: ArrayLike, found: Sequence[Interval], colour: str, label: str, style: str = "-"
-) -> None:
-    """Means joined by a line, with their intervals; the mean of one seed has no interval."""
-    middle, low, high = (np.array([getattr(each, end) for each in found]) for end in ("estimate", "low", "high"))
-    bars = np.nan_to_num(np.clip([middle - low, high - middle], 0, None))
-    ax.errorbar(places, middle, yerr=bars, fmt=f"o{style}", ms=2, color=colour, lw=0.9, elinewidth=0.7, label=label)
+    plotting.label_powers(ax.xaxis, places)
