@@ -1,7 +1,7 @@
 """The study `protocol`: what LoRA+'s protocol reports on our grid, what it reports of nothing, and fresh seeds.
 
-`python analysis/protocol.py`: results/{protocol,lr_grid,ratio}.csv -> figures/protocol.{png,pdf,txt}. LoRA+ (sections
-4 and 5) compares the best pair (lr_A, lr_B) of a grid with the best pair of nearly equal rates on the split and the
+`python analysis/protocol.py`: results/{protocol,lr_grid,ratio}.csv -> figures/protocol.{png,pdf,txt}. LoRA+ (Figs
+3 and 4) compares the best pair (lr_A, lr_B) of a grid with the best pair of nearly equal rates on the split and the
 seeds that chose them. A maximum over many noisy pairs exceeds one over a few, whatever λ does.
 """
 

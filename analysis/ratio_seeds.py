@@ -43,10 +43,11 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 
 def caption(frame: pd.DataFrame) -> str:
-    rates = "`ratio` selected" if len(fresh(frame)) == len(frame) else "its own window has the best of"
+    one_stage = len(fresh(frame)) == len(frame)
+    rate = "the rate that an earlier study selected" if one_stage else "the best rate of its own window"
     examples = "".join(f" on {int(rows):,} examples" for rows in frame["task.train_rows"].dropna().unique())
     return (
-        f"{captions.setting(frame)}{examples}, each λ at the rate that {rates}. Differences from λ = 1 on "
+        f"{captions.setting(frame)}{examples}, each λ at {rate}. Differences from λ = 1 on "
         f"{fresh(frame)['seed'].nunique()} fresh seeds, paired, 95%; pooled: mixed model with errors of seeds and test "
         f"items. Orange: LoRA+, abstract. {captions.provenance(frame)}."
     )
