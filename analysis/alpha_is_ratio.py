@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from loralab import plotting
 from loralab.studies import captions, figures
-from loralab.studies.claims import Claim
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ PLAIN, DECAY, EPS, CLIP, MIRROR, B_LINE = (
     "init B, equal s lr$_A$, lr$_B$",
     "init B, equal s λ and lr$_A$",
 )
-EXPECTED = {  # whether the runs of a line should coincide, and the claim
-    PLAIN: (True, "with init A, runs of equal s λ at equal lr_A have equal training losses"),
-    MIRROR: (True, "with init B, runs of equal s lr_A and lr_B have equal training losses"),
-    B_LINE: (False, "with init B, runs of equal s λ at equal lr_A part"),
-    DECAY: (False, "with weight decay .1, runs of equal s λ at equal lr_A part"),
-    EPS: (False, "with Adam's eps at 1e-4, runs of equal s λ at equal lr_A part"),
-    CLIP: (False, "with the gradient clipped at norm 1, runs of equal s λ at equal lr_A part"),
+EXPECTED = {  # whether the runs of a line should coincide, and the arm's name in the claims
+    PLAIN: (True, "init A, equal s λ and lr_A"),
+    MIRROR: (True, "init B, equal s lr_A and lr_B"),
+    B_LINE: (False, "init B"),
+    DECAY: (False, "weight decay .1"),
+    EPS: (False, "Adam's eps at 1e-4"),
+    CLIP: (False, "the gradient clipped at norm 1"),
 }
 
 
@@ -133,7 +133,7 @@ def _plane(ax: "Axes", runs: pd.DataFrame) -> None:
     ax.imshow(values, origin="lower", cmap="cividis_r", aspect="auto")
     middle = np.nanmean([np.nanmin(values), np.nanmax(values)])
     for (row, column), value in np.ndenumerate(values):
-        ax.text(column, row, f"{value:.4f}", ha="center", va="center", size=8, color="w" if value > middle else "k")
+        ax.text(column, row, f"{value:.4f}", ha="center", va="center", color="w" if value > middle else "k")
     ax.set_xticks(range(len(table.columns)), [plotting.short(s) for s in table.columns.to_numpy(dtype=float)])
     ax.set_yticks(range(len(table.index)), [plotting.short(ratio) for ratio in table.index])
     ax.set_xlabel("s = alpha / r")
@@ -190,22 +190,25 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """log10 of the largest difference over the steps, of the pair most apart; of the least, where runs should part.
+def questions(frame: pd.DataFrame) -> list[Question]:
+    """The largest difference over the steps, of the pair most apart; of the least apart, where runs should part.
 
-    The runs are deterministic: the interval has zero width, and p is 0 or, without a number, NaN.
+    The runs are deterministic: an interval has zero width.
     """
-    made = []
+    claims: dict[bool, list[Claim]] = {True: [], False: []}
     for kind, found in lines(frame).items():
         if found:
-            same, text = EXPECTED[kind]
-            apart = largest(found)
+            same, arm = EXPECTED[kind]
+            apart = 10 ** largest(found)
             value = float(apart.max() if same else apart.min())
-            measured = Interval(value, value, value, len(apart), 0.0 if value == value else np.nan)
-            text += f": to {EQUAL:g} at each step" if same else f": by more than {EQUAL:g}"
-            source, unit = "not in a paper; Adam ignores a gradient's scale", "log10 of the largest difference"
-            made.append(Claim("alpha_is_ratio", source, text, "none", measured, np.log10(EQUAL), unit, below=same))
-    return made
+            number = 0.0 if same else None
+            claims[same].append(Claim(arm, Interval(value, value, value, len(apart), np.nan), "none", number, same))
+    text = {
+        True: "which splits of s, λ and the rates are one run?",
+        False: "what makes runs of equal s λ and lr_A part?",
+    }
+    source = "in no paper (Adam ignores a gradient's scale)"
+    return [Question(text[same], source, "nats", own) for same, own in claims.items() if own]
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import pandas as pd
 from loralab import plotting
 from loralab.inspect import spectra
 from loralab.studies import captions, figures, subspaces
-from loralab.studies.claims import Claim
 from loralab.studies.intervals import PAPER as PAPERS
 from loralab.studies.intervals import dots
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval, ratio_interval
 from loralab.studies.subspaces import AXES, SCORES
 
@@ -142,21 +142,18 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Claims about q, as in the paper's table."""
+def questions(frame: pd.DataFrame) -> list[Question]:
+    """About q, as in the paper's table, whose numbers are of GPT-3."""
     if not {FEW, MANY} <= set(ranks(frame)):
         return []
     few, many = (norms(frame, rank, "q") for rank in (FEW, MANY))
     less = ratio(few[NORM] / few[IN_DELTA], many[NORM] / many[IN_DELTA])
-    text = f"ΔW amplifies more at r = {FEW} than at r = {MANY}, for q"
-    found = [Claim("amplification", "LoRA, Table 7", text, "21.5 and about 2", less, 1.0, "x")]
-    text = f"W has more in the directions of ΔW than in random ones (r = {FEW}, q)"
-    more = ratio(few[IN_DELTA], few[AT_RANDOM])
-    found.append(Claim("amplification", "LoRA, Table 7", text, "0.32 and 0.02", more, 1.0, "x"))
-    text = f"they are not W's top ones: less than half of what these hold (r = {FEW}, q)"
-    top = ratio(few[IN_DELTA], few[IN_W], null=0.5)
-    found.append(Claim("amplification", "LoRA, Table 7", text, "0.32 and 21.67", top, 0.5, "x", below=True))
-    return found
+    claims = [
+        Claim(f"amplification at r = {FEW} over that at r = {MANY}", less, "21.5 and about 2", 10.75),
+        Claim("W in ΔW's directions over random ones", ratio(few[IN_DELTA], few[AT_RANDOM]), "0.32 and 0.02", 16.0),
+        Claim("W in its own top directions over ΔW's", ratio(few[IN_W], few[IN_DELTA]), "21.67 and 0.32", 67.7),
+    ]
+    return [Question(f"which directions of W does ΔW amplify (q, r = {FEW})?", "LoRA, Table 7", "x", claims)]
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import interior
-from loralab.studies.claims import Claim
 from loralab.studies.minima import vertex
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval, slope
 from loralab.studies.thinned_curves import curve_columns
 
@@ -137,23 +137,16 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    found, where = windows(frame), f"{captions.tasks(frame)}, 3,200 examples"
-    text = "the loss of {} rises with the batch, nats per doubling (" + where + ")"
-    made = [
-        Claim("batch", SOURCE, text.format(arm), "rises", penalty(found, arm), 0.0, "nats")
-        for arm in (LORA, PLUS, FULL)
+def questions(frame: pd.DataFrame) -> list[Question]:
+    found, where = windows(frame), f"({captions.tasks(frame)}, 3,200 examples)"
+    more, less = penalty_beyond(found, LORA, FULL), penalty_beyond(found, LORA, PLUS)
+    text = "does LoRA's loss rise more than full fine-tuning's with each doubling of the batch"
+    power = Claim("lr_A as a power of the batch", rate_exponent(found, [LORA, PLUS]), "1/2", 0.5, exact=True)
+    return [
+        Question(f"{text} {where}?", SOURCE, "nats", [Claim("λ = 1", more, "rises more")]),
+        Question(f"does λ = 16 lessen that rise {where}?", "in no paper", "nats", [Claim("λ = 1 less λ = 16", less)]),
+        Question(f"how does LoRA's tuned rate grow {where}?", "the square-root rule for Adam", "", [power]),
     ]
-    more = penalty_beyond(found, LORA, FULL)
-    text = f"LoRA's loss rises more with the batch than that of full fine-tuning, nats per doubling ({where})"
-    made.append(Claim("batch", SOURCE, text, "rises more", more, 0.0, "nats"))
-    less = penalty_beyond(found, PLUS, LORA)
-    text = f"the loss at λ = 16 rises less with the batch than at λ = 1, nats per doubling ({where})"
-    made.append(Claim("batch", "in no paper", text, "none", less, 0.0, "nats", below=True))
-    power = rate_exponent(found, [LORA, PLUS])
-    text = f"LoRA's tuned rate rises with the batch: the slope of its logarithm ({where})"
-    made.append(Claim("batch", "the square-root rule for Adam", text, "1/2", power, 0.0))
-    return made
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from loralab import plotting
 from loralab.studies import captions, figures
-from loralab.studies.claims import Claim
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval, whole_mean
 
 if TYPE_CHECKING:
@@ -46,19 +46,19 @@ def top(cells: pd.DataFrame) -> NDArray[np.float64]:
     return cells["log2"].to_numpy()[:TOP]
 
 
-def null(cells: pd.DataFrame) -> NDArray[np.float64]:
+def null(cells: pd.DataFrame, seed: int = 0) -> NDArray[np.float64]:
     """(draws, 4): log2 of the ratio of cells drawn from the same grid without replacement."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     return random.permuted(np.tile(cells["log2"].to_numpy(), (DRAWS, 1)), axis=1)[:, :TOP]
 
 
-def excess(cells: pd.DataFrame) -> Interval:
-    """Mean log2 ratio of the best cells minus that of the grid; the interval and p come from the random draws."""
-    means = null(cells).mean(axis=1) - cells["log2"].mean()
-    estimate = float(top(cells).mean() - cells["log2"].mean())
+def excess(*settings: pd.DataFrame) -> Interval:
+    """Mean log2 ratio of the best cells minus that of the grid, over the settings; interval and p are of the draws."""
+    means = np.mean([null(cells, at).mean(axis=1) - cells["log2"].mean() for at, cells in enumerate(settings)], axis=0)
+    estimate = float(np.mean([top(cells).mean() - cells["log2"].mean() for cells in settings]))
     low, high = np.quantile(means, [0.025, 0.975])
     p = (1 + np.sum(np.abs(means) >= abs(estimate) - 1e-12)) / (1 + DRAWS)
-    return Interval(estimate, float(estimate - high), float(estimate - low), TOP, float(p))
+    return Interval(estimate, float(estimate - high), float(estimate - low), TOP * len(settings), float(p), np.inf)
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
@@ -115,19 +115,9 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    return [
-        Claim(
-            "best_ratio",
-            "LoRA+, Fig 6",
-            f"the best pairs have a larger ratio than chance gives ({captions.NAMES.get(task, task)}, init {init})",
-            "median 4 to 16, no null given",
-            excess(cells),
-            0.0,
-            "doublings",
-        )
-        for (task, init), cells in groups(frame).items()
-    ]
+def questions(frame: pd.DataFrame) -> list[Question]:
+    claims = [Claim("all settings", excess(*groups(frame).values()), "median 4 to 16, no null given")]
+    return [Question("have the best pairs a larger λ than chance gives?", "LoRA+, Fig 6", "doublings", claims)]
 
 
 if __name__ == "__main__":

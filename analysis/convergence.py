@@ -11,10 +11,12 @@ import pandas as pd
 from loralab import plotting
 from loralab.errors import UserError
 from loralab.studies import captions, figures
-from loralab.studies.claims import Claim
 from loralab.studies.intervals import LINES, band, forest
-from loralab.studies.registered_speed import registered_speedup
-from loralab.studies.stats import Interval, crossing, speedup
+from loralab.studies.pooled import Pooled, pooled_ratios
+from loralab.studies.questions import Claim, Question
+from loralab.studies.ratios import ADVICE
+from loralab.studies.registered_speed import speedups
+from loralab.studies.stats import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,9 +30,7 @@ KEPT = ["hash", "stage", *AXES, "status", "step", *CURVES.values(), "seconds", "
 Runs = dict[float, list[pd.DataFrame]]
 """By ratio, each seed's rows in the order of the steps."""
 
-SHARES = (0.5, 0.8, 0.9, 0.95, 1.0)  # shares of the gain of λ = 1 over its step 0
-CLAIMED = 0.95
-ADVICE = 16
+PAPER = 2.0  # times as fast, LoRA+'s Fig 7
 SHOWN = (1, 4, 16)  # λ of the curves
 ACCURACY = "validation/accuracy"
 
@@ -66,42 +66,30 @@ def _diverged(run: pd.DataFrame) -> bool:
     return bool((run["status"] == "diverged").any())
 
 
-def target(runs: Runs, share: float) -> float:
-    """The accuracy at a share of λ = 1's mean gain from training; NaN if it gains nothing.
+def speeds(runs: Runs, ratio: float, unit: str = "step") -> list[float]:
+    """By seed, the registered speed-up of a ratio's accuracy over that of λ = 1; NaN if one of the runs diverged.
 
-    The gain is a mean over the seeds, so single seeds of λ = 1 end above and below the mean. NaN if one diverged.
+    unit: of the time, step or seconds.
     """
-    ends = np.array([run[ACCURACY].to_numpy(dtype=float)[[0, -1]] for run in runs[1.0]])
-    first, last = ends.mean(axis=0)
-    diverged = any(_diverged(run) for run in runs[1.0])
-    return np.nan if diverged or not last > first else float(first + share * (last - first))
+    base, own = ([_curve(run, unit) for run in runs[each]] for each in (1.0, ratio))
+    start = float(np.mean([run[ACCURACY].iloc[0] for run in runs[1.0]]))
+    return speedups(base, own, start=start)
 
 
-def crossings(runs: Runs, share: float, unit: str = "step") -> dict[float, list[float]]:
-    """By ratio, for each seed, when the accuracy reaches the `target` and stays there; inf: never.
-
-    A run that diverges never reaches it. A run that starts above the target reaches it at its first evaluation after
-    step 0. unit: step or seconds.
-    """
-    level = target(runs, share)
-
-    def reached(run: pd.DataFrame) -> float:
-        if _diverged(run) or np.isnan(level):
-            return np.inf
-        trained = run[run["step"] > 0]
-        return crossing(trained[unit], trained[ACCURACY], level)
-
-    return {ratio: [reached(run) for run in arm] for ratio, arm in runs.items()}
+def _curve(run: pd.DataFrame, unit: str) -> list[tuple[float, float]]:
+    """Accuracy against time; empty for a run that diverged."""
+    rows = run[[unit, ACCURACY]].to_numpy(dtype=float)
+    return [] if _diverged(run) else [(time, accuracy) for time, accuracy in rows.tolist() if time > 0]
 
 
-def sooner(runs: Runs, ratio: float, share: float, unit: str = "step") -> Interval:
-    """Speed-up of a ratio over λ = 1, paired by seed; above 1: the ratio is faster.
+def sooner(frame: pd.DataFrame, ratio: float, unit: str = "step") -> Pooled:
+    """The speed-up of a ratio over λ = 1, pooled over the tasks."""
+    return pooled_ratios({(task,): speeds(split_runs(rows), ratio, unit) for task, rows in frame.groupby("task")})
 
-    A run that never reached the target may have reached it right after its end; a diverged run never does.
-    """
-    found = crossings({each: runs[each] for each in (1.0, ratio)}, share, unit)
-    ends = [[np.inf if _diverged(run) else float(run[unit].max()) for run in runs[each]] for each in found]
-    return speedup(found[1.0], found[ratio], horizon=ends)
+
+def above(frame: pd.DataFrame) -> list[float]:
+    """The ratios above 1, ascending."""
+    return sorted(ratio for ratio in frame["lora.ratio"].unique() if ratio > 1)
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
@@ -117,8 +105,8 @@ def draw(frame: pd.DataFrame) -> "Figure":
             ax.set_xlabel("step")
             ax.set_ylabel(title)
         row[0].set_title(captions.NAMES.get(task, task))
-        _speedups(row[2], split_runs(rows))
-        row[2].set_title("times sooner than λ = 1")
+        _speedups(row[2], frame, task)
+        row[2].set_title("times as fast as λ = 1")
     curves, claim = (axes[0][at].get_legend_handles_labels() for at in (0, 2))
     figure.legend(
         *(first + second for first, second in zip(curves, claim, strict=True)), loc="outside upper left", ncols=4
@@ -133,23 +121,13 @@ def _curves(ax: "Axes", rows: pd.DataFrame, metric: str) -> None:
         band(ax, of, colour, f"λ = {ratio:g}")
 
 
-def _speedups(ax: "Axes", runs: Runs) -> None:
+def _speedups(ax: "Axes", frame: pd.DataFrame, task: str) -> None:
     """The registered speed-up in steps of each λ."""
-    others = [ratio for ratio in runs if ratio != 1]
-    found = [registered(runs, ratio) for ratio in others]
-    forest(
-        ax, [f"λ = {ratio:g}" for ratio in others], {"": found}, null=1.0, claimed=("LoRA+ claims 2 times", 2.0, 2.0)
-    )
+    found = {f"λ = {ratio:g}": sooner(frame, ratio).settings[task,] for ratio in above(frame)}
+    forest(ax, [*found], {"": [*found.values()]}, null=1.0, claimed=("LoRA+ claims 2 times", PAPER, PAPER))
     ax.set_xscale("log", base=2)
     plotting.label_powers(ax.xaxis, [0.5, 1, 2])
     ax.set_xlim(0.35, 2.9)
-
-
-def registered(runs: Runs, ratio: float) -> Interval:
-    """The registered speed-up of a ratio over λ = 1, by accuracy against the step."""
-    base, other = ([list(zip(run["step"], run[ACCURACY], strict=True)) for run in runs[each]] for each in (1.0, ratio))
-    start = float(np.mean([curve[0][1] for curve in base]))
-    return registered_speedup(base, other, start=start)
 
 
 def caption(frame: pd.DataFrame) -> str:
@@ -161,25 +139,23 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per task, ratio and share: the speed-up in steps and in seconds, and how many seeds never reached it."""
+    """One row per ratio, and task or all: the speed-up over λ = 1 in steps and in seconds."""
     rows = []
-    for task, of in frame.groupby("task"):
-        runs = split_runs(of)
-        reached = {share: crossings(runs, share) for share in SHARES}
-        for ratio in (ratio for ratio in runs if ratio != 1):
-            for share in SHARES:
-                steps, seconds = sooner(runs, ratio, share), sooner(runs, ratio, share, "seconds")
-                never = int(np.isinf(reached[share][ratio]).sum())
-                rows.append(
-                    {
-                        "task": task,
-                        "ratio": ratio,
-                        "share": f"{share:.0%}",
-                        "sooner, steps": _text(steps),
-                        "sooner, seconds": _text(seconds),
-                        "never": f"{never} of {steps.n}",
-                    }
-                )
+    for ratio in above(frame):
+        steps, seconds = (sooner(frame, ratio, unit) for unit in ("step", "seconds"))
+        for (task,) in steps.settings:
+            times = [each.settings[task,] for each in (steps, seconds)]
+            rows.append(
+                {"ratio": ratio, "task": task, "times, steps": _text(times[0]), "times, seconds": _text(times[1])}
+            )
+        rows.append(
+            {
+                "ratio": ratio,
+                "task": "all",
+                "times, steps": _text(steps.effect),
+                "times, seconds": _text(seconds.effect),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -187,14 +163,11 @@ def _text(found: Interval) -> str:
     return f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    found = []
-    for task, rows in frame.groupby("task"):
-        name = captions.NAMES.get(str(task), str(task))
-        text = f"λ = {ADVICE} reaches {CLAIMED:.0%} of the gain of λ = 1 in fewer steps ({name}, init A)"
-        speed = sooner(split_runs(rows), ADVICE, CLAIMED)
-        found.append(Claim("convergence", "LoRA+, Fig 7", text, "about 2x", speed, 1.0, "x"))
-    return found
+def questions(frame: pd.DataFrame) -> list[Question]:
+    pooled = {ratio: sooner(frame, ratio) for ratio in sorted(above(frame), key=lambda each: (each != ADVICE, each))}
+    claims = [Claim(f"λ = {ratio:g}", each.effect, "about 2x", PAPER, pooled=each) for ratio, each in pooled.items()]
+    text = f"how many times as fast does a λ above 1 gain accuracy as λ = 1 ({captions.tasks(frame)}, init A)?"
+    return [Question(text, "LoRA+, Fig 7", "x", claims)]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures
-from loralab.studies.claims import Claim
 from loralab.studies.stats import whole_mean
 
 if TYPE_CHECKING:
@@ -61,11 +60,6 @@ def draw(frame: pd.DataFrame) -> "Figure":
 def caption(frame: pd.DataFrame) -> str:
     what = f"{captions.tasks(frame)}, {captions.setting(frame)}"
     return f"{what}; mean of {captions.seeds(frame)}, no interval. {captions.provenance(frame)}."
-
-
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """No claims: two seeds and an optimum at the edge of the grid are not evidence."""
-    return []
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import confirm_runs, interior, level, paired_difference, select_columns, shared
-from loralab.studies.claims import Claim
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import whole_mean
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _mean(sums: Any, numbers: Any) -> float:
 
 
 def named(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """`r = 1`, ..., `r = 8, λ = 4`, `r = 8, all maps`, `full`: each arm's rows, with what it forgot in nats a token."""
+    """`r = 8`, ..., `r = 8, λ = 4`, `r = 8, all maps`, `full`: each arm's rows, with what it forgot in nats a token."""
     frame = frame.assign(**{FORGOTTEN: frame[AFTER] - frame[BEFORE]})
     lora, found = frame[frame["method"] != FULL], {}
     for (wide, ratio, rank), own in lora.groupby([lora["lora.targets"] == "all", "lora.ratio", "lora.rank"]):
@@ -126,29 +126,24 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    arms, made = named(frame), []
-    where = f"{captions.tasks(frame)}, lr tuned for each"
-    source = "Biderman et al. 2024"
-    pairs = (
-        ("r = 8", FULL, FORGOTTEN, "LoRA (r = 8) forgets less than full fine-tuning", source, "less"),
-        ("r = 8", FULL, "test/loss", "LoRA (r = 8) learns less: its test loss is above full's", source, "higher"),
-        (
-            "r = 8, all maps",
-            FULL,
-            FORGOTTEN,
-            "LoRA (r = 8, all maps) forgets less than full",
-            source,
-            "less",
-        ),
-        ("r = 1", "r = 64", FORGOTTEN, "LoRA of rank 1 forgets less than of rank 64", source, "less"),
-        ("r = 8, λ = 16", "r = 8", FORGOTTEN, "λ = 16 forgets more than λ = 1 (r = 8)", "in no paper", "none"),
+def questions(frame: pd.DataFrame) -> list[Question]:
+    arms, where = named(frame), f"({captions.tasks(frame)}, nats a token, lr tuned for each)"
+    theirs = (
+        (FULL, "r = 8", FORGOTTEN, "full fine-tuning forgets more than r = 8"),
+        ("r = 8", FULL, "test/loss", "r = 8 learns less: its test loss is above full fine-tuning's"),
+        (FULL, "r = 8, all maps", FORGOTTEN, "full fine-tuning forgets more than r = 8 on all maps"),
+        ("r = 64", "r = 8", FORGOTTEN, "r = 64 forgets more than r = 8"),
     )
-    for some, other, column, text, by, paper in pairs:
-        if {some, other} <= arms.keys():
-            found = paired_difference(arms[some], arms[other], column)
-            below = paper == "less"
-            made.append(Claim("forgetting", by, f"{text} ({where})", paper, found, 0.0, "nats", below=below))
+    ours = (("r = 8, λ = 16", "r = 8", FORGOTTEN, "λ = 16 forgets more than λ = 1 (r = 8)"),)
+    asked = (
+        (f"does LoRA forget less, and learn less {where}?", "Biderman et al. 2024", theirs),
+        (f"does a higher λ forget more {where}?", "in no paper", ours),
+    )
+    made = []
+    for text, source, pairs in asked:
+        there = [pair for pair in pairs if {*pair[:2]} <= arms.keys()]
+        claims = [Claim(arm, paired_difference(arms[own], arms[base], column)) for own, base, column, arm in there]
+        made += [Question(text, source, "nats", claims)] if claims else []
     return made
 
 

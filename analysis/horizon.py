@@ -12,9 +12,9 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import interior
-from loralab.studies.claims import Claim
 from loralab.studies.minima import vertex
-from loralab.studies.stats import Interval, mean_interval, slope, whole_mean
+from loralab.studies.questions import Claim, Question
+from loralab.studies.stats import Interval, slope, whole_mean
 from loralab.studies.thinned_curves import SHARES, curve_columns
 
 if TYPE_CHECKING:
@@ -197,24 +197,13 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    where = captions.tasks(frame)
-    text = f"the tuned rate falls with the number of steps: the slope of its logarithm ({where})"
-    found = [Claim("horizon", "in no paper", text, "none", exponent(frame), 0.0, below=True)]
-    tuned = arms(frame).pivot(index="ratio", columns="steps", values="tuned")
-    if {SHORT, LONG} <= set(tuned.columns):
-        apart = mean_interval((tuned[SHORT] - tuned[LONG]).dropna(), null=1.0)
-        text = f"the tuned rate of {SHORT} steps is less than twice that of {LONG} ({where})"
-        found.append(Claim("horizon", "in no paper", text, "none", apart, 1.0, "doublings", below=True))
-    early = prefixes(frame)
-    early = early[early["share"] == EARLY]
-    if len(early):
-        regret = mean_interval(early["regret"], null=NOISE)
-        text = (
-            f"the rate that is best at {100 * EARLY:g}% of the steps ends within {NOISE:g} nats of the best ({where})"
+def questions(frame: pd.DataFrame) -> list[Question]:
+    claims = [Claim("lr_A as a power of the steps", exponent(frame), number=-0.25)]
+    return [
+        Question(
+            f"does the tuned rate fall with the number of steps ({captions.tasks(frame)})?", "in no paper", "", claims
         )
-        found.append(Claim("horizon", "in no paper", text, "none", regret, NOISE, "nats", below=True))
-    return found
+    ]
 
 
 def _mean_losses(own: pd.DataFrame) -> "pd.Series[float]":

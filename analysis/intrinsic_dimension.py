@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import confirm_runs, interior, level, record_values, select_columns, shared, split_arms
-from loralab.studies.claims import Claim
 from loralab.studies.intervals import dots, note_outside
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval, ratio_interval
 
 if TYPE_CHECKING:
@@ -81,11 +82,11 @@ def of_means(frame: pd.DataFrame, share: float = SHARE) -> float:
     return smallest(list(arms), means, share * level(of(frame, "full"), METRIC).estimate)
 
 
-def interval(found: Sequence[float], null: float = 1.0) -> Interval:
+def interval(found: Sequence[float] | NDArray[np.float64]) -> Interval:
     """The geometric mean over the seeds, by Student t over logarithms; NaN if a seed never reaches the target."""
     if not np.isfinite(found).all():
-        return Interval(np.nan, np.nan, np.nan, len(found), np.nan)
-    return ratio_interval(found, np.ones(len(found)), null=null)
+        return Interval(np.nan, np.nan, np.nan, np.size(found), np.nan)
+    return ratio_interval(found, np.ones_like(found))
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
@@ -157,16 +158,15 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
+def questions(frame: pd.DataFrame) -> list[Question]:
     weights = float(of(frame, "full")["parameters"].iloc[0])
-    own, where = by_seed(frame), f"({captions.tasks(frame)}, lr tuned for each d)"
-    paper = "200 (a RoBERTa, MRPC)"
-    found = []
-    for limit, words in ((weights, f"the backbone's {weights:,.0f} weights"), (FEW, f"{FEW:,} dimensions")):
-        text = f"{SHARE:.0%} of full fine-tuning's accuracy takes fewer than {words} {where}"
-        each = interval(own, null=limit)
-        found.append(Claim("intrinsic_dimension", "Aghajanyan, abstract", text, paper, each, limit, below=True))
-    return found
+    own = np.array(by_seed(frame))
+    claims = [
+        Claim("dimensions, over the paper's 200", interval(own / 200), "200 (a RoBERTa, MRPC)", 1.0, exact=True),
+        Claim("dimensions, over the backbone's weights", interval(own / weights), "orders of magnitude", 0.1),
+    ]
+    text = f"how many dimensions reach {SHARE:.0%} of full fine-tuning's accuracy ({captions.tasks(frame)})?"
+    return [Question(text, "Aghajanyan et al. 2020, abstract", "x", claims)]
 
 
 if __name__ == "__main__":

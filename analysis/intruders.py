@@ -11,8 +11,8 @@ import pandas as pd
 from loralab import plotting
 from loralab.inspect import spectra
 from loralab.studies import captions, figures, subspaces
-from loralab.studies.claims import Claim
 from loralab.studies.intervals import dots
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval, paired, whole_mean
 from loralab.studies.subspaces import SCORES
 
@@ -139,16 +139,14 @@ def more(some: pd.DataFrame, other: pd.DataFrame, eps: float) -> Interval:
     return paired(both.iloc[:, 0], both.iloc[:, 1])
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    found, source = arms(frame), "Shuttleworth et al. 2024"
-    full = more(found["r = 8"], found[FULL], CLAIMED)
-    text = f"LoRA (r = 8) has more intruders than full fine-tuning (ε = {CLAIMED:g}, a layer)"
-    small = more(found["r = 1"], found["r = 64"], CLAIMED)
-    fewer = f"LoRA of rank 1 has more than of rank 64 (ε = {CLAIMED:g}, a layer)"
-    return [
-        Claim("intruders", source, text, "more", full, 0.0, "intruders"),
-        Claim("intruders", source, fewer, "fewer at a high rank", small, 0.0, "intruders"),
+def questions(frame: pd.DataFrame) -> list[Question]:
+    found = arms(frame)
+    claims = [
+        Claim("LoRA (r = 8) over full fine-tuning", more(found["r = 8"], found[FULL], CLAIMED), "more"),
+        Claim("LoRA of rank 1 over rank 64", more(found["r = 1"], found["r = 64"], CLAIMED), "fewer at a high rank"),
     ]
+    text = f"does LoRA bring more intruders a layer (ε = {CLAIMED:g})?"
+    return [Question(text, "Shuttleworth et al. 2024", "intruders", claims)]
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures, timing
-from loralab.studies.claims import Claim
 from loralab.studies.intervals import dots
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval, ratio_interval
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ NAMES = {
     "prefix": "prefix",
 }
 PAPER = {
-    "houlsby": "+30.3%",
-    "pfeiffer": "+20.7% (Adapter-L)",
+    "houlsby": ("+30.3%", 1.303),
+    "pfeiffer": ("+20.7% (Adapter-L)", 1.207),
 }  # GPT-2 medium on a GPU, batch 1, length 128: Adapter-H and -L
 NEAR = 1.02  # ratios to the plain backbone's time up to this count as no latency
 RANK, BOTTLENECK, TOKENS = 8, 64, 20
@@ -203,19 +203,14 @@ def _trained(frame: pd.DataFrame, arm: str) -> int:
     return int(frame.loc[frame["arm"] == arm, "trained"].iloc[0])
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    of = cells(frame)
-    few, many = of[0], of[-1]
-    found = apart(frame, "merged")
-    text = f"merged LoRA's time is within {100 * (NEAR - 1):.0f}% of the plain backbone's (all cells)"
-    made = [Claim("latency", "LoRA, section 4.1", text, "no added latency", found, NEAR, "x", below=True)]
-    for arm in ("houlsby", "pfeiffer"):
-        text = f"{NAMES[arm]}'s adapters slow a forward pass at batch {few[0]}, length {few[1]}"
-        made.append(Claim("latency", "LoRA, Table 1", text, PAPER[arm], slowdown(frame, arm, few), 1.0, "x"))
-    for arm, paper in (("houlsby", "1.30 / 1.03"), ("pfeiffer", "1.21 / 1.02")):
-        text = f"{NAMES[arm]}'s slow-down is larger at {few[0]} x {few[1]} than at {many[0]} x {many[1]}"
-        made.append(Claim("latency", "LoRA, Table 1, Fig 5", text, paper, fades(frame, arm), 1.0, "x"))
-    return made
+def questions(frame: pd.DataFrame) -> list[Question]:
+    few = cells(frame)[0]
+    merged = Claim("merged LoRA, all cells", slowdown(frame, "merged"), "no added latency", 1.0, exact=True)
+    slow = [Claim(NAMES[arm], slowdown(frame, arm, few), paper, number) for arm, (paper, number) in PAPER.items()]
+    return [
+        Question("does merged LoRA slow a forward pass?", "LoRA, section 4.1", "x", [merged]),
+        Question(f"do adapters slow it at batch {few[0]}, length {few[1]}?", "LoRA, Table 1", "x", slow),
+    ]
 
 
 if __name__ == "__main__":

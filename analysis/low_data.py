@@ -19,8 +19,8 @@ from loralab.studies.arms import (
     shared,
     split_arms,
 )
-from loralab.studies.claims import Claim
 from loralab.studies.intervals import LINES, dots, forest
+from loralab.studies.questions import Question, gain
 from loralab.studies.stats import Interval
 
 if TYPE_CHECKING:
@@ -107,19 +107,24 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    arms = arms_of(frame)
-    found = []
-    for examples in sorted(frame["examples"].unique()):
-        of = {method: arms[examples, method] for method in METHODS}
-        where = f"with {examples:g} examples ({captions.tasks(frame)}, lr tuned for each)"
-        more = paired_difference(of["lora"], of["full"], "test/accuracy")
-        text = f"LoRA beats full fine-tuning {where}"
-        found.append(Claim("low_data", "LoRA, Table 16", text, "not printed here", more, 0.0, "points"))
-        plus = paired_difference(of["lora_plus"], of["lora"], "test/accuracy")
-        text = f"LoRA+ beats LoRA {where}"
-        found.append(Claim("low_data", "LoRA+, abstract", text, "1 to 2%", plus, 0.0, "points"))
-    return found
+def questions(frame: pd.DataFrame) -> list[Question]:
+    """The smallest set stands alone: its runs spread five times as wide, and one error variance is pooled."""
+    confirm, sizes = frame[frame["stage"] == "confirm"], sorted(frame["examples"].unique())
+    large = f"{sizes[min(1, len(sizes) - 1)]:,g} to {sizes[-1]:,g} examples"
+    parts = {large: confirm[confirm["examples"] >= sizes[min(1, len(sizes) - 1)]]}
+    parts |= {f"{sizes[0]:,g} examples": confirm[confirm["examples"] == sizes[0]]} if len(sizes) > 1 else {}
+
+    def asked(text: str, source: str, own: str, base: str, paper: str, number: float | None) -> Question:
+        claims = [
+            gain(rows, own, base, arm="method", by=["examples"], text=size, paper=paper, number=number)
+            for size, rows in parts.items()
+        ]
+        return Question(f"{text} with few examples ({captions.tasks(frame)})?", source, "points", claims)
+
+    return [
+        asked("does LoRA beat full fine-tuning", "LoRA, Table 16", "lora", "full", "better with 100", None),
+        asked("does LoRA+ beat LoRA", "LoRA+, abstract", "lora_plus", "lora", "1 to 2%", 0.01),
+    ]
 
 
 if __name__ == "__main__":

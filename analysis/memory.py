@@ -18,7 +18,7 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures, timing
-from loralab.studies.claims import Claim
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import ratio_interval
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ KEYS = ["method", "rank", "batch", "length", "repeat"]
 KEPT = [*KEYS, "device", "weights", "trainable", "above", "predicted", "checkpoint", "commit", "diff"]
 STEPS = 3  # in the second step, Adam's moments exist during the backward pass
 SHOWN = 4  # the paper's rank for GPT-3's checkpoint of 35 MB
-THIRD, HUNDRED = 1 / 3, 100.0
-PAPER = {"peak": "1.2 TB to 350 GB: 0.29", "checkpoint": "350 GB to 35 MB: 10,000x"}
+PAPER = {"peak": "1.2 TB to 350 GB", "checkpoint": "350 GB to 35 MB: 10,000x"}
 # Freed memory returns to the system at once, so that resident memory equals memory in use.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
@@ -234,17 +233,18 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    rank, made = shown(frame), []
+def questions(frame: pd.DataFrame) -> list[Question]:
+    rank, peaks = shown(frame), []
     for cell in cells(frame):
         lora, full = of(frame, "lora", rank, cell), of(frame, "full", np.nan, cell)
-        found = ratio_interval(lora["peak"], full["peak"], null=THIRD)
-        text = f"LoRA (r = {rank:.0f}) trains in a third of full fine-tuning's memory ({cell[0]} x {cell[1]} tokens)"
-        made.append(Claim("memory", "LoRA, section 4.2", text, PAPER["peak"], found, THIRD, "x", below=True))
-    found = ratio_interval(full["checkpoint"], lora["checkpoint"], null=HUNDRED)
-    text = f"LoRA's checkpoint (r = {rank:.0f}) is more than a hundred times smaller than full fine-tuning's"
-    made.append(Claim("memory", "LoRA, section 4.2", text, PAPER["checkpoint"], found, HUNDRED, "x"))
-    return made
+        found = ratio_interval(full["peak"], lora["peak"])
+        peaks.append(Claim(f"{cell[0]} x {cell[1]} tokens", found, PAPER["peak"], 1200 / 350))
+    less = ratio_interval(full["checkpoint"], lora["checkpoint"])
+    saved = [Claim("full fine-tuning over LoRA", less, PAPER["checkpoint"], 10_000.0)]
+    return [
+        Question(f"how much less memory does LoRA (r = {rank:.0f}) train in?", "LoRA, section 4.2", "x", peaks),
+        Question(f"how much smaller is its checkpoint (r = {rank:.0f})?", "LoRA, section 4.2", "x", saved),
+    ]
 
 
 if __name__ == "__main__":

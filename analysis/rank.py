@@ -14,13 +14,12 @@ from loralab.studies.arms import (
     confirm_runs,
     interior,
     level,
-    paired_difference,
     select_columns,
     shared,
     split_arms,
 )
-from loralab.studies.claims import Claim
 from loralab.studies.intervals import dots
+from loralab.studies.questions import Question, gain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,8 +33,7 @@ RULES = {"constant": "alpha = r", "alpha/r": "alpha = 8", "alpha/sqrt_r": "alpha
 TARGETS = ("q", "q,v", "q,k,v,o", "all")
 RULED = "q,v"  # the rank at which the rules are compared
 METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
-POINTS = 0.005  # half a point of accuracy; a smaller difference counts as none
-PAPER = {"q,v": "MNLI: r = 1, 4, 64: 91.3, 91.3, 91.4", "q,k,v,o": "not printed here"}
+PAPER = ("q,v", "q,k,v,o")  # targets of the paper's table
 
 Arms = dict[tuple[str, str, float], pd.DataFrame]  # by targets, lora.scaling, rank
 
@@ -110,22 +108,16 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """The claims of Table 6 whose ranks are in the frame."""
-    arms = arms_of(frame)
-    found = []
-    for targets, paper in PAPER.items():
-        line = over_ranks(arms, targets, "constant")
-        on = f"on {targets.replace(',', ', ')} ({captions.tasks(frame)}, lr_A tuned for each)"
-        if {1, 64} <= line.keys():
-            text = f"r = 1 loses less than half a point of accuracy to r = 64 {on}"
-            loss = paired_difference(line[1], line[64], "test/accuracy", null=-POINTS)
-            found.append(Claim("rank", "LoRA, Table 6", text, paper, loss, -POINTS, "points"))
-        if {4, 64} <= line.keys():
-            text = f"r = 64 gains less than half a point of accuracy over r = 4 {on}"
-            more = paired_difference(line[64], line[4], "test/accuracy", null=POINTS)
-            found.append(Claim("rank", "LoRA, Table 6", text, paper, more, POINTS, "points", below=True))
-    return found
+def questions(frame: pd.DataFrame) -> list[Question]:
+    rows = frame[(frame["stage"] == "confirm") & (frame["lora.scaling"] == "constant")]
+    rows, by, paper = rows[rows["lora.targets"].isin(PAPER)], ["lora.targets"], "MNLI: 91.3 against 91.4"
+    claims = [
+        gain(rows, rank, 64, arm="lora.rank", by=by, text=f"r = {rank}", paper=paper, number=-0.001, exact=True)
+        for rank in (1, 4)
+        if {rank, 64} <= set(rows["lora.rank"])
+    ]
+    text = f"is a small rank as good as 64 ({captions.tasks(frame)}, lr_A tuned for each)?"
+    return [Question(text, "LoRA, Table 6", "points", claims)] if claims else []
 
 
 if __name__ == "__main__":

@@ -11,13 +11,19 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures
-from loralab.studies.arms import interior, level, paired_difference, select_columns, shared, split_arms
-from loralab.studies.claims import Claim
+from loralab.studies.arms import (
+    comparison_row,
+    interior,
+    level,
+    select_columns,
+    shared,
+    split_arms,
+)
 from loralab.studies.intervals import dots
+from loralab.studies.questions import Claim, Question, gain
 from loralab.studies.stats import Interval, slope, whole_mean
 from loralab.studies.thinned_curves import curve_columns
 from loralab.studies.tuned_rates import tuned_arms
-from loralab.studies.verdicts import ACCURACY_MARGIN, judged_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +35,6 @@ SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy"
 AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
 METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
-HALF_WAY = -0.25  # between the law's exponent of the rank with scaling alpha/r, 0, and that with scaling 1, -1/2
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
@@ -43,10 +48,10 @@ def arms_of(frame: pd.DataFrame) -> dict[float, pd.DataFrame]:
 
 
 def exponent(frame: pd.DataFrame) -> Interval:
-    """The slope of the tuned rate's logarithm in that of the rank; p: against HALF_WAY."""
+    """The slope of the tuned rate's logarithm in that of the rank."""
     found = tuned_arms(frame, "rank_decoder")
     ranks, rates = (np.log2(found[column].astype(float)) for column in ("lora.rank", "tuned"))
-    return slope(ranks, rates, null=HALF_WAY)
+    return slope(ranks, rates)
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
@@ -93,24 +98,21 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     arms = arms_of(frame)
     largest = arms[max(arms)]
     return pd.DataFrame(
-        [{"rank": rank, **judged_row(own, largest), "interior": interior(own)} for rank, own in arms.items()]
+        [{"rank": rank, **comparison_row(own, largest), "interior": interior(own)} for rank, own in arms.items()]
     )
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    arms, where = arms_of(frame), f"{captions.tasks(frame)}, q and v, lr_A tuned for each"
-    made = []
-    if {1, 4, 64} <= arms.keys():
-        loss = paired_difference(arms[1], arms[64], "test/accuracy", null=-ACCURACY_MARGIN)
-        text = f"r = 1 loses less than half a point of accuracy to r = 64 ({where})"
-        paper = "MNLI: r = 1, 4, 64: 91.3, 91.3, 91.4"
-        made.append(Claim("rank_decoder", "LoRA, Table 6", text, paper, loss, -ACCURACY_MARGIN, "points"))
-        more = paired_difference(arms[64], arms[4], "test/accuracy", null=ACCURACY_MARGIN)
-        text = f"r = 64 gains less than half a point of accuracy over r = 4 ({where})"
-        made.append(Claim("rank_decoder", "LoRA, Table 6", text, paper, more, ACCURACY_MARGIN, "points", below=True))
-    text = f"with scaling alpha/r the best rate's exponent in r is above {HALF_WAY:g}, not -1/2 ({where})"
-    made.append(Claim("rank_decoder", "LoRA Without Regret", text, "0", exponent(frame), HALF_WAY))
-    return made
+def questions(frame: pd.DataFrame) -> list[Question]:
+    rows, by, paper = frame[frame["stage"] == "confirm"], ["task"], "MNLI: 91.3 against 91.4"
+    claims = [
+        gain(rows, rank, 64, arm="lora.rank", by=by, text=f"r = {rank}", paper=paper, number=-0.001, exact=True)
+        for rank in (1, 4)
+        if {rank, 64} <= set(rows["lora.rank"])
+    ]
+    where, power = f"({captions.tasks(frame)}, lr_A tuned for each)", exponent(frame)
+    asked = [Question(f"is a small rank as good as 64 {where}?", "LoRA, Table 6", "points", claims)] if claims else []
+    text = f"is the best rate the same for each rank, with scaling alpha/r {where}?"
+    return [*asked, Question(text, "LoRA Without Regret", "", [Claim("lr_A as a power of r", power, "0", 0.0, True)])]
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import interior
-from loralab.studies.claims import Claim
 from loralab.studies.intervals import LINES, dots
-from loralab.studies.ratios import difference, forests, optimum, ratios
+from loralab.studies.questions import Claim, Question
+from loralab.studies.ratios import difference, forests, lowest, optimum, ratio_gains, ratios
 from loralab.studies.stats import Interval
 
 if TYPE_CHECKING:
@@ -97,20 +97,17 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    found = []
-    task = captions.tasks(frame)
-    for rank, rows in ranks_of(frame):
-        at = optimum(rows)
-        interval = Interval(at.at, at.low, at.high, fresh(rows, rank).shape[0], at.p)
-        text = (
-            f"a parabola in log λ through the arms' mean test losses is lowest above λ = 1 at rank {rank:g} "
-            f"({task}, init A)"
-        )
-        found.append(
-            Claim("rank_ratio", "LoRA+, Figs 14-16", text, "ranks 4, 8, 16: above 1", interval, 0.0, "doublings")
-        )
-    return found
+def questions(frame: pd.DataFrame) -> list[Question]:
+    paper = "ranks 4, 8, 16: above 1"
+    claims = [Claim("all ranks", lowest(frame, ["lora.rank"]), paper)]
+    gains = ratio_gains(frame, ["lora.rank"])
+    where = f"({captions.tasks(frame)}, init A)"
+    return [
+        Question(
+            f"does a λ above 1 gain accuracy over λ = 1, over the ranks {where}?", "LoRA+, abstract", "points", gains
+        ),
+        Question(f"at which λ is the test loss lowest {where}?", "LoRA+, Figs 14-16", "doublings", claims),
+    ]
 
 
 if __name__ == "__main__":

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy
 
 from loralab import plotting
 from loralab.studies import captions, figures, study_module
-from loralab.studies.claims import Claim
 from loralab.studies.law_fit import exponents, one_task, rms, share, without_task
-from loralab.studies.stats import Interval
+from loralab.studies.questions import Claim, Question
 from loralab.studies.thinned_curves import curve_columns
 from loralab.studies.tuned_rates import SETTING, tuned_arms
 from loralab.theory.rate_law import c_of, lr_A, rates_at
@@ -181,7 +179,7 @@ def _scatter(ax: "Axes", arms: pd.DataFrame) -> None:
     ax.set_ylim(*ends)
     found = share(arms.loc[arms["kind"].isin([A, B]), "left_out"])
     text = f"each task left out:\n{found.estimate:.0%} of {found.n} arms\nwithin 2x"
-    ax.text(0.04, 0.98, text, transform=ax.transAxes, va="top", size=8)
+    ax.text(0.04, 0.98, text, transform=ax.transAxes, va="top")
 
 
 def _against(ax: "Axes", arms: pd.DataFrame, key: str) -> None:
@@ -281,40 +279,23 @@ def _short(value: object) -> str:
     return value if isinstance(value, str) else f"{value:.3g}"
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
+def questions(frame: pd.DataFrame) -> list[Question]:
     arms = arms_of(frame)
     plain = arms[arms["kind"].isin([A, B])]
     new = plain[~plain["task"].isin(FITTED)]
-    none = "not in a paper"
-
-    def within(where: str, doublings: pd.Series) -> Claim:
-        text = f"the law's rate is within a factor of 2 of the tuned one in more than 90% of arms ({where})"
-        return Claim("rate_law", none, text, "none", share(doublings), 0.9)
-
-    found = [within("c fitted on the other tasks", plain["left_out"])]
-    found += [within("tasks that nothing was fitted on", new["doublings"])] if len(new) else []
+    none, shares = "in no paper", {"c fitted on the other tasks": plain["left_out"]}
+    if len(new):
+        shares["tasks that nothing was fitted on"] = new["doublings"]
+    near = [Claim(where, share(doublings), "none", 0.9, exact=True) for where, doublings in shares.items()]
     names = {"r": "the rank at fixed s", "λ": "λ", "s": "s"}
-    for key, slope in exponents(_powers(arms)).items():
-        text = f"the tuned lr_A falls as a power of {names[key]} (init A, λ up to {SAFE})"
-        found.append(Claim("rate_law", none, text, "-1/2 in the law", slope, 0.0, below=True))
-    full = times_full(arms)
-    for (name, chosen), paper in zip(RULES.values(), ("10x", "not printed"), strict=True):
-        text = f"LoRA's tuned rate is more than 5 times full fine-tuning's (λ = 1, {name})"
-        times = _geometric(chosen(full), 5.0)
-        found += [Claim("rate_law", "Schulman et al. 2025", text, paper, times, 5.0, "x")] if times.n else []
-    return found
-
-
-def _geometric(own: pd.DataFrame, null: float) -> Interval:
-    """The geometric mean of the times, with the interval of the noise between seeds; p: against `null`."""
-    if own.empty:
-        return Interval(np.nan, np.nan, np.nan, 0, np.nan)
-    # one rate of full fine-tuning may be in all: no 1/sqrt(n)
-    with np.errstate(divide="ignore"):
-        mean, low, high = (float(np.log(own[end]).mean()) for end in ("times", "low", "high"))
-    error = (mean - low if mean > np.log(null) else high - mean) / 1.96  # toward the null
-    p = 2 * float(scipy.stats.norm.sf(abs(mean - np.log(null)) / error)) if error > 0 else np.nan
-    return Interval(float(np.exp(mean)), float(np.exp(low)), float(np.exp(high)), len(own), p)
+    powers = [
+        Claim(names[key], slope, "-1/2 in the law", -0.5, exact=True) for key, slope in exponents(_powers(arms)).items()
+    ]
+    text = f"as which power does the tuned lr_A fall (init A, λ up to {SAFE})?"
+    return [
+        Question("in which share of arms is the law's rate within a factor of 2 of the tuned one?", none, "", near),
+        Question(text, none, "", powers),
+    ]
 
 
 if __name__ == "__main__":

@@ -12,12 +12,9 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import comparison_row, interior, select_columns
-from loralab.studies.claims import Claim
 from loralab.studies.pooled import Pooled, pooled_gain
-from loralab.studies.questions import Question
-from loralab.studies.ratios import arm, difference, forests, optimum, ratios
-from loralab.studies.ratios import best_ratio as chosen
-from loralab.studies.stats import Interval
+from loralab.studies.questions import Claim, Question
+from loralab.studies.ratios import arm, forests, lowest, ratio_gains, ratios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,11 +24,7 @@ if TYPE_CHECKING:
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
 AXES = ["seed", "task", "task.train_rows", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
-ADVICE = 16  # LoRA+'s fixed ratio
-PAPER = {
-    "A": "above 1: 4 to 8, so 2 to 3 doublings",
-    "B": "above 1: about 16, so 4 doublings",
-}  # the best ratio, by init
+PAPER = {"A": ("4 to 8", 2.0), "B": ("about 16", 4.0)}  # the best ratio and its doublings, by init
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
@@ -65,10 +58,12 @@ def caption(frame: pd.DataFrame) -> str:
     confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
     trials = " or ".join(map(str, grid.groupby(["task", "lora.init", "lora.ratio"]).size().unique()))
     examples = "".join(f" on {int(rows):,} examples" for rows in frame["task.train_rows"].dropna().unique())
+    several = len(list(settings_of(frame))) > 1
+    both = "; pooled: mixed model, with errors of seeds and test items" if several else ""
     return (
         f"{captions.setting(frame)}{examples}. Differences from λ = 1 on {confirm['seed'].nunique()} fresh seeds, "
-        f"paired, 95%; pooled: mixed model with errors of seeds and test items. Each λ has the best of its rates "
-        f"({trials} runs). Orange: LoRA+, abstract. {captions.provenance(frame)}."
+        f"paired, 95%{both}. Each λ has the best of its rates ({trials} runs). Orange: LoRA+, abstract. "
+        f"{captions.provenance(frame)}."
     )
 
 
@@ -82,51 +77,18 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    found = []
-    for task, init, rows in settings_of(frame):
-        where = f"{captions.NAMES.get(task, task)}, init {init}"
-        advice = difference(rows, ADVICE, "test/accuracy")
-        found.append(
-            Claim(
-                "ratio",
-                "LoRA+, section 5",
-                f"λ = {ADVICE} beats λ = 1 in accuracy ({where})",
-                "1 to 2%",
-                advice,
-                0.0,
-                "points",
-            )
-        )
-        at = optimum(rows)
-        lowest = Interval(at.at, at.low, at.high, len(arm(rows, 1)), at.p)
-        text = f"a parabola in log λ through the arms' mean test losses is lowest above λ = 1 ({where})"
-        found.append(Claim("ratio", "LoRA+, Figs 6, 17, 18", text, PAPER[init], lowest, 0.0, "doublings"))
-        top, overall = chosen(rows, above=1), chosen(rows)
-        note = "" if overall == top else f"; {overall:g} had the lowest validation loss of all"
-        text = f"the best λ above 1, here {top:g}, beats λ = 1 by a point of accuracy or more ({where}{note})"
-        better = difference(rows, top, "test/accuracy", null=0.01)
-        found.append(Claim("ratio", "LoRA+, abstract", text, "1 to 2%", better, 0.01, "points"))
-    return found
-
-
 def questions(frame: pd.DataFrame) -> list[Question]:
-    confirm = frame[frame["stage"] == "confirm"]
-
-    def gain(ratio: float, metric: str) -> Pooled:
-        return pooled_gain(confirm, ratio, 1, arm="lora.ratio", by=["task", "lora.init"], metric=metric)
-
-    above = [ratio for ratio in ratios(frame) if ratio > 1]
-    return [
-        Question(
-            "does a λ above 1 gain accuracy over λ = 1, with lr_A tuned for each?",
-            "LoRA+, abstract",
-            "1 to 2%",
-            0.01,
-            {f"λ = {ratio:g}": gain(ratio, "test/accuracy") for ratio in above},
-            {f"λ = {ratio:g}": gain(ratio, "test/loss").effect for ratio in above},
-        )
-    ]
+    """The lowest loss only where settings are pooled: the seeds of one do not identify a parabola's minimum."""
+    settings, where = ["task", "lora.init"], f"({captions.tasks(frame)})"
+    gains = ratio_gains(frame, settings)
+    asked = [Question(f"does a λ above 1 gain accuracy over λ = 1 {where}?", "LoRA+, abstract", "points", gains)]
+    inits = {str(init): rows for init, rows in frame.groupby("lora.init")}
+    if len(inits) > 1:
+        best = [Claim("all settings", lowest(frame, settings), "4 to 16", 2.0)]
+        best += [Claim(f"init {init}", lowest(rows, ["task"]), *PAPER[init]) for init, rows in inits.items()]
+        text, source = f"at which λ is the test loss lowest {where}?", "LoRA+, Figs 6, 17, 18"
+        asked.append(Question(text, source, "doublings", best))
+    return asked
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures
-from loralab.studies.arms import interior, select_columns, shared
-from loralab.studies.claims import Claim
-from loralab.studies.ratios import arm, difference, forests, ratios, tuned
+from loralab.studies.arms import comparison_row, interior, select_columns, shared
+from loralab.studies.questions import Question
+from loralab.studies.ratios import ADVICE, arm, forests, ratio_gains, ratios, tuned
 from loralab.studies.thinned_curves import curve_columns
 from loralab.studies.tuned_rates import tuned_arms
-from loralab.studies.verdicts import judged_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
 AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
-PAPER = 0.01  # LoRA+, abstract: 1 to 2% of accuracy
-ADVICE = 16  # LoRA+'s fixed ratio
-METRICS = {"test/accuracy": "test accuracy", "test/loss": "test loss"}
 TALLEST = 0.5  # nats above the lowest loss that the windows show
 
 
@@ -75,34 +71,27 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per ratio: its rates, its fresh scores, its differences from λ = 1, and the verdict on a gain of a point.
+    """One row per ratio: its rates, its fresh scores, and its differences from λ = 1.
 
-    c: lr_A sqrt(r λ s) of the tuned rate, a parabola's lowest point; seeds: that a 95% interval of half the margin
-    needs.
+    c: lr_A sqrt(r λ s) of the tuned rate, a parabola's lowest point.
     """
     found = tuned_arms(frame, "ratio_decoder")
     constants = found["tuned"] * np.sqrt(found["lora.rank"] * found["lora.ratio"].astype(float) * found["s"])
     c = dict(zip(found["lora.ratio"], constants, strict=True))
     one, rows = arm(frame, 1), []
     for ratio in ratios(frame):
-        row = judged_row(one if ratio == 1 else arm(frame, ratio), one, paper=PAPER)
+        row = comparison_row(one if ratio == 1 else arm(frame, ratio), one)
         own = {"c": f"{c.get(ratio, np.nan):.3g}", "interior": interior(frame, ratio)}
         rows.append({"ratio": ratio, **row, **own})
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
+def questions(frame: pd.DataFrame) -> list[Question]:
+    pairs = [frame[frame["lora.ratio"].isin([1, ratio])] for ratio in ratios(frame)]
+    gains = [claim for pair in pairs for claim in ratio_gains(pair, ["task"])]  # one of λ = 16 may collapse, others not
+    gains.sort(key=lambda claim: claim.arm != f"λ = {ADVICE}")
     where = f"{captions.tasks(frame)}, {captions.NAMES.get(frame['model'].iloc[0], frame['model'].iloc[0])}"
-    study, source = "ratio_decoder", "LoRA+, section 5"
-    made = []
-    for ratio in (ratio for ratio in ratios(frame) if ratio > 1):
-        gain, loss = (difference(frame, ratio, metric) for metric in METRICS)
-        text = f"λ = {ratio:g} beats λ = 1 in accuracy ({where})"
-        paper = "1 to 2%" if ratio == ADVICE else "not printed here"
-        made.append(Claim(study, source, text, paper, gain, 0.0, "points"))
-        text = f"λ = {ratio:g} has a lower test loss than λ = 1 ({where})"
-        made.append(Claim(study, source, text, "not printed here", loss, 0.0, "nats", below=True))
-    return made
+    return [Question(f"does a λ above 1 gain accuracy over λ = 1 ({where})?", "LoRA+, abstract", "points", gains)]
 
 
 if __name__ == "__main__":

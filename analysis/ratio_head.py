@@ -11,8 +11,8 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import interior
-from loralab.studies.claims import Claim
-from loralab.studies.ratios import arm, difference, forests, ratios
+from loralab.studies.questions import Question
+from loralab.studies.ratios import arm, difference, forests, ratio_gains, ratios
 from loralab.studies.stats import whole_mean
 
 if TYPE_CHECKING:
@@ -76,16 +76,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Claims about the half where the head's rate follows lr_A; `ratio` has the other half."""
-    rows = dict(by_head(frame))["head at lr_A"]
-    found = []
-    for ratio in ratios(rows):
-        if ratio != 1:
-            text = f"λ = {ratio:g} beats λ = 1 in accuracy where the head's rate rides with lr_A (TREC, init A)"
-            gain = difference(rows, ratio, "test/accuracy")
-            found.append(Claim("ratio_head", "LoRA+, section 5", text, "1 to 2%", gain, 0.0, "points"))
-    return found
+def questions(frame: pd.DataFrame) -> list[Question]:
+    """About the half where the head's rate follows lr_A; `ratio` has the other half."""
+    gains = ratio_gains(dict(by_head(frame))["head at lr_A"], ["task"])
+    text = f"does a λ above 1 gain accuracy where the head's rate is lr_A ({captions.tasks(frame)}, init A)?"
+    return [Question(text, "LoRA+, abstract", "points", gains)]
 
 
 if __name__ == "__main__":

@@ -3,13 +3,11 @@
 `python analysis/ratio_sql.py`: results/ratio_sql.csv -> figures/ratio_sql.{png,pdf}
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from loralab.studies import figures, study_module
-from loralab.studies.claims import Claim
 
 if TYPE_CHECKING:
     from loralab.studies.tables import Tables
@@ -19,8 +17,8 @@ assert decoder is not None, "analysis/ratio_decoder.py stands beside this file"
 EXECUTED = {f"{split}/execution_accuracy": f"{split}/accuracy" for split in ("validation", "test")}
 SCORES = ["validation/loss", "test/loss", "train/loss", *EXECUTED]
 AXES, KEPT, interior = decoder.AXES, decoder.KEPT, decoder.interior
-draw, summary, columns_of, captioned, judged_as = (
-    getattr(decoder, name) for name in ("draw", "summary", "reduce", "caption", "claims")
+draw, summary, columns_of, captioned, questions = (
+    getattr(decoder, name) for name in ("draw", "summary", "reduce", "caption", "questions")
 )
 
 
@@ -32,10 +30,6 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 
 def caption(frame: pd.DataFrame) -> str:
     return f"{captioned(frame)} Accuracy: of the results of the queries."
-
-
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    return [replace(claim, study="ratio_sql") for claim in judged_as(frame)]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures, subspaces
-from loralab.studies.claims import Claim
+from loralab.studies.questions import Claim, Question
 from loralab.studies.subspaces import AXES, KEPT, Line, Pair, block, by_seed, interval
 
 if TYPE_CHECKING:
@@ -71,19 +71,17 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    size, (small, *_, large) = int(frame["i"].max()), subspaces.ranks(frame)
-    found = []
+def questions(frame: pd.DataFrame) -> list[Question]:
+    """phi(1, 1) of the top directions, and of the rest alone."""
+    size, (small, *_, large), claims = int(frame["i"].max()), subspaces.ranks(frame), []
+    for side, words in (("A", "A"), ("left", "the left singular vectors of ΔW")):
+        for which in subspaces.MAPS:
+            top = interval(by_seed(frame, "other", which, side)[1, 1])
+            claims.append(Claim(f"the top direction of {words}, {which}", top, "above .5", 0.5))
     for which in subspaces.MAPS:
-        for side, words in (("A", "A"), ("left", "the left singular vectors of ΔW")):
-            phi = by_seed(frame, "other", which, side)
-            text = f"{small} and {large} share the top direction of {words}, for {which}: phi(1, 1) above .5"
-            top = interval(phi[1, 1], null=0.5)
-            found.append(Claim("subspace_rank", "LoRA, Fig 3", text, "above .5", top, 0.5))
-        rest = interval(block(by_seed(frame, "other", which, "A"), size), null=0.5)
-        text = f"they do not share the directions 2 to {size} of A, for {which}: phi of these alone below .5"
-        found.append(Claim("subspace_rank", "LoRA, Fig 3", text, "the others are mostly noise", rest, 0.5, below=True))
-    return found
+        rest = interval(block(by_seed(frame, "other", which, "A"), size))
+        claims.append(Claim(f"directions 2 to {size} of A, {which}", rest, "mostly noise", 0.0, exact=True))
+    return [Question(f"which directions do {small} and {large} share (phi)?", "LoRA, Fig 3", "", claims)]
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures, subspaces
-from loralab.studies.claims import Claim
 from loralab.studies.intervals import dots
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval, ratio_interval
 from loralab.studies.subspaces import AXES, KEPT, Line, Pair, by_seed, interval
 
@@ -139,17 +139,15 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Claims about all r learned directions. The paper has no number. A is left out: it contains its initialisation."""
-    size = int(frame["i"].max())
-    found = []
-    for side, words in (("A - A_0", "A - A_0"), ("left", "ΔW's left singular vectors")):
-        text = (
-            f"runs at λ = 1 and {ADVICE} share fewer of the {size} directions of {words} than runs at one λ (q and v)"
-        )
-        ratio = relative(frame, ADVICE, subspaces.MAPS, side, size)
-        found.append(Claim("subspace_ratio", "in no paper", text, "none", ratio, 1.0, "x", below=True))
-    return found
+def questions(frame: pd.DataFrame) -> list[Question]:
+    """About all r learned directions. A is left out: it contains its initialisation."""
+    size, sides = int(frame["i"].max()), {"left": "ΔW's left singular vectors", "A - A_0": "A - A_0"}
+    claims = [
+        Claim(words, relative(frame, ADVICE, subspaces.MAPS, side, size), "none", 1.0, exact=True)
+        for side, words in sides.items()
+    ]
+    text = f"do runs at λ = 1 and {ADVICE} share as many of the {size} directions as runs at one λ (q and v)?"
+    return [Question(text, "in no paper", "x", claims)]
 
 
 if __name__ == "__main__":

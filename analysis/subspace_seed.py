@@ -9,7 +9,7 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures, subspaces
-from loralab.studies.claims import Claim
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import paired
 from loralab.studies.subspaces import AXES, KEPT, Line, Pair, by_seed, interval
 
@@ -71,14 +71,13 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
+def questions(frame: pd.DataFrame) -> list[Question]:
     """The paper's claim is about A; the left vectors do not contain the initialisation."""
-    found = []
+    claims = []
     for side, words in (("A", "A"), ("left", "the left singular vectors of ΔW")):
         q, v = (excess(frame, "other", which, side).dropna() for which in subspaces.MAPS)
-        text = f"two seeds share more directions of {words} beyond chance for q than for v"
-        found.append(Claim("subspace_seed", "LoRA, Fig 4", text, "more for q", paired(q, v), 0.0, "directions"))
-    return found
+        claims.append(Claim(words, paired(q, v), "more for q"))
+    return [Question("do two seeds share more for q than for v, beyond chance?", "LoRA, Fig 4", "directions", claims)]
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import pandas as pd
 from loralab import plotting
 from loralab.inspect import spectra
 from loralab.studies import captions, figures, subspaces
-from loralab.studies.claims import Claim
 from loralab.studies.intervals import dots
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import paired
 from loralab.studies.subspaces import AXES, KEPT, by_seed, interval
 
@@ -111,20 +111,18 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Claims about the right singular vectors (input directions), as in section 7."""
-    found, there = [], ranks(frame)
+def questions(frame: pd.DataFrame) -> list[Question]:
+    """About the right singular vectors (input directions), as in section 7; a share of ||ΔW||^2, less chance's."""
+    shares, more = [], []
     for which in subspaces.MAPS:
-        share = {rank: above_chance(frame, rank, which, "right")[TOP].dropna() for rank in there}
+        share = {rank: above_chance(frame, rank, which, "right")[TOP].dropna() for rank in ranks(frame)}
         if USUAL in share:
-            text = f"W's first {TOP} directions hold more of ΔW's r = {USUAL} than chance does, for {which}"
-            claim = Claim("subspace_weight", "LoRA, Fig 8", text, "more than random", interval(share[USUAL]), 0.0)
-            found.append(claim)
+            shares.append(Claim(f"r = {USUAL}, {which}", interval(share[USUAL]), "more than random"))
         if {FEW, MANY} <= share.keys():
-            text = f"a larger rank takes more of them: r = {MANY} less r = {FEW}, for {which}"
-            more = paired(*(share[rank] for rank in (MANY, FEW)))
-            found.append(Claim("subspace_weight", "LoRA, Fig 8", text, "more with a larger r", more, 0.0))
-    return found
+            apart = paired(*(share[rank] for rank in (MANY, FEW)))
+            more.append(Claim(f"r = {MANY} less r = {FEW}, {which}", apart, "more with a larger r"))
+    text = f"which share of ΔW lies in W's first {TOP} directions, beyond chance?"
+    return [Question(text, "LoRA, Fig 8", "", [*shares, *more])] if shares or more else []
 
 
 if __name__ == "__main__":

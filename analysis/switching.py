@@ -17,8 +17,8 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures, timing
-from loralab.studies.claims import Claim
 from loralab.studies.intervals import dots
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval, ratio_interval
 
 if TYPE_CHECKING:
@@ -329,17 +329,17 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna("")
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    made = []
-    for whole, way, how in (("copy", "memory", "in memory"), ("load", "disk", "from disk")):
-        text = f"to switch tasks {how} takes less time with LoRA (r = {SHOWN}, q and v) than with a whole model"
-        found = cheaper(frame, whole, way, "q,v", SHOWN)
-        made.append(Claim("switching", "LoRA, section 4.2", text, "much lower cost", found, 1.0, "x"))
-    for count in values(frame, "mixed", "count"):
-        text = f"eight passes of merged models take longer than a mixed batch ({count:.0f} rows for each adapter)"
-        found = faster(frame, "merged", count)
-        made.append(Claim("switching", "LoRA, section 4.2", text, "possible, unmerged", found, 1.0, "x"))
-    return made
+def questions(frame: pd.DataFrame) -> list[Question]:
+    ways = (("copy", "memory", "in memory"), ("load", "disk", "from disk"))
+    less = [Claim(how, cheaper(frame, whole, way, "q,v", SHOWN), "much lower cost") for whole, way, how in ways]
+    counts = values(frame, "mixed", "count")
+    eight = [
+        Claim(f"{count:.0f} rows for each adapter", faster(frame, "merged", count), "possible") for count in counts
+    ]
+    switch = f"how many times longer does a whole model's switch take than LoRA's (r = {SHOWN}, q and v)?"
+    passes = "how many times longer do eight passes of merged models take than one mixed batch?"
+    source = "LoRA, section 4.2"
+    return [Question(switch, source, "x", less), Question(passes, source, "x", eight)]
 
 
 if __name__ == "__main__":

@@ -11,11 +11,18 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures
-from loralab.studies.arms import interior, paired_difference, record_values, select_columns, shared, split_arms
-from loralab.studies.claims import Claim
+from loralab.studies.arms import (
+    comparison_row,
+    interior,
+    paired_difference,
+    record_values,
+    select_columns,
+    shared,
+    split_arms,
+)
+from loralab.studies.questions import Question, gain
 from loralab.studies.stats import whole_mean
 from loralab.studies.thinned_curves import curve_columns
-from loralab.studies.verdicts import judged_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,21 +105,18 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for targets, own in arms.items():
         size = {"targets": NAMES[targets], "adapter's parameters": f"{own['adapter'].iloc[0]:,.0f}"}
-        rows.append({**size, **judged_row(own, arms[BASE]), "interior": interior(own)})
+        rows.append({**size, **comparison_row(own, arms[BASE]), "interior": interior(own)})
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    arms, source, made = sets(frame), "LoRA Without Regret", []
-    where = f"{captions.tasks(frame)}, equal parameters, lr_A tuned for each"
-    for targets, name in NAMES.items():
-        if targets != BASE:
-            gain, loss = (paired_difference(arms[targets], arms[BASE], metric) for metric in METRICS)
-            text = f"LoRA on {name} beats LoRA on attention alone in accuracy ({where})"
-            made.append(Claim("targets_decoder", source, text, "better", gain, 0.0, "points"))
-            text = f"LoRA on {name} has a lower test loss than on attention alone ({where})"
-            made.append(Claim("targets_decoder", source, text, "lower", loss, 0.0, "nats", below=True))
-    return made
+def questions(frame: pd.DataFrame) -> list[Question]:
+    rows, others = frame[frame["stage"] == "confirm"], [targets for targets in NAMES if targets != BASE]
+    claims = [
+        gain(rows, targets, BASE, arm="lora.targets", by=["task"], text=NAMES[targets], paper="better")
+        for targets in others
+    ]
+    where = f"({captions.tasks(frame)}, equal parameters, lr_A tuned for each)"
+    return [Question(f"does LoRA on more maps beat attention alone {where}?", "LoRA Without Regret", "points", claims)]
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures
-from loralab.studies.claims import Claim
 from loralab.studies.intervals import note_outside
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval, mean_interval
 from loralab.theory import survey
 from loralab.theory.gamma import RATES, exponents
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 KEYS = [*survey.KEYS]
 KEPT = [*KEYS, "predicted", "value", "commit", "diff"]
-TOLERANCE = 0.02  # tolerance of an exponent
 START = 0.5  # loss before training, y^2 / 2
 LEARNED = START / 10
 DELTAS = ("delta1", "delta2", "delta3")
@@ -67,17 +66,9 @@ def ratio_slopes(frame: pd.DataFrame, init: str) -> Any:
     return np.array([fitted(rows["log2_n"].tolist(), rows["value"]) for _, rows in seeds])
 
 
-def within(groups: list[Any]) -> Interval:
-    """Distance from 0 of the worst of several exponents, with its p against TOLERANCE; n counts the seeds.
-
-    The worst is the exponent with the largest p of being within the tolerance, so its verdict holds for each.
-    """
-    found = []
-    for values in groups:
-        sign = 1.0 if np.mean(values) >= 0 else -1.0
-        own = mean_interval(sign * values, null=TOLERANCE)
-        found.append(Interval(own.estimate, max(own.low, 0.0), own.high, own.n, own.p))
-    return max(found, key=lambda own: (own.estimate > TOLERANCE, -own.p if own.estimate > TOLERANCE else own.p))
+def farthest(groups: list[Any]) -> Interval:
+    """Of several exponents the one farthest from 0; n counts the seeds."""
+    return mean_interval(max(groups, key=lambda values: abs(np.mean(values))))
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
@@ -193,42 +184,40 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).round(3)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    made: list[Claim] = []
-
-    def claim(
-        source: str, text: str, paper: str, found: Interval, threshold: float = 0.0, *, below: bool = False
-    ) -> None:
-        made.append(Claim("toy_linear", source, text, paper, found, threshold, below=below))
-
-    for where, told in WIDTHS.items():
-        for init, step, paper, way in (("A", SHOWN, "-1/2", "falls with n"), ("B", 1, "1/2", "grows with n")):
-            found = slopes(frame, init=init, optimizer="sgd", rates="1/sqrt(n)", range=where, step=step, quantity="f")
-            text = f"linear model, {told}: with c/√n for both rates, init {init}'s f {way} (its exponent)"
-            claim("LoRA+, Proposition 1", text, paper, mean_interval(found), below=init == "A")
-        for optimizer, source in (("sgd", "LoRA+, Proposition 2"), ("sign", "LoRA+, Theorem 1")):
-            at = {"optimizer": optimizer, "rates": "1/n and 1", "range": where}
-            steps = range(SHOWN, STEPS + 1)
-            settings = [(init, delta, step) for init in INITS for delta in DELTAS for step in steps]
-            groups = [slopes(frame, init=init, quantity=delta, step=step, **at) for init, delta, step in settings]
-            text = (
-                f"linear model, {told}, {NAMES[optimizer]}: with lr_A = c/n and lr_B = c every delta stays of order 1"
-            )
-            claim(
-                source,
-                f"{text} (largest exponent in size, below {TOLERANCE})",
-                "0",
-                within(groups),
-                TOLERANCE,
-                below=True,
-            )
+def questions(frame: pd.DataFrame) -> list[Question]:
+    """Exponents of n, at widths that models have; the asymptotic range is a check of the code (tests)."""
+    at, told = {"range": "small"}, WIDTHS["small"]
+    best = [Claim(f"init {init}", mean_interval(ratio_slopes(frame, init)), "1", 1.0, exact=True) for init in INITS]
+    equal = [
+        Claim(
+            f"init {init}",
+            mean_interval(slopes(frame, init=init, step=step, quantity="f", optimizer="sgd", rates="1/sqrt(n)", **at)),
+            paper,
+            number,
+            exact=True,
+        )
+        for init, step, paper, number in (("A", SHOWN, "-1/2", -0.5), ("B", 1, "1/2", 0.5))
+    ]
+    both = []
+    for optimizer in ("sgd", "sign"):
+        groups = [
+            slopes(frame, init=init, quantity=delta, step=step, optimizer=optimizer, rates="1/n and 1", **at)
+            for init in INITS
+            for delta in DELTAS
+            for step in range(SHOWN, STEPS + 1)
+        ]
+        both.append(Claim(f"{NAMES[optimizer]}, the exponent farthest from 0", farthest(groups), "0", 0.0, exact=True))
     first, second = (stable_slopes(frame, init=init, optimizer="sgd", rates="equal") for init in INITS)
-    text = "linear model: the largest stable equal rate falls more slowly with n for init A than for B (its exponent)"
-    claim("Init (2406.08447)", text, "-1/2 and -1: 1/2 apart", mean_interval(first - second))
-    for init in INITS:
-        text = f"linear model, init {init}: the best pair's λ grows with n (its exponent)"
-        claim("LoRA+, Theorem 1", text, "1", mean_interval(ratio_slopes(frame, init)))
-    return made
+    stable = [Claim("init A less init B", mean_interval(first - second), "-1/2 and -1", 0.5, exact=True)]
+    model = f"linear model, {told}"
+    return [
+        Question("as which power of n does the best pair's λ grow (linear model)?", "LoRA+, Theorem 1", "", best),
+        Question(f"how does f depend on n with c/√n for both rates ({model})?", "LoRA+, Proposition 1", "", equal),
+        Question(
+            f"is every delta of order 1 with lr_A = c/n and lr_B = c ({model})?", "LoRA+, Proposition 2", "", both
+        ),
+        Question("how does the largest stable equal rate fall with n (linear model)?", "Init (2406.08447)", "", stable),
+    ]
 
 
 if __name__ == "__main__":

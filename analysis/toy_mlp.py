@@ -11,8 +11,8 @@ import pandas as pd
 
 from loralab import plotting
 from loralab.studies import captions, figures
-from loralab.studies.claims import Claim
 from loralab.studies.intervals import dots
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval, mean_interval, ratio_interval
 from loralab.theory import plane
 from loralab.theory.plane import ADVICE, ARMS, EARLY, LATE, choice, off_lines
@@ -69,16 +69,6 @@ def own(frame: pd.DataFrame, n: int, arm: str = "best", step: int = LATE) -> pd.
     return rows.assign(ratio=rows["chosen_B"] / rows["chosen_A"]).sort_values("seed")
 
 
-def curves(frame: pd.DataFrame, arm: str, *, fresh: bool, split: str = "train") -> pd.DataFrame:
-    """Losses of the selected pair at n = 100: one row per seed, one column per step; inf if it diverged.
-
-    fresh: for the fresh seeds (which select their own pairs elsewhere); else for the seeds that selected this pair.
-    """
-    rows = frame[(frame["part"] == "curve") & (frame["arm"] == arm)]
-    rows = rows[rows["seed"].isin(own(frame, printed(frame))["seed"]) == fresh]
-    return rows.pivot_table(index="seed", columns="step", values=split, dropna=False).fillna(np.inf)
-
-
 def gap(frame: pd.DataFrame, n: int, arm: str = "best", step: int = LATE) -> Interval:
     """Test loss of a seed's best equal pair over that of another arm's pair, as a geometric mean."""
     return ratio_interval(own(frame, n, "equal", step)["test"], own(frame, n, arm, step)["test"])
@@ -132,7 +122,7 @@ def _heatmap(ax: "Axes", of: pd.DataFrame, split: str) -> None:
     ax.spines[:].set_visible(False)
     ax.set(title=f"a) training loss, n = {int(of['n'].iloc[0])}, step {int(of['step'].iloc[0])}")
     ax.set(xlabel="lr$_A$", ylabel="lr$_B$")
-    ax.legend(loc="lower right", borderaxespad=0.1)
+    ax.legend(loc="upper right", borderaxespad=0.1)
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.06, pad=0.02, extend="max")
     marks = [low, 3 * low, 10 * low, DEEPEST * low]
     bar.set_ticks(marks, labels=[f"{mark:.2g}" for mark in marks])
@@ -229,23 +219,27 @@ def _inside(grid: pd.DataFrame, best: "pd.Series[Any]") -> bool:
     return all(grid[rate].min() < best[rate] < grid[rate].max() for rate in ("lr_A", "lr_B"))
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Figure 2 as printed, and the theory's predictions for its optimum at other widths."""
+def questions(frame: pd.DataFrame) -> list[Question]:
+    """Figure 2 as printed, and the theory's predictions for its optimum at other widths; each seed's own best pairs."""
     n = printed(frame)
-    where, span = f"network of Fig 2, n = {n}, step {LATE}", f"n = {widths(frame)[0]} to {widths(frame)[-1]}"
-    text = f"the best pair of rates has lr_B > lr_A ({where}; each seed's own)"
-    found = [Claim("toy_mlp", "LoRA+, Fig 2", text, "lr_B well above lr_A", doublings(frame), 0.0, "doublings")]
-    text = f"the best of equal rates has a higher test loss than the best pair ({where}; each seed's own)"
-    found.append(Claim("toy_mlp", "LoRA+, Fig 2", text, "clearly higher", gap(frame, n), 1.0, "x"))
-    text = (
-        f"test loss is higher at equal rates than at λ = {ADVICE}, each the best of as many ({where}; each seed's own)"
-    )
-    found.append(Claim("toy_mlp", "LoRA+, section 5", text, "higher", gap(frame, n, "advice"), 1.0, "x"))
-    text = f"the best ratio grows with n: its exponent (network of Fig 2, {span}, step {LATE})"
-    found.append(Claim("toy_mlp", "LoRA+, Theorem 1", text, "1", exponent(frame, "ratio"), 0.0))
-    text = f"the best lr_A falls with n: its exponent (network of Fig 2, {span}, step {LATE})"
-    found.append(Claim("toy_mlp", "LoRA+, Theorem 1", text, "-1", exponent(frame, "chosen_A"), 0.0, below=True))
-    return found
+    apart = ratio_interval(own(frame, n)["ratio"], np.ones(len(own(frame, n))))
+    printed_claims = [
+        Claim("test loss of the best equal rates over that of the best pair", gap(frame, n), "clearly higher"),
+        Claim("lr_B over lr_A in the best pair", apart, "well above 1"),
+        Claim(f"test loss of the best equal rates over that of λ = {ADVICE}", gap(frame, n, "advice"), "higher"),
+    ]
+    powers = [
+        Claim("the best ratio", exponent(frame, "ratio"), "1", 1.0),
+        Claim("the best lr_A", exponent(frame, "chosen_A"), "-1", -1.0),
+    ]
+    where = f"network of Fig 2, n = {n}, step {LATE}"
+    span = f"network of Fig 2, n = {widths(frame)[0]} to {widths(frame)[-1]}, step {LATE}"
+    return [
+        Question(
+            f"does the best pair of rates beat the best of equal rates ({where})?", "LoRA+, Fig 2", "x", printed_claims
+        ),
+        Question(f"as which power of n do the best rates move ({span})?", "LoRA+, Theorem 1", "", powers),
+    ]
 
 
 if __name__ == "__main__":

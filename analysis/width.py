@@ -15,8 +15,8 @@ from loralab.errors import UserError
 from loralab.store.run_directory import RunDirectory
 from loralab.studies import captions, figures
 from loralab.studies.arms import comparison_row, interior, select_columns, widths
-from loralab.studies.claims import Claim
 from loralab.studies.minima import Minimum
+from loralab.studies.questions import Claim, Question
 from loralab.studies.ratios import arm, difference, optimum, pair_optimum, rate_optimum, ratios, tuned
 from loralab.studies.ratios import best_ratio as chosen
 from loralab.studies.stats import Interval, crossing, paired, slope, speedup
@@ -273,28 +273,21 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Slopes over four widths have two degrees of freedom: thresholds lie between exponents that differ in theory."""
+def questions(frame: pd.DataFrame) -> list[Question]:
     groups = by_width(frame)
-    where = f"{captions.tasks(frame)}, init {'/'.join(frame['lora.init'].unique())}"
-    at = {"lr": 0.0, "lr_A": -0.5, "lr_B": -0.5, "ratio": 0.0}
-    words = {
-        "lr": ("Proposition 1", "at λ = 1 the best rate falls with the width n"),
-        "lr_A": ("Theorem 1", "the best lr_A falls faster than n^-1/2"),
-        "lr_B": ("Theorem 1", "the best lr_B falls more slowly than n^-1/2"),
-        "ratio": ("Theorem 1", "the best λ grows with the width n"),
-    }
-    lowest, found = {n: optima(rows) for n, rows in groups.items()}, []
-    for key, (source, text) in words.items():
-        paper = f"n^{THEORY[key]:g}" if THEORY[key] else "as n^0"
-        below, ours = key in ("lr", "lr_A"), power(lowest, key, at[key])
-        found.append(Claim("width", f"LoRA+, {source}", f"{text} ({where})", paper, ours, at[key], below=below))
-    ends = min(groups), max(groups)
-    less, more = (_gained(groups[n]) for n in ends)
+    where = f"({captions.tasks(frame)}, init {'/'.join(frame['lora.init'].unique())})"
+    lowest = {n: optima(rows) for n, rows in groups.items()}
+    arms = {"lr_A": "the best lr_A", "lr_B": "the best lr_B", "ratio": "the best λ", "lr": "the best rate at λ = 1"}
+    powers = [Claim(arm, power(lowest, key), f"{THEORY[key]:g}", THEORY[key], exact=True) for key, arm in arms.items()]
+    less, more = (_gained(groups[n]) for n in (min(groups), max(groups)))
     known = not np.isnan([*less, *more]).any()
     gained = paired(more, less) if known else Interval(np.nan, np.nan, np.nan, len(more), np.nan)
-    text = f"λ = {ADVICE} gains more accuracy over λ = 1 at n = {ends[1]} than at {ends[0]} ({where})"
-    return [*found, Claim("width", "LoRA+, Theorem 1", text, "more", gained, 0.0, "points")]
+    claims = [Claim(f"n = {max(groups)} over n = {min(groups)}", gained, "more")]
+    text = f"does λ = {ADVICE} gain more accuracy over λ = 1 at a larger width {where}?"
+    return [
+        Question(f"as which power of the width n do the best rates move {where}?", "LoRA+, Theorem 1", "", powers),
+        Question(text, "LoRA+, Theorem 1", "points", claims),
+    ]
 
 
 def _gained(rows: pd.DataFrame) -> "NDArray[np.float64]":

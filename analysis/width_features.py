@@ -11,7 +11,7 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import shared, widths
-from loralab.studies.claims import Claim
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval, mean_interval, slope, whole_mean
 from loralab.theory.gamma import exponents
 
@@ -35,13 +35,13 @@ RULES = {"constant": (0.0, 0.0), "root": (-0.5, -0.5), "theory": (-1.0, 0.0)}
 """Which powers of n lr_A and lr_B are."""
 WORDS = {"constant": "$lr_A = lr_B = c$", "root": "$lr_A = lr_B = c/\\sqrt{n}$", "theory": "$lr_A = c/n$, $lr_B = c$"}
 TOLERANCE = 0.25  # tolerance of an exponent: the rules' exponents differ by a half
-CLAIMED = [  # rule, quantity, place in the paper
-    ("theory", "delta1", "Proposition 2"),
-    ("theory", "delta2", "Proposition 2"),
-    ("theory", "zA", "Theorem 1"),
-    ("constant", "delta1", "Theorem 1"),
-    ("constant", "delta2", "Theorem 1"),
-    ("root", "zA", "Theorem 1"),
+CLAIMED = [  # rule, quantity
+    ("theory", "delta1"),
+    ("theory", "delta2"),
+    ("theory", "zA"),
+    ("constant", "delta1"),
+    ("constant", "delta2"),
+    ("root", "zA"),
 ]
 
 
@@ -88,15 +88,6 @@ def power(frame: pd.DataFrame, rule: str, quantity: str, step: int) -> Interval:
     """The mean of `powers` with Student's interval over the seeds; NaN if a seed has none."""
     found = powers(frame, rule, quantity, step)
     return mean_interval(found) if np.isfinite(found).all() else Interval(np.nan, np.nan, np.nan, len(found), np.nan)
-
-
-def distance(frame: pd.DataFrame, rule: str, quantity: str) -> Interval:
-    """Absolute distance of the mean power at STEP from the calculus's; p: that it equals TOLERANCE."""
-    off = np.array(powers(frame, rule, quantity, STEP)) - expected(rule, quantity, STEP)
-    if not np.isfinite(off).all():
-        return Interval(np.nan, np.nan, np.nan, len(off), np.nan)
-    side = -1.0 if off.mean() < 0 else 1.0
-    return mean_interval(side * off, null=TOLERANCE)
 
 
 def steps(frame: pd.DataFrame) -> list[int]:
@@ -181,23 +172,19 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Each power equals the calculus's within TOLERANCE: held if the distance is significantly below that."""
+def questions(frame: pd.DataFrame) -> list[Question]:
     rates = {
         "constant": "equal rates that do not fall with n",
         "root": "equal rates as n^-1/2",
         "theory": "lr_A as 1/n and lr_B as 1",
     }
-    found = []
-    for rule, quantity, source in CLAIMED:
-        wanted, ours = expected(rule, quantity, STEP), power(frame, rule, quantity, STEP).estimate
-        text = (
-            f"at {rates[rule]}, {quantity} is as n^{wanted:g} at step {STEP}, within {TOLERANCE:g} in the power (here "
-            f"{ours:.2f}; ours: the distance)"
-        )
-        off, paper = distance(frame, rule, quantity), f"n^{wanted:g}"
-        found.append(Claim("width_features", f"LoRA+, {source}", text, paper, off, TOLERANCE, below=True))
-    return found
+    claims = []
+    for rule, quantity in CLAIMED:
+        number = expected(rule, quantity, STEP)
+        found = power(frame, rule, quantity, STEP)
+        claims.append(Claim(f"{quantity} at {rates[rule]}", found, f"{number:g}", number, exact=True))
+    text = f"as which power of n do A's and B's moves change the features (step {STEP})?"
+    return [Question(text, "LoRA+, Proposition 2 and Theorem 1", "", claims)]
 
 
 if __name__ == "__main__":

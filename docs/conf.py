@@ -1,6 +1,7 @@
 """How Sphinx builds this site: MyST pages, one of them executed, and the API from docstrings. Needs no network."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 project = "loralab"
@@ -39,6 +40,18 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!loralab\.).*")]
 # TaskAdapter.folder, which no caller needs
 nitpick_ignore = [("py:class", "loralab.methods.formats.peft_folder.PeftLoRA")]
 
+FIGURE = re.compile(r"!\[[^\]]*\]\(\.\./analysis/figures/(\w+)\.png\)")
+
+
+def with_captions(_app: Any, _page: str, source: list[str]) -> None:
+    """A study's figure has its caption beneath, from the text file beside it."""
+
+    def both(image: re.Match[str]) -> str:
+        caption = Path(__file__).parents[1] / "analysis" / "figures" / f"{image[1]}.txt"
+        return f"{image[0]}\n\n*{caption.read_text(encoding='utf-8').strip()}*"
+
+    source[0] = FIGURE.sub(both, source[0])
+
 
 def plain_text(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
     """Docstrings are plain text with `code` in backticks: everything else that reStructuredText reads is escaped."""
@@ -49,4 +62,5 @@ def plain_text(_app: Any, _what: str, _name: str, _object: Any, _options: Any, l
 
 
 def setup(app: Any) -> None:
+    app.connect("source-read", with_captions)
     app.connect("autodoc-process-docstring", plain_text)

@@ -1,12 +1,16 @@
-"""Common parts of all figures: the style, ticks, the caption, and equal bytes for equal figures."""
+"""Common parts of all figures: the style, ticks, the caption beside them, and equal bytes for equal figures."""
 
+import os
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from matplotlib import pyplot
+from PIL import Image
 
 from loralab import plotting
+from loralab.errors import UserError
 from tests.analysis.frames import distinct, drawn, made
 
 
@@ -51,23 +55,59 @@ def test_a_logarithmic_axis_has_ticks_at_exactly_the_values() -> None:
         pyplot.close(figure)
 
 
-@pytest.mark.parametrize("sentences", [1, 12])
-def test_the_caption_stands_beneath_the_panels_and_the_figure_grows_by_its_height(sentences: int) -> None:
-    caption = "Mean of three seeds on fresh data with Student's interval. " * sentences
+def test_a_caption_is_a_text_of_short_lines_beside_the_figure(tmp_path: Path) -> None:
+    caption = "Mean of three seeds on fresh data with Student's interval. " * 5
     with drawn("first", made("first", distinct)) as figure:
-        figure.set_dpi(200)  # the resolution of saved files; the width of small letters depends on it
-        width, height = figure.get_size_inches()
-        plotting.footnote(figure, caption)
+        size = figure.get_size_inches().tolist()
+        *pictures, text = plotting.save(figure, tmp_path / "one", caption.strip())
+        assert figure.get_size_inches().tolist() == size and not figure.texts, "it takes no room of the panels"
+    lines = text.read_text().splitlines()
+    assert text == tmp_path / "one.txt" and all(path.is_file() for path in pictures)
+    assert " ".join(lines) == caption.strip() and len(lines) == 3
+    assert all(len(line) <= plotting.LINE for line in lines)
+
+
+def test_a_picture_is_small_and_as_wide_as_pages_show_it(tmp_path: Path) -> None:
+    with plotting.style():
+        figure, axes = pyplot.subplots(figsize=(plotting.DOUBLE, 3))
+        axes.imshow(np.random.default_rng(0).random((40, 40)))
+        png, _ = plotting.save(figure, tmp_path / "one")
+    with Image.open(png) as picture:
+        assert picture.width == round(plotting.DOUBLE * plotting.DPI) and picture.mode == "P"
+
+
+def test_a_heading_stands_above_the_panels_in_lines_that_fit(tmp_path: Path) -> None:
+    with plotting.style():
+        figure, axes = pyplot.subplots(figsize=(plotting.DOUBLE, 3))
+        plotting.heading(figure, "The directions of one run and of another, by layer and map. " * 4)
+        figure.set_dpi(plotting.DPI)  # the width of small letters depends on it
         figure.canvas.draw()
-        (text,) = figure.texts
-        box = text.get_window_extent().transformed(figure.dpi_scale_trans.inverted())  # inches
-        grown = figure.get_size_inches()
-        assert grown[0] == width and box.height < grown[1] - height < 1.2 * box.height + 0.1
-        assert " ".join(text.get_text().split()) == caption.strip()
-        assert ("\n" in text.get_text()) is (sentences > 1)
-        assert 0 <= box.x0 < box.x1 <= width and box.y0 >= 0
-        for axes in figure.axes:
-            tight = axes.get_tightbbox()
-            assert tight is not None
-            around = tight.transformed(figure.dpi_scale_trans.inverted())
-            assert around.y0 >= box.y1 and around.y1 <= grown[1] + 1e-6
+        (text,) = [each for each in figure.texts if each.get_text()]
+        box, panel = text.get_window_extent(), axes.get_tightbbox()
+        assert panel is not None and panel.y1 <= box.y0 and "\n" in text.get_text()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+        pyplot.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("", "which names a folder; name a file, as figure.png"),
+        ("..", "which names a folder; name a file, as figure.png"),
+        ("folder", "which names a folder; name a file, as figure.png"),
+        ("fifo.png", "fifo.png: is there already and is not a regular file; name another"),
+    ],
+)
+def test_a_figure_is_written_to_a_regular_file(
+    name: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo.png")
+    Path("folder").mkdir()
+    with pytest.raises(UserError, match=line):
+        plotting.named_file(Path(name))
+
+
+def test_a_name_may_contain_dots_and_gets_a_pictures_ending() -> None:
+    assert plotting.named_file(Path("ratio-16.5")) == Path("ratio-16.5.png")
+    assert plotting.named_file(Path("a.pdf")) == Path("a.pdf")

@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from loralab import plotting
 from loralab.config.overrides import settings
 from loralab.config.schema import from_hydra
-from loralab.studies import completeness, results, study_module
+from loralab.studies import committed, completeness, results, study_module
+from loralab.studies.questions import Claim
 from loralab.studies.thinned_curves import curve_columns
+from loralab.studies.verdicts import Verdict
 from loralab.sweeps.study import Job, open_study
 
 if TYPE_CHECKING:
@@ -65,6 +68,16 @@ def made(name: str, scores: Scores, *overrides: str) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(results.TEXTS, str))
 
 
+def claims(name: str, frame: pd.DataFrame) -> list[Claim]:
+    """The claims of a study's questions on a frame."""
+    return [claim for question in committed.questions(name, frame) for claim in question.claims]
+
+
+def verdicts(name: str, frame: pd.DataFrame) -> list[Verdict]:
+    """The verdicts on them."""
+    return [verdict for question in committed.questions(name, frame) for verdict in question.verdicts]
+
+
 def unlike(run: dict[str, Any], name: str) -> float:
     """A number from 0 to 1 that is unique to a run and a name."""
     text = f"{name} {json.dumps(run, sort_keys=True, default=str)}"
@@ -80,10 +93,24 @@ def distinct(run: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def drawn(name: str, frame: pd.DataFrame) -> Iterator["Figure"]:
-    """The study's figure from a frame; closed afterwards."""
+    """The study's figure from a frame, whose text is legible at the size shown; closed afterwards."""
     from matplotlib import pyplot
+    from matplotlib.text import Text
 
     with plotting.style():
         figure = module(name).draw(frame)
+        texts: list[Any] = [text for text in figure.findobj(Text) if text.get_text().strip()]
+        assert texts and min(text.get_size() for text in texts) >= plotting.SIZE
         yield figure
         pyplot.close(figure)
+
+
+def marks(ax: Any, *, across: bool = False) -> list[tuple[str, list[float], list[float], list[list[float]]]]:
+    """A panel's errorbars: label, places, values and the ends of the bars; across: the places are on the y axis."""
+    found = []
+    for bars in ax.containers:
+        x, y = (np.asarray(each, dtype=float).tolist() for each in bars.lines[0].get_data())
+        segments = [np.reshape(each, (-1, 2)) for each in bars.lines[2][0].get_segments()]  # empty where unknown
+        ends = [segment[:, 0 if across else 1].tolist() for segment in segments]
+        found.append((bars.get_label(), *((y, x) if across else (x, y)), ends))
+    return found

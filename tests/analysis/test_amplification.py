@@ -8,9 +8,8 @@ import pytest
 
 from loralab.inspect import spectra
 from loralab.inspect.updates import Update
-from loralab.studies.claims import judge
 from loralab.studies.stats import ratio_interval
-from tests.analysis.frames import drawn, made, module
+from tests.analysis.frames import claims, drawn, made, marks, module, verdicts
 from tests.analysis.overlaps import scores
 
 STUDY = module("amplification")
@@ -42,19 +41,19 @@ def test_the_norms_are_geometric_means_over_the_layers(frame: pd.DataFrame) -> N
 
 
 def test_the_papers_own_table_holds_what_the_paper_says_of_it(frame: pd.DataFrame) -> None:
-    claims = STUDY.claims(frame)
     few, many = PAPER[4], PAPER[64]
-    expected = [few[0] / few[1] / (many[0] / many[1]), few[1] / few[3], few[1] / few[2]]
-    assert [claim.found.estimate for claim in claims] == pytest.approx(expected, rel=0.01)
-    assert [row.verdict for row in judge(claims)] == ["held"] * 3
-    assert {claim.unit for claim in claims} == {"x"}
+    expected = [few[0] / few[1] / (many[0] / many[1]), few[1] / few[3], few[2] / few[1]]
+    found = claims("amplification", frame)
+    assert [claim.found.estimate for claim in found] == pytest.approx(expected, rel=0.01)
+    assert [claim.number for claim in found] == pytest.approx(expected, rel=0.1)
+    assert verdicts("amplification", frame) == ["held"] * 3
 
 
 def test_an_update_along_ws_top_directions_that_amplifies_little_does_not_hold(frame: pd.DataFrame) -> None:
     small = frame["lora.rank"] == 4
     turned = frame.assign(**{"in delta W": frame["in delta W"].where(~small, frame["in W"] * 0.9 + frame["seed"] % 2)})
     turned["at random"] = turned["in delta W"] * 2
-    assert [row.verdict for row in judge(STUDY.claims(turned))] == ["did not hold"] * 3
+    assert verdicts("amplification", turned) == ["contradicted in size"] * 3
 
 
 def test_each_norm_is_what_its_name_says() -> None:
@@ -71,20 +70,18 @@ def test_each_norm_is_what_its_name_says() -> None:
     assert found["in delta W"] < found["in W"]
 
 
-def test_the_figure_has_the_norms_and_beside_them_the_amplification_and_that_of_random_directions(
+def test_the_figure_has_the_amplification_beside_that_of_random_directions_and_then_the_norms(
     frame: pd.DataFrame,
 ) -> None:
     with drawn("amplification", frame) as figure:
-        *norms, last = (each for each in figure.axes)
-        for which, ax in zip(("q", "v"), norms, strict=True):
-            for name, (point, *_) in zip(STUDY.NORMS, ax.containers, strict=True):
-                means = [STUDY.size(STUDY.norms(frame, rank, which)[name]).estimate for rank in RANKS]
-                np.testing.assert_allclose(np.array(point.get_data(), dtype=float), [RANKS, means])
-        lines: dict[str, Any] = {str(each.get_label()): each for each in last.containers}
-        of = STUDY.norms(frame, 4, "q")
-        for label, name in (("q", "in delta W"), ("q, random $U$, $V$", "at random")):
-            point, _, (segments,) = lines[label]
-            expected = ratio_interval(of["delta W"], of[name])
-            assert point.get_ydata()[1] == pytest.approx(expected.estimate)
-            assert segments.get_segments()[1][:, 1].tolist() == pytest.approx([expected.low, expected.high])
+        *panels, last = figure.axes
+        for which, ax in zip(("q", "v"), panels, strict=True):
+            of = STUDY.norms(frame, 4, which)
+            for (_, ranks, middle, ends), name in zip(marks(ax), ("in delta W", "at random"), strict=True):
+                expected = ratio_interval(of["delta W"], of[name])
+                assert ranks == RANKS and middle[1] == pytest.approx(expected.estimate)
+                assert ends[1] == pytest.approx([expected.low, expected.high])
+        for name, (_, ranks, middle, _) in zip(STUDY.NORMS, marks(last), strict=True):
+            assert middle == pytest.approx([STUDY.size(STUDY.norms(frame, rank, "q")[name]).estimate for rank in RANKS])
+            assert ranks == RANKS
     assert len(STUDY.summary(frame)) == 2 * len(RANKS) and "30 runs (0 diverged)" in STUDY.caption(frame)

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab.studies.claims import judge
-from tests.analysis.frames import distinct, drawn, made, module
+from tests.analysis.frames import claims, distinct, drawn, made, module, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,16 +77,17 @@ def by_ratio(sign: int) -> pd.DataFrame:
     return made("best_ratio", score, SEEDS)
 
 
-@pytest.mark.parametrize(("sign", "verdict"), [(1, "held"), (-1, "did not hold")])
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "held"), (-1, "contradicted in size")])
 def test_the_claim_follows_what_was_built_in(sign: int, verdict: str) -> None:
-    claims = BEST.claims(by_ratio(sign))
-    assert [row.verdict for row in judge(claims)] == [verdict] * len(GROUPS)
+    frame = by_ratio(sign)
+    (claim,) = claims("best_ratio", frame)
+    assert verdicts("best_ratio", frame) == [verdict] and claim.found.n == 4 * len(GROUPS)
     best = sorted(np.log2(GRID), reverse=sign > 0)[:4]
-    assert claims[0].found.estimate == pytest.approx(np.mean(best) - 1)
+    assert claim.found.estimate == pytest.approx(np.mean(best) - 1)
 
 
 def test_noise_alone_tells_nothing(frame: pd.DataFrame) -> None:
-    assert {row.verdict for row in judge(BEST.claims(frame))} == {"cannot tell at this scale"}
+    assert verdicts("best_ratio", frame) == ["not identified"]
 
 
 def test_a_cell_with_a_diverged_seed_is_never_among_the_best() -> None:

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 
 from loralab.errors import UserError
-from loralab.studies.claims import judge
-from loralab.studies.stats import mean_interval, ratio_interval, speedup
-from tests.analysis.frames import drawn, made, module, unlike
+from loralab.studies.stats import mean_interval
+from tests.analysis.frames import claims, drawn, made, marks, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 CONVERGENCE = module("convergence")
 STEPS, SEEDS = range(0, 101, 5), range(200, 205)
 TWO_TASKS = ("task=rotten_tomatoes,trec", "seed=range(200,205)")
-SHARES = (0.5, 0.8, 0.9, 0.95, 1.0)
 ACCURACY = "validation/accuracy"
 
 
@@ -69,7 +67,7 @@ def test_the_lines_are_the_means_of_the_seeds_and_the_bands_their_intervals(
         for column, metric in enumerate((ACCURACY, "train/loss")):
             ax: Any = figure.axes[3 * row + column]
             steps = list(STEPS)[column:]  # before the first step there is no training loss
-            for ratio, line, band in zip(sorted(TAU), ax.lines, ax.collections, strict=True):
+            for ratio, line, band in zip(CONVERGENCE.SHOWN, ax.lines, ax.collections, strict=True):
                 of = frame[(frame["task"] == task) & (frame["lora.ratio"] == ratio)]
                 scores = [of.loc[of["step"] == step, metric].to_numpy() for step in steps]
                 assert {len(each) for each in scores} == {len(SEEDS)}
@@ -80,126 +78,68 @@ def test_the_lines_are_the_means_of_the_seeds_and_the_bands_their_intervals(
                 assert (min(at), max(at)) == pytest.approx((middle.low, middle.high))
 
 
-def steps_to(share: float, ratio: float, seed: int) -> float:
-    """The first evaluation at or beyond that share of the gain, computed by hand for the curves above."""
-    if (ratio, seed) in NEVER:
-        return np.inf
-    tau = TAU[ratio] - 20 * (seed == 201)
-    return float(5 * np.ceil(round(share * tau / 5, 9)))
+def test_a_speed_up_that_was_built_in_is_found_by_seed_and_claimed(frame: pd.DataFrame) -> None:
+    for ratio in (4, 16):
+        wanted = [(TAU[1] - 20 * (seed == 201)) / (TAU[ratio] - 20 * (seed == 201)) for seed in SEEDS]
+        assert CONVERGENCE.speeds(trec(frame), ratio) == pytest.approx(wanted, rel=0.2)
+    found = CONVERGENCE.sooner(frame, 16)
+    assert found.settings.keys() == {("trec",), ("rotten_tomatoes",)} and found.effect.n == 10
+    sixteen = claims("convergence", frame)[0]
+    assert (sixteen.arm, sixteen.found, sixteen.number) == ("λ = 16", found.effect, 2.0)
+    assert verdicts("convergence", frame)[0] == "held"
+    seconds = CONVERGENCE.speeds(trec(frame), 16, "seconds")
+    assert max(seconds) < 2, "starting up takes three seconds in both arms"
 
 
-@pytest.mark.parametrize("share", SHARES)
-def test_the_crossings_are_of_one_target_for_all_seeds(frame: pd.DataFrame, share: float) -> None:
-    found = CONVERGENCE.crossings(trec(frame), share)
-    for ratio in TAU:
-        assert found[ratio] == [steps_to(share, ratio, seed) for seed in SEEDS]
-    seconds = CONVERGENCE.crossings(trec(frame), share, "seconds")
-    assert seconds[4] == [3 + step / 2 for step in found[4]]
-
-
-def test_a_speedup_that_was_built_in_is_found_and_claimed(frame: pd.DataFrame) -> None:
-    base, other = ([steps_to(0.95, ratio, seed) for seed in SEEDS] for ratio in (1, 16))
-    assert CONVERGENCE.sooner(trec(frame), 16, 0.95) == ratio_interval(base, other)
-    claims = CONVERGENCE.claims(frame)
-    assert [claim.found.estimate for claim in claims] == pytest.approx([2.1, 2.1], abs=0.2)
-    assert [row.verdict for row in judge(claims)] == ["held", "held"]
-    assert "x [" in claims[0].ours and claims[0].ours.endswith("n = 5")
-
-
-def test_a_slower_ratio_does_not_hold() -> None:
+def test_a_slower_ratio_is_contradicted() -> None:
     slower = study(lambda run: curve(run, {16: 90, 1: 40 + run["seed"] % 3 * 5}.get(run["lora.ratio"], 60)))
-    assert [row.verdict for row in judge(CONVERGENCE.claims(slower))] == ["did not hold"] * 2
+    assert verdicts("convergence", slower)[0] == "contradicted in size"
 
 
-def test_speedups_are_drawn_at_their_ratio_and_what_never_crosses_is_marked(
-    frame: pd.DataFrame, figure: "Figure"
-) -> None:
+def test_speed_ups_are_drawn_a_row_each_beside_the_paper_s_two_times(frame: pd.DataFrame, figure: "Figure") -> None:
     ax: Any = figure.axes[5]
-    ratios = [ratio for ratio in sorted(TAU) if ratio != 1]
-    bars = iter(ax.containers)
-    for share in SHARES:
-        for ratio in ratios:
-            found = CONVERGENCE.sooner(trec(frame), ratio, share)
-            point, _, (segments,) = next(bars)
-            x, y = np.ravel(point.get_data()).astype(float)
-            assert y == pytest.approx(found.estimate) and abs(np.log2(x / ratio)) < 0.5
-            assert (point.get_markerfacecolor() == "white") is (ratio in (8, 64))
-            low, high = segments.get_segments()[0][:, 1]
-            assert (low, high) == pytest.approx((found.low, min(found.high, found.estimate + 1e3)), abs=1e-9)
-            if ratio in (8, 64):
-                assert (found.low, found.high) == (0, np.inf)  # five seeds are too few for the sign test
-    assert next(bars, None) is None
-    assert CONVERGENCE.sooner(trec(frame), 64, 1.0).estimate == 80 / 100  # counted as right after the end
-    summary = CONVERGENCE.summary(frame[frame["task"] == "trec"]).set_index(["ratio", "share"])["never"]
-    assert (summary[64, "95%"], summary[8, "95%"], summary[16, "95%"]) == ("5 of 5", "1 of 5", "0 of 5")
+    ratios = [ratio for ratio in sorted(TAU) if ratio > 1]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [f"λ = {ratio:g}" for ratio in ratios]
+    ((_, places, middle, ends),) = marks(ax, across=True)
+    assert places == list(range(len(ratios)))
+    for ratio, estimate, bar in zip(ratios, middle, ends, strict=True):
+        found = CONVERGENCE.sooner(frame, ratio).settings["trec",]
+        assert np.isnan([estimate, found.estimate]).all() or estimate == pytest.approx(found.estimate)
+        assert np.isnan(found.low) or bar == pytest.approx([found.low, found.high])
+    assert [2, 2] in [list(line.get_xdata()) for line in ax.lines]
+    summary = CONVERGENCE.summary(frame).set_index(["ratio", "task"])
+    assert len(summary) == 3 * len(ratios) and summary.loc[(16, "all"), "times, steps"].startswith("2.0")
 
 
-def test_a_run_that_never_crosses_may_have_done_so_right_after_the_last_step() -> None:
-    """With eight seeds the sign test has an interval, whose end is the length of the runs, not infinity."""
-
-    def score(run: dict[str, Any]) -> list[dict[str, Any]]:
-        return curve(run, 80, 0.6 if run["lora.ratio"] == 16 else 0.8)
-
-    rows = study(score, "task=trec", "seed=range(200,208)")
-    found = CONVERGENCE.sooner(trec(rows), 16, 0.95)
-    assert found == speedup([80.0] * 8, [np.inf] * 8, horizon=100)
-    assert (found.estimate, found.high, found.n) == (0.8, 0.8, 8) and found.p < 0.05
-    assert CONVERGENCE.sooner(trec(rows), 16, 0.95, "seconds").high == pytest.approx(43 / 53)
-    assert [row.verdict for row in judge(CONVERGENCE.claims(rows))] == ["did not hold"]
+def test_a_ratio_that_gains_half_as_much_has_no_speed(frame: pd.DataFrame) -> None:
+    assert np.isnan(CONVERGENCE.speeds(trec(frame), 64)).all()
+    assert verdicts("convergence", frame)[-1] == "not identified"
 
 
-def test_the_target_is_a_share_of_the_mean_gain_of_equal_rates_so_some_of_their_seeds_miss_it() -> None:
-    tops = dict(zip(SEEDS, (0.7, 0.75, 0.8, 0.85, 0.9), strict=True))
-    rows = study(lambda run: curve(run, 80, tops[run["seed"]]), "task=trec")
-    assert CONVERGENCE.target(trec(rows), 1.0) == pytest.approx(0.8)
-    assert np.isinf(CONVERGENCE.crossings(trec(rows), 1.0)[1]).tolist() == [True, True, False, False, False]
-    assert CONVERGENCE.crossings(trec(rows), 1.0)[1][2:] == [80, 70, 60]
-
-
-def test_a_run_that_begins_above_the_target_is_there_at_its_first_evaluation() -> None:
-    def score(run: dict[str, Any]) -> list[dict[str, Any]]:
-        return curve(run, 80) if run["seed"] != 202 else [row | {ACCURACY: 0.9} for row in curve(run, 80)]
-
-    rows = study(score, "task=trec")
-    assert CONVERGENCE.crossings(trec(rows), 0.5)[16][2] == 5
-
-
-@pytest.mark.parametrize("how", ["falls", "diverges"])
-def test_where_equal_rates_gain_nothing_or_diverge_nothing_can_be_told(how: str) -> None:
-    def score(run: dict[str, Any]) -> list[dict[str, Any]]:
-        rows = curve(run, 80, 0.4 if how == "falls" and run["lora.ratio"] == 1 else 0.8)
-        gone = how == "diverges" and (run["lora.ratio"], run["seed"]) == (1, 201)
-        return [{**row, "status": "diverged"} for row in rows[:9]] if gone else rows
-
-    rows = study(score, "task=trec")
-    assert CONVERGENCE.crossings(trec(rows), 0.5)[16] == [np.inf] * 5
-    found = CONVERGENCE.sooner(trec(rows), 16, 0.5)
-    assert np.isnan(found.estimate) and (found.low, found.high) == (0, np.inf)
-
-
-def test_a_run_that_diverges_never_gets_there_and_its_line_ends_where_it_did() -> None:
+@pytest.mark.parametrize("ratio", [1, 16])
+def test_a_run_that_diverges_leaves_no_speed_and_its_line_ends_where_it_did(ratio: float) -> None:
     def score(run: dict[str, Any]) -> list[dict[str, Any]]:
         rows = curve(run, 40)
-        gone = run["lora.ratio"] == 16 and run["seed"] == 202
+        gone = run["lora.ratio"] == ratio and run["seed"] == 202
         return [{**row, "status": "diverged"} for row in rows[:12]] if gone else rows
 
     frame = study(score, "task=trec")
-    assert CONVERGENCE.crossings(trec(frame), 0.95)[16] == [40, 40, np.inf, 40, 40]  # though it was above at step 55
+    assert np.isnan(CONVERGENCE.speeds(trec(frame), 16)).all()
     with drawn("convergence", frame) as figure:
         ends: list[Any] = [line.get_xdata() for line in figure.axes[0].lines]
-        assert [max(steps) for steps in ends] == [55 if ratio == 16 else 100 for ratio in sorted(TAU)]
+        assert [max(steps) for steps in ends] == [55 if each == ratio else 100 for each in CONVERGENCE.SHOWN]
 
 
-def test_a_run_that_diverges_before_its_first_evaluation_is_one_that_never_gets_there() -> None:
+def test_a_run_that_diverges_before_its_first_evaluation_is_drawn_as_none() -> None:
     def score(run: dict[str, Any]) -> list[dict[str, Any]]:
         gone = run["lora.ratio"] == 16 and run["seed"] == 202
         empty = {"status": "diverged", "step": None, ACCURACY: None, "train/loss": None, "seconds": None}
         return [empty] if gone else curve(run, 40)
 
     frame = study(score, "task=trec")
-    assert CONVERGENCE.crossings(trec(frame), 0.95)[16] == [40, 40, np.inf, 40, 40]
+    assert np.isnan(CONVERGENCE.speeds(trec(frame), 16)).all()
     with drawn("convergence", frame) as figure:
-        assert len(figure.axes[0].lines) == len(TAU)
+        assert len(figure.axes[0].lines) == len(CONVERGENCE.SHOWN)
 
 
 @pytest.mark.parametrize("step", [0, 45, 100])

@@ -11,9 +11,9 @@ from scipy import stats
 
 from loralab.errors import UserError
 from loralab.studies import results
-from loralab.studies.claims import judge
+from loralab.studies.verdicts import CONTRADICTED, HELD, UNKNOWN
 from loralab.sweeps.study import open_study
-from tests.analysis.frames import distinct, drawn, made, module, unlike
+from tests.analysis.frames import claims, distinct, drawn, made, marks, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 INTRINSIC = module("intrinsic_dimension")
 DIMS = (10, 100, 1000, 10_000)
 WEIGHTS, TOP, FLOOR = 22_700_000, 0.9, 0.5
-HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
 
 def scored(run: dict[str, Any]) -> dict[str, Any]:
@@ -104,47 +103,44 @@ def test_the_interval_is_students_over_the_logarithms_of_each_seeds_own(spread: 
     found = INTRINSIC.interval(INTRINSIC.by_seed(spread))
     low, high = np.exp(stats.ttest_1samp(np.log(own), 0).confidence_interval(0.95))
     assert (found.estimate, found.low, found.high) == pytest.approx((stats.gmean(own), low, high))
-    assert f"{found.estimate:,.0f} [{low:,.0f}, {high:,.0f}]" in INTRINSIC.caption(spread)
 
 
 def test_dots_are_means_and_lines_are_fulls_level_its_share_and_d90(spread: pd.DataFrame, figure: "Figure") -> None:
     ax: Any = figure.axes[0]
-    (bars,) = ax.containers
-    for d, x, y, ends in zip(DIMS, *bars.lines[0].get_data(), bars.lines[2][0].get_segments(), strict=True):
+    ((_, dims, middle, ends),) = marks(ax)
+    assert dims == list(DIMS)
+    for d, y, bar in zip(DIMS, middle, ends, strict=True):
         scores = fresh(spread, "intrinsic", d)
-        assert x == d and y == pytest.approx(scores.mean())
-        np.testing.assert_allclose(ends[:, 1], stats.ttest_1samp(scores, 0).confidence_interval(0.95), rtol=1e-9)
-    levels = {line.get_label(): line.get_data() for line in ax.lines if not line.get_label().startswith("_")}
-    assert levels["full fine-tuning"][1][0] == pytest.approx(TOP)
-    assert levels["90% of it"][1][0] == pytest.approx(0.9 * TOP)
-    assert levels["head alone"][1][0] == pytest.approx(FLOOR)
+        assert y == pytest.approx(scores.mean())
+        assert bar == pytest.approx(list(stats.ttest_1samp(scores, 0).confidence_interval(0.95)))
+    named = {text.get_text(): text.xy for text in ax.texts}
+    levels = {name: place[1] for name, place in named.items()}
     at = INTRINSIC.of_means(spread)
-    assert levels[f"d90 = {at:,.0f}"][0][0] == pytest.approx(at)
+    expected = {"full fine-tuning": TOP, "90% of it": 0.9 * TOP, "head alone": FLOOR, f"d90 = {at:,.0f}": 0.9 * TOP}
+    assert levels == pytest.approx(expected) and named[f"d90 = {at:,.0f}"][0] == pytest.approx(at)
+    heights = [line.get_ydata()[0] for line in ax.lines if len(line.get_ydata()) == 2]
+    assert set(np.round(heights, 9)) == set(np.round([TOP, FLOOR, 0.9 * TOP], 9))
+    (thick,) = [line for line in ax.lines if line.get_linewidth() == 2.5]
+    found = INTRINSIC.interval(INTRINSIC.by_seed(spread))
+    assert list(thick.get_xdata()) == pytest.approx([found.low, found.high])
 
 
-def test_the_rates_are_those_that_fresh_seeds_were_given(spread: pd.DataFrame, figure: "Figure") -> None:
-    ax: Any = figure.axes[1]
-    confirm = spread[spread["stage"] == "confirm"]
-    rates = [confirm.loc[confirm["intrinsic.dim"] == d, "optim.lr"].unique().item() for d in DIMS]
-    full = confirm.loc[confirm["method"] == "full", "optim.lr"].unique().item()
-    np.testing.assert_allclose(ax.lines[0].get_ydata(), rates)
-    np.testing.assert_allclose(ax.lines[1].get_ydata(), [full * (WEIGHTS / d) ** 0.5 for d in DIMS])
+@pytest.mark.parametrize(
+    ("d90", "wanted"), [(200, [HELD, HELD]), (5_500, [CONTRADICTED, HELD]), (2e6, [UNKNOWN, UNKNOWN])]
+)
+def test_the_claims_follow_what_was_built_in(d90: float, wanted: list[str]) -> None:
+    frame = built_in(d90, spread=0.2)
+    assert verdicts("intrinsic_dimension", frame) == wanted
+    paper, weights = (claim.found.estimate for claim in claims("intrinsic_dimension", frame))
+    assert np.isnan([paper, weights]).all() == (d90 > DIMS[-1])
+    assert np.isnan(paper) or paper / weights == pytest.approx(WEIGHTS / 200, rel=0.01)
 
 
-@pytest.mark.parametrize(("d90", "verdicts"), [(500, [HELD, HELD]), (5_500, [HELD, FELL]), (2e6, [OPEN, OPEN])])
-def test_the_claims_follow_what_was_built_in(d90: float, verdicts: list[str]) -> None:
-    rows = judge(INTRINSIC.claims(built_in(d90, spread=0.2)))
-    assert [row.verdict for row in rows] == verdicts
-    assert ("22,700,000 weights" in rows[0].claim.text, "3,000 dimensions" in rows[1].claim.text) == (True, True)
-    assert [np.isnan(row.p) for row in rows] == [d90 > DIMS[-1]] * 2
-
-
-def test_the_caption_says_where_d90_lies_beyond_the_dimensions() -> None:
-    assert "d90: not reached for the means; not reached for" in INTRINSIC.caption(built_in(1e6))
-    assert "d90: at most 10 for the means; at most 10 [10, 10] for" in INTRINSIC.caption(built_in(3))
+def test_a_d90_beyond_the_dimensions_is_not_drawn_and_said_of_the_gain() -> None:
+    assert "of the gain over the head alone: not reached." in INTRINSIC.caption(built_in(1e6))
+    assert "of the gain over the head alone: at most 10" in INTRINSIC.caption(built_in(3))
     with drawn("intrinsic_dimension", built_in(1e6)) as figure:
-        ax: Any = figure.axes[0]
-        assert not [text for text in ax.get_legend().get_texts() if "d90" in text.get_text()]
+        assert not [text for text in figure.axes[0].texts if "d90" in text.get_text()]
 
 
 def test_the_summary_says_what_share_of_full_an_arm_has(frame: pd.DataFrame) -> None:

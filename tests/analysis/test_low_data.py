@@ -11,16 +11,15 @@ from scipy import stats
 
 from loralab.errors import UserError
 from loralab.studies import results
-from loralab.studies.claims import judge
+from loralab.studies.verdicts import CONTRADICTED, EQUIVALENT, HELD
 from loralab.sweeps.study import open_study
-from tests.analysis.frames import distinct, drawn, made, module, unlike
+from tests.analysis.frames import claims, distinct, drawn, made, marks, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOW = module("low_data")
 SIZES, METHODS = (100, 300, 1000, 3200), ("head", "lora", "lora_plus", "full")
-HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
 
 def examples(run: dict[str, Any]) -> float:
@@ -50,25 +49,26 @@ def fresh(frame: pd.DataFrame, method: str, size: int, metric: str) -> Any:
 
 
 def test_a_line_is_a_method_with_the_interval_of_each_mean(frame: pd.DataFrame, figure: "Figure") -> None:
-    for panel, metric in zip(figure.axes[:2], ("test/accuracy", "test/loss"), strict=True):
-        ax: Any = panel
-        assert [bars.get_label() for bars in ax.containers] == [LOW.METHODS[method] for method in METHODS]
-        for method, bars in zip(METHODS, ax.containers, strict=True):
-            segments = bars.lines[2][0].get_segments()
-            for size, x, y, ends in zip(SIZES, *bars.lines[0].get_data(), segments, strict=True):
-                scores = fresh(frame, method, size, metric)
-                assert y == pytest.approx(scores.mean()) and abs(np.log2(x / size)) < 0.5
-                np.testing.assert_allclose(ends[:, 1], stats.ttest_1samp(scores, 0).confidence_interval(0.95))
+    methods = ("lora", "lora_plus", "full")
+    found = marks(figure.axes[0])
+    assert [label for label, *_ in found] == [LOW.METHODS[method] for method in methods]
+    for method, (_, places, middle, ends) in zip(methods, found, strict=True):
+        for size, x, y, bar in zip(SIZES, places, middle, ends, strict=True):
+            scores = fresh(frame, method, size, "test/accuracy")
+            assert y == pytest.approx(scores.mean()) and abs(np.log2(x / size)) < 0.5
+            assert bar == pytest.approx(list(stats.ttest_1samp(scores, 0).confidence_interval(0.95)))
 
 
-def test_gains_over_lora_are_paired_by_seed(frame: pd.DataFrame, figure: "Figure") -> None:
-    ax: Any = figure.axes[2]
-    for method, bars in zip(("lora_plus", "full"), ax.containers, strict=True):
-        for size, y, ends in zip(SIZES, bars.lines[0].get_ydata(), bars.lines[2][0].get_segments(), strict=True):
+def test_gains_over_lora_are_paired_by_seed_and_the_fewest_examples_stand_apart(
+    frame: pd.DataFrame, figure: "Figure"
+) -> None:
+    first, rest = (marks(ax, across=True) for ax in figure.axes[1:])
+    for at, method in enumerate(("lora_plus", "full")):
+        values, bars = ([*first[at][part], *rest[at][part]] for part in (2, 3))
+        for size, x, bar in zip(SIZES, values, bars, strict=True):
             some, base = (fresh(frame, each, size, "test/accuracy") for each in (method, "lora"))
-            assert y == pytest.approx(100 * (some - base).mean())
-            interval = stats.ttest_rel(some, base).confidence_interval(0.95)
-            np.testing.assert_allclose(ends[:, 1], 100 * np.array(interval), rtol=1e-9)
+            assert x == pytest.approx(100 * (some - base).mean())
+            assert bar == pytest.approx([100 * end for end in stats.ttest_rel(some, base).confidence_interval(0.95)])
 
 
 def test_every_arm_has_as_many_trials_and_the_head_its_pinned_rate() -> None:
@@ -94,15 +94,17 @@ def built_in(plus: float, full: float) -> pd.DataFrame:
     return made("low_data", score)
 
 
-@pytest.mark.parametrize(("plus", "full", "verdicts"), [(1.0, 2.0, (FELL, HELD)), (-1.0, -2.0, (HELD, FELL))])
-def test_the_claims_follow_what_was_built_in(plus: float, full: float, verdicts: tuple[str, str]) -> None:
-    rows = judge(LOW.claims(built_in(plus, full)))
-    assert [row.verdict for row in rows] == [*verdicts] * len(SIZES)
-    assert [f"with {size} examples" in row.claim.text for size, row in zip(SIZES, rows[::2], strict=True)] == [True] * 4
-    assert rows[0].claim.found.estimate == pytest.approx(-full / 100, abs=1e-3)
-    assert rows[1].claim.found.estimate == pytest.approx(plus / 100, abs=1e-3)
-    equal = judge(LOW.claims(built_in(0.0, 0.0)))
-    assert {row.verdict for row in equal} == {OPEN}
+@pytest.mark.parametrize(
+    ("plus", "full", "wanted"), [(1.2, 2.0, (CONTRADICTED, HELD)), (-1.0, -2.0, (HELD, CONTRADICTED))]
+)
+def test_the_claims_follow_what_was_built_in(plus: float, full: float, wanted: tuple[str, str]) -> None:
+    frame = built_in(plus, full)
+    assert verdicts("low_data", frame) == [wanted[0]] * 2 + [wanted[1]] * 2
+    lora, _, lora_plus, _ = found = claims("low_data", frame)
+    assert [claim.arm for claim in found] == ["300 to 3,200 examples", "100 examples"] * 2
+    assert lora.found.estimate == pytest.approx(-full / 100, abs=1e-3)
+    assert lora_plus.found.estimate == pytest.approx(plus / 100, abs=1e-3)
+    assert verdicts("low_data", built_in(0.0, 0.0)) == [EQUIVALENT] * 4
 
 
 def test_a_diverged_fresh_run_leaves_a_gap(frame: pd.DataFrame) -> None:
@@ -111,13 +113,10 @@ def test_a_diverged_fresh_run_leaves_a_gap(frame: pd.DataFrame) -> None:
     assert int(gone.sum()) == 1
     spoilt = frame.assign(status=frame["status"].mask(gone, "diverged"), **{n: frame[n].mask(gone) for n in LOW.SCORES})
     with drawn("low_data", spoilt) as figure:
-        for panel, at in zip(figure.axes, (3, 3, 1), strict=True):
-            ax: Any = panel
-            gaps = np.isnan(ax.containers[at].lines[0].get_ydata().astype(float))
-            assert gaps.tolist() == [False, True, False, False]
-    verdicts = {row.claim.text: row.p for row in judge(LOW.claims(spoilt))}
-    untested = [text for text, p in verdicts.items() if np.isnan(p)]
-    assert len(untested) == 1 and untested[0].startswith("LoRA beats full fine-tuning with 300 examples")
+        left, _, rest = figure.axes
+        assert np.isnan(marks(left)[2][2]).tolist() == [False, True, False, False]
+        assert np.isnan(marks(rest, across=True)[1][2]).tolist() == [True, False, False]
+    assert [np.isnan(claim.found.low) for claim in claims("low_data", spoilt)] == [True, False, False, False]
 
 
 @pytest.mark.parametrize("rows", [100, None])

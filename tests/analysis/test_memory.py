@@ -12,11 +12,10 @@ import pandas as pd
 import pytest
 
 from loralab.studies import results
-from loralab.studies.claims import judge
-from tests.analysis.frames import drawn, module
+from loralab.studies.verdicts import CONTRADICTED, HELD
+from tests.analysis.frames import claims, drawn, module, verdicts
 
 MEMORY = module("memory")
-HELD, FELL = "held", "did not hold"
 
 
 def built(above: Any = None) -> pd.DataFrame:
@@ -37,12 +36,9 @@ def built(above: Any = None) -> pd.DataFrame:
 
 def test_weights_decide_for_a_short_text_and_activations_for_a_batch() -> None:
     frame = built()
-    found = MEMORY.claims(frame)
-    assert [row.verdict for row in judge(found)] == [HELD, FELL, HELD]
-    assert found[0].found.estimate == pytest.approx(93 / 361, rel=0.01)
-    assert found[1].found.estimate == pytest.approx(292 / 560, rel=0.01)
-    assert found[2].found.estimate == pytest.approx(90e6 / 144e3)
-    assert all("(r = 4)" in claim.text for claim in found)
+    assert verdicts("memory", frame) == [HELD, CONTRADICTED, CONTRADICTED]
+    found = [claim.found.estimate for claim in claims("memory", frame)]
+    assert found == pytest.approx([361 / 93, 560 / 292, 90e6 / 144e3], rel=0.01)
 
 
 def test_bars_are_the_weights_and_what_is_above_them_and_lines_are_the_formulas() -> None:
@@ -50,15 +46,17 @@ def test_bars_are_the_weights_and_what_is_above_them_and_lines_are_the_formulas(
     with drawn("memory", frame) as figure:
         axes: Any = figure.axes
         short, batch, disk = axes
-        heights = [bar.get_height() for bar in short.patches]
-        assert heights == pytest.approx([90] * 5 + [271 * 1.001] + [3 * 1.001] * 4)
+        lengths = [bar.get_width() for bar in short.patches]
+        assert lengths == pytest.approx([90] * 5 + [271 * 1.001] + [3 * 1.001] * 4)
         segments: Any = short.collections[0]
-        lines = [float(segment[0][1]) for segment in segments.get_segments()]
+        lines = [float(segment[0][0]) for segment in segments.get_segments()]
         assert lines == pytest.approx([360] + [90 + 0.15 * rank for rank in (1, 4, 16, 64)])
-        assert batch.patches[6].get_height() == pytest.approx(202 * 1.001)
-        assert [bar.get_height() for bar in disk.patches] == pytest.approx([90, 0.036, 0.144, 0.576, 2.304])
-        names = [text.get_text() for text in disk.get_xticklabels()]
+        assert batch.patches[6].get_width() == pytest.approx(202 * 1.001)
+        assert [bar.get_width() for bar in disk.patches] == pytest.approx([90, 0.036, 0.144, 0.576, 2.304])
+        names = [text.get_text() for text in short.get_yticklabels()]
         assert names == ["full", *(f"LoRA, r = {rank}" for rank in (1, 4, 16, 64))]
+        assert [text.get_text() for text in short.texts] == [f"{(90 + 3.003) / (90 + 271.271):.0%}"] * 4
+        assert [text.get_text() for text in disk.texts] == ["1/2,500", "1/625", "1/156", "1/39"]
 
 
 def test_the_summary_says_what_the_formula_leaves_out() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,9 @@ from scipy import stats
 
 from loralab.errors import UserError
 from loralab.studies import results
-from loralab.studies.claims import Claim, judge
+from loralab.studies.verdicts import CONTRADICTED, EQUIVALENT, HELD
 from loralab.sweeps.study import open_study
-from tests.analysis.frames import distinct, drawn, made, module, unlike
+from tests.analysis.frames import claims, distinct, drawn, made, marks, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 METHODS = module("methods")
 TRIALS = 10  # five rates, two seeds
 FRESH = range(100, 105)
-HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 # Parameters without the head's, per unit of size if there is one; synthetic, but in the real order.
 EACH = {"lora": 9_000, "lora_plus": 9_000, "dora": 9_500, "rslora": 9_000, "houlsby": 9_700, "pfeiffer": 5_000}
 EACH |= {"prefix": 4_600, "prompt": 400, "p_tuning": 20_000}
@@ -112,48 +111,30 @@ def test_loras_are_one_at_rank_8_and_the_last_trains_all_that_section_4_1_says(c
     assert {one.ratio for one in lora} == {1, 4} and sum(one.dora for one in lora) == TRIALS
 
 
-def test_a_dot_is_an_arm_at_its_size_with_the_interval_of_its_mean(frame: pd.DataFrame, figure: "Figure") -> None:
-    ax: Any = figure.axes[0]
-    found = {}
-    for bars in ax.containers:
-        for x, y, ends in zip(*bars.lines[0].get_data(), bars.lines[2][0].get_segments(), strict=True):
-            found[x, round(y, 9)] = ends[:, 1]
-    assert len(found) == len(ARMS) - 1
-    for name in list(ARMS)[:-1]:
-        scores = fresh(frame, name)
-        size = frame.loc[rows_of(frame, name), "parameters"].iloc[0]
-        ends = found[size, round(scores.mean(), 9)]
-        np.testing.assert_allclose(ends, stats.ttest_1samp(scores, 0).confidence_interval(0.95), rtol=1e-9)
-    floor = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
-    assert floor == pytest.approx([fresh(frame, "head alone").mean()])
-    assert ax.get_xscale() == "log"
-
-
-def test_the_sizes_of_a_method_are_joined_in_their_order(figure: "Figure") -> None:
-    ax: Any = figure.axes[0]
-    lines = [bars.lines[0].get_xdata().tolist() for bars in ax.containers]
-    assert [line for line in lines if len(line) > 1] == [[9_000, 72_000, 576_000]]
+def test_a_row_is_an_arm_with_its_size_the_best_on_top(frame: pd.DataFrame, figure: "Figure") -> None:
+    left, right = figure.axes
+    names = [text.get_text() for text in left.get_yticklabels()]
+    means = [fresh(frame, name).mean() for name in names]
+    assert sorted(names) == sorted(ARMS) and means == sorted(means, reverse=True)
+    sizes = {names[round(line.get_ydata()[0])]: line.get_xdata()[0] for line in cast(Any, right.lines)}
+    assert sizes == {n: frame.loc[rows_of(frame, n), "parameters"].iloc[0] for n in list(ARMS)[:-1]}
+    assert right.get_xscale() == "log"
 
 
 def test_bars_are_the_paired_differences_from_full(frame: pd.DataFrame, figure: "Figure") -> None:
-    ax: Any = figure.axes[1]
-    labels = dict(
-        zip(ax.get_yticks(), (text.get_text().rpartition("  ")[0] for text in ax.get_yticklabels()), strict=True)
-    )
-    assert list(labels.values()) == list(ARMS)[:-1] and list(labels) == sorted(labels, reverse=True)
-    seen = 0
-    for bars in ax.containers:
-        for x, y, ends in zip(*bars.lines[0].get_data(), bars.lines[2][0].get_segments(), strict=True):
-            some, base = fresh(frame, labels[y]), fresh(frame, "full fine-tuning")
-            interval = stats.ttest_rel(some, base).confidence_interval(0.95) if (some != base).any() else (0, 0)
-            assert x == pytest.approx(100 * (some - base).mean())
-            np.testing.assert_allclose(ends[:, 0], 100 * np.array(interval), rtol=1e-9, atol=1e-12)
-            seen += 1
-    assert seen == len(labels)
-    dots = {line.get_ydata()[0]: line.get_xdata() for line in ax.lines if line.get_marker() == "."}
-    assert [labels[y] for y in dots] == list(ARMS)[:-1]
-    for y, found in dots.items():
-        each = fresh(frame, labels[y]) - fresh(frame, "full fine-tuning")
+    ax: Any = figure.axes[0]
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    ((_, places, values, ends),) = marks(ax, across=True)
+    assert places == list(range(len(ARMS)))
+    for name, x, bar in zip(names, values, ends, strict=True):
+        some, base = fresh(frame, name), fresh(frame, "full fine-tuning")
+        interval = stats.ttest_rel(some, base).confidence_interval(0.95) if (some != base).any() else (0, 0)
+        assert x == pytest.approx(100 * (some - base).mean())
+        np.testing.assert_allclose(bar, 100 * np.array(interval), rtol=1e-9, atol=1e-12)
+    dots = {names[round(line.get_ydata()[0])]: line.get_xdata() for line in ax.lines if line.get_marker() == "."}
+    assert sorted(dots) == sorted(ARMS)
+    for name, found in dots.items():
+        each = fresh(frame, name) - fresh(frame, "full fine-tuning")
         np.testing.assert_allclose(sorted(found), sorted(100 * each))
 
 
@@ -178,66 +159,49 @@ def built_in(**points: float) -> pd.DataFrame:
     return made("methods", score)
 
 
-def verdicts(frame: pd.DataFrame, having: str) -> list[str]:
-    rows = judge(METHODS.claims(frame))
-    return [row.verdict for row in rows if having in row.claim.text]
-
-
-def test_each_method_is_judged_against_the_head_alone() -> None:
-    rows = judge(METHODS.claims(built_in(prefix=2.0, prompt=-2.0)))
-    found = {
-        row.claim.text.partition(" beats the head alone")[0]: row for row in rows if "head alone" in row.claim.text
-    }
-    assert len(found) == len({key for key, *_ in ARMS.values()} - {"head"}) + 1  # LoRA on all maps, in addition to LoRA
-    assert found["prefix (20 tokens)"].verdict == HELD and found["prompt (10 tokens)"].verdict == FELL
-    rest = {row.verdict for name, row in found.items() if not name.startswith(("prefix", "prompt"))}
-    assert rest == {OPEN}
-    assert found["prefix (20 tokens)"].claim.found.estimate == pytest.approx(0.02, abs=1e-3)
-
-
-@pytest.mark.parametrize(("points", "verdict"), [(8.0, HELD), (9.8, FELL), (6.0, HELD)])
-def test_lora_is_on_par_with_full_where_it_loses_less_than_a_point(points: float, verdict: str) -> None:
-    assert verdicts(built_in(lora=8.0, full=points), "loses less than a point") == [verdict]
+@pytest.mark.parametrize(("points", "verdict"), [(6.0, HELD), (9.8, CONTRADICTED), (8.0, EQUIVALENT)])
+def test_lora_is_compared_with_full_fine_tuning(points: float, verdict: str) -> None:
+    frame = built_in(lora=8.0, full=points)
+    assert verdicts("methods", frame)[0] == verdict
+    assert claims("methods", frame)[0].found.estimate == pytest.approx((8 - points) / 100, abs=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("points", "verdict"), [(8.3, HELD), (7.7, HELD), (10.0, FELL), (6.0, FELL), (9.0, OPEN), (7.0, OPEN)]
+    ("points", "verdict"), [(8.3, HELD), (7.7, HELD), (10.0, CONTRADICTED), (6.0, CONTRADICTED), (8.5, CONTRADICTED)]
 )
-def test_full_rank_recovers_full_fine_tuning_where_the_interval_is_inside_a_point(points: float, verdict: str) -> None:
+def test_full_rank_recovers_full_fine_tuning_where_the_interval_is_inside_half_a_point(
+    points: float, verdict: str
+) -> None:
     frame = built_in(whole=points, full=8.0)
-    assert verdicts(frame, "is within a point") == [verdict]
-    (claim,) = (claim for claim in METHODS.claims(frame) if "is within a point" in claim.text)
-    inside = min(claim.found.low + 0.01, 0.01 - claim.found.high) > 0
-    assert verdict == OPEN or inside == (verdict == HELD)  # Holm's adjustment is stricter than the interval
+    assert verdicts("methods", frame)[1] == verdict and claims("methods", frame)[1].exact
 
 
 def test_lora_is_compared_with_what_has_nearly_its_size() -> None:
-    claims: list[Claim] = METHODS.claims(built_in(lora=2.0, houlsby=1.0, pfeiffer=3.0))
-    texts = [claim.text.partition(" (Rotten")[0] for claim in claims if claim.text.startswith("LoRA (r = 8), ")]
-    others = (
-        "BitFit, 41,000",
-        "Houlsby (size 64), 620,800",
-        "Pfeiffer (size 64), 320,000",
-        "prefix (20 tokens), 92,000",
-    )
-    assert texts == [f"LoRA (r = 8), 72,000 parameters, beats {other}" for other in others]
-    assert [row.verdict for row in judge(claims)][-4:] == [HELD, HELD, FELL, HELD]
-    rows = judge(METHODS.claims(built_in()))
-    assert {row.verdict for row in rows[-4:]} == {OPEN}
+    frame = built_in(lora=3.0, houlsby=0.5, pfeiffer=4.0)
+    others = {
+        "Houlsby (size 64), 620,800": HELD,
+        "Pfeiffer (size 64), 320,000": CONTRADICTED,
+        "BitFit, 41,000": HELD,
+        "prefix (20 tokens), 92,000": HELD,
+    }
+    assert dict(zip([claim.arm for claim in claims("methods", frame)], verdicts("methods", frame), strict=True)) == {
+        METHODS.LORA: CONTRADICTED,
+        "LoRA on all maps and biases (r = 384)": HELD,
+        **others,
+    } | {METHODS.LORA: HELD}
+    assert verdicts("methods", built_in())[2:] == [EQUIVALENT] * 4
 
 
 def test_a_diverged_fresh_run_leaves_a_gap_and_no_test(frame: pd.DataFrame) -> None:
-    gone = rows_of(frame, "DoRA (r = 8)") & (frame["stage"] == "confirm") & (frame["seed"] == 103)
+    gone = rows_of(frame, "Pfeiffer (size 64)") & (frame["stage"] == "confirm") & (frame["seed"] == 103)
     assert int(gone.sum()) == 1
     blank = {name: frame[name].mask(gone) for name in METHODS.SCORES}
     spoilt = frame.assign(status=frame["status"].mask(gone, "diverged"), **blank)
     with drawn("methods", spoilt) as figure:
-        for panel, axis in zip(figure.axes, "yx", strict=True):
-            ax: Any = panel
-            gaps = [np.isnan(getattr(bars.lines[0], f"get_{axis}data")().astype(float)) for bars in ax.containers]
-            assert sum(int(each.sum()) for each in gaps) == 1
-    untested = [row.claim.text for row in judge(METHODS.claims(spoilt)) if np.isnan(row.p)]
-    assert len(untested) == 1 and untested[0].startswith("DoRA (r = 8) beats the head alone")
+        ((_, _, values, _),) = marks(figure.axes[0], across=True)
+        assert np.isnan(values).sum() == 1
+    untested = [claim.arm for claim in claims("methods", spoilt) if np.isnan(claim.found.low)]
+    assert untested == ["Pfeiffer (size 64), 320,000"]
 
 
 @pytest.mark.parametrize("name", ["Pfeiffer (size 64)", "LoRA on all maps and biases (r = 384)", "head alone"])

@@ -11,17 +11,16 @@ from scipy import stats
 
 from loralab.errors import UserError
 from loralab.studies import results
-from loralab.studies.claims import judge
+from loralab.studies.verdicts import CONTRADICTED, HELD
 from loralab.sweeps.study import open_study
 from loralab.theory.rate_law import SCALINGS
-from tests.analysis.frames import distinct, drawn, made, module, unlike
+from tests.analysis.frames import claims, distinct, drawn, made, marks, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RANK = module("rank")
 RANKS, SETS, RULES = (1, 4, 16, 64), ("q", "q,v", "q,k,v,o", "all"), ("constant", "alpha/r", "alpha/sqrt_r")
-HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
 
 def steep(points: float, noise: float = 1e-3) -> pd.DataFrame:
@@ -53,35 +52,29 @@ def fresh(frame: pd.DataFrame, targets: str, rule: str, rank: int, name: str) ->
     return rows[name].to_numpy(dtype=float)
 
 
-def check(bars: Any, arms: list[Any], bases: list[Any]) -> None:
-    """Points are the arms' means; a bar is their paired difference, centred on the base's mean."""
-    points, segments = bars.lines[0].get_ydata().astype(float), bars.lines[2][0].get_segments()
-    np.testing.assert_allclose(points, [scores.mean() for scores in arms], rtol=1e-9)
-    for scores, base, ends in zip(arms, bases, segments, strict=True):
-        same = scores.tolist() == base.tolist()
-        interval = (0.0, 0.0) if same else stats.ttest_rel(scores, base).confidence_interval(0.95)
-        np.testing.assert_allclose(ends[:, 1], base.mean() + np.array(interval), rtol=1e-9)
+def check(bars: Any, arms: list[Any]) -> None:
+    """Points are the arms' means; a bar is the interval of its own mean."""
+    _, _, middle, ends = bars
+    np.testing.assert_allclose(middle, [scores.mean() for scores in arms], rtol=1e-9)
+    for scores, bar in zip(arms, ends, strict=True):
+        np.testing.assert_allclose(bar, stats.ttest_1samp(scores, 0).confidence_interval(0.95), rtol=1e-9)
 
 
-def test_a_line_is_a_set_of_targets_with_bars_from_its_largest_rank(frame: pd.DataFrame, figure: "Figure") -> None:
-    for panel, metric in zip(figure.axes[:2], ("test/accuracy", "test/loss"), strict=True):
-        ax: Any = panel
-        assert [bars.get_label().replace(", ", ",") for bars in ax.containers] == list(SETS)
-        for targets, bars in zip(SETS, ax.containers, strict=True):
-            arms = [fresh(frame, targets, "constant", rank, metric) for rank in RANKS]
-            check(bars, arms, [arms[-1]] * len(RANKS))
-            assert np.abs(np.log2(bars.lines[0].get_xdata().astype(float) / RANKS)).max() < 0.5
+def test_a_line_is_a_set_of_targets_with_the_interval_of_each_mean(frame: pd.DataFrame, figure: "Figure") -> None:
+    for ax, metric in zip(figure.axes[:2], ("test/accuracy", "test/loss"), strict=True):
+        assert [label.replace(", ", ",") for label, *_ in marks(ax)] == list(SETS)
+        for targets, bars in zip(SETS, marks(ax), strict=True):
+            check(bars, [fresh(frame, targets, "constant", rank, metric) for rank in RANKS])
+            assert np.abs(np.log2(np.array(bars[1]) / RANKS)).max() < 0.5
 
 
 def test_the_rules_for_alpha_are_drawn_with_their_own_rates(frame: pd.DataFrame, figure: "Figure") -> None:
     rates: Any = figure.axes[2]
-    losses: Any = figure.axes[3]
-    for rule, line, bars in zip(RULES, rates.lines, losses.containers, strict=True):
-        assert line.get_label() == bars.get_label() == RANK.RULES[rule]
+    for rule, line, bars in zip(RULES, rates.lines, marks(figure.axes[3]), strict=True):
+        assert bars[0] == RANK.RULES[rule]
         selected = [set(fresh(frame, "q,v", rule, rank, "optim.lr")) for rank in RANKS]
         assert [{rate} for rate in line.get_ydata()] == selected
-        arms = [fresh(frame, "q,v", rule, rank, "test/loss") for rank in RANKS]
-        check(bars, arms, [fresh(frame, "q,v", "constant", rank, "test/loss") for rank in RANKS])
+        check(bars, [fresh(frame, "q,v", rule, rank, "test/loss") for rank in RANKS])
 
 
 def test_the_rules_are_one_at_rank_eight_and_each_names_its_alpha() -> None:
@@ -104,18 +97,17 @@ def test_every_arm_has_as_many_trials_and_a_row(frame: pd.DataFrame) -> None:
     assert row["difference, points"] == f"{100 * (some - most).mean():+.2f}"
 
 
-@pytest.mark.parametrize(("points", "verdict"), [(0.0, HELD), (0.2, HELD), (1.0, FELL), (-1.0, HELD)])
-def test_within_half_a_point_is_tested_against_half_a_point(points: float, verdict: str) -> None:
-    """r = 1 loses less than half a point to r = 64, and r = 64 gains less than half a point over r = 4."""
-    rows = judge(RANK.claims(steep(points)))
-    assert len(rows) == 4 and [row.verdict for row in rows] == [verdict] * 4
-    for row, sign in zip(rows, (-1, 1, -1, 1), strict=True):
-        assert row.claim.found.estimate == pytest.approx(sign * points / 100, abs=1e-3)
-        assert row.claim.threshold == sign * 0.005 and row.claim.below is (sign > 0)
+@pytest.mark.parametrize(("points", "verdict"), [(0.0, HELD), (0.2, HELD), (1.0, CONTRADICTED), (-1.0, CONTRADICTED)])
+def test_a_small_rank_is_as_good_as_64_within_half_a_point_or_not(points: float, verdict: str) -> None:
+    """Points that r = 64 gains over r = 4, and r = 4 over r = 1."""
+    frame = steep(points)
+    assert verdicts("rank", frame) == [verdict] * 2
+    one, four = (claim.found for claim in claims("rank", frame))
+    assert (one.estimate, four.estimate, one.n) == pytest.approx((-points / 100, -points / 100, 10), abs=1e-3)
 
 
-def test_noise_as_large_as_the_margin_cannot_tell() -> None:
-    assert {row.verdict for row in judge(RANK.claims(steep(0.0, noise=0.05)))} == {OPEN}
+def test_equal_ranks_are_not_held_where_noise_is_larger_than_the_margin() -> None:
+    assert HELD not in verdicts("rank", steep(0.0, noise=0.05))
 
 
 @pytest.mark.parametrize("at", [0, -1])

@@ -8,10 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab.studies.claims import Claim, judge
 from loralab.studies.stats import bootstrap_items
-from loralab.studies.verdicts import verdicts
-from tests.analysis.frames import distinct, drawn, made, module, unlike
+from tests.analysis.frames import claims, distinct, drawn, made, marks, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 RATIO = module("ratio")
 RATIOS, FRESH, ITEMS = (0.25, 1, 2, 4, 8, 16, 32, 64), range(100, 105), 400
 GROUPS = [(task, init) for task in ("rotten_tomatoes", "trec") for init in "AB"]
-HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
 
 def right(run: dict[str, Any]) -> Any:
@@ -82,38 +79,44 @@ def fresh(frame: pd.DataFrame, task: str, init: str, ratio: float, metric: str) 
     return rows[metric].to_numpy(dtype=float)
 
 
-def test_a_line_is_a_ratios_window_and_the_dot_the_rate_that_fresh_seeds_were_given(
-    frame: pd.DataFrame, figure: "Figure"
-) -> None:
-    for at, (task, init) in enumerate(GROUPS):
-        ax: Any = figure.axes[4 * (at // 2) + at % 2]
-        assert len(ax.lines) == 2 * len(RATIOS)
-        for ratio, line, dot in zip(RATIOS, ax.lines[::2], ax.lines[1::2], strict=True):
+def test_fresh_seeds_have_the_rate_with_the_lowest_mean_loss_of_the_window(frame: pd.DataFrame) -> None:
+    for task, init in GROUPS:
+        given = group(frame, task, init, "confirm")
+        for ratio in RATIOS:
             means = window(frame, task, init, ratio)
-            np.testing.assert_allclose(line.get_data(), [[*means], [*means.values()]], rtol=1e-9)
             best = min(means, key=lambda rate: means[rate])
-            np.testing.assert_allclose(np.ravel(dot.get_data()), [best, means[best]], rtol=1e-9)
-            given = group(frame, task, init, "confirm")
             assert given.loc[given["lora.ratio"] == ratio, "optim.lr"].tolist() == [best] * len(FRESH)
 
 
-def test_bars_are_the_paired_interval_of_the_difference_from_equal_rates(frame: pd.DataFrame, figure: "Figure") -> None:
-    for row, task in enumerate(("rotten_tomatoes", "trec")):
-        for column, metric in enumerate(("test/accuracy", "test/loss")):
-            ax: Any = figure.axes[4 * row + 2 + column]
-            for init, bars in zip("AB", ax.containers, strict=True):
-                one = fresh(frame, task, init, 1, metric)
-                means, ends = [], []
-                for ratio in RATIOS:
-                    scores = fresh(frame, task, init, ratio, metric)
-                    means.append(scores.mean())
-                    test = stats.ttest_rel(scores, one).confidence_interval(0.95) if ratio != 1 else (0.0, 0.0)
-                    ends.append([one.mean() + end for end in test])
-                np.testing.assert_allclose(bars.lines[0].get_ydata().astype(float), means, rtol=1e-9)
-                drawn_ends = [segment[:, 1] for segment in bars.lines[2][0].get_segments()]
-                np.testing.assert_allclose(drawn_ends, ends, rtol=1e-9)
-            level = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
-            assert level == pytest.approx([fresh(frame, task, init, 1, metric).mean() for init in "AB"])
+def test_marks_are_the_paired_differences_from_equal_rates_and_the_pooled_one(
+    frame: pd.DataFrame, figure: "Figure"
+) -> None:
+    others = [ratio for ratio in RATIOS if ratio != 1]
+    for ax, metric, scale in zip(figure.axes, ("test/accuracy", "test/loss"), (100, 1), strict=True):
+        *settings, (name, _, values, ends) = marks(ax, across=True)
+        for (task, init), (label, _, middle, bars) in zip(GROUPS, settings, strict=True):
+            assert label.endswith(f"init {init}")
+            one = fresh(frame, task, init, 1, metric)
+            for ratio, x, bar in zip(others, middle, bars, strict=True):
+                scores = fresh(frame, task, init, ratio, metric)
+                assert x == pytest.approx(scale * (scores - one).mean())
+                expected = [scale * end for end in stats.ttest_rel(scores, one).confidence_interval(0.95)]
+                assert bar == pytest.approx(expected)
+        effects = [RATIO.pooled(frame, ratio, metric).effect for ratio in others]
+        assert name == "pooled" and values == pytest.approx([scale * each.estimate for each in effects])
+        assert ends[0] == pytest.approx([scale * effects[0].low, scale * effects[0].high])
+
+
+def test_the_margin_and_what_the_paper_claims_are_bands(figure: "Figure") -> None:
+    bands = {patch.get_label() for patch in figure.axes[0].patches}
+    assert {"counts as none: up to 0.5", "LoRA+ claims 1 to 2"} <= bands
+
+
+def test_one_setting_has_no_pooled_row(frame: pd.DataFrame) -> None:
+    one = frame[(frame["task"] == "trec") & (frame["lora.init"] == "A")]
+    with drawn("ratio", one) as figure:
+        assert [label for label, *_ in marks(figure.axes[0], across=True)] == ["TREC, init A"]
+    assert "pooled" in RATIO.caption(frame) and "pooled" not in RATIO.caption(one)
 
 
 def test_the_summary_has_both_intervals_of_the_difference(frame: pd.DataFrame) -> None:
@@ -134,55 +137,28 @@ def test_the_summary_has_both_intervals_of_the_difference(frame: pd.DataFrame) -
     assert row["by test item"] == f"[{100 * items.low:.2f}, {100 * items.high:.2f}]" and items.n == ITEMS
 
 
-def advice(claims: list[Claim]) -> list[Claim]:
-    return [claim for claim in claims if claim.text.startswith("λ = 16 beats λ = 1")]
-
-
-@pytest.mark.parametrize(("points", "verdict"), [(1.0, HELD), (-1.0, FELL), (0.0, OPEN)])
-def test_the_advice_is_judged_by_what_was_built_in(points: float, verdict: str) -> None:
-    rows = judge(RATIO.claims(better(points)))
-    found = [row for row in rows if row.claim in advice([row.claim])]
-    assert len(found) == 4 and [row.verdict for row in found] == [verdict] * 4
-    for row in found:
-        assert row.claim.found.estimate == pytest.approx(points / 100, abs=1e-3) and row.claim.found.n == 5
-        assert row.p >= row.claim.found.p
-
-
-def test_noise_larger_than_the_gain_cannot_tell() -> None:
-    rows = judge(RATIO.claims(better(1.0, noise=0.2)))
-    assert {row.verdict for row in rows if row.claim in advice([row.claim])} == {OPEN}
-
-
-@pytest.mark.parametrize(("log2", "verdict"), [(2.0, HELD), (-1.5, FELL)])
-def test_the_ratio_of_the_lowest_loss_is_found(log2: float, verdict: str) -> None:
-    rows = judge(RATIO.claims(better(0.0, log2=log2)))
-    found = [row for row in rows if "is lowest above" in row.claim.text]
-    assert [row.claim.found.estimate for row in found] == pytest.approx([log2] * 4, abs=0.1)
-    assert [row.verdict for row in found] == [verdict] * 4
-
-
-def test_a_point_or_more_is_tested_against_a_point() -> None:
-    for points, verdict in ((2.0, HELD), (0.3, FELL)):
-        rows = judge(RATIO.claims(better(points, log2=4.0)))
-        found = [row for row in rows if "by a point" in row.claim.text]
-        assert [row.verdict for row in found] == [verdict] * 4
-        assert all("here 16" in row.claim.text and row.claim.threshold == 0.01 for row in found)
-
-
-def test_where_equal_rates_are_best_the_claim_says_so() -> None:
-    """The ratio that is compared with them is still above 1."""
-    found = [claim.text for claim in RATIO.claims(better(0.0, log2=0.0)) if "by a point" in claim.text]
-    assert len(found) == 4
-    assert all("above 1, here 2," in text and "1 had the lowest validation loss of all" in text for text in found)
-
-
 @pytest.mark.parametrize(("points", "verdict"), [(2.0, "held"), (0.0, "equivalent"), (-2.0, "contradicted in size")])
 def test_the_pooled_gain_of_the_advice_is_what_was_built_in(points: float, verdict: str) -> None:
-    (question,) = RATIO.questions(better(points, noise=0.01))
-    found = question.gains["λ = 16"].effect
-    assert found.estimate == pytest.approx(points / 100, abs=2e-3) and found.n == 20
-    assert verdicts([found], papers=[question.number], margin=0.005) == [verdict]
-    assert [*question.gains] == [*question.losses] == [f"λ = {ratio}" for ratio in RATIOS if ratio > 1]
+    frame = better(points, noise=0.01)
+    gain, _ = RATIO.questions(frame)
+    advice = gain.claims[0]
+    assert advice.found.estimate == pytest.approx(points / 100, abs=2e-3) and advice.found.n == 20
+    assert [claim.arm for claim in gain.claims] == [f"λ = {ratio}" for ratio in (16, 2, 4, 8, 32, 64)]
+    assert verdicts("ratio", frame)[0] == verdict and advice.loss is not None
+    assert advice.pooled is not None and [*advice.pooled.settings] == GROUPS
+
+
+@pytest.mark.parametrize(("log2", "wanted"), [(4.2, ["held"] * 3), (-1.5, ["contradicted in size"] * 3)])
+def test_the_ratio_of_the_lowest_loss_is_found_over_the_settings(log2: float, wanted: list[str]) -> None:
+    frame = better(0.0, log2=log2)
+    best = claims("ratio", frame)[-3:]
+    assert [claim.found.estimate for claim in best] == pytest.approx([log2] * 3, abs=0.1)
+    assert [claim.found.n for claim in best] == [20, 10, 10] and verdicts("ratio", frame)[-3:] == wanted
+
+
+def test_one_setting_is_not_asked_for_its_lowest_loss(frame: pd.DataFrame) -> None:
+    (gain,) = RATIO.questions(frame[(frame["task"] == "trec") & (frame["lora.init"] == "A")])
+    assert gain.unit == "points"
 
 
 def lines(losses: list[list[float]]) -> pd.DataFrame:
@@ -216,11 +192,10 @@ def test_a_diverged_fresh_run_leaves_its_arm_untested_and_the_others_as_they_wer
     assert int(gone.sum()) == 1
     empty = {name: frame[name].mask(gone) for name in [*RATIO.SCORES, "correct"]}
     spoilt = frame.assign(status=frame["status"].mask(gone, "diverged"), **empty)
-    before, after = (advice(RATIO.claims(each)) for each in (frame, spoilt))
-    assert before[:2] == after[:2] and before[3] == after[3]
-    assert np.isnan(after[2].found.p) and judge(after)[2].verdict == OPEN
+    for before, after in zip(claims("ratio", frame)[:6], claims("ratio", spoilt)[:6], strict=True):
+        assert np.isnan(after.found.low) == (before.arm == "λ = 16")
     table = RATIO.summary(spoilt)
     assert table["test accuracy"].isna().sum() == 1 and (table["by test item"] == "[nan, nan]").sum() == 1
     with drawn("ratio", spoilt) as figure:
-        ax: Any = figure.axes[6]
-        assert np.isnan(ax.containers[0].lines[0].get_ydata().astype(float)).sum() == 1
+        gaps = [int(np.isnan(values).sum()) for _, _, values, _ in marks(figure.axes[0], across=True)]
+        assert gaps == [0, 0, 1, 0, 1]  # the pooled difference of this ratio too

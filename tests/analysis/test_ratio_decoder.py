@@ -11,9 +11,9 @@ from scipy import stats
 from loralab.config.keys import config_values
 from loralab.config.overrides import settings
 from loralab.config.schema import from_hydra
-from loralab.studies.claims import judge
+from loralab.studies import committed
 from loralab.sweeps.study import open_study
-from tests.analysis.frames import distinct, drawn, made, module, unlike
+from tests.analysis.frames import claims, distinct, drawn, made, module, unlike, verdicts
 
 RATIOS = (1, 4, 16)
 STUDIES = ("ratio_decoder", "ratio_sql")
@@ -58,21 +58,18 @@ def test_the_windows_contain_the_law_and_give_its_constant(name: str) -> None:
     ],
 )
 def test_the_verdict_on_a_gain_of_a_point_is_what_was_built_in(points: float, noise: float, wanted: str) -> None:
-    summary = module("ratio_decoder").summary(built("ratio_decoder", points, noise)).set_index("ratio")
-    assert summary.loc[16, "verdict"] == wanted and summary.loc[1, "verdict"] == ""
-    assert (float(summary.loc[16, "seeds"]) > 5) == (wanted == "not identified")
+    frame = built("ratio_decoder", points, noise)
+    assert verdicts("ratio_decoder", frame)[0] == wanted
+    (question,) = committed.questions("ratio_decoder", frame)
+    assert (question.needed(question.claims[0]) > 5) == (wanted == "not identified")
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_claims_follow_what_was_built_in(name: str) -> None:
-    judged = judge(module(name).claims(built(name, 1.5)))
-    texts = [row.claim.text.partition(" (")[0] for row in judged]
-    kinds = ("beats λ = 1 in accuracy", "has a lower test loss than λ = 1")
-    assert texts == [f"λ = {ratio} {kind}" for ratio in RATIOS[1:] for kind in kinds]
-    assert {row.claim.study for row in judged} == {name}
-    assert [row.verdict for row in judged[1:3]] == ["held"] * 2
-    assert judged[1].claim.found.estimate == pytest.approx(-0.02, abs=2e-3)
-    assert judged[2].claim.found.estimate == pytest.approx(0.015, abs=2e-3)
+    sixteen, four = claims(name, built(name, 1.5))
+    assert (sixteen.arm, four.arm) == ("λ = 16", "λ = 4") and verdicts(name, built(name, 1.5))[0] == "held"
+    assert sixteen.found.estimate == pytest.approx(0.015, abs=2e-3)
+    assert four.loss is not None and four.loss.estimate == pytest.approx(-0.02, abs=2e-3)
 
 
 @pytest.mark.parametrize("name", STUDIES)

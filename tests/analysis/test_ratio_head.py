@@ -2,13 +2,11 @@
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab.studies.claims import judge
-from tests.analysis.frames import distinct, drawn, made, module, unlike
+from tests.analysis.frames import claims, distinct, drawn, made, marks, module, unlike, verdicts
 
 HEAD = module("ratio_head")
 RIDING, RATIOS = "${optim.lr}", (1, 4, 16, 64)
@@ -33,25 +31,23 @@ def fresh(frame: pd.DataFrame, rides: bool, ratio: float, metric: str) -> Any:
     return rows[metric].to_numpy(dtype=float)
 
 
-def test_bars_are_each_heads_own_means_and_paired_intervals(frame: pd.DataFrame) -> None:
+def test_marks_are_each_heads_paired_differences_from_equal_rates(frame: pd.DataFrame) -> None:
     with drawn("ratio_head", frame) as figure:
-        for panel, metric in zip(figure.axes, ("test/accuracy", "test/loss"), strict=True):
-            ax: Any = panel
-            assert [bars.get_label() for bars in ax.containers] == ["head at 4e-3", "head at lr$_A$"]
-            for rides, bars in zip((False, True), ax.containers, strict=True):
-                arms = [fresh(frame, rides, ratio, metric) for ratio in RATIOS]
-                means = bars.lines[0].get_ydata().astype(float)
-                np.testing.assert_allclose(means, [scores.mean() for scores in arms], rtol=1e-9)
-                ends = [segment[:, 1] for segment in bars.lines[2][0].get_segments()]
-                low, high = stats.ttest_rel(arms[2], arms[0]).confidence_interval(0.95)
-                np.testing.assert_allclose(ends[2], [arms[0].mean() + low, arms[0].mean() + high], rtol=1e-9)
+        for ax, metric, scale in zip(figure.axes, ("test/accuracy", "test/loss"), (100, 1), strict=True):
+            found = marks(ax, across=True)
+            assert [label for label, *_ in found] == ["head at 4e-3", "head at lr$_A$"]
+            for rides, (_, _, values, ends) in zip((False, True), found, strict=True):
+                one, *arms = (fresh(frame, rides, ratio, metric) for ratio in RATIOS)
+                assert values == pytest.approx([scale * (scores - one).mean() for scores in arms])
+                interval = stats.ttest_rel(arms[1], one).confidence_interval(0.95)
+                assert ends[1] == pytest.approx([scale * end for end in interval])
 
 
 def test_the_claim_is_that_of_the_head_that_rides(frame: pd.DataFrame) -> None:
-    claims = HEAD.claims(frame)
-    assert [claim.text[:6].strip() for claim in claims] == ["λ = 4", "λ = 16", "λ = 64"]
-    (row,) = [row for row in judge(claims) if row.claim.text.startswith("λ = 16 ")]
+    sixteen, *others = claims("ratio_head", frame)
+    assert [claim.arm for claim in others] == ["λ = 4", "λ = 64"]
     some, one = (fresh(frame, True, ratio, "test/accuracy") for ratio in (16, 1))
-    assert row.claim.found.estimate == pytest.approx((some - one).mean()) and row.verdict == "did not hold"
+    assert sixteen.found.estimate == pytest.approx((some - one).mean())
+    assert verdicts("ratio_head", frame)[0] == "contradicted in size"
     summary = HEAD.summary(frame).set_index(["head", "ratio"])["difference, points"]
     assert summary["head at lr_A", 16].startswith("-") and summary["head at 4e-3", 16].startswith("+")

@@ -2,12 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from loralab.studies.claims import judge
-from tests.analysis.frames import drawn, module
-from tests.analysis.overlaps import paired
+from tests.analysis.frames import claims, drawn, marks, module, verdicts
+from tests.analysis.overlaps import D, paired
 
 STUDY = module("subspace_rank")
 SIDES = ("A", "A - A_0", "left")
@@ -42,36 +42,32 @@ def test_pairs_are_of_a_small_and_a_large_rank_and_of_two_seeds_but_for_the_one_
 
 
 def test_a_shared_first_direction_is_found_and_the_rest_is_not(frame: pd.DataFrame) -> None:
-    claims = STUDY.claims(frame)
-    assert len(claims) == 6
-    for claim in claims:
-        assert claim.found.n == 6
-        assert claim.found.estimate == pytest.approx(0.1 if claim.below else 0.8)
-    assert [row.verdict for row in judge(claims)] == ["held"] * 6
+    found = claims("subspace_rank", frame)
+    assert [claim.exact for claim in found] == [False] * 4 + [True] * 2 and {claim.found.n for claim in found} == {6}
+    assert [claim.found.estimate for claim in found] == pytest.approx([0.8] * 4 + [0.1] * 2)
+    assert verdicts("subspace_rank", frame) == ["held"] * 6
 
 
 def test_what_is_shared_as_at_one_seed_does_not_hold_that_the_rest_is_not(frame: pd.DataFrame) -> None:
     """If pairs of one seed were used in place of pairs of two, all would be shared."""
     faked = frame[frame["kind"] != "other"].assign(kind=lambda rows: rows["kind"].replace("same", "other"))
-    verdicts = [(row.claim.below, row.verdict) for row in judge(STUDY.claims(faked))]
-    assert set(verdicts) == {(False, "held"), (True, "did not hold")}
+    assert verdicts("subspace_rank", faked) == ["held"] * 4 + ["contradicted in size"] * 2
 
 
-def test_the_figure_has_a_map_a_row_a_side_a_column_and_the_controls_as_lines(frame: pd.DataFrame) -> None:
+def test_the_figure_has_a_map_a_row_with_the_lines_first_and_all_is_less_chance(frame: pd.DataFrame) -> None:
     with drawn("subspace_rank", frame) as figure:
         for row in range(2):
-            for column in range(3):
-                ax: Any = figure.axes[4 * row + column]
-                cells = ax.images[0].get_array()
-                assert cells.shape == (4, 7) and cells[0, 0] == pytest.approx(0.8)
-                assert cells[3, 3] == pytest.approx((0.8 + 0.7) / 8)
-            lines: Any = figure.axes[4 * row + 3]
-            levels = {each.get_label(): each[0].get_ydata()[0] for each in lines.containers}
-            assert levels["$A$, one seed"] == 1 and levels["$A_0$, untrained"] == 0
-            assert levels["$A$"] == pytest.approx(0.8)
+            lines, *sides = figure.axes[4 * row : 4 * row + 4]
+            for ax in sides:
+                cells = np.asarray(ax.images[0].get_array())
+                assert cells.shape == (4, 4), "every other of the seven powers of two"
+                assert cells[0, 0] == pytest.approx(0.8 - 1 / D)
+            levels = {label: values[0] for label, _, values, _ in marks(lines)}
+            assert levels["$A$, one seed"] == pytest.approx(1 - 1 / D)
+            assert levels["$A_0$, untrained"] == pytest.approx(-1 / D) and levels["$A$"] == pytest.approx(0.8 - 1 / D)
 
 
-def test_the_caption_tells_how_well_each_rank_was_trained(frame: pd.DataFrame) -> None:
+def test_the_caption_names_both_ranks(frame: pd.DataFrame) -> None:
     text = STUDY.caption(frame)
-    assert "Mean test accuracy .900 (r = 8), .900 (r = 64)" in text and "12 runs (0 diverged)" in text
+    assert "directions of r = 8 that lies in the first j of r = 64" in text and "12 runs (0 diverged)" in text
     assert len(STUDY.summary(frame)) == 14

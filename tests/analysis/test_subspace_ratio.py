@@ -5,9 +5,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from loralab.studies.claims import judge
-from tests.analysis.frames import drawn, module
-from tests.analysis.overlaps import paired
+from tests.analysis.frames import claims, drawn, marks, module, verdicts
+from tests.analysis.overlaps import D, paired
 
 STUDY = module("subspace_ratio")
 SIDES = ("A", "A - A_0", "left")
@@ -52,12 +51,12 @@ def test_one_subspace_seen_more_or_less_noisily_is_one(frame: pd.DataFrame, rati
     assert (found.estimate, found.n) == (pytest.approx(1, abs=1e-9), 6)
 
 
-def test_less_between_than_within_holds_and_more_does_not(frame: pd.DataFrame) -> None:
-    fewer = STUDY.claims(scaled(frame, 0.5))
-    assert [claim.found.estimate for claim in fewer] == pytest.approx([0.51, 0.51], abs=0.001)
-    assert [row.verdict for row in judge(fewer)] == ["held", "held"]
-    assert [row.verdict for row in judge(STUDY.claims(scaled(frame, 2)))] == ["did not hold"] * 2
-    assert {claim.paper for claim in fewer} == {"none"}
+def test_as_much_between_as_within_holds_and_less_or_more_does_not(frame: pd.DataFrame) -> None:
+    fewer = scaled(frame, 0.5)
+    estimates = [claim.found.estimate for claim in claims("subspace_ratio", fewer)]
+    assert estimates == pytest.approx([0.51, 0.51], abs=0.001)
+    for by, verdict in ((0.5, "contradicted in size"), (0.99, "held"), (2, "contradicted in size")):
+        assert verdicts("subspace_ratio", scaled(frame, by)) == [verdict] * 2
 
 
 def test_both_orders_of_a_pair_count_alike(frame: pd.DataFrame) -> None:
@@ -68,7 +67,7 @@ def test_both_orders_of_a_pair_count_alike(frame: pd.DataFrame) -> None:
 
 def test_what_shares_its_seed_is_in_no_interval_of_lambda(frame: pd.DataFrame) -> None:
     gone = frame[~frame["kind"].str.endswith("one seed")]
-    assert STUDY.claims(gone) == STUDY.claims(frame)
+    assert claims("subspace_ratio", gone) == claims("subspace_ratio", frame)
 
 
 def test_pairs_are_of_two_seeds_but_for_those_that_are_to_fake() -> None:
@@ -80,15 +79,14 @@ def test_pairs_are_of_two_seeds_but_for_those_that_are_to_fake() -> None:
         assert pair.kind == expected(max(int(one), int(other))) and (one == other or "1" in (one, other))
 
 
-def test_the_lines_are_of_each_lambda_and_the_last_panel_of_their_ratio(frame: pd.DataFrame) -> None:
+def test_the_first_panel_is_of_their_ratio_and_the_lines_are_of_each_lambda(frame: pd.DataFrame) -> None:
+    chance = 8 / D
     with drawn("subspace_ratio", scaled(frame, 0.5)) as figure:
         for row in range(2):
-            ax: Any = figure.axes[4 * row]
-            levels = {each.get_label(): each[0].get_ydata()[-1] for each in ax.containers}
-            assert levels["λ = 1"] == pytest.approx(0.9**4) and levels["λ = 16"] == pytest.approx(0.3**4)
-            assert levels["λ = 1 and 16"] == pytest.approx(0.51 * 0.9**2 * 0.3**2, rel=0.01)
-            assert levels["λ = 1 and 16, one seed"] == 1
-            last: Any = figure.axes[4 * row + 3]
-            assert {round(float(each[0].get_ydata()[-1]), 2) for each in last.containers} == {0.51}
+            first, *sides = figure.axes[3 * row : 3 * row + 3]
+            assert {round(values[-1], 2) for _, _, values, _ in marks(first)} == {0.51}
+            for ax in sides:
+                levels = {label: values[-1] + chance for label, _, values, _ in marks(ax)}
+                assert levels["λ = 1"] == pytest.approx(0.9**4) and levels["λ = 16"] == pytest.approx(0.3**4)
+                assert levels["λ = 1 and 16"] == pytest.approx(0.51 * 0.9**2 * 0.3**2, rel=0.01)
     assert len(STUDY.summary(frame)) == 2 * 3 * 2 * 2
-    assert "(λ = 1), .900 (λ = 4), .900 (λ = 16)" in STUDY.caption(frame)

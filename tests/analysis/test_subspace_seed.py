@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from loralab.studies.claims import judge
-from tests.analysis.frames import drawn, module
+from loralab.studies import subspaces
+from tests.analysis.frames import claims, drawn, marks, module, verdicts
 from tests.analysis.overlaps import D, paired
 
 STUDY = module("subspace_seed")
@@ -39,20 +40,18 @@ def test_directions_beyond_chance_are_those_that_were_built_in(frame: pd.DataFra
 
 def test_more_for_q_holds_and_more_for_v_does_not(frame: pd.DataFrame) -> None:
     spread = frame.assign(phi=frame["phi"] + 0.1 / 64 * (frame["seed"] % 3) * (frame["map"] == "q"))
-    claims = STUDY.claims(spread)
-    assert [claim.found.n for claim in claims] == [6, 6]
-    assert claims[0].found.estimate == pytest.approx(5.1)
-    assert {row.verdict for row in judge(claims)} == {"held"}
+    found = [claim.found for claim in claims("subspace_seed", spread)]
+    assert [each.n for each in found] == [6, 6] and found[0].estimate == pytest.approx(5.1)
+    assert verdicts("subspace_seed", spread) == ["held"] * 2
     swapped = spread.assign(map=spread["map"].map({"q": "v", "v": "q"}))
-    assert {row.verdict for row in judge(STUDY.claims(swapped))} == {"did not hold"}
+    assert verdicts("subspace_seed", swapped) == ["contradicted in size"] * 2
 
 
-def test_the_random_control_stands_beside_the_trained_ones(frame: pd.DataFrame) -> None:
+def test_what_is_drawn_is_less_chance_which_random_subspaces_share(frame: pd.DataFrame) -> None:
     with drawn("subspace_seed", frame) as figure:
         for row in range(2):
-            *trained, control = (figure.axes[5 * row + column] for column in range(4))
-            assert control.get_title().endswith("random")
-            ends: list[Any] = [each.images[0].get_array() for each in (*trained, control)]
-            assert {each.shape for each in ends} == {(7, 7)}
-            assert ends[-1][0, 0] == pytest.approx(1 / D, abs=1e-6) and ends[0][0, 0] > 0.05
+            lines, *sides = figure.axes[4 * row : 4 * row + 4]
+            assert {np.asarray(ax.images[0].get_array()).shape for ax in sides} == {(4, 4)}
+            assert not [label for label, *_ in marks(lines) if label == "random"]
+    assert subspaces.above_chance(frame, "random", "q", "A")[1, 1].tolist() == pytest.approx([0] * 6, abs=1e-6)
     assert len(STUDY.summary(frame)) == 10 and "6 runs (0 diverged)" in STUDY.caption(frame)

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab.studies.claims import judge
 from loralab.studies.stats import mean_interval
-from tests.analysis.frames import drawn, module
+from tests.analysis.frames import claims, drawn, module, verdicts
 from tests.analysis.overlaps import D, paired
 
 STUDY = module("subspace_weight")
@@ -43,18 +42,20 @@ def test_what_lies_in_w_beyond_chance_is_what_was_built_in(frame: pd.DataFrame, 
     np.testing.assert_allclose(left, 0, atol=1e-9)
 
 
-def test_more_than_random_and_more_with_the_rank_hold(frame: pd.DataFrame) -> None:
-    claims = STUDY.claims(frame)
-    assert [claim.found.estimate for claim in claims] == pytest.approx([0.054, 0.044] * 2)
-    assert [row.verdict for row in judge(claims)] == ["held"] * 4
-    turned = frame.assign(phi=2 * frame["chance"] - frame["phi"])
-    assert [row.verdict for row in judge(STUDY.claims(turned))] == ["did not hold"] * 4
+def test_more_than_random_and_more_with_the_rank_hold_where_they_are_large(frame: pd.DataFrame) -> None:
+    for factor, verdict in ((3, "held"), (-3, "contradicted in size"), (0.5, "equivalent")):
+        turned = frame.assign(phi=frame["chance"] + factor * (frame["phi"] - frame["chance"]))
+        estimates = [claim.found.estimate for claim in claims("subspace_weight", turned)]
+        assert estimates == pytest.approx([factor * 0.054] * 2 + [factor * 0.044] * 2)
+        assert verdicts("subspace_weight", turned) == [verdict] * 4
 
 
 def test_the_lines_are_of_the_ranks_with_their_intervals(frame: pd.DataFrame) -> None:
     with drawn("subspace_weight", frame) as figure:
         panels: list[Any] = figure.axes
-        assert [ax.get_title() for ax in panels] == [f"{w}: {s} singular vectors" for w in "qv" for s in STUDY.SIDES]
+        assert [ax.get_title("left") for ax in panels] == [
+            f"{w}: {s} singular vectors" for w in "qv" for s in STUDY.SIDES
+        ]
         for ax in (panels[0], panels[2]):
             for rank, (point, _, (segments,)) in zip(RANKS, ax.containers, strict=True):
                 expected = mean_interval([more(rank, seed) for seed in SEEDS])

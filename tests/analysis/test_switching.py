@@ -8,11 +8,10 @@ import pandas as pd
 import pytest
 
 from loralab.studies import results
-from loralab.studies.claims import judge
-from tests.analysis.frames import drawn, module
+from loralab.studies.verdicts import CONTRADICTED, HELD
+from tests.analysis.frames import claims, drawn, module, verdicts
 
 SWITCHING = module("switching")
-HELD, FELL = "held", "did not hold"
 MS = {"memory": 1.0, "disk": 3.0, "copy": 10.0, "load": 20.0, "bank": 50.0, "merged": 100.0, "switched": 110.0}
 
 
@@ -32,15 +31,15 @@ def built(ms: dict[str, float] = MS) -> pd.DataFrame:
 
 
 def test_what_is_built_in_is_claimed() -> None:
-    found = SWITCHING.claims(built())
-    assert [row.verdict for row in judge(found)] == [HELD] * 6
+    found = claims("switching", built())
+    assert verdicts("switching", built()) == [HELD] * 6
     assert [claim.found.estimate for claim in found] == pytest.approx([10, 20 / 3, 2, 2, 2, 2], rel=0.02)
     assert {claim.found.n for claim in found} == {50}
 
 
 def test_a_way_that_takes_longer_is_not_held() -> None:
     slower = built({**MS, "disk": 30.0, "bank": 120.0})
-    assert [row.verdict for row in judge(SWITCHING.claims(slower))] == [HELD, FELL, FELL, FELL, FELL, FELL]
+    assert verdicts("switching", slower) == [HELD, *[CONTRADICTED] * 5]
 
 
 def test_the_figure_has_medians_by_rank_drift_by_switches_and_ratios_by_rows() -> None:

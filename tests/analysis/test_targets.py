@@ -14,9 +14,8 @@ from loralab.config.overrides import settings
 from loralab.errors import UserError
 from loralab.runs.build import adapted_backbone, read_task
 from loralab.studies import results
-from loralab.studies.claims import judge
 from loralab.sweeps.study import open_study
-from tests.analysis.frames import distinct, drawn, made, module, unlike
+from tests.analysis.frames import claims, distinct, drawn, made, marks, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,19 +79,30 @@ def test_scaling_is_one_and_trials_are_equal_in_every_arm(frame: pd.DataFrame) -
     assert trials.to_dict() == dict.fromkeys(SETS, 12)
 
 
-def test_dots_and_bars_are_the_paired_differences_from_q_and_v(frame: pd.DataFrame, figure: "Figure") -> None:
-    for panel, metric, scale in zip(figure.axes, ("test/accuracy", "test/loss"), (100, 1), strict=True):
-        ax: Any = panel
-        labels = [re.sub(r" +\(.*", "", text.get_text()) for text in figure.axes[0].get_yticklabels()]
-        assert [label.replace(", ", ",") for label in labels] == list(SETS)
-        (bars,) = ax.containers
+def test_dots_and_bars_are_the_paired_differences_from_q_and_v_the_best_on_top(
+    frame: pd.DataFrame, figure: "Figure"
+) -> None:
+    labels = [re.sub(r" +\(.*", "", text.get_text()) for text in figure.axes[0].get_yticklabels()]
+    rows = [label.replace(", ", ",") for label in labels]
+    means = [fresh(frame, targets, "test/accuracy").mean() for targets in rows]
+    assert sorted(rows) == sorted(SETS) and means == sorted(means, reverse=True)
+    for ax, metric, scale in zip(figure.axes, ("test/accuracy", "test/loss"), (100, 1), strict=True):
+        ((_, _, values, ends),) = marks(ax, across=True)
         base = fresh(frame, "q,v", metric)
-        segments = bars.lines[2][0].get_segments()
-        for targets, place, x, y, ends in zip(SETS, ax.get_yticks(), *bars.lines[0].get_data(), segments, strict=True):
+        for targets, x, bar in zip(rows, values, ends, strict=True):
             scores = fresh(frame, targets, metric)
             interval = stats.ttest_rel(scores, base).confidence_interval(0.95) if targets != "q,v" else (0, 0)
-            assert y == place and x == pytest.approx(scale * (scores - base).mean())
-            np.testing.assert_allclose(ends[:, 0], scale * np.array(interval), rtol=1e-9)
+            assert x == pytest.approx(scale * (scores - base).mean())
+            np.testing.assert_allclose(bar, scale * np.array(interval), rtol=1e-9)
+
+
+def test_the_papers_numbers_stand_in_the_rows_of_their_targets(figure: "Figure") -> None:
+    ax: Any = figure.axes[0]
+    rows = [re.sub(r" +\(.*", "", text.get_text()).replace(", ", ",") for text in ax.get_yticklabels()]
+    wikisql, mnli = (line for line in ax.lines if line.get_label().startswith("GPT-3"))
+    found = {rows[place]: round(float(x), 1) for x, place in zip(*wikisql.get_data(), strict=True)}
+    assert found == {"q": -3.3, "k": -3.7, "v": -0.7, "o": -0.5, "q,k": -2.3, "q,v": 0.0, "q,k,v,o": 0.0}
+    assert round(float(max(mnli.get_xdata())), 1) == 0.4
 
 
 def test_the_caption_and_the_summary_say_the_budget_and_the_ranks(frame: pd.DataFrame) -> None:
@@ -104,17 +114,12 @@ def test_the_caption_and_the_summary_say_the_budget_and_the_ranks(frame: pd.Data
     assert "Adapters of 5 or 184,320 parameters" in TARGETS.caption(unequal)
 
 
-@pytest.mark.parametrize(
-    ("points", "verdict"), [(1.0, "held"), (-1.0, "did not hold"), (0.0, "cannot tell at this scale")]
-)
+@pytest.mark.parametrize(("points", "verdict"), [(1.0, "held"), (-1.0, "contradicted in size"), (0.0, "equivalent")])
 def test_the_claims_follow_what_was_built_in(points: float, verdict: str) -> None:
-    claims = TARGETS.claims(better(points))
-    assert [claim.text.partition(" beats")[0] for claim in claims] == [
-        "a budget spread over q, k, v and o",
-        "a budget spread over q and v",
-    ]
-    assert [row.verdict for row in judge(claims)] == [verdict] * 2
-    assert claims[0].found.estimate == pytest.approx(points / 100, abs=1e-3)
+    found = claims("targets", better(points))
+    assert [claim.arm for claim in found] == ["q, k, v and o", "q and v"]
+    assert verdicts("targets", better(points)) == [verdict] * 2
+    assert found[0].found.estimate == pytest.approx(points / 100, abs=1e-3)
 
 
 @pytest.mark.parametrize(("targets", "stage", "total"), [("all", "grid", 108), ("q,k,v,o", "confirm", 45)])

@@ -9,9 +9,8 @@ import pytest
 from scipy import stats
 
 from loralab.config.overrides import settings
-from loralab.studies.claims import judge
 from loralab.sweeps.study import open_study
-from tests.analysis.frames import distinct, drawn, made, module, unlike
+from tests.analysis.frames import claims, distinct, drawn, made, module, unlike, verdicts
 
 TARGETS = module("targets_decoder")
 BUDGET, LAYERS = 126_720, 30  # parameters per layer, and layers of SmolLM2-135M
@@ -43,13 +42,14 @@ def test_every_arm_has_the_same_number_of_parameters_by_the_shapes_of_the_maps()
 
 
 def test_the_claims_and_verdicts_follow_what_was_built_in() -> None:
-    for points, words, wanted in ((1.0, "held", "held"), (-1.0, "did not hold", "contradicted in size")):
+    for points, wanted in ((1.0, "held"), (-1.0, "contradicted in size")):
         frame = built(points)
-        judged = judge(TARGETS.claims(frame))
-        assert [row.verdict for row in judged] == [words] * 4
-        assert [row.claim.found.estimate for row in judged[:2]] == pytest.approx([points / 100, -points / 50], abs=2e-3)
+        assert verdicts("targets_decoder", frame) == [wanted] * 2
+        for claim in claims("targets_decoder", frame):
+            assert claim.loss is not None
+            found = (claim.found.estimate, claim.loss.estimate)
+            assert found == pytest.approx((points / 100, -points / 50), abs=2e-3)
         summary = TARGETS.summary(frame).set_index("targets")
-        assert summary.loc["the MLP", "verdict"] == wanted and summary.loc["attention", "verdict"] == ""
         assert summary["interior"].all() and set(summary["adapter's parameters"]) == {"3,801,600"}
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loralab.studies.claims import judge
-from tests.analysis.frames import distinct, drawn, made, module
+from tests.analysis.frames import claims, distinct, drawn, made, module, verdicts
 
 TENFOLD = module("tenfold_decoder")
 FULL = 1.4e-4
@@ -44,16 +43,16 @@ def test_noisier_seeds_widen_the_interval() -> None:
     assert lengths[1] == pytest.approx(2 * lengths[0], rel=0.01)
 
 
-def test_the_claims_are_about_half_the_papers_number() -> None:
-    for times, wanted in ((10.0, "held"), (2.8, "did not hold")):
-        judged = judge(TENFOLD.claims(built(times)))
-        assert [row.verdict for row in judged] == [wanted, "held"]
-        assert judged[0].claim.found.estimate == pytest.approx(times, rel=1e-6) and judged[0].claim.threshold == 5
+def test_the_claim_is_the_papers_number_within_a_factor_of_2() -> None:
+    for times, wanted in ((10.0, "held"), (2.8, "contradicted in size")):
+        (claim,) = claims("tenfold_decoder", built(times))
+        assert verdicts("tenfold_decoder", built(times)) == [wanted]
+        assert claim.found.estimate == pytest.approx(times, rel=0.01) and claim.number == 10
 
 
 def test_a_best_rate_at_the_end_of_its_window_gives_no_ratio() -> None:
     found = TENFOLD.times(built(1.0), TENFOLD.THEIRS)
-    assert np.isnan(found.estimate) and judge(TENFOLD.claims(built(1.0)))[0].verdict == "cannot tell at this scale"
+    assert np.isnan(found.estimate) and verdicts("tenfold_decoder", built(1.0)) == ["not identified"]
 
 
 def test_the_figure_shows_the_losses_and_the_ratios() -> None:

@@ -9,16 +9,15 @@ import pandas as pd
 import pytest
 
 from loralab.studies import results
-from loralab.studies.claims import judge
+from loralab.studies.verdicts import CONTRADICTED, HELD, UNKNOWN
 from loralab.theory.gamma import RATES, exponents
 from loralab.theory.survey import FULL, SMOKE
-from tests.analysis.frames import drawn, module
+from tests.analysis.frames import claims, drawn, module, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TOY = module("toy_linear")
-HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 EQUAL = ("A", "sgd", "1/sqrt(n)", "f", 2)
 
 
@@ -67,72 +66,41 @@ def is_exponent(frame: pd.DataFrame, *key: Any) -> Any:
     return np.logical_and.reduce([frame[name] == value for name, value in wanted])
 
 
-def verdicts(frame: pd.DataFrame) -> list[str]:
-    return [row.verdict for row in judge(TOY.claims(frame))]
-
-
-def test_what_the_papers_say_is_claimed_and_held_where_it_is_built_in() -> None:
-    frame = built(plain)
-    found = TOY.claims(frame)
-    assert verdicts(frame) == [HELD] * 11 and len({claim.text for claim in found}) == 11
-    assert not any("|" in claim.text for claim in found), "it would end a cell of the claims table"
-    estimates = [claim.found.estimate for claim in found]
-    expected = [-0.5, 0.5, 0, 0, -0.5, 0.5, 0, 0, 0.5, 1, 1]
-    np.testing.assert_allclose(estimates, expected, atol=0.003)
+def test_what_the_papers_say_is_held_where_it_is_built_in() -> None:
+    found = claims("toy_linear", built(plain))
+    assert verdicts("toy_linear", built(plain)) == [HELD] * 7
+    expected = [1, 1, -0.5, 0.5, 0, 0, 0.5]
+    np.testing.assert_allclose([claim.found.estimate for claim in found], expected, atol=0.003)
     assert {claim.found.n for claim in found} == {FULL.seeds}
 
 
 def test_an_exponent_of_the_other_sign_is_no_longer_held() -> None:
     turned = built(lambda frame: frame["value"].mask(is_exponent(frame, *EQUAL), -frame["value"]))
-    assert verdicts(turned) == [FELL if at in (0, 4) else HELD for at in range(11)]
+    assert verdicts("toy_linear", turned) == [HELD, HELD, CONTRADICTED, HELD, HELD, HELD, HELD]
 
 
 @pytest.mark.parametrize(
     ("shift", "noise", "verdict"),
-    [(0.03, 0, FELL), (-0.03, 0, FELL), (0.01, 0, HELD), (-0.01, 0, HELD), (0.0, 0.5, OPEN)],
+    [(0.3, 0, CONTRADICTED), (-0.3, 0, CONTRADICTED), (0.1, 0, HELD), (-0.1, 0, HELD), (0.3, 2.0, UNKNOWN)],
 )
 def test_one_delta_that_moves_with_width_is_enough(shift: float, noise: float, verdict: str) -> None:
     """For either init and any later step; an exponent with a wide interval decides nothing."""
 
     def moved(frame: pd.DataFrame) -> Any:
-        there = is_exponent(frame, "B", "sign", "1/n and 1", "delta2", 3) & (frame["range"] == "large")
+        there = is_exponent(frame, "B", "sign", "1/n and 1", "delta2", 3) & (frame["range"] == "small")
         assert there.sum() == FULL.seeds
         return frame["value"] + there * (shift + noise * np.resize([-1.0, 1.0], len(frame)))
 
-    found = verdicts(built(moved))
-    assert found[3] == verdict and found[:3] + found[4:] == [HELD] * 10
-
-
-def test_the_distance_from_the_calculus_has_its_interval_in_front_of_the_tolerance() -> None:
-    values = np.array([-0.012, -0.008, -0.01, -0.011])
-    found = TOY.within([np.zeros(4), values])
-    assert found.estimate == pytest.approx(0.01025) and 0 < found.low < found.estimate < found.high < 0.02
-    assert found.p < 0.01 and TOY.within([values / 100, values]).estimate == found.estimate
-    assert TOY.within([values, values + 1]).estimate > 0.9
+    found = verdicts("toy_linear", built(moved))
+    assert found[5] == verdict and found[:5] + found[6:] == [HELD] * 6
 
 
 def lines(ax: Any) -> list[Any]:
     return [np.array(line.get_data(), dtype=float) for line in ax.lines]
 
 
-def test_curves_are_the_medians_and_the_calculus_through_the_widest(frame: pd.DataFrame, figure: "Figure") -> None:
-    for row, init in enumerate("AB"):
-        for column, rates in enumerate(RATES):
-            ax: Any = figure.axes[4 * row + column]
-            predicted = exponents("A" if init == "A" else "B", "sgd", RATES[rates], 2)[1]
-            found = lines(ax)
-            for at, quantity in enumerate(("delta1", "delta2", "delta3", "f")):
-                own = frame[(frame["part"] == "curve") & (frame["init"] == init) & (frame["optimizer"] == "sgd")]
-                own = own[(own["rates"] == rates) & (own["quantity"] == quantity)].sort_values("log2_n")
-                np.testing.assert_allclose(found[2 * at], [2.0 ** own["log2_n"], own["value"]])
-                x, y = np.log2(found[2 * at + 1])
-                dotted = (y[-1] - y[0]) / (x[-1] - x[0])
-                assert dotted == pytest.approx(predicted[quantity], abs=1e-9)
-                assert found[2 * at + 1][1][-1] == own["value"].iloc[-1]
-
-
 def test_every_finite_exponent_is_set_against_the_calculus(frame: pd.DataFrame, figure: "Figure") -> None:
-    ax: Any = figure.axes[3]
+    ax: Any = figure.axes[0]
     rows = frame[(frame["part"] == "exponent") & np.isfinite(frame["value"])]
     for at, where in enumerate(("small", "large")):
         own = rows[rows["range"] == where].groupby(["init", "optimizer", "rates", "quantity", "step"])
@@ -141,13 +109,12 @@ def test_every_finite_exponent_is_set_against_the_calculus(frame: pd.DataFrame, 
 
 
 def test_the_plane_marks_what_is_within_a_tenth_of_the_lowest(frame: pd.DataFrame, figure: "Figure") -> None:
-    for at, init in enumerate("AB"):
-        ax: Any = figure.axes[8 + at]
-        plane = frame[(frame["part"] == "plane") & (frame["init"] == init)]
-        for line, (_, own) in zip(lines(ax)[:2], plane.groupby("log2_n"), strict=True):
-            near = own[own["value"] <= 1.1 * own["value"].min()]
-            np.testing.assert_array_equal(line, [near["lr_A"], near["lr_B"]])
-        assert bool(ax.collections) == bool((plane["value"] <= 0.05).any())
+    ax: Any = figure.axes[2]
+    plane = frame[(frame["part"] == "plane") & (frame["init"] == "A")]
+    for line, (_, own) in zip(lines(ax)[:2], plane.groupby("log2_n"), strict=False):
+        near = own[own["value"] <= 1.1 * own["value"].min()]
+        np.testing.assert_array_equal(line, [near["lr_A"], near["lr_B"]])
+    assert bool(ax.collections) == bool((plane["value"] <= 0.05).any())
 
 
 def test_each_ratio_has_the_lowest_loss_among_its_pairs(frame: pd.DataFrame) -> None:
@@ -171,6 +138,5 @@ def test_the_summary_has_the_calculus_beside_both_ranges(frame: pd.DataFrame) ->
     assert row["n = 2^5 to 2^14"] == pytest.approx(own["small"], abs=1e-3)
 
 
-def test_the_caption_says_what_a_band_means_for_the_best_ratio_and_which_code(frame: pd.DataFrame) -> None:
-    caption = TOY.caption(frame)
-    assert "the optimal λ is a narrow choice or a wide one" in caption and caption.endswith(", code ccccccc.")
+def test_the_caption_says_which_code(frame: pd.DataFrame) -> None:
+    assert TOY.caption(frame).endswith(", code ccccccc.")

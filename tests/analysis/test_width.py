@@ -9,10 +9,10 @@ import pytest
 from scipy import stats
 
 from loralab.errors import UserError
-from loralab.studies.claims import judge
 from loralab.studies.stats import crossing, ratio_interval, speedup
 from loralab.studies.tables import Tables
-from tests.analysis.frames import distinct, drawn, made, module, unlike
+from loralab.studies.verdicts import CONTRADICTED, HELD, UNKNOWN
+from tests.analysis.frames import claims, distinct, drawn, made, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 WIDTH = module("width")
 WIDTHS, RATIOS, FRESH, STEPS = (64, 128, 256, 512), (0.25, 1, 4, 16, 64), range(100, 105), range(0, 101, 10)
 ARMS = {(n, ratio) for n in WIDTHS for ratio in (*RATIOS, n / 16)}
-HELD, FELL, OPEN = "held", "did not hold", "cannot tell at this scale"
 
 
 def curve(loss: float, half: float) -> str:
@@ -75,10 +74,6 @@ def fresh(frame: pd.DataFrame, n: int, ratio: float, name: str = "test/accuracy"
     return np.array([cell[seed] for seed in FRESH])
 
 
-def verdicts(frame: pd.DataFrame) -> list[str]:
-    return [row.verdict for row in judge(WIDTH.claims(frame))]
-
-
 def test_the_study_has_six_rates_for_each_width_and_ratio_and_fresh_seeds_with_curves(frame: pd.DataFrame) -> None:
     grid, confirm = (frame[frame["stage"] == stage] for stage in ("grid", "confirm"))
     cells = grid.groupby(["width", "lora.ratio"])
@@ -99,19 +94,17 @@ def test_powers_that_were_built_in_are_found_and_claimed(frame: pd.DataFrame) ->
         line = stats.linregress(x, y)
         assert fit.estimate == pytest.approx(truth, abs=0.08) == pytest.approx(line.slope, abs=0.08)
         assert fit.high - fit.low == pytest.approx(2 * stats.t.ppf(0.975, 2) * line.stderr, abs=1e-6) and fit.n == 4
-    assert verdicts(frame) == [HELD] * 5
-    texts = [claim.ours for claim in WIDTH.claims(frame)]
-    assert texts[1].startswith("-1.0") and texts[1].endswith("n = 4") and texts[4].endswith("n = 5")
+    assert verdicts("width", frame)[:3] == [HELD] * 3
+    assert [claim.found.n for claim in claims("width", frame)] == [4, 4, 4, 4, 5]
 
 
 def test_rates_that_fall_alike_hold_neither_the_theory_of_the_pair_nor_a_ratio_that_grows() -> None:
     """Both rates of the best pair scale as n^-1: lr_A and lr_B fall, and λ is constant."""
-    assert verdicts(growing(-1.0, -1.0)) == [HELD, HELD, FELL, OPEN, OPEN]
+    assert verdicts("width", growing(-1.0, -1.0))[:3] == [HELD, CONTRADICTED, CONTRADICTED]
 
 
 def test_a_ratio_that_falls_with_the_width_does_not_hold() -> None:
-    found = verdicts(growing(0.0, -0.8))
-    assert found[1:] == [FELL, FELL, FELL, FELL]
+    assert verdicts("width", growing(0.0, -0.8))[:3] == [CONTRADICTED] * 3
 
 
 def test_noise_alone_tells_nothing() -> None:
@@ -119,7 +112,7 @@ def test_noise_alone_tells_nothing() -> None:
         own = {"width": int(run["model"].partition("_")[2]), "curve": curve(0.5, 20), "correct": ""}
         return distinct(run) | own
 
-    assert verdicts(made("width", score)) == [OPEN] * 5
+    assert verdicts("width", made("width", score))[:3] == [UNKNOWN] * 3
 
 
 def test_an_optimum_outside_what_was_tried_is_in_no_slope_and_drawn_open() -> None:
@@ -145,8 +138,8 @@ def test_gains_are_paired_by_seed_and_drawn_in_points(frame: pd.DataFrame, figur
             assert point == pytest.approx(100 * (fresh(frame, n, ratio) - fresh(frame, n, 1)).mean())
             assert end == pytest.approx([100 * less.low, 100 * less.high])
     more = [fresh(frame, n, 16) - fresh(frame, n, 1) for n in (512, 64)]
-    claim = WIDTH.claims(frame)[-1]
-    assert claim.found.p == pytest.approx(stats.ttest_rel(*more).pvalue) and "n = 512 than at 64" in claim.text
+    claim = claims("width", frame)[-1]
+    assert claim.found.p == pytest.approx(stats.ttest_rel(*more).pvalue) and claim.arm == "n = 512 over n = 64"
 
 
 def steps_to(text: str, level: float) -> float:
@@ -184,9 +177,8 @@ def test_a_diverged_fresh_run_leaves_its_arm_without_gain_and_its_width_without_
     gone &= frame["seed"] == 102
     hidden = {name: frame[name].mask(gone) for name in ("test/loss", "test/accuracy", "curve", "correct")}
     spoilt = frame.assign(status=frame["status"].mask(gone, "diverged"), **hidden)
-    found = {claim.text.split(" (")[0]: claim.found for claim in WIDTH.claims(spoilt)}
-    assert np.isnan(found["λ = 16 gains more accuracy over λ = 1 at n = 512 than at 64"].p)
-    assert found["the best λ grows with the width n"].n == 3 and found["the best lr_A falls faster than n^-1/2"].n == 4
+    lr_A, _, ratio, _, gain = (claim.found for claim in claims("width", spoilt))
+    assert np.isnan(gain.low) and ratio.n == 3 and lr_A.n == 4
     with drawn("width", spoilt):
         pass
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from loralab.studies.claims import judge
 from loralab.studies.tables import Tables
-from tests.analysis.frames import drawn, made, module, unlike
+from loralab.studies.verdicts import CONTRADICTED, HELD
+from tests.analysis.frames import claims, drawn, made, module, unlike, verdicts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 FEATURES = module("width_features")
 WIDTHS, SEEDS, STEPS = (64, 128, 256, 512), range(5), (1, 5, 10, 15, 20)
 RULES, QUANTITIES = ("constant", "root", "theory"), ("delta1", "delta2", "zA")
-HELD, FELL = "held", "did not hold"
 Law = Callable[[int, float, float, int], tuple[float, float, float]]
 
 
@@ -109,37 +108,27 @@ def test_the_calculus_is_that_of_theorem_1_and_its_first_step_is_another() -> No
 
 
 def test_what_the_calculus_says_is_held_and_what_it_does_not_say_is_not(frame: pd.DataFrame) -> None:
-    claims = FEATURES.claims(frame)
-    assert [row.verdict for row in judge(claims)] == [HELD] * 6
-    assert [claim.paper for claim in claims] == ["n^0"] * 3 + ["n^1"] * 2 + ["n^0.5"]
-    assert all(claim.ours.endswith("n = 5") and claim.found.estimate < 0.1 for claim in claims)
-    fallen = [row.verdict for row in judge(FEATURES.claims(study(still)))]
-    assert fallen == [FELL, HELD, HELD, FELL, FELL, FELL]
+    found = claims("width_features", frame)
+    assert verdicts("width_features", frame) == [HELD] * 6
+    assert [claim.number for claim in found] == [0, 0, 0, 1, 1, 0.5]
+    assert [claim.found.estimate for claim in found] == pytest.approx([0, 0, 0, 1, 1, 0.5], abs=0.1)
+    fallen = verdicts("width_features", study(still))
+    assert fallen == [CONTRADICTED, HELD, HELD, CONTRADICTED, CONTRADICTED, CONTRADICTED]
 
 
-def test_a_distance_is_from_the_calculus_on_the_side_where_the_power_lies() -> None:
-    frame = study(still)
-    values = np.log2(by_hand(frame, "constant", "delta1", 10))
-    slopes = np.array([np.polyfit(np.log2(WIDTHS), row, 1)[0] for row in values])
-    found = FEATURES.distance(frame, "constant", "delta1")
-    assert found.estimate == pytest.approx(1 - slopes.mean()) and found.estimate == pytest.approx(2, abs=0.05)
-    assert found.p == pytest.approx(stats.ttest_1samp(1 - slopes, 0.25).pvalue)
-
-
-def test_the_values_and_their_powers_are_drawn(frame: pd.DataFrame, figure: "Figure") -> None:
+def test_the_values_are_drawn_and_their_powers_are_in_a_table_beside_the_theorys(
+    frame: pd.DataFrame, figure: "Figure"
+) -> None:
+    (table,) = figure.axes[-1].tables
     for column, quantity in enumerate(QUANTITIES):
-        upper, lower = figure.axes[column], figure.axes[3 + column]
-        lines: Any = [line for line in upper.lines if line.get_marker() == "None"]
-        for rule, line in zip(RULES, lines, strict=True):
+        lines: Any = [line for line in figure.axes[column].lines if line.get_marker() == "None"]
+        for row, (rule, line) in enumerate(zip(RULES, lines, strict=True)):
             means = np.exp(np.log(by_hand(frame, rule, quantity, 10)).mean(axis=0))
             np.testing.assert_allclose(line.get_data(), [WIDTHS, means])
             fit = FEATURES.power(frame, rule, quantity, 10)
-            assert line.get_label().startswith(f"{fit.estimate:.2f} [{fit.low:.2f}, {fit.high:.2f}]")
-        bars: Any = lower.containers
-        for rule, bar in zip(RULES, bars, strict=True):
-            found = [FEATURES.power(frame, rule, quantity, step).estimate for step in STEPS]
-            np.testing.assert_allclose(bar.lines[0].get_ydata(), found)
-            assert np.isnan(found[0]) == (quantity == "delta1")
+            cells = [table[row + 1, 2 * column + at].get_text().get_text() for at in (0, 1)]
+            expected = f"{FEATURES.expected(rule, quantity, 10):g}"
+            assert cells == [f"{fit.estimate:.2f} [{fit.low:.2f}, {fit.high:.2f}]", expected]
 
 
 def test_a_run_that_diverged_has_no_power_and_the_rest_stands(frame: pd.DataFrame) -> None:
@@ -149,8 +138,8 @@ def test_a_run_that_diverged_has_no_power_and_the_rest_stands(frame: pd.DataFram
     assert np.isnan(FEATURES.power(spoilt, "constant", "delta1", 10).p) and FEATURES.power(
         spoilt, "constant", "delta1", 5
     ) == FEATURES.power(frame, "constant", "delta1", 5)
-    assert FEATURES.distance(spoilt, "theory", "zA") == FEATURES.distance(frame, "theory", "zA")
-    assert np.isnan([claim.found.p for claim in FEATURES.claims(spoilt)]).tolist() == [False] * 3 + [True] * 2 + [False]
+    untested = [bool(np.isnan(claim.found.low)) for claim in claims("width_features", spoilt)]
+    assert untested == [False] * 3 + [True] * 2 + [False]
     with drawn("width_features", spoilt):
         pass
 

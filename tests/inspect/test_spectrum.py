@@ -1,7 +1,6 @@
 """`loralab spectrum`: the table and the JSON contain the spectra, and the figure shows them."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,8 @@ import numpy as np
 import pytest
 
 from loralab.cli.main import main
-from loralab.errors import UserError
 from loralab.inspect import spectra, spectrum
-from loralab.inspect.spectrum import measured, save, short_names
+from loralab.inspect.spectrum import measured, short_names
 from loralab.inspect.updates import Update, find_adapter, read_updates
 from loralab.store.run_directory import RunDirectory
 from tests.families import FAMILIES, save_checkpoint
@@ -173,20 +171,3 @@ def test_a_mistake_is_one_line(
     status, out, err = said(capsys, "spectrum", *given, "--store", str(tmp_path))
     assert (status, out) == (2, "")
     assert err.startswith(f"error: {line}") and err.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("", "which names a folder; name a file, as figure.png"),
-        ("..", "which names a folder; name a file, as figure.png"),
-        ("fifo.png", "fifo.png: is there already and is not a regular file; name another"),
-    ],
-)
-def test_a_figure_is_written_to_a_regular_file(
-    name: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    os.mkfifo("fifo.png")
-    with pytest.raises(UserError, match=line):
-        save(lambda: pytest.fail("it is drawn"), Path(name))

@@ -121,9 +121,10 @@ def test_a_single_run_says_how_many_rows_were_read() -> None:
     for title, shown in ((None, "run name: 100 steps; rows: train 1,048, validation 6"), ("lr=1", "lr=1")):
         err = io.StringIO()
         console = Console(err, io.StringIO(), title)
-        console.read({"train": 1048, "validation": 6})
+        console.read({"train": 1048, "validation": 6}, "classes: ham 900, spam 148; cpu, fp32")
         console.started("name", 100, GROUPS, resumed_at=0)
         assert err.getvalue().splitlines()[0] == shown
+        assert ("classes: ham 900, spam 148; cpu, fp32" in err.getvalue().splitlines()) == (title is None)
 
 
 def test_an_interrupted_run_says_that_it_can_go_on() -> None:

@@ -32,7 +32,7 @@ def labels(kind: tasks.Kind = "classification") -> LabelObjective:
     lengths = np.array([3, 1, 2, 4])
     ids = np.array([7, 7, 0, 1, 7, 2, 7, 7, 7, 1], dtype=np.int32)
     truth = np.array([0, 1, 2, 0]) if kind == "classification" else np.array([0.5, 1, 2, 3], dtype=np.float32)
-    split = Split(ids, np.concatenate([[0], np.cumsum(lengths)]), None, truth, np.arange(4))
+    split = Split(ids, np.concatenate([[0], np.cumsum(lengths)]), None, lengths, truth, np.arange(4))
     texts = Texts([("a",)] * 4, truth, np.arange(4))
     metrics = ("accuracy",) if kind == "classification" else ("pearson", "mse")
     task = RawTask("mine", kind, ("x", "y", "z") if kind == "classification" else None, {"test": texts}, metrics)
@@ -106,7 +106,7 @@ def test_an_answer_keeps_the_spaces_that_a_tokenizers_clean_up_would_take() -> N
     assert tokenizer.decode([3, 4, 5]) == "a, b"
     pairs = Pairs(["x"], [("a , b",)], np.arange(1))
     ends = np.array([0, 1])
-    split = PairSplit(np.array([2], dtype=np.int32), ends, np.array([1], dtype=np.int32), ends, np.arange(1))
+    split = PairSplit(np.array([2], dtype=np.int32), ends, np.array([1], dtype=np.int32), ends, ends[1:], np.arange(1))
     task = RawTask("mine", "generation", None, {"test": pairs}, ("exact_match",))
     objective = TextObjective(
         task, {"test": split}, tokenizer, seq2seq=True, at_targets=False, start_id=0, beams=1, length_penalty=1.0,

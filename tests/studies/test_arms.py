@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from loralab import plotting
 from loralab.store.predictions import unpacked
 from loralab.studies import arms
 from loralab.studies.stats import bootstrap_items
@@ -92,25 +91,6 @@ def test_a_rate_at_the_end_of_its_window_is_not_interior(frame: pd.DataFrame) ->
     assert arms.interior(own)
     assert not arms.interior(own[own["optim.lr"] >= RATES[1]])
     assert arms.interior(own.assign(**{"lora.ratio": 4}), 4)
-
-
-def test_a_bar_stands_on_the_mean_of_the_arm_that_it_is_compared_with(frame: pd.DataFrame) -> None:
-    from matplotlib import pyplot
-
-    found = arms.split_arms(frame, ["lora.targets", "lora.rank"])
-    keys = [(("q", 1), ("q", 64)), (("q,v", 1), ("q,v", 64)), (("q", 64), ("q", 64))]
-    with plotting.style():
-        figure, axes = pyplot.subplots()
-        ax: Any = axes
-        arms.against(ax, [1, 2, 4], [(found[a], found[b]) for a, b in keys], "test/loss", "line", "C0")
-        (bars,) = ax.containers
-        pyplot.close(figure)
-    points, ends = bars.lines[0].get_ydata(), [segment[:, 1] for segment in bars.lines[2][0].get_segments()]
-    for (own, base), point, end in zip(keys, points, ends, strict=True):
-        some, other = (by_hand(frame, *key, "test/loss") for key in (own, base))
-        interval = scipy_stats.ttest_rel(some, other).confidence_interval(0.95) if own != base else (0, 0)
-        assert point == pytest.approx(np.mean(some))
-        np.testing.assert_allclose(end, np.mean(other) + np.array(interval), rtol=1e-9)
 
 
 def test_facts_are_read_of_each_runs_record(tmp_path: Any) -> None:

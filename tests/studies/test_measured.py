@@ -11,7 +11,8 @@ import pytest
 from loralab.cli.main import main
 from loralab.errors import UserError
 from loralab.studies import committed, figures, results
-from loralab.studies.committed import judge_committed
+from loralab.studies.claims import lines
+from loralab.studies.committed import ask_committed
 from loralab.studies.report import report
 from loralab.studies.tables import load_study
 from loralab.sweeps.study import open_study
@@ -30,6 +31,7 @@ hydra:
     study:
       claim: The square grows.
       metric: square
+      margin: 1.1x
       command: loralab study {NAME}
       cost: an instant
       program: analysis/{NAME}.py
@@ -69,9 +71,12 @@ def summary(frame):
     return frame[["n", "square"]]
 
 
-def claims(frame):
-    return []
+def questions(frame):
+    from loralab.studies.questions import Claim, Question
+    from loralab.studies.stats import Interval
+    return [Question("is it one?", "in no paper", "x", [Claim("n = 1", Interval(1.0, 1.0, 1.0, 2, 1.0), exact=True)])]
 """
+TOLD = [f"{NAME}: is it one?", f"  {'held':20}  n = 1: 1.00x [1.00, 1.00], n = 2"]
 
 
 @pytest.fixture(autouse=True)
@@ -99,13 +104,14 @@ def test_one_command_measures_and_draws(root: Path, tmp_path: Path, capsys: pyte
     status, out, err = said(capsys, "study", NAME, *store)
     stem = root / "analysis" / "figures" / NAME
     written = root / "analysis" / "results" / f"{NAME}.csv"
-    assert (status, err, out.splitlines()) == (0, "", [f"6 rows in {written}", f"{stem}.png", f"{stem}.pdf"])
+    files = [f"{stem}.{kind}" for kind in ("png", "pdf", "txt")]
+    assert (status, err, out.splitlines()) == (0, "", [f"6 rows in {written}", *files, *TOLD])
     assert Path(f"{stem}.png").is_file() and committed.names() == [NAME]
     assert not (tmp_path / "store" / "runs").exists()
 
-    small = tmp_path / "store" / "results" / f"{NAME} smoke=true.csv"
-    status, out, _ = said(capsys, "study", NAME, "smoke=true", *store)
-    assert status == 0 and out.splitlines()[0] == f"4 rows in {small}"
+    small = tmp_path / "store" / "results" / "mine.csv"
+    status, out, _ = said(capsys, "study", NAME, "smoke=true", "--name", "mine", *store)
+    assert status == 0 and out.splitlines()[0] == f"4 rows in {small}" and TOLD[0] not in out
     assert len(results.load_results(NAME, "smoke=true", path=small)) == 4
     assert written.stat().st_mtime <= small.stat().st_mtime and len(results.load_results(NAME)) == 6
 
@@ -121,7 +127,8 @@ def test_the_rows_say_which_code_measured_them(csv: Path, tmp_path: Path) -> Non
 
 
 def test_the_claims_and_the_report_take_it_from_its_csv(csv: Path, tmp_path: Path) -> None:
-    assert judge_committed() == ([], {})
+    asked, failures = ask_committed()
+    assert failures == {} and [line for question in asked for line in lines(question)] == TOLD
     report(["all"], tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Squares of 6 numbers" in html and f"loralab study {NAME}" in html and "python train.py" not in html
@@ -134,8 +141,8 @@ def test_a_row_that_is_not_there_is_named(at: int, cell: str, csv: Path, tmp_pat
     for ask in (lambda: results.load_results(NAME), lambda: figures.draw(NAME)):
         with pytest.raises(UserError, match=line):
             ask()
-    rows, failures = judge_committed()
-    assert rows == [] and list(failures) == [NAME] and re.search(line, failures[NAME])
+    asked, failures = ask_committed()
+    assert asked == [] and list(failures) == [NAME] and re.search(line, failures[NAME])
 
 
 def test_a_row_too_many_and_a_column_too_few_are_told(csv: Path) -> None:

@@ -1,5 +1,6 @@
 """The pooled gain is the paired test's on whole designs, has the errors of seeds and items, and its stated level."""
 
+import math
 from itertools import product
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
 from loralab.studies import pooled
-from loralab.studies.pooled import item_covariance, mixed_means, pooled_gain, population_mean
+from loralab.studies.pooled import item_covariance, mixed_means, pooled_gain, pooled_ratios, population_mean
 from loralab.studies.stats import Array, mean_interval, paired
 from loralab.studies.verdicts import power
 from tests.small_runs import CONF
@@ -145,6 +146,25 @@ def test_predictions_add_the_items_error_where_the_metric_is_their_mean() -> Non
     assert gain(frame.assign(correct=frame["correct"].where(frame.index > 0))).items == 0, (
         "of a run without predictions"
     )
+
+
+def test_ratios_are_pooled_in_logarithms_with_one_variance() -> None:
+    random = np.random.default_rng(2)
+    logs = {("trec",): random.normal(0.5, 0.1, 6), ("sms",): random.normal(0.7, 0.1, 4)}
+    found = pooled_ratios({name: np.exp(values) for name, values in logs.items()})
+    rest = sum(((each - each.mean()) ** 2).sum() for each in logs.values()) / 8
+    half = scipy_stats.t.ppf(0.975, 8) * np.sqrt(rest * (1 / 6 + 1 / 4)) / 2
+    middle = np.mean([each.mean() for each in logs.values()])
+    effect = found.effect
+    assert [effect.estimate, effect.low, effect.high] == pytest.approx(np.exp([middle, middle - half, middle + half]))
+    assert (effect.n, effect.degrees) == (10, 8) and [each.n for each in found.settings.values()] == [6, 4]
+    assert found.population.low < effect.low and found.population.n == 2
+    exact = pooled_ratios({("trec",): [2.0, 2.0], ("sms",): [3.0, 3.0], ("imdb",): [2.5, 2.5]})
+    population = mean_interval(np.log([2.0, 3.0, 2.5]))
+    assert exact.effect.low == exact.effect.high
+    assert exact.population.low == pytest.approx(np.exp(population.low)), "known without error: the settings' spread"
+    unknown = pooled_ratios({("trec",): [1.5, math.nan], ("sms",): [2.0, 2.1]})
+    assert np.isnan(unknown.effect.low) and np.isnan(unknown.population.low)
 
 
 def measured() -> tuple[Array, Array]:

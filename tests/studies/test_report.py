@@ -14,7 +14,8 @@ import pytest
 
 from loralab.errors import UserError
 from loralab.studies import results
-from loralab.studies.committed import judge_committed
+from loralab.studies.committed import questions
+from loralab.studies.questions import value_text
 from loralab.studies.report import _provenance, _table, page, report, section
 from loralab.studies.study_module import load_module
 from tests.small_studies import FIRST, NAME, checkout
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 MARKUP = "<b>bold</b> & <script>alert(1)</script>"
-ANALYSIS = f'''
+ANALYSIS = f"""
 import pandas as pd
 from loralab import plotting
-from loralab.studies.claims import Claim
+from loralab.studies.questions import Claim, Question
 from loralab.studies.stats import Interval
 
 
@@ -48,12 +49,14 @@ def summary(frame):
     return pd.DataFrame({{"stage {MARKUP}": frame["stage"], **wide, "good": True}})
 
 
-def claims(frame):
-    def claim(text, estimate, p):
-        return Claim("{NAME}", "LoRA+, Fig 7 {MARKUP}", text, "1 to 2%", Interval(estimate, -1.0, 1.0, 5, p), 0.0)
-    return [claim("up {MARKUP}", 0.5, 1e-9), claim("down", -0.5, 0.01), claim("alone it would hold", 0.5, 0.04),
-            claim("perhaps {"x" * 60}", 0.5, 0.5)]
-'''
+def questions(frame):
+    def claim(text, estimate, half):
+        return Claim(text, Interval(estimate, estimate - half, estimate + half, 5, 0.5), "1 to 2%", 0.01)
+    four = [claim("up {MARKUP}", 0.02, 0.001), claim("down", -0.02, 0.001), claim("alone it would hold", 0.02, 0.015),
+            claim("perhaps {"x" * 60}", 0.02, 0.5)]
+    return [Question("is it up?", "LoRA+, Fig 7 {MARKUP}", "points", four),
+            Question("is it the same?", "in no paper", "points", [claim("even", 0.0, 0.001)])]
+"""
 ROWS = [("grid", *row) for row in FIRST] + [
     ("confirm", seed, ratio, rate) for seed in (100, 101) for ratio, rate in ((1, 0.001), (16, 0.0005))
 ]
@@ -77,7 +80,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, frame: pd.DataFrame) -> Itera
         folder = checkout(tmp_path_factory.mktemp("report") / "checkout", patch)
         sweep = folder / "sweeps" / f"{NAME}.yaml"
         claim = "A ratio of 16 reaches a lower loss."
-        sweep.write_text(sweep.read_text().replace(claim, f"'{MARKUP} {claim}'"))
+        sweep.write_text(sweep.read_text().replace(claim, f"'{MARKUP} {claim}'\n      margin: 0.5 points"))
         (folder / "analysis").mkdir()
         (folder / "analysis" / f"{NAME}.py").write_text(ANALYSIS)
         results.save(frame, folder / "analysis" / "results" / f"{NAME}.csv")
@@ -126,20 +129,24 @@ def test_a_report_tells_the_claim_the_figure_the_table_the_origin_and_the_comman
     assert len(parsed.all("section")) == 1  # a study that is named twice appears once
     assert parsed.all("html")[0]["lang"] == "en"
     assert all(cell["scope"] in ("row", "col") for cell in parsed.all("th"))
-    assert len(parsed.all("caption")) == len(parsed.all("table")) == 2
+    assert len(parsed.all("caption")) == len(parsed.all("table")) == 3
 
 
-def test_verdicts_are_those_of_the_claims_table(root: Path, parsed: Parsed) -> None:
+def test_verdicts_are_those_of_the_questions(root: Path, parsed: Parsed) -> None:
     badges = [attributes["class"] for attributes in parsed.all("span") if "badge" in (attributes["class"] or "")]
-    assert badges == ["badge held", "badge fell", "badge open", "badge open"]
-    for row in judge_committed()[0]:
-        assert f"{row.verdict} {row.claim.text} {row.claim.source} {row.claim.paper} {row.claim.ours}" in parsed.text
-    assert "1 held · 1 did not hold · 2 cannot tell at this scale" in parsed.text
-    assert " < .001 " in parsed.text and " .080 " in parsed.text
+    assert badges == ["badge held", "badge fell", "badge open", "badge open", "badge even"]
+    asked = questions(NAME)
+    for question in asked:
+        assert f"{question.text} {question.source}" in parsed.text
+        for claim, verdict in zip(question.claims, question.verdicts, strict=True):
+            ours = value_text(claim.found, "points").replace("\xa0", " ")
+            assert f"{verdict} {claim.arm} {claim.paper}; tested: ≥ 1 points {ours}" in parsed.text
+    assert [len(question.claims) for question in asked] == [4, 1]
+    assert "1 held · 1 contradicted in size · 1 equivalent · 2 not identified" in parsed.text
 
 
 def test_text_is_shown_and_never_read_as_html(html: str, parsed: Parsed) -> None:
-    assert not parsed.all("script") and len(parsed.all("b")) == 2  # the page's numbers: Figure 1, Table 1
+    assert not parsed.all("script") and len(parsed.all("b")) == 4  # two questions, and the numbers: Figure 1, Table 1
     assert f"stage {MARKUP}" in parsed.text and f"with diff {MARKUP}0" in parsed.text
     assert f"LoRA+, Fig 7 {MARKUP}" in parsed.text
     (image,) = parsed.all("img")
@@ -224,7 +231,8 @@ def test_what_a_sweep_does_not_say_of_itself_follows_from_its_grid_or_is_left_ou
     sweep, to = root / "sweeps" / f"{NAME}.yaml", tmp_path / "report.html"
     text = sweep.read_text()
     try:
-        sweep.write_text(re.sub(r"    study:\n(      .*\n)+(?=    params)", "", text))
+        bare = "    study:\n      margin: 0.5 points\n"
+        sweep.write_text(re.sub(r"    study:\n(      .*\n)+(?=    params)", bare, text))
         assert report([NAME], to) == {}
     finally:
         sweep.write_text(text)
@@ -278,9 +286,9 @@ def browser() -> Iterator["Browser"]:
 def written(root: Path, frame: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of two studies, the second without claims."""
     header = dict.fromkeys(("claim", "metric", "command", "cost"), "text")
-    first = section(NAME, frame, load_module(NAME), judged=judge_committed()[0], csv="a,b", header=header)
+    first = section(NAME, frame, load_module(NAME), questions=questions(NAME), csv="a,b", header=header)
     to = tmp_path_factory.mktemp("two") / "report.html"
-    to.write_text(page([first, replace(first, name="second", claims=())]), encoding="utf-8")
+    to.write_text(page([first, replace(first, name="second", questions=())]), encoding="utf-8")
     return to
 
 

@@ -220,9 +220,16 @@ def test_a_csv_that_is_not_there_or_of_another_kind_is_told(whole: pd.DataFrame,
 
 def test_only_the_whole_study_is_saved_where_its_figure_is_drawn_from(root: Path, tmp_path: Path) -> None:
     assert target(NAME, (), tmp_path) == root / "analysis" / "results" / f"{NAME}.csv"
-    assert target(NAME, ("seed=0", "model.path=a/b"), tmp_path) == (
-        tmp_path / "results" / f"{NAME} seed=0 model.path=a_b.csv"
-    )
+    assert target(NAME, ("seed=0", "model.path=a/b"), tmp_path) == (tmp_path / "results" / f"{NAME}-832cfbf5f0.csv")
+    assert target(NAME, (), tmp_path, stem="mine") == tmp_path / "results" / "mine.csv"
+
+
+@pytest.mark.parametrize("stem", ["", "a/b", "..", "a b", ".hidden", "x" * 201])
+def test_a_name_that_is_no_files_name_is_told(stem: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"^--name: got .*; it is a file's name without its ending: letters, digits and"
+    ):
+        target(NAME, ("seed=0",), tmp_path, stem=stem)
 
 
 def test_however_many_settings_there_are_the_file_has_a_name_of_its_own(tmp_path: Path) -> None:

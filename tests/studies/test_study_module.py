@@ -71,16 +71,17 @@ def test_three_lines_of_yaml_and_a_function_that_draws_make_a_study(
         assert main([command, "mine", *SETTINGS, "--store", str(store)]) == 0
     csv = results.target("mine", SETTINGS, store)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"4 runs (4 success) in {csv}" and [Path(line).suffix for line in lines[-2:]] == [".png", ".pdf"]
+    assert lines[0] == f"4 runs (4 success) in {csv}"
+    assert [Path(line).suffix for line in lines[-3:]] == [".png", ".pdf", ".txt"]
     frame, module = results.load_results("mine", *SETTINGS, path=csv), load_module("mine")
-    assert "lora.ratio" in frame and module.claims(frame) == []
+    assert "lora.ratio" in frame and module.questions(frame) == []
     assert module.caption(frame).startswith("2 seeds. 4 runs (0 diverged), code ")
     means = module.summary(frame)
     assert means["runs"].tolist() == [2, 2] and means.index.tolist() == [1, 16]
     one = frame.loc[frame["lora.ratio"] == 1, "validation/loss"].mean()
     assert means["validation/loss"].tolist()[0] == pytest.approx(one, abs=1e-4)
     header = {"command": "loralab study mine", "cost": "4 runs"}
-    found = section("mine", frame, module, judged=[], csv=csv.read_text(), header=header)
+    found = section("mine", frame, module, questions=[], csv=csv.read_text(), header=header)
     assert found.table.columns[:2] == ("lora.ratio", "runs")
     with open_study("mine") as study:
         assert study.header == header
@@ -125,7 +126,7 @@ WRONG = {
     "def draw():\n    ...\n": "analysis/two_stages.py: draw() must take one argument: draw(frame)",
     "def draw(frame, ax):\n    ...\n": "analysis/two_stages.py: draw(frame, ax) must take one argument: draw(frame)",
     DRAW + "def reduce():\n    ...\n": "analysis/two_stages.py: reduce() must take one argument: reduce(tables)",
-    DRAW + "def claims():\n    ...\n": "analysis/two_stages.py: claims() must take one argument: claims(frame)",
+    DRAW + "def questions():\n    ...\n": "analysis/two_stages.py: questions() must take one argument: questions",
     DRAW + "AXES = 'seed'\n": "AXES is 'seed'; it must be a list of keys of the configuration, as lora.rank",
     DRAW + "AXES = ['lora.ratios']\n": "AXES: lora.ratios: no such key; lora has ",
     "import nothing_of_this_name\n": (

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -175,35 +175,34 @@ def frame() -> pd.DataFrame:
     return found.assign(phi=rng.uniform(size=len(cells)), chance=found[["i", "j"]].max(axis=1) / D)
 
 
-def test_a_heatmap_has_the_means_of_the_seeds_and_lines_have_their_intervals(frame: pd.DataFrame) -> None:
+def test_the_lines_have_their_intervals_and_the_heatmaps_the_means_both_less_chance(frame: pd.DataFrame) -> None:
     from matplotlib import pyplot
 
+    every = pd.concat([frame.assign(side=side) for side in subspaces.SIDES])
     with plotting.style():
-        figure = subspaces.panels(frame, [("A", "other", "A")], [Line("A", "other", "A", "black")])
+        figure = subspaces.panels(every, "shared", "other", [Line("A", "other", "A", "black")])
     for row, which in enumerate(subspaces.MAPS):
-        heat: Any = figure.axes[2 * row]
-        line: Any = figure.axes[2 * row + 1]
-        cells = frame[frame["map"] == which].groupby(["i", "j"])["phi"]
-        np.testing.assert_allclose(heat.images[0].get_array(), cells.mean().to_numpy().reshape(2, 4))
-        assert heat.images[0].get_clim() == (0, 1)
-        assert [text.get_text() for text in heat.texts] == [f"{m:.2f}".removeprefix("0") for m in cells.mean()]
+        line, *heats = cast(Any, figure.axes[4 * row : 4 * row + 4])
+        cells = frame[frame["map"] == which].assign(more=frame["phi"] - frame["chance"]).groupby(["i", "j"])["more"]
+        for heat in heats:
+            np.testing.assert_allclose(heat.images[0].get_array(), cells.mean().to_numpy().reshape(2, 4))
+            assert [text.get_text() for text in heat.texts] == [f"{m:.2f}".replace("0.", ".") for m in cells.mean()]
         point, _, (segments,) = line.containers[0]
         for at, i in enumerate((1, 2)):
             expected = mean_interval(cells.get_group((i, i)))
             x, low = segments.get_segments()[at][0]
             assert (x, low) == (i, pytest.approx(expected.low))
             assert point.get_ydata()[at] == pytest.approx(expected.estimate)
-        assert line.lines[-1].get_ydata().tolist() == [1 / D, 2 / D]
     pyplot.close(figure)
 
 
-def test_the_mean_of_one_seed_has_no_interval(frame: pd.DataFrame) -> None:
+def test_a_heatmap_of_many_powers_of_two_has_every_other_one() -> None:
     from matplotlib import pyplot
 
     _, ax = pyplot.subplots()
-    subspaces.with_bars(ax, [1], [subspaces.interval(pd.Series([0.3]))], "black", "")
-    segments: Any = ax.collections[0]
-    assert segments.get_segments()[0][:, 1].tolist() == [0.3, 0.3]
+    powers = [1, 2, 4, 8, 16, 32, 64]
+    subspaces.heatmap(ax, pd.DataFrame(np.eye(7), index=powers, columns=powers))
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "4", "16", "64"] and len(ax.texts) == 16
     pyplot.close()
 
 

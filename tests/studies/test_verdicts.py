@@ -40,13 +40,13 @@ def of(mean: float, spread: float, n: int = 5) -> Interval:
     ],
 )
 def test_a_gain_of_a_point_is_judged_by_its_interval(found: Interval, wanted: str) -> None:
-    assert verdict(found, paper=0.01, margin=0.005) == wanted
+    assert verdict(found, number=0.01, margin=0.005) == wanted
 
 
 def test_a_fall_is_the_mirror_of_a_rise() -> None:
     for mean, spread in ((0.012, 0.002), (0.004, 0.003), (0.001, 0.001), (0.012, 0.03), (-0.02, 0.005)):
-        rise, fall = verdict(of(mean, spread), paper=0.01, margin=0.005), of(-mean, spread)
-        assert verdict(fall, paper=-0.01, margin=0.005) == rise
+        rise, fall = verdict(of(mean, spread), number=0.01, margin=0.005), of(-mean, spread)
+        assert verdict(fall, number=-0.01, margin=0.005) == rise
 
 
 def test_equivalent_is_two_one_sided_tests_at_five_percent() -> None:
@@ -60,7 +60,7 @@ def test_equivalent_is_two_one_sided_tests_at_five_percent() -> None:
         return bool(max(above, below) < 0.05)
 
     for margin in np.linspace(0.001, 0.008, 15):
-        assert (verdict(found, paper=1.0, margin=float(margin)) == EQUIVALENT) == passes(float(margin))
+        assert (verdict(found, number=1.0, margin=float(margin)) == EQUIVALENT) == passes(float(margin))
 
 
 @pytest.mark.parametrize(("spread", "margin"), [(0.004, 0.005), (0.01, 0.005), (0.03, 0.005), (1e-5, 0.005)])
@@ -81,22 +81,44 @@ def test_without_an_interval_no_number_of_seeds_is_known() -> None:
 
 def test_the_verdicts_of_a_question_are_adjusted_over_its_claims() -> None:
     weak, strong, empty = of(0.012, 0.008), of(0.012, 0.001), Interval(0.0, math.nan, math.nan, 1, math.nan)
-    assert verdict(weak, paper=0.01, margin=0.005) == HELD
-    assert verdicts([weak, weak], papers=[0.01] * 2, margin=0.005) == [UNKNOWN] * 2
-    assert verdicts([weak, strong, empty], papers=[0.01] * 3, margin=0.005) == [HELD, HELD, UNKNOWN], "Holm: in steps"
+    assert verdict(weak, number=0.01, margin=0.005) == HELD
+    assert verdicts([weak, weak], numbers=[0.01] * 2, margin=0.005, exact=[False] * 2) == [UNKNOWN] * 2
+    assert verdicts([weak, strong, empty], numbers=[0.01] * 3, margin=0.005, exact=[False] * 3) == [
+        HELD,
+        HELD,
+        UNKNOWN,
+    ], "Holm: in steps"
     same, less = of(0.0, 0.004), of(0.004, 0.004)
-    assert verdicts([same, less], papers=[0.01] * 2, margin=0.005) == [EQUIVALENT, CONTRADICTED]
-    assert verdicts([same] * 9, papers=[0.01] * 9, margin=0.005) == [CONTRADICTED] * 9
-    assert verdicts([], papers=[], margin=0.005) == []
+    assert verdicts([same, less], numbers=[0.01] * 2, margin=0.005, exact=[False] * 2) == [EQUIVALENT, CONTRADICTED]
+    assert verdicts([same] * 9, numbers=[0.01] * 9, margin=0.005, exact=[False] * 9) == [CONTRADICTED] * 9
+    assert verdicts([], numbers=[], margin=0.005, exact=[]) == []
+
+
+def test_an_exact_number_is_held_within_the_margin_and_contradicted_where_it_is_excluded() -> None:
+    for mean, spread, wanted in (
+        (-1.1, 0.1, HELD),
+        (-0.6, 0.1, CONTRADICTED),
+        (-1.4, 0.1, CONTRADICTED),
+        (-1, 1, UNKNOWN),
+    ):
+        assert verdict(of(mean, spread), number=-1.0, margin=0.25, exact=True) == wanted
+    far, near = of(-0.6, 0.1), of(-1.1, 0.1)
+    assert verdicts([far, near], numbers=[-1.0] * 2, margin=0.25, exact=[True, False]) == [CONTRADICTED, HELD]
+
+
+def test_an_asymmetric_interval_is_tested_by_its_end_toward_the_value() -> None:
+    low, high = Interval(1.0, 0.05, 9.0, 6, math.nan), Interval(1.0, -0.05, 1.9, 6, math.nan)
+    assert verdict(low, number=2.0, margin=0.1) == HELD and verdict(high, number=1.5, margin=0.1) == UNKNOWN
+    assert verdict(high, number=2.0, margin=0.1) == CONTRADICTED and verdict(low, number=8.0, margin=0.1) == HELD
 
 
 def test_an_interval_s_own_degrees_of_freedom_are_used() -> None:
     found = interval_of(0.004, 0.0023, 112, 5)
     assert standard_error(found) == pytest.approx(0.0023) and found.p == pytest.approx(0.0847, abs=1e-4)
-    assert verdict(found, paper=0.01, margin=0.005) == CONTRADICTED
-    assert verdict(interval_of(0.004, 0.0023, 4, 5), paper=0.01, margin=0.005) == UNKNOWN
+    assert verdict(found, number=0.01, margin=0.005) == CONTRADICTED
+    assert verdict(interval_of(0.004, 0.0023, 4, 5), number=0.01, margin=0.005) == UNKNOWN
     exact = interval_of(0.012, 0.0, 4, 5)
-    assert verdict(exact, paper=0.01, margin=0.005) == HELD and (exact.low, exact.high, exact.p) == (0.012, 0.012, 0)
+    assert verdict(exact, number=0.01, margin=0.005) == HELD and (exact.low, exact.high, exact.p) == (0.012, 0.012, 0)
 
 
 def test_power_is_the_share_of_draws_whose_test_finds_the_gain() -> None:

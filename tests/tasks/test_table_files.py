@@ -3,10 +3,12 @@
 # ruff: noqa: E501, a case of a table is one line
 import json
 import os
+import re
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -27,6 +29,11 @@ def _write(path: Path, rows: list[tuple[str, str]]) -> Path:
         pq.write_table(
             pa.table({"id": [0] * len(rows), "text": [t for t, _ in rows], "label": [n for _, n in rows]}), path
         )
+    elif path.suffix == ".xlsx":
+        cells = [("id", "text", "label"), (None, None, None), *(("0", *row) for row in rows)]
+        pd.DataFrame(cells).to_excel(path, header=False, index=False)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps([{"label": n, "text": t, "id": 0} for t, n in rows]), encoding="utf-8")
     elif path.suffix == ".jsonl":
         path.write_text("".join(json.dumps({"label": n, "text": t, "id": 0}) + "\n" for t, n in rows), encoding="utf-8")
     else:
@@ -45,7 +52,51 @@ def test_every_format_gives_the_same_columns(tmp_path: Path, suffix: str) -> Non
 def test_lines_are_the_files_own(tmp_path: Path) -> None:
     assert read_table(_write(tmp_path / "a.csv", ROWS), COLUMNS).where == ["line 2", "line 3", "line 4", "line 6"]
     assert read_table(_write(tmp_path / "a.jsonl", ROWS), COLUMNS).where == [f"line {i}" for i in range(1, 5)]
+    assert read_table(_write(tmp_path / "a.json", ROWS), COLUMNS).where == [f"row {i}" for i in range(1, 5)]
     assert read_table(_write(tmp_path / "a.parquet", ROWS), COLUMNS).where == [f"row {i}" for i in range(1, 5)]
+    assert read_table(_write(tmp_path / "a.xlsx", ROWS), COLUMNS).where == [f"row {i}" for i in range(3, 7)]
+
+
+def test_a_folder_of_parquet_files_is_one_table(tmp_path: Path) -> None:
+    for name, rows in (("b", ROWS[2:]), ("a", ROWS[:2])):
+        _write(tmp_path / f"{name}.parquet", rows)
+    (tmp_path / "README.md").write_text("not a table")
+    folder = existing("task.files.train", str(tmp_path))
+    table = read_table(folder, COLUMNS)
+    assert table.columns["text"] == [text for text, _ in ROWS]
+    assert table.where == ["a.parquet, row 1", "a.parquet, row 2", "b.parquet, row 1", "b.parquet, row 2"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"this folder has no \.parquet file"):
+        existing("task.files.train", str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"text": "a", "label": 1}, 2]', "row 2: holds a JSON int; each row must be an object"),
+        ('[{"text": "a"}]', "row 1 has no column 'label'; its columns: text"),
+        ('[{"text": "a", "label": 1},\n {"text"}]', "line 2: malformed JSON"),
+        ('"a"', "holds a JSON str; it must be a list of objects"),
+        ("[]", "has no rows"),
+    ],
+)
+def test_what_is_no_list_of_objects_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=rf"{re.escape(str(path))}.*{message}"):
+        read_table(path, COLUMNS)
+
+
+def test_a_json_file_of_one_object_a_line_is_read_too(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.jsonl", ROWS).rename(tmp_path / "a.json")
+    assert read_table(path, COLUMNS).columns["label"] == [label for _, label in ROWS]
+
+
+def test_a_damaged_spreadsheet_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    path.write_bytes(b"PK\x03\x04 no more")
+    with pytest.raises(UserError, match=r"^\S*a\.xlsx: cannot be read as xlsx \([^\n]*\)$"):
+        read_table(path, COLUMNS)
 
 
 def test_a_byte_order_mark_windows_line_ends_and_blank_lines_are_fine(tmp_path: Path) -> None:
@@ -74,7 +125,7 @@ def test_a_very_long_cell_is_read_whole(tmp_path: Path) -> None:
         ("a.csv", "text,label\na,0\n".encode("utf-16-le"), r"a\.csv: looks like UTF-16, not UTF-8"),
         ("a.jsonl", b"\n", r"a\.jsonl: has no rows"),
         ("a.jsonl", b'{"text": "a", "label": 0}\n{"text": \n', r"a\.jsonl, line 2: malformed JSON \(Expecting value, column \d+\)"),
-        ("a.jsonl", b'["a", 0]\n', r"a\.jsonl, line 1: holds a JSON list; each line must be an object"),
+        ("a.jsonl", b'["a", 0]\n', r"a\.jsonl, line 1: holds a JSON list; each row must be an object"),
         ("a.jsonl", b'{"text": "a", "label": 0}\n{"text": "b"}\n', r"task\.label: \S*a\.jsonl, line 2 has no column 'label'"),
         ("a.jsonl", b'\xef\xbb\xbf{"text": "\xe9"}\n', r"a\.jsonl, line 1: not UTF-8"),
         ("a.jsonl", b'{"text": "a", "label": 0, "label": 1}\n', r"a\.jsonl, line 1: has 'label' more than once; keep one"),
@@ -182,6 +233,7 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
 
 def test_an_unknown_kind_of_file_lists_those_known(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"task\.files\.test: \S*a\.xlsx' must end in one of \.csv, \.tsv, \.jsonl, \.parquet"
+        UserError,
+        match=r"task\.files\.test: \S*a\.docx' must end in one of \.csv, \.tsv, \.jsonl, \.json, \.xlsx, \.parquet",
     ):
-        existing("task.files.test", str(tmp_path / "a.xlsx"))
+        existing("task.files.test", str(tmp_path / "a.docx"))

@@ -81,6 +81,7 @@ def test_an_encoder_reads_what_its_tokenizer_makes_of_the_context(tmp_path: Path
         assert _of(split, i) == ([*_ids(context), EOS], [*_ids(target), EOS])
     cut = _split(tmp_path, _tokenizer("$A </s>"), seq2seq=True, max_length=6)
     assert _of(cut, 3)[0] == [*_ids("j k l m n"), EOS]
+    assert cut.whole.tolist() == split.whole.tolist() == [6, 2, 4, 14]
 
 
 def test_contexts_lose_their_end_and_keep_separator_and_target(tmp_path: Path) -> None:
@@ -89,6 +90,9 @@ def test_contexts_lose_their_end_and_keep_separator_and_target(tmp_path: Path) -
     for i, (context, target) in enumerate(zip(CONTEXTS, TARGETS, strict=True)):
         assert _of(split, i) == ([START, *_ids(context)[:1], SEPARATOR], [*_ids(target), EOS])
     assert split.lengths.max() == 8
+    assert split.whole.tolist() == [7 + len(context.split()) for context in CONTEXTS]
+    uncut = _split(tmp_path, _tokenizer("<s> $A"), max_length=split.whole.max())
+    assert _of(uncut, 3)[0] == [START, *_ids(CONTEXTS[3]), SEPARATOR]
 
 
 @pytest.mark.parametrize(("seq2seq", "needed"), [(False, 7), (True, 5)])

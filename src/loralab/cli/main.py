@@ -135,6 +135,16 @@ def _probes(given: argparse.Namespace) -> int:
     return _drawn(given, f"probes-{found.name}", lambda: probed.drawn(found))
 
 
+def _curves(given: argparse.Namespace) -> int:
+    from loralab.inspect import learning_curves
+    from loralab.store.run_directory import find
+
+    runs = learning_curves.read([find(given.store, wanted) for wanted in given.runs])
+    print(json.dumps(learning_curves.as_json(runs), indent=2) if given.json else printed(learning_curves.table(runs)))
+    more = "" if len(runs) == 1 else f"-and-{len(runs) - 1}-more"
+    return _drawn(given, f"curves-{runs[0].name}{more}", lambda: learning_curves.drawn(runs))
+
+
 def _drawn(given: argparse.Namespace, name: str, draw: "Callable[[], Figure]") -> int:
     """Writes a figure to --to, or into the store by default; with --json, only if --to is given."""
     from loralab import plotting
@@ -274,7 +284,13 @@ def _parser() -> argparse.ArgumentParser:
         "loralab probes 47d00a88bf --json | jq .verdict",
     )  # fmt: skip
     probes.add_argument("run", metavar="RUN", help=RUN)
-    for sub in (spectrum, compare, probes):
+    curves = add(
+        "curves", _curves, "show the learning curves of one or several runs",
+        "loralab curves 47d00a88bf                  also while it trains",
+        "loralab curves 47d0 9e1c 03ab              one figure, labelled by the settings that differ",
+    )  # fmt: skip
+    curves.add_argument("runs", metavar="RUN", nargs="+", help=RUN)
+    for sub in (spectrum, compare, probes, curves):
         sub.add_argument("--json", action="store_true", help="print all numbers, and draw only with --to")
         sub.add_argument("--to", type=Path, metavar="FILE", help="the figure (default: in the store's figures/)")
 
@@ -299,7 +315,7 @@ def _parser() -> argparse.ArgumentParser:
         "loralab study new mine                     sweeps/mine.yaml and analysis/mine.py, to be changed",
     )  # fmt: skip
     add(
-        "claims", _claims, "write the papers' claims and their verdicts: analysis/claims.md and docs/findings.md",
+        "claims", _claims, "write the questions and their verdicts: analysis/claims.md and docs/findings.md",
         "loralab claims",
     )  # fmt: skip
     report = add(

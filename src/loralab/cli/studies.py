@@ -11,7 +11,8 @@ from loralab.config.overrides import to_override
 from loralab.errors import UserError
 from loralab.files import write_text
 from loralab.studies import committed, new_study, results, study_module
-from loralab.studies.claims import embedded, markdown
+from loralab.studies.claims import embedded, lines, markdown
+from loralab.studies.questions import Question
 from loralab.studies.required_scores import refuse_other_tasks
 from loralab.studies.tables import study_tables
 from loralab.sweeps import status as forecast
@@ -34,7 +35,10 @@ def new(arguments: Sequence[str]) -> int:
 
 
 def study(name: str, overrides: Sequence[str], store: Path, *, stem: str | None = None) -> int:
-    """Trains the missing runs or measures; collects; draws. The analysis is checked before training starts."""
+    """Trains the missing runs or measures; collects; draws; tells the verdicts, unless overrides made another study.
+
+    The analysis is checked before training starts.
+    """
     with open_study(name) as opened:
         trained = opened.spec.program is None
         drawn = study_module.analysis_of(opened) != study_module.NO_ANALYSIS
@@ -53,7 +57,10 @@ def study(name: str, overrides: Sequence[str], store: Path, *, stem: str | None 
         if failed := exit_status([*command, *overrides]):
             return failed
     failed = collect(name, overrides, store, stem=stem)
-    return failed or (figure(name, overrides, store, stem=stem) if drawn else 0)
+    failed = failed or (figure(name, overrides, store, stem=stem) if drawn else 0)
+    if drawn and not failed and not overrides:
+        _print_verdicts(committed.questions(name))
+    return failed
 
 
 def status(name: str, overrides: Sequence[str], store: Path) -> int:
@@ -70,14 +77,15 @@ def collect(
 ) -> int:
     """Writes a study's CSV, to its default path (`results.target`) unless another is given."""
     with open_study(name, overrides, store=store) as opened:
-        to = to or results.target(name, overrides, opened.store, stem=stem)
         if opened.spec.program is not None:
             frame = results.measure(opened, overrides, store)
+            to = to or results.target(name, overrides, store, stem=stem)
             results.save(frame, to)
             print(printed([f"{len(frame)} rows in {to}"]))
             return 0
         study_module.find_module(opened)  # its mistakes first
         runs = study_tables(opened).runs
+        to = to or results.target(name, overrides, opened.store, stem=stem)
         results.save(results.reduce_study(opened), to)
     tally = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
     print(printed([f"{len(runs)} runs ({tally}) in {to}", *damaged(runs), *mixed_versions(runs)]))
@@ -100,15 +108,13 @@ def figure(name: str, overrides: Sequence[str], store: Path, *, stem: str | None
 
 
 def claims() -> int:
-    """Writes analysis/claims.md and the tables of docs/findings.md, for every study whose claims can be computed."""
-    rows, failures = committed.judge_committed()
-    questions, unasked = committed.ask_committed()
+    """Writes analysis/claims.md and the tables of docs/findings.md, for every study whose questions can be answered."""
+    questions, failures = committed.ask_committed()
     page = study_module.ANALYSIS.parent / "docs" / "findings.md"
-    write_text(study_module.ANALYSIS / "claims.md", markdown(rows, questions))
-    write_text(page, embedded(page.read_text(encoding="utf-8"), rows))
-    for row in rows:
-        print(printed([f"{row.verdict:24}  {row.claim.text}: {row.claim.ours}"]))
-    return _print_failures(failures | unasked)
+    write_text(study_module.ANALYSIS / "claims.md", markdown(questions))
+    write_text(page, embedded(page.read_text(encoding="utf-8"), questions))
+    _print_verdicts(questions)
+    return _print_failures(failures)
 
 
 def report(names: Sequence[str], to: Path) -> int:
@@ -118,6 +124,11 @@ def report(names: Sequence[str], to: Path) -> int:
     failures = write_report(names, to)
     print(printed([str(to)]))
     return _print_failures(failures)
+
+
+def _print_verdicts(questions: Sequence[Question]) -> None:
+    for question in questions:
+        print(printed(lines(question)))
 
 
 def _print_failures(failures: Mapping[str, str]) -> int:

@@ -170,7 +170,7 @@ def drawn(first: str, second: str, pairs: Sequence[Pair]) -> "Figure":
             if at % height == 0:
                 axes.set_title(TITLES[side])
             if column == 0:
-                axes.set_ylabel(_in_lines(name), size=5)
+                axes.set_ylabel(_in_lines(name))
     if image is not None:
         figure.colorbar(image, ax=grid, label="$\\phi(i, j)$", fraction=0.02, pad=0.01)
     plotting.heading(

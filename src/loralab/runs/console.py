@@ -34,7 +34,7 @@ class Console:
         self.err, self.out, self.title = err, out, title
         # printed when the run starts, since a mistake that ends it before is one line alone
         self.warnings: list[str] = []
-        self.rows = ""
+        self.rows, self.data = "", ""
         self.rates: str | None = None
         self.bar: Progress | None = None
         self.drawn = 0.0  # time of the bar's last update
@@ -51,9 +51,10 @@ class Console:
         if self.title is None and self.err.isatty():
             self._say(shown(f"loading {model}, reading {task}"))
 
-    def read(self, rows: Mapping[str, int], rates: str | None = None) -> None:
-        """Notes how many rows each split has, and λ with the rates; for a single run only."""
+    def read(self, rows: Mapping[str, int], data: str, rates: str | None = None) -> None:
+        """Notes how many rows each split has, a line on the data, and λ with the rates; for a single run only."""
         if self.title is None:
+            self.data = data
             self.rows = "; rows: " + ", ".join(f"{split} {count:,}" for split, count in rows.items())
             self.rates = rates
 
@@ -72,8 +73,8 @@ class Console:
             self._say(f"{bold(shown(self.title), self.err)}\n    {length}{going_on}  lr: {rates}")
         else:
             title = f"run {bold(shown(name), self.err)}: {length}{going_on}{self.rows}"
-            law = [] if self.rates is None else [self.rates]
-            self._say("\n".join([*self.warnings, title, *law, *group_table(groups)]))
+            facts = [line for line in (self.data, self.rates) if line]
+            self._say("\n".join([*self.warnings, title, *facts, *group_table(groups)]))
         if self.err.isatty() and os.environ.get("TERM") != "dumb":
             self._start_bar(resumed_at)
 

@@ -77,6 +77,9 @@ class TextObjective:
     def lengths(self, split: str) -> NDArray[np.int64]:
         return self.splits[split].lengths
 
+    def whole(self, split: str) -> NDArray[np.int64]:
+        return self.splits[split].whole
+
     def batch(self, split: str, indices: NDArray[np.int64]) -> dict[str, Tensor]:
         batch = collate_training(
             self.splits[split], indices, pad_id=self.pad_id, seq2seq=self.seq2seq, start_id=self.start_id

@@ -58,6 +58,9 @@ class Objective(Protocol):
     def lengths(self, split: str) -> NDArray[np.int64]:
         """Number of tokens of each example."""
 
+    def whole(self, split: str) -> NDArray[np.int64]:
+        """The smallest train.max_length that does not cut each example."""
+
     def batch(self, split: str, indices: NDArray[np.int64]) -> dict[str, Tensor]:
         """A padded batch on the model's device, including `labels`."""
 
@@ -97,6 +100,9 @@ class LabelObjective:
 
     def lengths(self, split: str) -> NDArray[np.int64]:
         return self.splits[split].lengths
+
+    def whole(self, split: str) -> NDArray[np.int64]:
+        return self.splits[split].whole
 
     def batch(self, split: str, indices: NDArray[np.int64]) -> dict[str, Tensor]:
         batch = tasks.collate(self.splits[split], indices, pad_id=self.pad_id)

@@ -19,6 +19,7 @@ import torch
 from loralab import device, tasks
 from loralab.backbones.families import family_of
 from loralab.backbones.source import Source, locate
+from loralab.config.backbone_name import backbone_name
 from loralab.config.checks import drop_added
 from loralab.config.keys import config_values
 from loralab.config.schema import METHODS, Config, TaskConfig, fit_into_fp32
@@ -236,6 +237,6 @@ def _named_by_adapter(run: run_directory.RunDirectory) -> str | None:
 
 def _slug(config: Config) -> str:
     shape = f"-r{config.lora.rank}-x{config.lora.ratio:g}" if "lora" in METHODS[config.method.name] else ""
-    name = re.sub(r"[^\w.-]", "_", config.model.name)
+    name = re.sub(r"[^\w.-]", "_", backbone_name(config.model))
     wide = f"-w{config.model.widen}" if config.model.widen > 1 else ""
     return f"{name}{wide}-{config.task.name}-{config.method.name}{shape}-s{config.seed}"

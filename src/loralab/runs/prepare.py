@@ -18,6 +18,7 @@ from loralab.methods.lora import linear_factors
 from loralab.methods.prompts import virtual_tokens
 from loralab.runs.build import adapted_backbone, objective, read_task
 from loralab.runs.console import Console
+from loralab.runs.data_lines import cut_warning, few_rows_warning, labels_line
 from loralab.runs.objective import Objective
 from loralab.runs.plan import Plan
 from loralab.runs.rates import has_factors, rates_line, steps_of
@@ -93,7 +94,14 @@ def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
         bucketing=config.train.bucketing,
     )
     steps = _steps(config, order)
-    console.read(its_objective.rows(), rates_line(config, width=planned.source.width, steps=steps))
+    rates = rates_line(config, width=planned.source.width, steps=steps)
+    labels = labels_line(task)
+    where = f"{planned.device.type}, {config.train.precision}"
+    console.read(its_objective.rows(), where if labels is None else f"{labels}; {where}", rates)
+    whole = its_objective.whole("train")
+    for line in (cut_warning(whole, config.train.max_length), few_rows_warning(its_objective.rows())):
+        if line is not None:
+            console.warn(line)
     return Prepared(
         planned=planned,
         backbone=backbone,

@@ -1,119 +1,131 @@
-"""Claims of the papers against the results: for each claim a number with its interval, and one of three verdicts.
-
-A study's analysis returns its claims (`claims(frame)`). The verdicts adjust for all claims together (Holm's method).
-"""
+"""The pages of the claims: analysis/claims.md, and the tables of docs/findings.md."""
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
-from loralab.studies.questions import Question, blocks
-from loralab.studies.stats import Interval, holm
+from loralab.studies import captions
+from loralab.studies.questions import Claim, Question, amount, value_text
+from loralab.studies.stats import Interval
+from loralab.studies.verdicts import UNKNOWN
 
-__all__ = ["LEVEL", "VERDICTS", "Claim", "Judged", "embedded", "judge", "markdown", "p_text"]
+__all__ = ["embedded", "lines", "markdown"]
 
-LEVEL = 0.05
-VERDICTS = ("held", "did not hold", "cannot tell at this scale")
+HEAD = """\
+# Claims
 
+Made by `loralab claims` from analysis/results/*.csv; do not edit.
 
-@dataclass(frozen=True)
-class Claim:
-    """A sentence of a paper, with a number that tests it.
+Each question of a study is put to one paper. Its claims are judged together, each against the paper's own number and a
+margin that the sweep's file names, the difference that counts as none. A claim without a number claims the margin.
 
-    source: paper and figure; text: the claim, in one setting (task, init); paper: the paper's number, as text; found:
-    the measured value, whose p-value is against `threshold`. The claim held if it lies above the threshold, or below it
-    if `below`. unit: the unit of found: "points" (accuracy, times 100), "x" (a ratio), "doublings" (log2 of a ratio),
-    "nats" (loss, three decimals).
-    """
+| verdict | of a gain of the number or more (≥, or ≤ for a fall) | of an exact number (=) |
+|---|---|---|
+| held | the 95% interval lies beyond 0 (1 for a ratio) | the 90% interval lies within the margin of the number |
+| contradicted in size | the 95% interval ends before the number | the 95% interval excludes the number |
+| equivalent | the 90% interval lies within the margin of 0 | |
+| not identified | else | else |
 
-    study: str
-    source: str
-    text: str
-    paper: str
-    found: Interval
-    threshold: float
-    unit: str = ""
-    below: bool = False
-
-    @property
-    def ours(self) -> str:
-        """`+0.53 points [-0.20, 1.26], n = 5`; `not identified` where the interval is the whole range of the unit."""
-        f = self.found
-        least = 0.0 if self.unit == "x" else -math.inf
-        bounds = [None if f.low == least else f.low, None if math.isinf(f.high) else f.high]
-        if bounds == [None, None]:
-            return f"not identified, n = {f.n}"
-        sign = "+" if self.unit == "points" else ""
-        scale = 100 if self.unit == "points" else 1
-        space = " " if self.unit and self.unit != "x" else ""
-        digits = 3 if self.unit == "nats" else 2
-        low, high = ("no bound" if end is None else f"{scale * end:.{digits}f}" for end in bounds)
-        ends = f"[{low}, {high}]" if f.low == f.low else "(no interval)"
-        return f"{scale * f.estimate:{sign}.{digits}f}{space}{self.unit} {ends}, n = {f.n}"
+An equivalent gain may contradict its number too. Levels are adjusted over the question's claims (Holm); the printed
+95% intervals are not. Differences in accuracy and loss are means over the settings that stand below them. The model is
+mixed: settings fixed, seeds and test items random, one error variance for all arms. `all such settings` is Hartung and
+Knapp's interval of the mean over a population of settings. Power: of a test of no effect for the number, or for a
+distance of the margin from an exact one. Needed: the n, or the seeds in each setting, for a half-width of half the
+margin; `more items`: no number of seeds gives that on this test set.
+Each number holds for its own backbone, task and number of steps.
+"""
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A claim with its Holm-adjusted p-value (NaN: no test was possible) and its verdict."""
-
-    claim: Claim
-    p: float
-    verdict: str
-
-
-def judge(claims: Sequence[Claim]) -> list[Judged]:
-    """Each claim with its verdict; `cannot tell` if the adjusted two-sided p-value is not below .05."""
-    adjusted = holm([claim.found.p for claim in claims])
-    return [Judged(claim, float(p), _verdict(claim, float(p))) for claim, p in zip(claims, adjusted, strict=True)]
-
-
-def _verdict(claim: Claim, p: float) -> str:
-    if not p < LEVEL:
-        return VERDICTS[2]
-    above = claim.found.estimate > claim.threshold
-    return VERDICTS[0] if above != claim.below else VERDICTS[1]
-
-
-def markdown(rows: Sequence[Judged], questions: Sequence[Question] = ()) -> str:
-    """analysis/claims.md: the questions with their pooled verdicts, then the claims in single settings."""
-    tested = sum(row.p == row.p for row in rows)
-    head = [
-        "# Claims",
+def markdown(questions: Sequence[Question]) -> str:
+    """analysis/claims.md: the primary claim of each question, then the questions one by one."""
+    unknown = sum(question.verdicts[0] == UNKNOWN for question in questions)
+    page = [
+        HEAD,
+        "## Primary claims",
         "",
-        "Made by `loralab claims` from analysis/results/*.csv; do not edit.",
+        f"One for each question; {unknown} of {len(questions)} are {UNKNOWN}.",
         "",
-        *blocks(questions),
-        "## Single settings",
-        "",
-        "A verdict is `held` or `did not hold`",
-        f"where the two-sided test against the claim's threshold has p < {LEVEL:g} after Holm's adjustment over the",
-        f"{tested} tests; `cannot tell at this scale` is no evidence against a claim. Intervals are 95%, unadjusted.",
-        "Nothing here says more than its own backbone, task and number of steps.",
-        "",
-        "| study | paper | claim | the paper's number | ours | p (Holm) | verdict |",
-        "|---|---|---|---|---|---|---|",
+        *_table(
+            ("study", "paper", "question", "claim", "the paper's number", "ours", "verdict"),
+            [(_link(each), each.source, each.text, *_row(each, 0)) for each in questions],
+        ),
+        *(line for question in questions for line in ["", *_block(question)]),
     ]
-    body = []
-    for row in rows:
-        c = row.claim
-        study = f"[{c.study}](figures/{c.study}.png)"
-        body.append(f"| {study} | {c.source} | {c.text} | {c.paper} | {c.ours} | {p_text(row.p)} | {row.verdict} |")
-    return "\n".join([*head, *body, ""])
+    return "\n".join([*page, ""])
 
 
-def embedded(text: str, rows: Sequence[Judged]) -> str:
+def embedded(text: str, questions: Sequence[Question]) -> str:
     """A page (docs/findings.md), each table between `<!-- claims: STUDY, ... -->` and `<!-- end -->` regenerated."""
 
     def block(found: re.Match[str]) -> str:
-        shown = [row for name in found[1].split(", ") for row in rows if row.claim.study == name]
-        lines = ["| claim | the paper's number | ours | verdict |", "|---|---|---|---|"]
-        lines += [f"| {row.claim.text} | {row.claim.paper} | {row.claim.ours} | {row.verdict} |" for row in shown]
-        return "\n".join([f"<!-- claims: {found[1]} -->", *lines, "<!-- end -->"])
+        asked = [each for name in found[1].split(", ") for each in questions if each.study == name]
+        rows = [
+            (f"{each.text} ({each.source})" if place == 0 else "", *_row(each, place))
+            for each in asked
+            for place in range(len(each.claims))
+        ]
+        head = ("question", "claim", "the paper's number", "ours", "verdict")
+        return "\n".join([f"<!-- claims: {found[1]} -->", *_table(head, rows), "<!-- end -->"])
 
     return re.sub(r"<!-- claims: (.+) -->\n(?s:.*?)<!-- end -->", block, text)
 
 
-def p_text(p: float) -> str:
-    """`.012`, `< .001`; NaN means that no test was possible."""
-    return "not tested" if p != p else "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+def lines(question: Question) -> list[str]:
+    """For the terminal: the question, then its claims, each after its verdict."""
+    rows = [_row(question, place) for place in range(len(question.claims))]
+    return [f"{question.study}: {question.text}", *(f"  {row[-1]:20}  {row[0]}: {row[2]}" for row in rows)]
+
+
+def _row(question: Question, place: int) -> tuple[str, str, str, str]:
+    claim = question.claims[place]
+    ours = value_text(claim.found, question.unit)
+    return claim.arm, claim.paper, ours, question.verdicts[place]
+
+
+def _block(question: Question) -> list[str]:
+    """A question: a table of its claims, and one of their settings where there are several."""
+    unit, claims = question.unit, question.claims
+    several = any(claim.pooled and len(claim.pooled.settings) > 1 for claim in claims)
+    losses = any(claim.loss for claim in claims)
+    rows = []
+    for place, claim in enumerate(claims):
+        arm, paper, ours, verdict = _row(question, place)
+        more = [_interval(claim.pooled.population if claim.pooled else None, unit)] if several else []
+        more += [_interval(claim.loss, "nats")] if losses else []
+        power, needed = question.power(claim), question.needed(claim)
+        more.append(f"{power:.2f}" if power == power else "not known")
+        more.append("more items" if math.isinf(needed) else f"{needed:g}" if needed == needed else "not known")
+        rows.append([arm, paper, question.tested(claim), ours, *more, verdict])
+    extra = ["all such settings"] * several + ["test loss, nats"] * losses
+    return [
+        f"## {_link(question)}: {question.text}",
+        "",
+        f"{question.source}. Margin: {amount(question.margin, unit)}.",
+        "",
+        *_table(("claim", "the paper's number", "tested", "ours", *extra, "power", "needed", "verdict"), rows),
+        *(_settings(claims, unit) if several else []),
+    ]
+
+
+def _settings(claims: Sequence[Claim], unit: str) -> list[str]:
+    pooled = {claim.arm: claim.pooled.settings for claim in claims if claim.pooled}
+    names = dict.fromkeys(name for found in pooled.values() for name in found)
+    rows = [(_named(name), *(_interval(found.get(name), unit) for found in pooled.values())) for name in names]
+    return ["", *_table(("setting", *pooled), rows)]
+
+
+def _named(setting: Iterable[object]) -> str:
+    return ", ".join(captions.NAMES.get(str(part), str(part)) for part in setting)
+
+
+def _interval(found: Interval | None, unit: str) -> str:
+    return "" if found is None or math.isnan(found.low) else value_text(found, unit).partition(", n =")[0]
+
+
+def _link(question: Question) -> str:
+    return f"[{question.study}](figures/{question.study}.png)"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    return [lines[0], f"|{'---|' * len(head)}", *lines[1:]]

@@ -1,20 +1,25 @@
 """Operations on all studies whose results are committed; failures are isolated."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from loralab.errors import UserError
 from loralab.studies import study_module
-from loralab.studies.claims import Claim, Judged, judge
-from loralab.studies.questions import Question
+from loralab.studies.questions import PERCENT, Question, amount
 from loralab.studies.results import load_results
-from loralab.studies.study_module import explain_failure, import_analysis, load_module
+from loralab.studies.study_module import explain_failure, module_of
 from loralab.sweeps.study import open_study, studies
 
-__all__ = ["ask_committed", "attempt", "judge_committed", "names"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ask_committed", "attempt", "names", "questions"]
 
 Result = TypeVar("Result")
+MARGIN = re.compile(r"(\d+\.?\d*|\.\d+) ?([^,]*)")
+"""`0.5 points, 1.1x, 0.25`: a margin for each unit of a study's claims."""
 
 
 def names() -> list[str]:
@@ -33,33 +38,25 @@ def attempt(names: Iterable[str], action: Callable[[str], Result]) -> tuple[dict
     return found, failures
 
 
-def judge_committed() -> tuple[list[Judged], dict[str, str]]:
-    """The claims of the committed studies, judged together, and one line for each study whose claims fail."""
-    found, failures = attempt(names(), _claims)
-    return judge([claim for claims in found.values() for claim in claims]), failures
-
-
 def ask_committed() -> tuple[list[Question], dict[str, str]]:
     """The questions of the committed studies, and one line for each study whose questions fail."""
-    found, failures = attempt(names(), _questions)
-    return [question for questions in found.values() for question in questions], failures
+    found, failures = attempt(names(), questions)
+    return [question for asked in found.values() for question in asked], failures
 
 
-def _questions(name: str) -> list[Question]:
-    """UserError for a study that asks, and whose file names no margin."""
-    if not hasattr(import_analysis(name), "questions"):  # most ask none, and to compose a study takes .2 s
-        return []
-    asked = load_module(name).questions(load_results(name))
+def questions(name: str, frame: "pd.DataFrame | None" = None) -> list[Question]:
+    """A study's questions with their margins, from a frame or its committed results.
+
+    UserError if its file names no margin in the unit of a question.
+    """
     with open_study(name) as study:
-        given = study.header.get("margin", "none")
-    try:
-        margin = float(given)
-    except ValueError:
-        where = f"sweeps/{name}.yaml: hydra.sweeper.study.margin"
-        raise UserError(f"{where}: got {given}; it is the difference that counts as none, as 0.005") from None
-    return [replace(question, study=name, margin=margin) for question in asked]
-
-
-def _claims(name: str) -> list[Claim]:
-    made = load_module(name).claims(load_results(name))
-    return [replace(claim, study=name) for claim in made]  # several studies may share an analysis
+        module, given = module_of(study), study.spec.study.get("margin", "none")
+    asked = module.questions(load_results(name) if frame is None else frame)
+    margins = {unit.strip(): float(value) for value, unit in MARGIN.findall(given)}
+    for question in asked:
+        if question.unit not in margins:
+            unit = f"of unit {question.unit}" if question.unit else "without a unit"
+            where, least = f"sweeps/{name}.yaml: hydra.sweeper.study.margin", amount(1.5, question.unit)
+            raise UserError(f"{where}: got {given}; claims {unit} need the difference that counts as none, as {least}")
+    scaled = [margins[question.unit] / PERCENT.get(question.unit, 1.0) for question in asked]
+    return [replace(each, study=name, margin=margin) for each, margin in zip(asked, scaled, strict=True)]

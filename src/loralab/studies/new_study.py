@@ -31,6 +31,7 @@ hydra:
     study:                  # for people; each may be left out
       claim: A ratio above 1 reaches a lower validation loss within 100 steps.
       metric: validation/loss
+      margin: 0.01 nats     # what `questions` of the analysis count as no difference
     params:                 # one run for each combination
       lora.ratio: [1, 4, 16]
       seed: [0, 1]
@@ -76,7 +77,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     return figure
 
 
-# reduce, caption, summary and claims have defaults; src/loralab/studies/study_module.py says what each is given.
+# reduce, caption, summary and questions have defaults; src/loralab/studies/study_module.py says what each is given.
 
 if __name__ == "__main__":
     figures.main(__file__)

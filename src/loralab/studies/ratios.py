@@ -9,6 +9,7 @@ import pandas as pd
 from loralab.studies.arms import confirm_runs, paired_difference
 from loralab.studies.intervals import POOLED, forest
 from loralab.studies.minima import Minimum, quadratic_minimum, seed_minimum, surface_minimum
+from loralab.studies.questions import Claim, gain
 from loralab.studies.stats import Interval, whole_mean
 
 if TYPE_CHECKING:
@@ -16,16 +17,21 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "ADVICE",
     "arm",
     "best_ratio",
     "difference",
     "forests",
+    "lowest",
     "optimum",
     "pair_optimum",
     "rate_optimum",
+    "ratio_gains",
     "ratios",
     "tuned",
 ]
+
+ADVICE = 16  # LoRA+'s fixed ratio
 
 
 BANDS: dict[str, dict[str, Any]] = {  # of a forest, by metric: half a point counts as none
@@ -59,20 +65,41 @@ def tuned(rows: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index()
 
 
+def ratio_gains(frame: pd.DataFrame, by: Sequence[str]) -> list[Claim]:
+    """The claims that each λ above 1 gains a point over λ = 1 (LoRA+, abstract: 1 to 2%), the paper's advice first.
+
+    by: the columns that tell settings apart.
+    """
+    rows = frame[frame["stage"] == "confirm"]
+    above = sorted((ratio for ratio in ratios(frame) if ratio > 1), key=lambda ratio: (ratio != ADVICE, ratio))
+    return [
+        gain(rows, ratio, 1, arm="lora.ratio", by=by, text=f"λ = {ratio:g}", paper="1 to 2%", number=0.01)
+        for ratio in above
+    ]
+
+
+def optimum(rows: pd.DataFrame, by: Sequence[str] = ()) -> Minimum:
+    """log2 of the ratio at the minimum of a parabola through the arms' mean test losses on fresh seeds.
+
+    The interval is of the spread between seeds: each, in each setting (by), has its own parabola. Not identified if an
+    arm has a diverged run.
+    """
+    confirm = rows[rows["stage"] == "confirm"]
+    losses = confirm.pivot(index=[*by, "seed"], columns="lora.ratio", values="test/loss")
+    return seed_minimum(np.log2(losses.columns.to_numpy(dtype=float)), losses)
+
+
+def lowest(rows: pd.DataFrame, by: Sequence[str] = ()) -> Interval:
+    """`optimum` as an interval, whose n counts the seeds of all settings."""
+    found, fresh = optimum(rows, by), rows[rows["stage"] == "confirm"]
+    return Interval(found.at, found.low, found.high, len(fresh[[*by, "seed"]].drop_duplicates()), found.p)
+
+
 def best_ratio(rows: pd.DataFrame, *, above: float = 0.0) -> float:
     """The ratio with the lowest validation loss over the windows, among the ratios above a bound."""
     found = tuned(rows)
     found = found[found["lora.ratio"] > above]
     return float(found.nsmallest(1, "validation/loss")["lora.ratio"].iloc[0])
-
-
-def optimum(rows: pd.DataFrame) -> Minimum:
-    """log2 of the ratio at the minimum of a parabola through the arms' mean test losses on fresh seeds.
-
-    The interval is of the spread between seeds: each has its own parabola. Not identified if an arm has a diverged run.
-    """
-    losses = rows[rows["stage"] == "confirm"].pivot(index="seed", columns="lora.ratio", values="test/loss")
-    return seed_minimum(np.log2(losses.columns.to_numpy(dtype=float)), losses)
 
 
 def rate_optimum(rows: pd.DataFrame, ratio: float = 1) -> Minimum:

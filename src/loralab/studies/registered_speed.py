@@ -12,7 +12,7 @@ import scipy  # imported on first use: scipy.optimize takes a while to import
 
 from loralab.studies.stats import Array, Interval, ratio_interval
 
-__all__ = ["BAND", "registered_speedup", "times_at"]
+__all__ = ["BAND", "registered_speedup", "speedups", "times_at"]
 
 BAND = np.linspace(0.3, 0.9, 13)
 """Shares of the gain. Below, the start is a few noisy points; above, a curve is so flat that noise decides."""
@@ -22,30 +22,38 @@ Curve = Sequence[tuple[float, float]]
 
 
 def registered_speedup(base: Sequence[Curve], other: Sequence[Curve], *, start: float) -> Interval:
-    """The geometric mean of the pairs' speed-ups of `other` over `base`, with `ratio_interval`; above 1 is faster.
+    """The geometric mean of `speedups`, with `ratio_interval`; above 1: `other` is faster."""
+    found = speedups(base, other, start=start)
+    if not found or math.isnan(found[0]):
+        return Interval(math.nan, math.nan, math.nan, len(found), math.nan)
+    return ratio_interval(found, np.ones(len(found)))
 
-    A pair is a seed. start: the value before training. The gain goes from there to the mean last value of the base, and
-    may fall (a loss) or rise. A level counts if both curves of a pair pass it, since the model then says the same at
-    each level; NaN if a pair has fewer than FEWEST of those, as where a run diverges or gains little.
+
+def speedups(base: Sequence[Curve], other: Sequence[Curve], *, start: float) -> list[float]:
+    """The speed-up of each pair of curves, which is a seed.
+
+    start: the value before training. The gain goes from there to the mean last value of the base, and may fall (a loss)
+    or rise. A level counts if both curves of a pair pass it, since the model then says the same at each level. All are
+    NaN if a pair has fewer than FEWEST of those, as where a run diverges or gains little.
     """
     if len(base) != len(other):
         raise ValueError(f"base has {len(base)} curves and other has {len(other)}; they must be pairs")
     ends = [curve[-1][1] for curve in base if curve]
-    unknown = Interval(math.nan, math.nan, math.nan, len(base), math.nan)
+    unknown = [math.nan] * len(base)
     if len(ends) < max(1, len(base)):
         return unknown
     gain = float(np.mean(ends)) - start
     if not math.isfinite(gain) or gain == 0:
         return unknown
-    speeds = []
+    found = []
     for pair in zip(base, other, strict=True):
         first, second = (times_at(BAND, curve, start=start, gain=gain) for curve in pair)
         both = np.log(first / second)
         passed = both[~np.isnan(both)]
         if len(passed) < FEWEST:
             return unknown
-        speeds.append(math.exp(float(passed.mean())))
-    return ratio_interval(speeds, np.ones(len(speeds)))
+        found.append(math.exp(float(passed.mean())))
+    return found
 
 
 def times_at(levels: Array, curve: Curve, *, start: float, gain: float) -> Array:

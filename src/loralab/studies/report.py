@@ -20,10 +20,11 @@ import pandas as pd
 from loralab import plotting
 from loralab.errors import UserError
 from loralab.files import write_text
-from loralab.studies import claims, committed, study_module
-from loralab.studies.claims import VERDICTS, Judged
+from loralab.studies import committed, study_module
+from loralab.studies.questions import Question, value_text
 from loralab.studies.results import load_results
 from loralab.studies.study_module import StudyModule, load_module
+from loralab.studies.verdicts import CONTRADICTED, EQUIVALENT, HELD, UNKNOWN
 from loralab.sweeps.study import open_study
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Picture", "Section", "Table", "page", "report", "section"]
 
-BADGES = dict(zip(VERDICTS, ("held", "fell", "open"), strict=True))  # verdict -> CSS class
+BADGES = {HELD: "held", CONTRADICTED: "fell", EQUIVALENT: "even", UNKNOWN: "open"}  # verdict -> CSS class
 TOOLS = ("loralab", "matplotlib", "numpy", "pandas")
 NUMBER = re.compile(r"[\[<>~+-]*\s*[\d.]*\d")  # start of the text of a number or an interval
 LONGEST_FRACTION = 4  # digits; columns that need more are not aligned
@@ -66,7 +67,7 @@ class Section:
 
     name: str
     header: Mapping[str, str]
-    claims: tuple[Judged, ...]
+    questions: tuple[Question, ...]
     picture: Picture
     table: Table
     csv: str
@@ -85,16 +86,17 @@ def page(sections: Sequence[Section]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"base64": _base64, "p": claims.p_text, "tally": _tally, "unbroken": _unbroken}
+    environment.filters |= {"base64": _base64, "tally": _tally, "value": value_text, "unbroken": _unbroken}
     template = environment.get_template("report.html.jinja")
-    return template.render(sections=sections, badges=BADGES, every=[row for part in sections for row in part.claims])
+    every = [question for part in sections for question in part.questions]
+    return template.render(sections=sections, badges=BADGES, every=every)
 
 
 def report(names: Sequence[str], to: Path) -> dict[str, str]:
     """Writes the page of these studies, or of `all` that have results; returns one line for each study that fails.
 
     Raises UserError for a named study that has no results, or whose CSV lacks a run. With `all`, studies that fail are
-    left out. A study that is not on the page also fails if its claims cannot be judged together with the others'.
+    left out.
     """
     if to.is_dir():
         raise UserError(f"--to: {to} is a directory; name a file")
@@ -105,22 +107,22 @@ def report(names: Sequence[str], to: Path) -> dict[str, str]:
     if not every:
         for name in wanted:
             load_results(name)  # report a mistake before drawing anything
-    judged, failures = committed.judge_committed()
+    failures: dict[str, str] = {}
     if every:
-        sections, others = committed.attempt(wanted, lambda name: _section(name, judged))
-        failures |= others
+        sections, failures = committed.attempt(wanted, _section)
     else:
-        sections = {name: _section(name, judged) for name in wanted}
+        sections = {name: _section(name) for name in wanted}
     write_text(to, page(list(sections.values())))
     return failures
 
 
-def _section(name: str, judged: Sequence[Judged]) -> Section:
+def _section(name: str) -> Section:
     """The section of a study with results."""
     csv = (study_module.ANALYSIS / "results" / f"{name}.csv").read_text(encoding="utf-8")
     with open_study(name) as study:
         header = study.header
-    return section(name, load_results(name), load_module(name), judged=judged, csv=csv, header=header)
+    asked = committed.questions(name)
+    return section(name, load_results(name), load_module(name), questions=asked, csv=csv, header=header)
 
 
 def section(
@@ -128,15 +130,15 @@ def section(
     frame: pd.DataFrame,
     analysis: StudyModule,
     *,
-    judged: Iterable[Judged],
+    questions: Sequence[Question],
     csv: str,
     header: Mapping[str, str],
 ) -> Section:
-    """The section that a study's analysis makes from its CSV, with the study's judged claims."""
+    """The section that a study's analysis makes from its CSV, with its questions."""
     return Section(
         name=name,
         header=header,
-        claims=tuple(row for row in judged if row.claim.study == name),
+        questions=tuple(questions),
         picture=_picture(name, frame, analysis),
         table=_table(analysis.summary(frame)),
         csv=csv,
@@ -166,7 +168,7 @@ def _alt(name: str, figure: "Figure") -> str:
     panels = []
     for axes in figure.axes:
         x, y = _plain(axes.get_xlabel()), _plain(axes.get_ylabel())
-        panels += [title] if (title := _plain(axes.get_title())) else []
+        panels += [title] if (title := _plain(axes.get_title("left") or axes.get_title())) else []
         if x or y:
             pairs[f"{y} against {x}" if x and y else x or y] = None
     heading = _plain(figure.get_suptitle())
@@ -215,9 +217,10 @@ def _unbroken(text: str) -> str:
     return re.sub(r"\[[^\]]*\]|n = \d+", lambda found: found[0].replace(" ", "\xa0"), text)
 
 
-def _tally(rows: Sequence[Judged]) -> str:
-    """`2 held · 1 did not hold`."""
-    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in VERDICTS}
+def _tally(questions: Sequence[Question]) -> str:
+    """`2 held · 1 equivalent`."""
+    found = [verdict for question in questions for verdict in question.verdicts]
+    counts = {verdict: found.count(verdict) for verdict in BADGES}
     return " · ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "no claim of a paper"
 
 

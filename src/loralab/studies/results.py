@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from loralab.config.backbone_name import backbone_name
 from loralab.config.overrides import settings
 from loralab.errors import UserError
 from loralab.files import write_text
@@ -70,7 +71,9 @@ def state(name: str, overrides: Sequence[str], store: Path) -> str:
 
 
 def _setting(config: Any, key: str) -> Any:
-    """The value at a dotted key: the name of a group (task, model), the text of a list or a mapping."""
+    """The value at a dotted key: the name of a group (task) or of the backbone, the text of a list or a mapping."""
+    if key == "model":
+        return backbone_name(config.model)
     return plain(functools.reduce(getattr, key.split("."), config))
 
 

@@ -166,9 +166,9 @@ def slope(
     error = math.sqrt(float(np.sum((value - steep * place) ** 2)) / degrees / square)
     half = float(scipy.stats.t.ppf((1 + check_level(level)) / 2, degrees)) * error
     if half <= ROUNDING * scale:  # a line
-        return Interval(steep, steep, steep, n, float(abs(steep - null) <= ROUNDING * scale))
+        return Interval(steep, steep, steep, n, float(abs(steep - null) <= ROUNDING * scale), degrees)
     p = 2 * float(scipy.stats.t.sf(abs(steep - null) / error, degrees))
-    return Interval(steep, steep - half, steep + half, n, p)
+    return Interval(steep, steep - half, steep + half, n, p, degrees)
 
 
 def crossing(steps: ArrayLike, values: ArrayLike, target: float) -> float:

@@ -4,10 +4,9 @@ It must define `draw(frame)`, which makes the figure. The rest has defaults:
 
     AXES                  keys that get a column in the CSV even if the sweep does not vary them; none
     reduce(tables)        the CSV's rows, from the Tables of the runs; one row per run
-    caption(frame)        the lines beneath the figure; setting, seeds and code, from the columns that exist
+    caption(frame)        the text beside the figure; setting, seeds and code, from the columns that exist
     summary(frame)        the report's table; the mean scores of each setting
-    claims(frame)         a paper's claims, with the numbers that test them; none
-    questions(frame)      what is pooled over its settings (loralab.studies.questions); none
+    questions(frame)      what it asks of papers: their claims, with the numbers that test them; none
 
 A study that is measured, not trained (`program:` in its sweep) must define KEYS, KEPT, wanted(smoke) and
 measure(smoke) in place of `reduce`.
@@ -29,7 +28,6 @@ from loralab.config.keys import no_such_key, type_of
 from loralab.config.schema import Config
 from loralab.errors import UserError
 from loralab.studies.captions import caption
-from loralab.studies.claims import Claim
 from loralab.studies.questions import Question
 from loralab.studies.stats import whole_mean
 from loralab.studies.tables import Tables
@@ -85,7 +83,6 @@ class StudyModule:
     draw: "Callable[[pd.DataFrame], Figure]"
     caption: Callable[[pd.DataFrame], str]
     summary: Callable[[pd.DataFrame], pd.DataFrame]
-    claims: Callable[[pd.DataFrame], list[Claim]]
     questions: Callable[[pd.DataFrame], list[Question]]
     measurement: Measurement | None
     scores: tuple[str, ...] = ()
@@ -130,7 +127,6 @@ def find_module(study: Study) -> StudyModule | None:
         draw=draw,
         caption=_function(module, file, "caption", "frame") or caption,
         summary=_function(module, file, "summary", "frame") or _summary,
-        claims=_function(module, file, "claims", "frame") or _none,
         questions=_function(module, file, "questions", "frame") or _none,
         measurement=None if study.spec.program is None else _measurement(module, file),
         scores=_scores(module),

@@ -19,7 +19,7 @@ from loralab.store.run_directory import RunDirectory
 from loralab.studies import captions
 from loralab.studies.arms import shared
 from loralab.studies.intervals import dots
-from loralab.studies.stats import Interval, mean_interval, whole_mean
+from loralab.studies.stats import Interval, mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,6 @@ __all__ = [
     "Line",
     "Pair",
     "above_chance",
-    "accuracies",
     "bases",
     "block",
     "by_seed",
@@ -228,12 +227,6 @@ def setting(frame: pd.DataFrame) -> str:
     ratios = frame["lora.ratio"].dropna().unique()
     ratio = f" (λ = {ratios[0]:g})" if len(ratios) == 1 else ""
     return f"{shared(frame)}, LoRA{ratio} on q and v, alpha = r, init {'/'.join(frame['lora.init'].unique())}"
-
-
-def accuracies(arms: Mapping[str, pd.DataFrame]) -> str:
-    """`Mean test accuracy .912 (r = 8), .905 (r = 64)`: shows in a caption that the arms were trained well."""
-    means = {name: whole_mean(rows.loc[rows["kind"] == "run", "test/accuracy"]) for name, rows in arms.items()}
-    return "Mean test accuracy " + ", ".join(f"{f'{mean:.3f}'.lstrip('0')} ({name})" for name, mean in means.items())
 
 
 def ranks(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:

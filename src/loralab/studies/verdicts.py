@@ -1,29 +1,24 @@
 """One of four verdicts on a difference between arms, and the number of seeds that would tell it.
 
 A paper's claim is a number, and a margin named beforehand says which differences count as none. The verdict uses both;
-a test against 0 alone (loralab.studies.claims) cannot tell an absent effect from one that was not measured well enough.
+a test against 0 alone cannot tell an absent effect from one that was not measured well enough.
 """
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 import scipy  # imported on first use: scipy.stats takes half a second to import
 
-from loralab.studies.arms import comparison_row, paired_difference
 from loralab.studies.stats import Interval, holm
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 __all__ = [
-    "ACCURACY_MARGIN",
     "CONTRADICTED",
     "EQUIVALENT",
     "HELD",
     "UNKNOWN",
-    "judged_row",
+    "Verdict",
     "power",
     "seeds_needed",
     "standard_error",
@@ -37,54 +32,43 @@ CONTRADICTED: Verdict = "contradicted in size"
 EQUIVALENT: Verdict = "equivalent"
 UNKNOWN: Verdict = "not identified"
 
-ACCURACY_MARGIN = 0.005
-"""Half a point: a smaller difference in accuracy counts as none."""
 LEVEL = 0.05
 MOST_SEEDS = 100_000
 
 
-def verdict(found: Interval, *, paper: float, margin: float) -> Verdict:
+def verdict(found: Interval, *, number: float, margin: float, exact: bool = False) -> Verdict:
     """The verdict on the only claim of a question: `verdicts` of one."""
-    return verdicts([found], papers=[paper], margin=margin)[0]
+    return verdicts([found], numbers=[number], margin=margin, exact=[exact])[0]
 
 
-def verdicts(found: Sequence[Interval], *, papers: Sequence[float], margin: float) -> list[Verdict]:
-    """The verdicts on the claims of one question: gains that a paper says are `papers`, found with Student's intervals.
+def verdicts(
+    found: Sequence[Interval], *, numbers: Sequence[float], margin: float, exact: Sequence[bool]
+) -> list[Verdict]:
+    """The verdicts on the claims of one question: what was found, and the paper's numbers in the same unit.
 
-    The first that is true of: equivalent, if the 90% interval lies within ± margin (two one-sided tests at 5%,
-    Schuirmann 1987); contradicted in size, if the 95% interval ends before the paper's number; held, if it lies beyond
-    0; not identified. The levels are Holm's over the question's claims, for each of the three in itself. A negative
-    number of a paper claims a fall, as of a loss.
+    A claim says that the value is the number or more (or less, for a negative number), or exact: that it is the number.
+    Of a gain, the first that is true: equivalent, if the 90% interval lies within ± margin (two one-sided tests at 5%,
+    Schuirmann 1987); contradicted in size, if the 95% interval ends before the number; held, if it lies beyond 0; not
+    identified. Of an exact claim: held, if the 90% interval lies within the margin of the number; contradicted in size,
+    if the 95% interval excludes the number; not identified. The levels are Holm's over the question's claims, for each
+    of the three tests in itself. An interval that is not symmetric is tested by its end toward the tested value.
     """
     tests = np.full((3, len(found)), np.nan)
-    for place, (each, paper) in enumerate(zip(found, papers, strict=True)):
+    for place, (each, number, same) in enumerate(zip(found, numbers, exact, strict=True)):
         if not _judgeable(each):
             continue
-        sign, at = math.copysign(1.0, paper), each.estimate
-        tests[0, place] = max(_tail(margin + at, each), _tail(margin - at, each))
-        tests[1, place] = min(1.0, 2 * _tail(abs(paper) - sign * at, each))
-        tests[2, place] = min(1.0, 2 * _tail(sign * at, each))
+        shift, sign = (number, 1) if same else (0.0, math.copysign(1.0, number))
+        tests[0, place] = max(_above(each, shift - margin), _above(each, shift + margin, -1))
+        tests[1, place] = min(1.0, 2 * _above(each, number, -sign))
+        if same:
+            tests[1, place] = min(1.0, 2 * min(_above(each, number, side) for side in (-1, 1)))
+        else:
+            tests[2, place] = min(1.0, 2 * _above(each, 0.0, sign))
     small = np.array([holm(p) for p in tests]) < LEVEL
     return [
-        EQUIVALENT if same else CONTRADICTED if less else HELD if gained else UNKNOWN for same, less, gained in small.T
+        (HELD if same else EQUIVALENT) if near else CONTRADICTED if less else HELD if gained else UNKNOWN
+        for same, (near, less, gained) in zip(exact, small.T, strict=True)
     ]
-
-
-def judged_row(own: "pd.DataFrame", base: "pd.DataFrame", *, paper: float = ACCURACY_MARGIN) -> dict[str, Any]:
-    """`comparison_row` of an arm with the difference in test loss, the verdict on its gain in accuracy, and the seeds.
-
-    paper: the gain that is claimed; a paper without a number claims the margin. seeds: `seeds_needed`.
-    """
-    gain, loss = (paired_difference(own, base, f"test/{metric}") for metric in ("accuracy", "loss"))
-    judged = {"verdict": "", "seeds": ""}
-    if own is not base:
-        number = f"{seeds_needed(gain, ACCURACY_MARGIN):g}"
-        judged = {"verdict": verdict(gain, paper=paper, margin=ACCURACY_MARGIN), "seeds": number}
-    return {
-        **comparison_row(own, base),
-        "difference in loss": f"{loss.estimate:+.3f} [{loss.low:.3f}, {loss.high:.3f}]",
-        **judged,
-    }
 
 
 def power(found: Interval, gain: float) -> float:
@@ -133,9 +117,13 @@ def standard_error(found: Interval) -> float:
     return (found.high - found.low) / 2 / float(scipy.stats.t.ppf(0.975, _degrees(found)))
 
 
-def _tail(distance: float, found: Interval) -> float:
-    """The one-sided p-value of an estimate that lies this far on the side of the alternative."""
-    error = standard_error(found)
+def _above(found: Interval, value: float, sign: float = 1) -> float:
+    """The one-sided p-value of the hypothesis that the truth is not above a value, or for sign -1 not below it."""
+    distance = sign * (found.estimate - value)
+    side = found.estimate - found.low if sign > 0 else found.high - found.estimate
+    if distance < 0:  # the end toward the value is the other one
+        side = found.high - found.low - side
+    error = side / float(scipy.stats.t.ppf(0.975, _degrees(found)))
     if error == 0:
         return float(distance <= 0)
     return float(scipy.stats.t.sf(distance / error, _degrees(found)))

@@ -9,7 +9,7 @@ from loralab.errors import UserError
 from loralab.files import fingerprint
 from loralab.tasks.settings import TaskSettings
 from loralab.tasks.splits import Rows, hold_out
-from loralab.tasks.table_files import Table, existing, read_table
+from loralab.tasks.table_files import Table, existing, files_of, read_table
 from loralab.text import shown
 
 __all__ = ["columns", "encodable", "identity", "is_empty", "paths", "tables", "texts", "with_shares"]
@@ -19,7 +19,7 @@ _PARTS = ("train", "validation", "test")
 
 def identity(settings: TaskSettings, cache: Path | None) -> dict[str, str]:
     """The fingerprint of each given file, by its split."""
-    return {part: fingerprint([path], cache=cache) for part, path in paths(settings).items()}
+    return {part: fingerprint(files_of(path), cache=cache) for part, path in paths(settings).items()}
 
 
 def paths(settings: TaskSettings) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Reads columns of the user's data files (csv, tsv, json lines, parquet); every error names file and line."""
+"""Reads columns of the user's data (csv, tsv, json, json lines, xlsx, parquet, folders of it); errors name the row."""
 
 import difflib
 import json
@@ -13,16 +13,16 @@ import numpy as np
 
 from loralab.errors import UserError
 from loralab.tasks.delimited import read_records
-from loralab.text import shown
+from loralab.text import reason, shown
 
-__all__ = ["SUFFIXES", "Table", "existing", "read_table"]
+__all__ = ["SUFFIXES", "Table", "existing", "files_of", "read_table"]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Some columns of a file; `where[i]` is the position of row i for messages: its line, or in parquet its row from 1.
+    """Some columns of a file; `where[i]` is the position of row i for messages: its line, or else its row from 1.
 
-    csv cells are str; json and parquet cells have the types of the file, None for null.
+    csv cells are str; those of other files have the types of the file, None for null.
     """
 
     path: Path
@@ -34,12 +34,15 @@ class Table:
 
 
 def existing(key: str, path: str) -> Path:
-    """The existing file at `path`, of a known suffix; `key` is its setting, for messages."""
+    """The existing file of a known suffix, or folder of parquet files; `key` is its setting, for messages."""
     file = Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser raises for an unknown ~user
     named = shown(path, longest=200)
-    if file.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{key}: '{named}' must end in one of {', '.join(SUFFIXES)}")
     try:
+        if file.is_dir() and files_of(file):
+            return file
+        if file.suffix.lower() not in SUFFIXES:
+            is_folder = "; this folder has no .parquet file" if file.is_dir() else ""
+            raise UserError(f"{key}: '{named}' must end in one of {', '.join(SUFFIXES)}{is_folder}")
         if file.is_file():
             return file
         siblings = [sibling.name for sibling in file.parent.iterdir()] if file.parent.is_dir() else []
@@ -53,6 +56,8 @@ def existing(key: str, path: str) -> Path:
 
 def read_table(path: Path, columns: dict[str, str]) -> Table:
     """The named columns of a file, {column: the setting that names it}; a file without rows raises UserError."""
+    if path.is_dir():
+        return _joined(path, [read_table(file, columns) for file in files_of(path)])
     try:
         table = SUFFIXES[path.suffix.lower()](path, columns)
     except UnicodeDecodeError as error:
@@ -63,6 +68,16 @@ def read_table(path: Path, columns: dict[str, str]) -> Table:
     if not len(table):
         raise UserError(f"{path}: has no rows")
     return table
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself, or a folder's parquet files in the order of their names."""
+    return sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+
+
+def _joined(path: Path, tables: Sequence[Table]) -> Table:
+    cells = {column: [cell for table in tables for cell in table.columns[column]] for column in tables[0].columns}
+    return Table(path, cells, [f"{table.path.name}, {where}" for table in tables for where in table.where])
 
 
 def _csv(delimiter: str) -> Callable[[Path, dict[str, str]], Table]:
@@ -91,6 +106,25 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found if len(found) == len(pairs) else _Repeated(pairs)
 
 
+def _json(path: Path, columns: dict[str, str]) -> Table:
+    """A list of objects; a file that begins with an object has one in each line."""
+    text = _text(path)
+    if text.lstrip()[:1] == "{":
+        return _json_lines(path, columns)
+    try:
+        records = json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: malformed JSON ({error.msg}, column {error.colno})") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: JSON that cannot be read ({error})") from None
+    if not isinstance(records, list):
+        raise UserError(f"{path}: holds a JSON {type(records).__name__}; it must be a list of objects")
+    where = [f"row {row}" for row in range(1, len(records) + 1)]
+    for at, record in zip(where, records, strict=True):
+        _check_object(path, columns, record, at)
+    return Table(path, {column: [record[column] for record in records] for column in columns}, where)
+
+
 def _json_lines(path: Path, columns: dict[str, str]) -> Table:
     cells: dict[str, list[Any]] = {column: [] for column in columns}
     where = []
@@ -103,16 +137,41 @@ def _json_lines(path: Path, columns: dict[str, str]) -> Table:
             raise UserError(f"{path}, line {number}: malformed JSON ({error.msg}, column {error.colno})") from None
         except (ValueError, RecursionError) as error:  # a number with thousands of digits, or very deep nesting
             raise UserError(f"{path}, line {number}: JSON that cannot be read ({error})") from None
-        if not isinstance(record, dict):
-            raise UserError(f"{path}, line {number}: holds a JSON {type(record).__name__}; each line must be an object")
-        if isinstance(record, _Repeated) and (twice := record.keys_twice & set(columns)):
-            column = min(twice)
-            raise UserError(f"{path}, line {number}: has '{shown(column)}' more than once; keep one")
-        _require(path, columns, list(record), at=f", line {number}")
+        _check_object(path, columns, record, f"line {number}")
         for column in columns:
             cells[column].append(record[column])
         where.append(f"line {number}")
     return Table(path, cells, where)
+
+
+def _check_object(path: Path, columns: dict[str, str], record: Any, where: str) -> None:
+    """Raises UserError for what is no object, for a missing column, and for one that is there more than once."""
+    if not isinstance(record, dict):
+        raise UserError(f"{path}, {where}: holds a JSON {type(record).__name__}; each row must be an object")
+    if isinstance(record, _Repeated) and (twice := record.keys_twice & set(columns)):
+        column = min(twice)
+        raise UserError(f"{path}, {where}: has '{shown(column)}' more than once; keep one")
+    _require(path, columns, list(record), at=f", {where}")
+
+
+def _xlsx(path: Path, columns: dict[str, str]) -> Table:
+    """The first sheet; its first row names the columns."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_excel(path, header=None, dtype=object, keep_default_na=False)
+    except ImportError:
+        raise UserError(f"{path}: needs openpyxl; run: pip install openpyxl") from None
+    except OSError:
+        raise
+    except Exception as error:  # the reader of a foreign file: a damaged one ends in errors of many classes
+        raise UserError(f"{path}: cannot be read as xlsx ({reason(error)})") from None
+    frame = frame[(frame.notna() & (frame != "")).any(axis=1)]
+    names = [str(name) for name in frame.iloc[0]] if len(frame) else []
+    _require(path, columns, names)
+    rows = frame.iloc[1:]
+    cells = {column: rows.iloc[:, names.index(column)].tolist() for column in columns}
+    return Table(path, cells, [f"row {row + 1}" for row in rows.index])
 
 
 def _parquet(path: Path, columns: dict[str, str]) -> Table:
@@ -132,8 +191,7 @@ def _parquet(path: Path, columns: dict[str, str]) -> Table:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: a column of text has bytes that are not UTF-8 ({error.reason})") from None
     except Exception as error:  # the reader of a foreign file: a damaged one ends in errors of many classes
-        reason = shown((str(error) or type(error).__name__).splitlines()[0])
-        raise UserError(f"{path}: cannot be read as parquet ({reason})") from None
+        raise UserError(f"{path}: cannot be read as parquet ({reason(error)})") from None
     return Table(path, cells, [f"row {row}" for row in range(1, table.num_rows + 1)])
 
 
@@ -175,6 +233,8 @@ SUFFIXES: dict[str, Callable[[Path, dict[str, str]], Table]] = {
     ".csv": _csv(","),
     ".tsv": _csv("\t"),
     ".jsonl": _json_lines,
+    ".json": _json,
+    ".xlsx": _xlsx,
     ".parquet": _parquet,
 }
 

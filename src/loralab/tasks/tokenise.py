@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,12 @@ from loralab.tasks.splits import Labels, RawTask, Texts
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Split", "collate", "tokenise"]
+__all__ = ["Split", "collate", "tokenise", "whole_lengths"]
 
-_FORMAT = "2"  # version of the cache files; part of their key
+Uncut = Callable[[npt.NDArray[np.int64]], Sequence[Sequence[int]]]
+"""Indices of texts -> their token ids, without truncation."""
+
+_FORMAT = "3"  # version of the cache files; part of their key
 _ROWS_A_CALL = 8_192  # texts per call of the tokenizer: bounds the Python lists that it returns
 
 
@@ -30,12 +33,14 @@ class Split:
     """n tokenised examples: example i is `input_ids[offsets[i]:offsets[i + 1]]`.
 
     `input_ids` is flat (int32), `offsets` is (n + 1,) int64; `token_type_ids` (flat, int8) is None if all are 0, the
-    default of models; `labels` and `rows` are as in `Texts`.
+    default of models; `whole` (n,) int64 has the number of tokens of each example before it was cut; `labels` and
+    `rows` are as in `Texts`.
     """
 
     input_ids: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
     token_type_ids: npt.NDArray[np.int8] | None
+    whole: npt.NDArray[np.int64]
     labels: Labels
     rows: npt.NDArray[np.int64]
 
@@ -71,6 +76,7 @@ def tokenise(
             input_ids=arrays["input_ids"],
             offsets=arrays["offsets"],
             token_type_ids=arrays["token_type_ids"] if len(arrays["token_type_ids"]) else None,
+            whole=arrays["whole"],
             labels=texts.labels,
             rows=texts.rows,
         )
@@ -100,12 +106,19 @@ def collate(split: Split, indices: npt.NDArray[np.int64] | Sequence[int], *, pad
 
 def _encode(split: Texts, tokenizer: Any, max_length: int, *, name: str) -> dict[str, npt.NDArray[Any]]:
     """The arrays of a split; `name` precedes the row number in errors."""
-    ids, types, lengths = [], [], []
+    ids, types, lengths, whole = [], [], [], []
     for start in range(0, len(split), _ROWS_A_CALL):
         columns = [list(column) for column in zip(*split.texts[start : start + _ROWS_A_CALL], strict=True)]
-        encoded = encode(tokenizer, columns, name, split.rows[start:], truncation=True, max_length=max_length)
+        rows = split.rows[start:]
+        encoded = encode(tokenizer, columns, name, rows, truncation=True, max_length=max_length)
         ids.append(_flat(encoded["input_ids"], np.int32))
         lengths.append(np.array([len(row) for row in encoded["input_ids"]], dtype=np.int64))
+
+        def uncut(at: npt.NDArray[np.int64], columns: Any = columns, rows: Any = rows) -> list[list[int]]:
+            again = [[column[i] for i in at] for column in columns]
+            return encode(tokenizer, again, name, rows[at], verbose=False)["input_ids"]
+
+        whole.append(whole_lengths(lengths[-1], max_length, uncut))
         if "token_type_ids" in encoded:
             types.append(_flat(encoded["token_type_ids"], np.int8))
     token_types = np.concatenate(types) if types else np.empty(0, dtype=np.int8)
@@ -113,7 +126,16 @@ def _encode(split: Texts, tokenizer: Any, max_length: int, *, name: str) -> dict
         "input_ids": np.concatenate(ids),
         "offsets": np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(lengths))]),
         "token_type_ids": token_types if token_types.any() else np.empty(0, dtype=np.int8),
+        "whole": np.concatenate(whole),
     }
+
+
+def whole_lengths(lengths: npt.NDArray[np.int64], max_length: int, uncut: Uncut) -> npt.NDArray[np.int64]:
+    """Tokens of each text without truncation, from those with it; only texts of `max_length` tokens are read again."""
+    whole, full = lengths.copy(), np.flatnonzero(lengths >= max_length)
+    if len(full):
+        whole[full] = [len(row) for row in uncut(full)]
+    return whole
 
 
 def _flat(rows: Sequence[Sequence[int]], dtype: type[np.integer[Any]]) -> npt.NDArray[Any]:
@@ -133,9 +155,9 @@ def _key(texts: Texts, tokenizer_identity: str, max_length: int) -> str:
 
 def _load(path: Path, count: int) -> dict[str, npt.NDArray[Any]] | None:
     """The cached arrays; None if the file is missing or damaged."""
-    arrays = read_arrays(path, ("input_ids", "offsets", "token_type_ids"))
+    arrays = read_arrays(path, ("input_ids", "offsets", "token_type_ids", "whole"))
     if arrays is None:
         return None
     offsets, ids, types = arrays["offsets"], arrays["input_ids"], arrays["token_type_ids"]
-    whole = len(offsets) == count + 1 and offsets[-1] == len(ids) and len(types) in (0, len(ids))
-    return arrays if whole else None
+    complete = len(offsets) == count + 1 == len(arrays["whole"]) + 1
+    return arrays if complete and offsets[-1] == len(ids) and len(types) in (0, len(ids)) else None

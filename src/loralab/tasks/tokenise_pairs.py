@@ -19,6 +19,7 @@ from loralab.errors import UserError
 from loralab.store.cached_arrays import read_arrays, write_arrays
 from loralab.tasks.special_tokens import encode
 from loralab.tasks.splits import Pairs, RawTask
+from loralab.tasks.tokenise import whole_lengths
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ __all__ = ["IGNORED", "PairSplit", "collate_contexts", "collate_training", "toke
 
 IGNORED = -100  # label that torch's cross entropy ignores
 
-_FORMAT = "3"  # version of the cache files; part of their key
+_FORMAT = "4"  # version of the cache files; part of their key
 _ROWS_A_CALL = 8_192  # texts per call of the tokenizer: bounds the Python lists that it returns
 
 _Ids = npt.NDArray[np.int32]
@@ -39,13 +40,15 @@ _Indices = npt.NDArray[np.int64] | Sequence[int]
 class PairSplit:
     """n tokenised pairs: of example i, the context is `context_ids[context_offsets[i]:context_offsets[i + 1]]`.
 
-    Ids are flat (int32), offsets are (n + 1,) int64; the same holds for targets. `rows` is as in `Pairs`.
+    Ids are flat (int32), offsets are (n + 1,) int64; the same holds for targets. `whole` (n,) int64 has the smallest
+    train.max_length that does not cut the example; `rows` is as in `Pairs`.
     """
 
     context_ids: _Ids
     context_offsets: _Offsets
     target_ids: _Ids
     target_offsets: _Offsets
+    whole: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -90,8 +93,10 @@ def tokenise_pairs(
         arrays = _load(path, len(pairs))
         if arrays is None:
             name = f"{raw.name}'s {part} row"
-            contexts, targets = _encode(pairs, tokenizer, max_length, seq2seq=seq2seq, separator=separator, name=name)
-            arrays = _ragged("context", contexts) | _ragged("target", targets)
+            contexts, targets, whole = _encode(
+                pairs, tokenizer, max_length, seq2seq=seq2seq, separator=separator, name=name
+            )
+            arrays = _ragged("context", contexts) | _ragged("target", targets) | {"whole": whole}
             write_arrays(path, arrays)
         splits[part] = PairSplit(**arrays, rows=pairs.rows)
     return splits
@@ -131,8 +136,8 @@ def collate_contexts(split: PairSplit, indices: _Indices, *, pad_id: int, left: 
 
 def _encode(
     pairs: Pairs, tokenizer: Any, max_length: int, *, seq2seq: bool, separator: str, name: str
-) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids of contexts and targets; `name` precedes the row number in errors."""
+) -> tuple[list[list[int]], list[list[int]], npt.NDArray[np.int64]]:
+    """Token ids of contexts and targets, and `PairSplit.whole`; `name` precedes the row number in errors."""
 
     def read(texts: list[str], **settings: Any) -> list[list[int]]:
         return _call(tokenizer, texts, name, pairs.rows, **settings)
@@ -151,13 +156,16 @@ def _encode(
         )
     if seq2seq:
         contexts = read(pairs.contexts, truncation=True, max_length=max_length)
+        texts = pairs.contexts
+        whole = whole_lengths(_lengths(contexts), max_length, lambda at: read([texts[i] for i in at], verbose=False))
     else:
         room = max_length - needed  # the same for every row, so that a context's length does not reveal its target's
-        contexts = [before + context[:room] + after for context in ids(pairs.contexts)]
+        uncut = ids(pairs.contexts)
+        contexts, whole = [before + context[:room] + after for context in uncut], needed + _lengths(uncut)
     for row, context in zip(pairs.rows, contexts, strict=True):
         if not context:
             raise UserError(f"task.text: {name} {row} has no tokens; remove it or give it text")
-    return contexts, targets
+    return contexts, targets, whole
 
 
 def _call(tokenizer: Any, texts: list[str], name: str, numbers: _Indices, **settings: Any) -> list[list[int]]:
@@ -180,8 +188,12 @@ def _start(tokenizer: Any) -> list[int]:
     return [first] if first == tokenizer.bos_token_id else []
 
 
+def _lengths(rows: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+    return np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+
+
 def _ragged(name: str, rows: Sequence[Sequence[int]]) -> dict[str, npt.NDArray[Any]]:
-    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    lengths = _lengths(rows)
     return {
         f"{name}_ids": np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32, count=lengths.sum()),
         f"{name}_offsets": np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)]),
@@ -225,11 +237,12 @@ def _key(pairs: Pairs, tokenizer_identity: str, max_length: int, seq2seq: bool, 
 
 def _load(path: Path, count: int) -> dict[str, npt.NDArray[Any]] | None:
     """The cached arrays; None if the file is missing or damaged."""
-    arrays = read_arrays(path, [f"{side}_{what}" for side in ("context", "target") for what in ("ids", "offsets")])
+    names = [f"{side}_{what}" for side in ("context", "target") for what in ("ids", "offsets")]
+    arrays = read_arrays(path, [*names, "whole"])
     if arrays is None:
         return None
-    whole = all(
+    complete = len(arrays["whole"]) == count and all(
         len(arrays[f"{side}_offsets"]) == count + 1 and arrays[f"{side}_offsets"][-1] == len(arrays[f"{side}_ids"])
         for side in ("context", "target")
     )
-    return arrays if whole else None
+    return arrays if complete else None

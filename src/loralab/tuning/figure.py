@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["draw"]
 
-SIZES: dict[Any, Any] = {"font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8}
 WIDTH, HEIGHT = 5.2, 3.2  # inches
 RING: dict[str, Any] = {"markeredgecolor": "black", "markeredgewidth": 1.5, "markersize": 7}
 MOST_TICKS, LEAST_FACTOR = 5, 1.9  # labels of the axis, and the least factor between two
@@ -27,10 +26,9 @@ def draw(tuned: Tuned, to: Path | None = None) -> Path:
     Filled: run to the end; hollow: paused at the share beside it; a triangle at the upper edge: diverged, failed or far
     above the best.
     """
-    import matplotlib as mpl
     from matplotlib import pyplot
 
-    with plotting.style(), mpl.rc_context({**SIZES, "legend.fontsize": 8}):
+    with plotting.style():
         figure, axes = pyplot.subplots(figsize=(WIDTH, HEIGHT))
         _points(axes, tuned)
         _marks(axes, tuned)
@@ -60,7 +58,7 @@ def _points(axes: "Axes", tuned: Tuned) -> None:
             if not ended:
                 axes.annotate(
                     f"{run['share']:.0%}", (run["optim.lr"], run["loss"] if shown else top), color="0.35",
-                    xytext=(5, 2), textcoords="offset points", size=8,
+                    xytext=(5, 2), textcoords="offset points",
                 )  # fmt: skip
         if ratio is not None:
             axes.plot([], [], "o", color=colour, markersize=5, label=f"λ = {ratio:g}")
