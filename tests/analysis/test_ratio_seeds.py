@@ -1,5 +1,6 @@
 """ratio_seeds and the studies of its analysis: rates were selected before, seeds are new, fresh runs are compared."""
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -8,7 +9,6 @@ import pytest
 from loralab.config.overrides import settings
 from loralab.studies import study_module
 from loralab.studies.results import load_results
-from loralab.studies.verdicts import verdicts
 from loralab.sweeps.study import open_study
 from tests.analysis.frames import distinct, drawn, made, module, unlike
 
@@ -57,10 +57,10 @@ def test_its_seeds_selected_nothing_and_are_none_of_ratio() -> None:
 
 
 def test_the_pooled_gain_is_what_was_built_in(frame: pd.DataFrame) -> None:
-    (question,) = SEEDS.questions(frame)
-    found = question.gains["λ = 16"]
-    assert found.effect.estimate == pytest.approx(0.02, abs=1e-3) and found.effect.n == 32
-    assert verdicts([found.effect], papers=[question.number], margin=0.005) == ["held"]
+    question = replace(SEEDS.questions(frame)[0], margin=0.005)
+    found = {claim.arm: claim.found for claim in question.claims}["λ = 16"]
+    assert found.estimate == pytest.approx(0.02, abs=1e-3) and found.n == 32
+    assert question.verdicts[[claim.arm for claim in question.claims].index("λ = 16")] == "held"
 
 
 def test_the_summary_has_the_differences_of_each_setting(frame: pd.DataFrame) -> None:
