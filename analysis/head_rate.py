@@ -12,7 +12,6 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures, study_module
 from loralab.studies.arms import comparison_row, interior, select_columns
-from loralab.studies.intervals import LINES
 from loralab.studies.questions import Question
 from loralab.studies.ratios import arm, forests, ratios
 from loralab.studies.stats import whole_mean
@@ -27,6 +26,7 @@ ratio, others = (study_module.import_analysis(name) for name in ("ratio", "ratio
 assert ratio is not None and others is not None, "analysis/ratio.py and analysis/ratio_head_seeds.py stand beside it"
 AXES, KEPT, by_head, fresh, asked = others.AXES, others.KEPT, others.by_head, others.fresh, ratio.questions
 HEAD, LOSS = "optim.head_lr", "validation/loss"
+MARKS = (("o-", "0.7"), ("s-", "0.4"), ("^-", "0.0"))  # of a λ; colours tell the heads apart
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
@@ -58,9 +58,9 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
 def _losses(ax: "Axes", frame: pd.DataFrame) -> None:
     rates = sorted(frame[HEAD].unique())
-    for colour, ratio in zip(LINES, ratios(frame), strict=False):
+    for (mark, grey), ratio in zip(MARKS, ratios(frame), strict=False):
         losses = tuned(frame[frame["lora.ratio"] == ratio])
-        ax.plot(losses.index, losses, "o-", color=colour, label=f"λ = {ratio:g}")
+        ax.plot(losses.index, losses, mark, color=grey, label=f"λ = {ratio:g}")
     ax.set(xscale="log", xlabel="rate of the head", title="loss, at its best lr$_A$")
     plotting.label_powers(ax.xaxis, rates[::2])
     ax.legend()

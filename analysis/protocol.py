@@ -35,8 +35,8 @@ NEARLY_EQUAL = (1.0, 1.25)  # λ of equal rates, in LoRA+
 DRAWS = 20_000
 REPORTED, NOTHING, FRESH = (
     "reported by LoRA+'s protocol",
-    "the same where λ does nothing",
-    "the same pairs, fresh seeds",
+    "reported where λ does nothing",
+    "the same pairs on fresh seeds",
 )
 
 
@@ -171,7 +171,7 @@ def _points(share: float) -> str:
 
 def questions(frame: pd.DataFrame) -> list[Question]:
     """The claim's text has what the protocol itself reports, on the seed and the split that chose the pairs."""
-    itself = np.mean([reported(plane) for plane in planes(frame).values()])
+    itself = float(np.mean([reported(plane) for plane in planes(frame).values()]))
     words = f"best pair over best equal pair; on the seed that chose them {_points(itself)}"
     runs = compared(frame)
     found = gain(runs, "best", "equal", arm="pair", by=SETTING, text=words, paper="1 to 2%", number=0.01)
