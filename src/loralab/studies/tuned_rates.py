@@ -136,13 +136,13 @@ def _bracket(rates: Array, means: Array, best: int, beyond: float) -> tuple[floa
     return float(low[-1]) if len(low) else 0.0, float(high[0]) if len(high) else np.inf
 
 
-def fresh_noise(frame: pd.DataFrame, arm: str) -> float:
+def fresh_noise(frame: pd.DataFrame, arm: str, metric: str = "validation/loss") -> float:
     """`seed_noise` from a second stage: of the losses of all values of the axis `arm` on the same fresh seeds.
 
     NaN without a second stage of two arms and two seeds, or where a run of it diverged.
     """
-    losses = frame[frame["stage"] == "confirm"].pivot(index="seed", columns=arm, values="validation/loss").to_numpy()
-    return _residual_spread(losses) if min(losses.shape) > 1 else float("nan")
+    scores = frame[frame["stage"] == "confirm"].pivot(index="seed", columns=arm, values=metric).to_numpy()
+    return _residual_spread(scores) if min(scores.shape) > 1 else float("nan")
 
 
 def seed_noise(runs: pd.DataFrame) -> float:
