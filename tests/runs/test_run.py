@@ -342,7 +342,12 @@ def test_a_run_leaves_torch_the_number_of_its_threads(tmp_path: Path) -> None:
 
 def test_again_replaces_a_run_and_keeps_its_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    monkeypatch.setattr("loralab.runs.run.open_tracker", lambda **given: told.append(given) or NoTracker())
+
+    def opened(**given: Any) -> NoTracker:
+        told.append(given)
+        return NoTracker()
+
+    monkeypatch.setattr("loralab.runs.run.open_tracker", opened)
     first = run(config(tmp_path, "name=mine", "train.steps=2"))
     again = run(config(tmp_path, "tags=[a]", "train.steps=2", "train.again=true"))
     assert again["started"] > first["started"] and again["metrics"] == first["metrics"]

@@ -2,9 +2,9 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
+from loralab.cli.inspections import drawn
 from loralab.errors import UserError
 from loralab.text import printed
 
@@ -47,7 +47,6 @@ def evaluate(given: argparse.Namespace) -> int:
     run = find(given.store, given.run)  # before torch is imported
     from loralab.inspect import evaluation_report as report
     from loralab.inspect.evaluation import of_file, of_split
-    from loralab.inspect.spectrum import save
 
     if given.file is None:
         found = of_split(run, given.split or "test", device=given.device)
@@ -59,10 +58,8 @@ def evaluate(given: argparse.Namespace) -> int:
     else:
         print(printed(report.lines(found, measured, worst=given.worst)))
     draw = report.drawing(found, measured)
-    if draw is not None and (given.to or not given.json):
-        name = f"evaluate-{found.run}-{Path(found.what).stem}.png"
-        files = save(draw, given.to or given.store / "figures" / name)
-        print(printed(map(str, files)), file=sys.stderr if given.json else sys.stdout)
-    elif given.to is not None:
+    if draw is not None:
+        return drawn(given, f"evaluate-{found.run}-{Path(found.what).stem}", draw)
+    if given.to is not None:
         raise UserError("--to: answers in text have no figure; leave it out")
     return 0

@@ -8,19 +8,15 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from loralab import startup
-from loralab.cli import evaluate, predict, run_options, tune
+from loralab.cli import evaluate, inspections, predict, run_options, tune
 from loralab.cli.dispatch import ENTRIES, dispatched
 from loralab.compat.home import use_temporary_caches
 from loralab.errors import UserError, explain_os_error
 from loralab.imports import with_rare_collection
 from loralab.streams import finish
 from loralab.text import printed, shown
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["main"]
 
@@ -102,67 +98,6 @@ def _export(given: argparse.Namespace) -> int:
     export(run, given.to, merged=given.merged, dtype=given.dtype)
     what = "checkpoint for transformers" if given.merged else "adapter in PEFT format"
     print(printed([f"{run.path.name}: {what} in {given.to}"]))
-    return 0
-
-
-def _spectrum(given: argparse.Namespace) -> int:
-    from loralab.inspect import spectrum as anatomy
-    from loralab.inspect.updates import find_adapter
-
-    adapter = find_adapter(given.store, given.adapter)
-    layers, notes = anatomy.spectrum(adapter, top=given.top, eps=given.eps)
-    if given.json:
-        print(json.dumps(anatomy.as_json(adapter, layers, notes), indent=2))
-    else:
-        print(printed([adapter.name, "", *anatomy.table(layers), "", *notes]))
-    return _drawn(given, f"spectrum-{adapter.name}", lambda: anatomy.drawn(adapter.name, layers))
-
-
-def _compare(given: argparse.Namespace) -> int:
-    from loralab.inspect import compare as compared
-    from loralab.inspect.updates import find_adapter
-
-    first, second = (find_adapter(given.store, wanted) for wanted in given.adapters)
-    pairs, notes = compared.compared(first, second), compared.notes(first, second)
-    if given.json:
-        print(json.dumps(compared.as_json(first, second, pairs, notes), indent=2))
-    else:
-        print(printed([first.name, second.name, "", *compared.table(pairs), "", *notes]))
-    name = f"compare-{first.name}-{second.name}"
-    return _drawn(given, name, lambda: compared.drawn(first.name, second.name, pairs))
-
-
-def _probes(given: argparse.Namespace) -> int:
-    from loralab.inspect import probes as probed
-    from loralab.store.run_directory import find
-
-    found = probed.read(find(given.store, given.run))
-    if given.json:
-        print(json.dumps(probed.as_json(found), indent=2))
-    else:
-        print(printed([found.name, "", *probed.table(found), "", *probed.NOTES, probed.verdict(found)]))
-    return _drawn(given, f"probes-{found.name}", lambda: probed.drawn(found))
-
-
-def _curves(given: argparse.Namespace) -> int:
-    from loralab.inspect import learning_curves
-    from loralab.store.run_directory import find
-
-    runs = learning_curves.read([find(given.store, wanted) for wanted in given.runs])
-    print(json.dumps(learning_curves.as_json(runs), indent=2) if given.json else printed(learning_curves.table(runs)))
-    more = "" if len(runs) == 1 else f"-and-{len(runs) - 1}-more"
-    return _drawn(given, f"curves-{runs[0].name}{more}", lambda: learning_curves.drawn(runs))
-
-
-def _drawn(given: argparse.Namespace, name: str, draw: "Callable[[], Figure]") -> int:
-    """Writes a figure to --to, or into the store by default; with --json, only if --to is given."""
-    from loralab import plotting
-
-    if given.to or not given.json:
-        to = plotting.named_file(given.to or given.store / "figures" / f"{name}.png")
-        with plotting.style():
-            files = plotting.save(draw(), to)
-        print(printed(map(str, files)), file=sys.stderr if given.json else sys.stdout)
     return 0
 
 
@@ -278,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_options(add("evaluate", evaluate.evaluate, text, *evaluate.EXAMPLES))
 
     spectrum = add(
-        "spectrum", _spectrum, "show an adapter's spectra: ranks, energy, amplification, intruders",
+        "spectrum", inspections.spectrum, "show an adapter's spectra: ranks, energy, amplification, intruders",
         "loralab spectrum 47d00a88bf                and figures/spectrum-NAME.png and .pdf in the store",
         "loralab spectrum some/peft/folder --top 0  no intruders, which take two SVDs of each W",
     )  # fmt: skip
@@ -288,19 +223,19 @@ def _parser() -> argparse.ArgumentParser:
     text = "an intruder's largest |cosine| with W's singular vectors is below this (default: 0.5)"
     spectrum.add_argument("--eps", type=float, metavar="X", default=0.5, help=text)
     compare = add(
-        "compare", _compare, "show the overlap of two adapters' subspaces, and the overlap by chance",
+        "compare", inspections.compare, "show the overlap of two adapters' subspaces, and the overlap by chance",
         "loralab compare 47d00a88bf 9e1c             two runs of different init seeds",
         "loralab compare 47d00a88bf some/peft/folder --json | jq '.layers[].phi.left'",
     )  # fmt: skip
     compare.add_argument("adapters", metavar="RUN", nargs=2, help=ADAPTER)
     probes = add(
-        "probes", _probes, "show whether B or A is starved in a run: the effect of single updates",
+        "probes", inspections.probes, "show whether B or A is starved in a run: the effect of single updates",
         "loralab probes 47d00a88bf                  of a run that was trained with probe.every=50",
         "loralab probes 47d00a88bf --json | jq .verdict",
     )  # fmt: skip
     probes.add_argument("run", metavar="RUN", help=RUN)
     curves = add(
-        "curves", _curves, "show the learning curves of one or several runs",
+        "curves", inspections.curves, "show the learning curves of one or several runs",
         "loralab curves 47d00a88bf                  also while it trains",
         "loralab curves 47d0 9e1c 03ab              one figure, labelled by the settings that differ",
     )  # fmt: skip

@@ -25,17 +25,16 @@ def drawn_classes(title: str, found: Classified) -> "Figure":
 
     count = len(found.labels)
     side = min(max(CELL * count, 1.8), 9.0)
-    with pyplot.rc_context(plotting.EIGHT_POINT):
-        figure, (matrix, reliability) = pyplot.subplots(
-            1, 2, figsize=(side + 4.6, max(side + 1.4, 2.8)), width_ratios=(side + 1.4, 2.6)
-        )
-        _matrix(matrix, found)
-        _reliability(reliability, found)
-        plotting.footnote(
-            figure,
-            f"{title}. Left: numbers are rows, colours shares of the true class. Right: a point is a bin of "
-            f"predictions, its area their number; on the line, probabilities are right (ECE {found.ece:.3f}).",
-        )
+    figure, (matrix, reliability) = pyplot.subplots(
+        1, 2, figsize=(side + 4.6, max(side + 1.4, 2.8)), width_ratios=(side + 1.4, 2.6)
+    )
+    _matrix(matrix, found)
+    _reliability(reliability, found)
+    plotting.heading(
+        figure,
+        f"{title}. Left: numbers are rows, colours shares of the true class. Right: a point is a bin of "
+        f"predictions, its area their number; on the line, probabilities are right (ECE {found.ece:.3f}).",
+    )
     return figure
 
 
@@ -71,13 +70,12 @@ def drawn_numbers(title: str, truth: NDArray[Any], guesses: NDArray[Any]) -> "Fi
     """Predicted against true numbers, and the errors' histogram."""
     from matplotlib import pyplot
 
-    with pyplot.rc_context(plotting.EIGHT_POINT):
-        figure, (scatter, errors) = pyplot.subplots(1, 2, figsize=(plotting.DOUBLE, 2.9))
-        ends = [min(truth.min(), guesses.min()), max(truth.max(), guesses.max())]
-        scatter.plot(ends, ends, color="0.6", lw=0.8)
-        scatter.plot(truth, guesses, ".", color=plotting.COLOURS[0], alpha=0.5)
-        scatter.set(xlabel="label", ylabel="prediction")
-        errors.hist(guesses - truth, bins=40, color=plotting.COLOURS[0])
-        errors.set(xlabel="prediction - label", ylabel="rows")
-        plotting.footnote(figure, f"{title}. A point is a row; on the line, the prediction is right.")
+    figure, (scatter, errors) = pyplot.subplots(1, 2, figsize=(plotting.DOUBLE, 2.9))
+    ends = [min(truth.min(), guesses.min()), max(truth.max(), guesses.max())]
+    scatter.plot(ends, ends, color="0.6", lw=0.8)
+    scatter.plot(truth, guesses, ".", color=plotting.COLOURS[0], alpha=0.5)
+    scatter.set(xlabel="label", ylabel="prediction")
+    errors.hist(guesses - truth, bins=40, color=plotting.COLOURS[0])
+    errors.set(xlabel="prediction - label", ylabel="rows")
+    plotting.heading(figure, f"{title}. A point is a row; on the line, the prediction is right.")
     return figure
