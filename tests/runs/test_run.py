@@ -15,7 +15,6 @@ from loralab.runs.build import adapted_backbone, read_task
 from loralab.runs.plan import plan
 from loralab.runs.run import run
 from loralab.store.run_lock import LostRunError
-from loralab.store.trackers import NoTracker
 from loralab.training.batches import Order
 from loralab.training.signals import Interrupts
 from tests.small_runs import config, cut_off, outcome
@@ -338,17 +337,3 @@ def test_a_run_leaves_torch_the_number_of_its_threads(tmp_path: Path) -> None:
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-
-
-def test_again_replaces_a_run_and_keeps_its_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Any] = []
-
-    def opened(**given: Any) -> NoTracker:
-        told.append(given)
-        return NoTracker()
-
-    monkeypatch.setattr("loralab.runs.run.open_tracker", opened)
-    first = run(config(tmp_path, "name=mine", "train.steps=2"))
-    again = run(config(tmp_path, "tags=[a]", "train.steps=2", "train.again=true"))
-    assert again["started"] > first["started"] and again["metrics"] == first["metrics"]
-    assert [(each["name"], each["tags"]) for each in told] == [("mine", []), ("mine", ["a"])]
