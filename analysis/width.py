@@ -1,9 +1,8 @@
 """The study `width`: accuracy and speed against λ at several widths n, the same against λ/n, and the best rates.
 
 `python analysis/width.py`: results/width.csv -> figures/width.{png,pdf} (LoRA+, Theorem 1: lr_A as 1/n, lr_B as 1, so λ
-as n). Other sweeps share it (`analysis: width`). The windows select the rates (stage grid), and all their cells say how
-the best rates move with n; the comparisons use fresh seeds (stage confirm). Without a width's own optimum, from what
-all widths have in common: loralab.studies.collapse.
+as n). `width_small` and `paper/width_roberta` share it. The windows select the rates (stage grid), and the losses of
+all their cells say how the best rates move with n (loralab.studies.collapse). Comparisons use fresh seeds (confirm).
 """
 
 from collections.abc import Callable
