@@ -1,9 +1,8 @@
 """The study `width`: accuracy and speed against λ at several widths n, the same against λ/n, and the best rates.
 
 `python analysis/width.py`: results/width.csv -> figures/width.{png,pdf} (LoRA+, Theorem 1: lr_A as 1/n, lr_B as 1, so λ
-as n). Other sweeps share it (`analysis: width`). The windows select the rates (stage grid), and all their cells say how
-the best rates move with n; the comparisons use fresh seeds (stage confirm). Without a width's own optimum, from what
-all widths have in common: loralab.studies.collapse.
+as n). `width_small` and `paper/width_roberta` share it. The windows select the rates (stage grid), and the losses of
+all their cells say how the best rates move with n (loralab.studies.collapse). Comparisons use fresh seeds (confirm).
 """
 
 from collections.abc import Callable
@@ -144,18 +143,22 @@ def draw(frame: pd.DataFrame) -> "Figure":
         scores = [level(rows[rows["lora.ratio"] == ratio], "test/accuracy") for ratio in tried]
         dots(axes[0][0], tried, scores, colours[n], f"n = {n:,}", join="-", scale=100)
         dots(axes[0][1], tried, [speed(rows, ratio) for ratio in tried], colours[n], join="-")
-    axes[0][0].set(title="test accuracy, %", xlabel="λ")
-    axes[0][1].set(title="speed-up over λ = 1", xlabel="λ")
+    axes[0][0].set(title="test accuracy, %,\nat the best rates", xlabel="λ")
+    axes[0][1].set(title="times as fast as λ = 1,\nat the best rates", xlabel="λ")
     axes[0][0].legend()
     base = f"λ · {min(groups):,} / n"
     accuracy, faster = score_cells(groups, fresh("test/accuracy")), score_cells(groups, doublings, levels=True)
     _collapsed(axes[1][0], accuracy, colours, lambda y: 100 * y)
-    axes[1][0].set(title=f"accuracy against λ/n, %:\n{_residuals(accuracy, 100, 'points')}", xlabel=base)
+    axes[1][0].set(title=f"accuracy against λ/n, %:\n{_residuals(accuracy, 100)}", xlabel=base)
     _collapsed(axes[1][1], faster, colours, np.exp2)
-    axes[1][1].set(title=f"speed against λ/n, aligned:\n{_residuals(faster, 1, 'doublings')}", xlabel=base)
+    axes[1][1].set(title=f"speed against λ/n (± in doublings):\n{_residuals(faster, 1)}", xlabel=base)
     for ax in (*axes[0][:2], *axes[1][:2]):
         ax.set_xscale("log", base=2)
-        plotting.label_powers(ax.xaxis, [4.0**power for power in range(-4, 5) if _within(ax.get_xlim(), 4.0**power)])
+        ends = ax.get_xlim()
+        ticks = [power for power in range(-6, 9, 2) if ends[0] <= 2.0**power <= ends[1]]
+        ax.set_xticks(
+            [2.0**power for power in ticks], [f"1/{2**-power}" if power < 0 else f"{2**power}" for power in ticks]
+        )
     for ax in (axes[0][1], axes[1][1]):
         ax.axhline(1, color="0.6", lw=0.6, ls=":", zorder=0)
     _rates(axes[0][2], groups)
@@ -173,10 +176,10 @@ def _collapsed(ax: "Axes", cells: Cells, colours: dict[int, Any], scale: Callabl
         ax.plot(2.0 ** one.moved[own], scale(one.aligned[own]), "o", color=colour)
 
 
-def _residuals(cells: Cells, scale: float, unit: str) -> str:
-    """`one curve leaves 0.31, separate ones 0.28 points`."""
+def _residuals(cells: Cells, scale: float) -> str:
+    """`one curve ± 0.31, one each ± 0.28`: standard deviations of the cells about them."""
     one, own = residual(cells, [THEORY["λ"]]), separate_residual(cells, OWN)
-    return f"one curve leaves {scale * one:.2g}, separate\nones {scale * own:.2g} {unit}"
+    return f"one curve ± {scale * one:.2g}, one each ± {scale * own:.2g}"
 
 
 def _rates(ax: "Axes", groups: Groups) -> None:
@@ -185,10 +188,7 @@ def _rates(ax: "Axes", groups: Groups) -> None:
     start, found, moved = lowest_place(cells), powers(cells, [THEORY["lr_A"], THEORY["lr_B"]]), shifts(cells)
     ends = np.array([min(groups), max(groups)], dtype=float)
     for at, name in enumerate(("lr_A", "lr_B")):
-        colour, label = (
-            plotting.COLOURS[at],
-            f"{name.replace('_A', '$_A$').replace('_B', '$_B$')} as n^{_power(found[at])}",
-        )
+        colour, label = plotting.COLOURS[at], f"lr$_{name[-1]}$"
         x, y = [min(groups)], [Interval(0.0, 0.0, 0.0, 0, np.nan)]
         for n, each in moved.items():
             x, y = [*x, int(n)], [*y, each[at]]
@@ -196,7 +196,8 @@ def _rates(ax: "Axes", groups: Groups) -> None:
         ax.errorbar(x, rate, yerr=[rate - low, high - rate], fmt="o", elinewidth=0.8, color=colour, label=label)
         for power, style in ((found[at].estimate, "-"), (THEORY[name], ":")):
             ax.plot(ends, 2.0 ** start[at] * (ends / ends[0]) ** power, style, color=colour, lw=0.9)
-    ax.set(title="best rates; dotted: theory", xlabel="width n", yscale="log")
+    powers_of_n = "\n".join(f"best lr$_{name}$ as n^{_power(each)}" for name, each in zip("AB", found, strict=True))
+    ax.set(title=powers_of_n, xlabel="width n (dotted: theory)", yscale="log")
     ax.set_xscale("log", base=2)
     plotting.label_powers(ax.xaxis, list(groups))
     ax.legend()
@@ -218,14 +219,10 @@ def _gains(ax: "Axes", groups: Groups) -> None:
     far = expected(found, WIDE)
     if np.isfinite(far.estimate):
         dots(ax, [WIDE], [far], plotting.COLOURS[1], mark="D", scale=100)
-    ax.set(title=f"gain of λ = {ADVICE} over 1, points", xlabel="width n")
+    ax.set(title=f"accuracy of λ = {ADVICE} over 1,\npoints", xlabel="width n")
     ax.set_xscale("log", base=2)
     plotting.label_powers(ax.xaxis, [*groups, *([WIDE] if max(groups) < WIDE else [])])
     ax.legend()
-
-
-def _within(ends: tuple[float, float], value: float) -> bool:
-    return ends[0] <= value <= ends[1]
 
 
 def caption(frame: pd.DataFrame) -> str:

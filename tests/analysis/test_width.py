@@ -176,7 +176,7 @@ def test_the_figure_has_a_line_for_each_width_and_the_one_curve_through_the_coll
             len(one.get_xdata()) == 100
             and [len(line.get_xdata()) for line in cells if line.get_marker() == "o"] == [5] * 3
         )
-        assert "one curve leaves" in ax.get_title(loc="left") + ax.get_title()
+        assert "one curve ± " in ax.get_title(loc="left")
     texts = [text.get_text() for text in gain.get_legend().get_texts()]
     assert texts == ["by the one curve", "measured"] and {384, 4096} <= set(gain.get_xticks())
 

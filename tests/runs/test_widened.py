@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from loralab.cli.runs import shown
 from loralab.inspect.updates import find_adapter, initial_updates
+from loralab.runs.load import load_run
 from loralab.runs.plan import plan
 from loralab.runs.run import run
 from loralab.store.run_directory import RunDirectory
@@ -74,3 +76,20 @@ def test_a_resumed_run_with_noise_equals_one_in_one_go(tmp_path: Path, monkeypat
     cut_off(parts, monkeypatch, at=5)
     run(parts)
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_minilm_twice_as_wide_has_the_narrow_runs_losses_and_its_weights_are_loaded_again(tmp_path: Path) -> None:
+    shared = ("model=minilm", "task=trec", "train.steps=4", "train.eval_every=2", "train.precision=fp32", *EXACT)
+    narrow, wide = (
+        trained(tmp_path, *shared, *own)
+        for own in ((), ("model.widen=2", "optim.lr=1e-3", "lora.ratio=8", "optim.head_lr=2e-3"))
+    )
+    np.testing.assert_allclose(losses(wide, "validation"), losses(narrow, "validation"), rtol=0, atol=1e-5)
+    found = []
+    for run_directory in (narrow, wide):
+        model, tokenizer = load_run(run_directory.path)
+        with torch.no_grad():
+            found.append(model(**tokenizer(["Who wrote Hamlet ?"], return_tensors="pt")).logits)
+    assert model.config.hidden_size == 768
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-5)
