@@ -41,7 +41,8 @@ def test_options_become_settings_of_the_sweeper(called: list[list[str]], capsys:
     status, out, err = said(capsys, "tune", "task=trec", *options, *space, "--store", "s")
     assert (status, out, err) == (3, "", "")
     assert set(called[0]) - set(process("train")) == {
-        "--multirun", "hydra/sweeper=tune", "hydra.sweeper.search=optuna", "hydra.sweeper.budget=3", "hydra.sweeper.trials=7",
+        "--multirun", "hydra/sweeper=tune", "hydra.sweeper.search=optuna", "hydra.sweeper.budget=3",
+        "hydra.sweeper.trials=7",
         "hydra.sweeper.confirm=2", "hydra.sweeper.figure=a.png", "hydra.sweeper.name=x", "store=s", "task=trec",
         "hydra.sweeper.space=['optim.lr=log(1e-4,1e-2)','lora.rank=[4,8]']",
     }  # fmt: skip
