@@ -243,7 +243,7 @@ def test_a_run_in_progress_and_a_link_are_not_removed(tmp_path: Path) -> None:
     link.path.symlink_to(run.path)
     with pytest.raises(UserError, match="is a link to a run elsewhere"):
         link.remove()
-    with run.hold(wait=False), pytest.raises(UserError, match="is being trained by another process"):
+    with run.hold(wait=False), pytest.raises(UserError, match="is in progress"):
         RunDirectory(run.path).remove()
     run.remove()
     assert not run.path.exists()

@@ -60,8 +60,7 @@ def remove(given: argparse.Namespace) -> int:
     for row in rows:
         if row.run.path.parent.resolve() != (given.store / "runs").resolve():
             raise UserError(f"rm: {row.run.path} is not a run of {given.store / 'runs'}; --store names another store")
-        if row.run.held():
-            raise UserError(f"rm: {row.run.path.name} is in progress ({row.status}); stop it first; nothing is removed")
+        row.run.check_removable()
     total = 0
     for row in rows:
         size = sum(path.lstat().st_size for path in row.run.path.rglob("*") if not path.is_dir())

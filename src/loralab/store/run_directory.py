@@ -188,10 +188,16 @@ class RunDirectory:
                 return
         self._empty(keep=(labels.FILE,))
 
-    def remove(self) -> None:
-        """Removes the run; raises UserError while another process trains it."""
+    def check_removable(self) -> None:
+        """Raises UserError for a link to a run elsewhere, and while a process trains the run."""
         if self.path.is_symlink():
             raise UserError(f"{self.path} is a link to a run elsewhere; remove the link, or the run there")
+        if self.held():
+            raise UserError(f"{self.path.name} is in progress ({status(self)}); stop it first; nothing was removed")
+
+    def remove(self) -> None:
+        """Removes the run; raises UserError where `check_removable` does."""
+        self.check_removable()
         with self.hold(wait=False):
             self._empty()
             self.path.rmdir()
