@@ -80,6 +80,7 @@ def _windows(ax: "Axes", arms: dict[float, pd.DataFrame]) -> None:
         ax.plot(line.index, line, "o-", color=colour, lw=1, ms=4, label=f"r = {rank:g}")
     ax.set(xscale="log", xlabel="lr$_A$", ylabel="validation loss")
     plotting.label_powers(ax.xaxis, sorted({rate for own in arms.values() for rate in own["optim.lr"]}))
+    plotting.show_lowest(ax, [loss for own in arms.values() for loss in own["validation/loss"]])
 
 
 def caption(frame: pd.DataFrame) -> str:

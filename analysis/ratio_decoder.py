@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
 AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
-TALLEST = 0.5  # nats above the lowest loss that the windows show
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
@@ -51,9 +50,7 @@ def _windows(ax: "Axes", frame: pd.DataFrame) -> None:
         ax.plot(line["optim.lr"], line["validation/loss"], color=colour, lw=1, label=f"λ = {ratio:g}")
         best = line.nsmallest(1, "validation/loss")
         ax.plot(best["optim.lr"], best["validation/loss"], "o", color=colour)
-    low = found["validation/loss"].min()
-    highest = min(found["validation/loss"].max(), low + TALLEST)
-    ax.set_ylim(low - 0.05 * (highest - low) - 0.01, highest + 0.01)
+    plotting.show_lowest(ax, found["validation/loss"])
     ax.set(xscale="log", xlabel="lr$_A$", ylabel="validation loss")
 
 

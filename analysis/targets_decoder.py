@@ -70,6 +70,7 @@ def _windows(ax: "Axes", frame: pd.DataFrame) -> None:
         ax.plot(grid.index, grid, "o-", color=colour, lw=1, ms=4, label=NAMES[targets])
     ax.set(xscale="log", xlabel="lr$_A$", ylabel="validation loss")
     plotting.label_powers(ax.xaxis, [5e-4, 1e-3, 2e-3])
+    plotting.show_lowest(ax, frame.loc[frame["stage"] == "grid", "validation/loss"])
     ax.legend()
 
 

@@ -30,7 +30,6 @@ KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
 FULL, THEIRS, OURS = "full fine-tuning", "LoRA, alpha = 32, all maps", "LoRA, alpha = 8, q and v"
 COLOURS = dict(zip((FULL, THEIRS, OURS), plotting.COLOURS, strict=False))
 PAPER = 10.0
-TALLEST = 0.5  # nats above an arm's lowest loss that the figure shows
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
@@ -86,9 +85,9 @@ def _windows(ax: "Axes", frame: pd.DataFrame) -> None:
         line = own.groupby("optim.lr")[LOSS].agg(whole_mean)
         ax.plot(line.index, line, "o-", color=colour, ms=4, label=arm)
         if arm in found.index:
-            ax.plot(found["tuned"][arm], lowest - 0.04, "^", color=colour, ms=5)
+            ax.plot(found["tuned"][arm], lowest - 0.03, "^", color=colour, ms=5)
     ax.set(xscale="log", xlabel="lr (lr$_A$ = lr$_B$)", ylabel="validation loss")
-    ax.set_ylim(lowest - 0.08, lowest + TALLEST)
+    plotting.show_lowest(ax, [lowest - 0.03, *frame[LOSS]])
 
 
 def _times(ax: "Axes", frame: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from cycler import cycler
 from loralab.errors import UserError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "named_file",
     "save",
     "short",
+    "show_lowest",
     "style",
     "wrapped",
 ]
@@ -129,6 +132,14 @@ def label_powers(axis: Any, values: Iterable[Any], *, places: Sequence[float] | 
     axis.set_ticks(numbers if places is None else places, [short(number) for number in numbers])
     if places is None:
         axis.set_minor_locator(mpl.ticker.NullLocator())
+
+
+def show_lowest(axes: "Axes", losses: Iterable[float], *, above: float = 0.5) -> None:
+    """Shows the losses up to `above` the lowest one: a line to a collapsed run leaves the panel at its top."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    lowest, highest = min(finite), min(max(finite), min(finite) + above)
+    margin = 0.05 * (highest - lowest) + 0.01
+    axes.set_ylim(lowest - margin, highest + margin)
 
 
 def short(value: float) -> str:
