@@ -13,7 +13,7 @@ from loralab.config.overrides import settings
 from loralab.config.schema import from_hydra
 from loralab.studies import committed
 from loralab.sweeps.study import open_study
-from tests.analysis.frames import claims, distinct, drawn, made, module, unlike, verdicts
+from tests.analysis.frames import claims, distinct, drawn, made, marks, module, unlike, verdicts
 
 RATIOS = (1, 4, 16)
 STUDIES = ("ratio_decoder", "ratio_sql")
@@ -73,7 +73,7 @@ def test_the_claims_follow_what_was_built_in(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_the_figure_shows_windows_selected_rates_means_and_intervals(name: str) -> None:
+def test_the_figure_shows_windows_selected_rates_and_paired_differences(name: str) -> None:
     frame = built(name, 1.5)
     with drawn(name, frame) as figure:
         windows, *scores = cast(Any, figure.axes)
@@ -81,13 +81,12 @@ def test_the_figure_shows_windows_selected_rates_means_and_intervals(name: str) 
         for ratio, dot in zip(RATIOS, windows.lines[1::2], strict=True):
             rows = frame[(frame["stage"] == "confirm") & (frame["lora.ratio"] == ratio)]
             assert {float(np.ravel(dot.get_xdata())[0])} == set(rows["optim.lr"])
-        for ax, metric in zip(scores, ("test/accuracy", "test/loss"), strict=True):
-            (bars,) = ax.containers
-            means = [fresh(frame, ratio, metric).mean() for ratio in RATIOS]
-            np.testing.assert_allclose(np.asarray(bars.lines[0].get_ydata(), dtype=float), means)
-            low, high = stats.ttest_rel(fresh(frame, 16, metric), fresh(frame, 1, metric)).confidence_interval(0.95)
-            ends = bars.lines[2][0].get_segments()[2][:, 1]
-            np.testing.assert_allclose(ends, [means[0] + low, means[0] + high])
+        for ax, metric, scale in zip(scores, ("test/accuracy", "test/loss"), (100, 1), strict=True):
+            ((_, _, values, ends),) = marks(ax, across=True)
+            one, *others = (fresh(frame, ratio, metric) for ratio in RATIOS)
+            assert values == pytest.approx([scale * (scores - one).mean() for scores in others])
+            interval = stats.ttest_rel(others[-1], one).confidence_interval(0.95)
+            assert ends[-1] == pytest.approx([scale * end for end in interval])
 
 
 def test_both_studies_compare_the_same_arms_in_the_same_way() -> None:
