@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -341,9 +342,9 @@ def test_a_run_leaves_torch_the_number_of_its_threads(tmp_path: Path) -> None:
 
 
 def test_again_replaces_a_run_and_keeps_its_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Any] = []
-    monkeypatch.setattr("loralab.runs.run.open_tracker", lambda **given: told.append(given) or NoTracker())
+    opened = Mock(side_effect=lambda **_: NoTracker())
+    monkeypatch.setattr("loralab.runs.run.open_tracker", opened)
     first = run(config(tmp_path, "name=mine", "train.steps=2"))
     again = run(config(tmp_path, "tags=[a]", "train.steps=2", "train.again=true"))
     assert again["started"] > first["started"] and again["metrics"] == first["metrics"]
-    assert [(each["name"], each["tags"]) for each in told] == [("mine", []), ("mine", ["a"])]
+    assert [(c.kwargs["name"], c.kwargs["tags"]) for c in opened.mock_calls] == [("mine", []), ("mine", ["a"])]
