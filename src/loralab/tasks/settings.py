@@ -1,4 +1,4 @@
-"""Settings of a task's data and splits: the values of the config's `task` node, without the metric."""
+"""Settings of a task's data and splits: the values of the config's `task` node, without the metric and the loss's weights."""
 
 from dataclasses import dataclass, field
 
