@@ -1,5 +1,7 @@
 """What is evaluated: a stored split's predictions, the model's own of another, and those of a file of labelled rows."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pandas as pd
 import pytest
 
 from loralab.errors import UserError
+from loralab.files import write_json
 from loralab.inspect.evaluation import of_file, of_split
 from loralab.store.run_directory import RunDirectory
 from tests.small_runs import SMALL_ROWS, trained_on
@@ -84,6 +87,21 @@ def test_where_the_data_is_gone_a_stored_split_has_no_texts_and_another_is_one_l
     (tmp_path / "mine.jsonl").write_text('{"text": "a", "label": "b"}\n')
     with pytest.raises(UserError, match=r"the data of task=local has changed since the run was trained"):
         of_split(of, "validation", device="cpu")
+
+
+def test_a_run_of_an_older_version_whose_record_and_predictions_lack_the_names_is_judged_alike(
+    animals: RunDirectory, tmp_path: Path
+) -> None:
+    older = RunDirectory(tmp_path / "store" / "runs" / animals.path.name)
+    shutil.copytree(animals.path, older.path)
+    record = json.loads((older.path / "record.json").read_text())
+    del record["outputs"]
+    write_json(older.path / "record.json", record)
+    pd.read_parquet(older.predictions).drop(columns=["label_name", "predicted"]).to_parquet(older.predictions)
+    for split in ("test", "validation"):
+        found, new = of_split(older, split, device="cpu"), of_split(animals, split, device="cpu")
+        assert found.outputs == new.outputs and found.scores == new.scores
+        np.testing.assert_array_equal(found.guesses, new.guesses)
 
 
 def test_numbers_and_answers_of_a_file_are_judged_by_the_runs_metrics(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Settings of a task's data and splits: the values of the config's `task` node, without the metric."""
+"""Settings of a task's data and splits: the config's `task` node without the metric and the class weights."""
 
 from dataclasses import dataclass, field
 
