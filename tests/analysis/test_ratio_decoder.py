@@ -107,8 +107,8 @@ def configs_of(name: str, **wanted: Any) -> list[str]:
     ("name", "wanted", "shared"),
     [
         ("rank_decoder", {"lora.rank": 8}, "ratio_decoder"),
-        ("tenfold_decoder", {"lora.targets": ["q", "v"]}, "ratio_decoder"),
-        ("forgetting", {"lora.rank": 8}, "ratio_sql"),
+        ("tenfold_decoder", {"lora.targets": ["q", "v"], "seed": 0}, "ratio_decoder"),
+        ("forgetting", {"lora.rank": 8, "lora.targets": None}, "ratio_sql"),
     ],
 )
 def test_other_studies_share_their_runs_with_these(name: str, wanted: dict[str, Any], shared: str) -> None:
