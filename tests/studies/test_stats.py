@@ -12,14 +12,12 @@ from scipy import stats as scipy_stats
 from loralab.studies.stats import (
     Interval,
     bootstrap_items,
-    crossing,
     expected_maximum,
     holm,
     mean_interval,
     paired,
     ratio_interval,
     slope,
-    speedup,
     whole_mean,
 )
 
@@ -191,93 +189,6 @@ def test_a_slope_over_blocks_is_that_of_a_regression_with_an_intercept_for_each(
     assert np.isnan(slope([1, 2], [3, 4], blocks=["a", "b"]).estimate)
 
 
-@pytest.mark.parametrize(
-    ("values", "first"),
-    [
-        ([0.5, 0.6, 0.7, 0.8], 20.0), ([0.5, 0.8, 0.6, 0.8], 30.0), ([0.9, 0.8, 0.7, 0.7], 0.0),
-        ([0.5, 0.8, 0.8, 0.69], INF), ([0.9, NAN, 0.8, 0.8], 20.0), ([0.9, 0.9, 0.9, NAN], INF),
-    ],
-    ids=["rises", "falls back", "from the start", "falls at the end", "nan between", "nan at the end"],
-)  # fmt: skip
-def test_a_crossing_lasts_to_the_end(values: list[float], first: float) -> None:
-    assert crossing([0, 10, 20, 30], values, 0.7) == first
-
-
-def test_a_target_made_by_arithmetic_is_reached_by_the_value_it_was_made_of() -> None:
-    start, end = 0.1, 0.7
-    assert (target := start + 1.0 * (end - start)) >= end
-    assert crossing([0, 5], [start, end], target) == 5.0
-    assert crossing([0, 5], [start, end], math.nextafter(target, 1)) == 5.0
-    assert crossing([0, 5], [start, end], target + 1e-9) == INF
-    assert crossing([0, 5, 9], [-0.9, -0.3, -0.2], -0.3) == 5.0 and crossing([], [], 0.5) == INF
-
-
-def test_where_all_cross_the_speedup_is_the_ratio_of_the_pairs() -> None:
-    base, other = [40.0, 60.0, 50.0], [20.0, 40.0, 30.0]
-    assert speedup(base, other, horizon=100) == ratio_interval(base, other)
-
-
-@pytest.mark.parametrize(
-    ("base", "other", "estimate"),
-    [
-        ([INF, 40, 60], [20, 20, 20], 3.0), ([INF, INF, 60], [20, 20, 20], INF), ([40, 40, 60], [INF, INF, 20], 0.0),
-        ([INF, 40, 90, 60], [INF, 20, 10, 20], 3.0), ([INF, 40, 90, 60], [20, 20, 10, 20], math.sqrt(27)),
-        ([INF, INF], [INF, INF], NAN), ([INF, 40], [20, INF], NAN),
-    ],
-    ids=["a base", "most bases", "others", "both", "an even number", "all", "no middle"],
-)  # fmt: skip
-def test_a_censored_ratio_takes_its_rank_in_the_median(base: list[float], other: list[float], estimate: float) -> None:
-    found = speedup(base, other)
-    assert found.estimate == pytest.approx(estimate, nan_ok=True)
-    assert (found.low, found.high, found.n) == (0.0, INF, len(base))  # too few for 95%
-
-
-def test_the_sign_test_is_scipys() -> None:
-    base = np.array([INF, 90, 80, 70, 66, 52, 55, 40, 30])
-    other = np.array([10.0, 30, 40, 35, 60, 50, 50, 38, 31])
-    found = speedup(base, other)
-    ratios = np.where(np.isinf(base), 1e9, base) / other
-    scipys = scipy_stats.quantile_test(ratios, q=1.0, p=0.5)
-    interval = scipys.confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
-    assert found.p == pytest.approx(scipy_stats.binomtest(8, 9).pvalue) and found.n == 9
-    swapped = speedup(other, base)
-    assert [1 / v for v in (swapped.estimate, swapped.high, swapped.low)] == pytest.approx(
-        [found.estimate, found.low, found.high]
-    )
-
-
-def test_six_pairs_can_tell_and_five_cannot() -> None:
-    six, five = speedup([INF] * 6, [10.0] * 6), speedup([INF] * 5, [10.0] * 5)
-    assert (six.estimate, six.low, six.high, six.p) == (INF, INF, INF, 2 / 64)
-    assert (five.estimate, five.low, five.high, five.p) == (INF, 0.0, INF, 2 / 32)
-
-
-def test_what_is_unknown_counts_against_both_ends() -> None:
-    base, other = [INF] * 7 + [40.0], [20.0] * 8
-    assert speedup(base, other).low == 2.0
-    assert speedup([INF] * 8, other, horizon=60).low == 3.0 == speedup([INF] * 8, other, horizon=60).estimate  # low
-    assert speedup(other, [INF] * 8, horizon=[[INF] * 8, [60.0] * 8]).high == pytest.approx(1 / 3)  # one per run
-    neither = speedup([*base, INF], [*other, INF])  # may have any ratio, so the lowest of nine is unknown
-    assert neither.low == 2.0 and neither.p == pytest.approx(2 * (1 + 9) / 2**9)
-    tie = [INF] * 7 + [20.0]
-    for found in (speedup(tie, other), speedup(other, tie)):
-        assert 1.0 in (found.low, found.high) and found.p == pytest.approx(2 * (1 + 8) / 2**8)
-
-
-def test_with_a_horizon_the_interval_covers_the_median_of_what_was_not_seen() -> None:
-    rng = np.random.default_rng(3)
-    other = rng.lognormal(3.0, 0.5, (SIMULATED, 9))
-    base = other * rng.lognormal(math.log(1.6), 0.3, other.shape)
-    covered, censored = [], 0
-    for pair in zip(np.where(base > 50, INF, base), np.where(other > 50, INF, other), strict=True):
-        if np.isinf(pair[0]).any():
-            found = speedup(*pair, horizon=50)
-            covered.append(found.low <= 1.6 <= found.high)
-            censored += 1
-    assert censored > SIMULATED / 2 and np.mean(covered) > 0.95 - WITHIN
-
-
 def test_mistakes_are_refused_with_what_was_got() -> None:
     two = np.ones((2, 3), dtype=bool)
     for message, wrong in (
@@ -290,11 +201,6 @@ def test_mistakes_are_refused_with_what_was_got() -> None:
         ("trials: 3 of 2 values cannot be drawn; allowed: 1 to 2", lambda: expected_maximum([1, 2], [1, 3])),
         ("values: 1 of 2 are nan; a trial that diverged is -inf", lambda: expected_maximum([1, NAN], [1])),
         (r"p: got \[0.5, 1.5\]; each must lie from 0 to 1", lambda: holm([0.5, 1.5])),
-        ("the steps must increase", lambda: crossing([0, 2, 1], [1, 2, 3], 1)),
-        ("a value for each step is needed", lambda: crossing([0, 1], [1, 2, 3], 1)),
-        ("base has 1 crossings and other has 2", lambda: speedup([1], [1, INF])),
-        (r"base: got \[0.0, 5.0\]; each crossing is above 0", lambda: speedup([0, 5], [1, 2])),
-        (r"other: got \[1.0, 70.0\]; each crossing is above 0 and by 50", lambda: speedup([1, 2], [1, 70], horizon=50)),
     ):
         with pytest.raises(ValueError, match=message):
             wrong()

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ADVICE",
     "arm",
-    "best_ratio",
     "difference",
     "forests",
     "lowest",
@@ -93,13 +92,6 @@ def lowest(rows: pd.DataFrame, by: Sequence[str] = ()) -> Interval:
     """`optimum` as an interval, whose n counts the seeds of all settings."""
     found, fresh = optimum(rows, by), rows[rows["stage"] == "confirm"]
     return Interval(found.at, found.low, found.high, len(fresh[[*by, "seed"]].drop_duplicates()), found.p)
-
-
-def best_ratio(rows: pd.DataFrame, *, above: float = 0.0) -> float:
-    """The ratio with the lowest validation loss over the windows, among the ratios above a bound."""
-    found = tuned(rows)
-    found = found[found["lora.ratio"] > above]
-    return float(found.nsmallest(1, "validation/loss")["lora.ratio"].iloc[0])
 
 
 def rate_optimum(rows: pd.DataFrame, ratio: float = 1) -> Minimum:

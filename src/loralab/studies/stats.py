@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Interval",
     "bootstrap_items",
-    "crossing",
     "expected_maximum",
     "holm",
     "interval_of",
@@ -23,7 +22,6 @@ __all__ = [
     "paired",
     "ratio_interval",
     "slope",
-    "speedup",
     "whole_mean",
 ]
 
@@ -171,63 +169,6 @@ def slope(
     return Interval(steep, steep - half, steep + half, n, p, degrees)
 
 
-def crossing(steps: ArrayLike, values: ArrayLike, target: float) -> float:
-    """The first step from which the values stay at or above the target until the end; inf (censored) if they never do.
-
-    A nan counts as below. For a metric that should fall, negate it and its target. Steps must increase.
-    """
-    step, value = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
-    if step.shape != value.shape or step.ndim != 1:
-        raise ValueError(f"steps has shape {step.shape} and values has {value.shape}; a value for each step is needed")
-    if math.isnan(target) or not (np.diff(step) > 0).all():
-        raise ValueError(f"target {target:g} must be a number, and the steps must increase: {step.tolist()}")
-    below = np.flatnonzero(~(value >= target - ROUNDING * abs(target)))
-    first = int(below[-1]) + 1 if len(below) else 0
-    return float(step[first]) if first < len(step) else math.inf
-
-
-def speedup(base: ArrayLike, other: ArrayLike, *, horizon: ArrayLike = math.inf, level: float = 0.95) -> Interval:
-    """Speed-up of `other` over `base`: base / other over pairs of crossings; inf means never crossed.
-
-    If all cross: `ratio_interval`. Else the median of the ratios, with the exact interval and p-value of the sign test.
-    For the median, a run that never crossed counts as crossing at its horizon, which bounds the ratio (inf or 0 without
-    a horizon); a pair in which neither crossed is left out. The interval is conservative at both ends: a run that did
-    not cross by its `horizon` (one length for all runs, or two rows of lengths: of base and of other) may have crossed
-    right after it, and a pair in which neither crossed may have any ratio. A 95% interval needs six pairs or more; with
-    fewer it is (0, inf). Without a horizon, a run that never crossed is later than any step.
-    """
-    first, second = np.asarray(base, dtype=float), np.asarray(other, dtype=float)
-    if first.shape != second.shape:
-        raise ValueError(f"base has {len(first)} crossings and other has {len(second)}; they must be pairs")
-    ends = np.broadcast_to(np.asarray(horizon, dtype=float), (2, len(first)))
-    _check_crossings("base", first, ends[0])
-    _check_crossings("other", second, ends[1])
-    if np.isfinite(first).all() and np.isfinite(second).all():
-        return ratio_interval(first, second, level=level)
-    n, crossed_base, crossed_other = len(first), np.isfinite(first), np.isfinite(second)
-    least, most = np.zeros(n), np.full(n, math.inf)  # bounds on each ratio
-    least[crossed_other] = np.minimum(first, ends[0])[crossed_other] / second[crossed_other]
-    most[crossed_base] = first[crossed_base] / np.minimum(second, ends[1])[crossed_base]
-    known = crossed_base | crossed_other
-    outside = int(
-        np.sum(scipy.stats.binom.cdf(np.arange(n), n, 0.5) <= (1 - check_level(level)) / 2)
-    )  # ratios trimmed at each end
-    low, high = (np.sort(least)[outside - 1], np.sort(most)[n - outside]) if outside else (0.0, math.inf)
-    against = min(np.sum(least <= 1), np.sum(most >= 1))
-    p = min(1.0, 2 * float(scipy.stats.binom.cdf(against, n, 0.5)))
-    estimate = _geometric_median(np.minimum(first, ends[0])[known], np.minimum(second, ends[1])[known])
-    return Interval(estimate, float(low), float(high), n, p)
-
-
-def _geometric_median(base: Array, other: Array) -> float:
-    """Median of base / other; for two middle values their geometric mean (nan between 0 and inf)."""
-    ratios = np.sort(base / other).tolist()
-    if not ratios:
-        return math.nan
-    low, high = ratios[(len(ratios) - 1) // 2], ratios[len(ratios) // 2]
-    return low if low == high else math.sqrt(low * high)
-
-
 def _student(values: Array, scale: float, null: float, level: float) -> Interval:
     """Student's interval; scale: magnitude of the numbers behind the values, which sets the size of rounding errors."""
     n = len(values)
@@ -267,13 +208,6 @@ def _answers(name: str, answers: ArrayLike) -> NDArray[np.bool_]:
     if array.dtype != np.bool_ or array.ndim != 2 or len(array) == 0:
         raise ValueError(f"{name}: got {array.dtype} of shape {array.shape}; bool of shape (seeds, items) is needed")
     return array
-
-
-def _check_crossings(name: str, crossings: Array, ends: Array) -> None:
-    late = np.isfinite(crossings) & (crossings > ends)
-    if crossings.ndim != 1 or late.any() or not (crossings > 0).all():
-        allowed = f"each crossing is above 0 and by {ends.max(initial=0):g}, or inf"
-        raise ValueError(f"{name}: got {crossings.tolist()}; {allowed}")
 
 
 def check_level(level: float) -> float:
