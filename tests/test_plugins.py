@@ -180,7 +180,7 @@ def test_another_application_of_hydra_is_left_alone(tmp_path: Path) -> None:
 def test_every_study_composes_and_says_what_it_is_for(name: str, tmp_path: Path) -> None:
     text = (CONF.parent / "sweeps" / f"{name}.yaml").read_text().splitlines()
     assert text[0] == "# @package _global_"
-    assert re.match(r"# \w.{20,}", text[1]), "a line for people"
+    assert re.match(r"# [\w`].{20,}", text[1]), "a line for people"
     with open_study(name, ("tracker=none",), store=tmp_path) as study:
         header = study.header
         assert header.keys() >= {"claim", "metric", "command", "cost"}

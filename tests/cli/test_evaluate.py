@@ -16,7 +16,7 @@ def test_the_test_split_is_reported_and_drawn_into_the_store(
     status, out, err = said(capsys, "evaluate", str(finished.path), "--store", str(tmp_path))
     assert (status, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0] == f"{finished.path.name} at its last step (12), test: 64 rows"
+    assert lines[0] == f"{finished.path.name} at step 12, test: 64 rows"
     assert "positive class: positive (f1, precision, recall and auroc are its)" in lines
     assert lines[-2:] == [
         str(tmp_path / "figures" / f"evaluate-{finished.path.name}-test{end}") for end in (".png", ".pdf")

@@ -30,7 +30,7 @@ def test_a_csv_comes_back_with_names_and_probabilities_whatever_the_blocks(
     assert (status, out) == (0, "")
     assert err.splitlines() == [
         "warning: 1 row without text or prediction (the first: line 4)",
-        f"4 rows in {to}, by {finished.path.name} at its last step",
+        f"4 rows in {to}, by {finished.path.name}",
     ]
     found = pd.read_csv(to)
     assert list(found) == ["id", "text", "prediction", "probability", "p(negative)", "p(positive)"]

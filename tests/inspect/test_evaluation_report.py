@@ -46,7 +46,7 @@ def test_classes_come_with_all_measures_and_the_worst_rows_first() -> None:
     measured = measures(found)
     assert isinstance(measured, Classified)
     said = lines(found, measured, worst=2)
-    assert said[0] == "mine at its last step (7), test: 3 rows"
+    assert said[0] == "mine at step 7, test: 3 rows"
     at = said.index("rows with the largest losses:")
     assert [line.split()[:4] for line in said[at + 2 :]] == [
         ["9", "yes", "no", "0.916"], ["0", "yes", "yes", "0.223"]

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from loralab.inspect.evaluation import of_split
 from loralab.runs.console import summary
 from loralab.runs.plan import plan
 from loralab.runs.run import run
+from loralab.store.record import kept
+from loralab.store.run_directory import RunDirectory
 from tests.small_runs import config, cut_off, outcome
 
 # The best step is not the last one, and some evaluation after it is no better.
@@ -80,3 +83,18 @@ def test_a_run_that_ends_early_and_explodes_has_diverged(tmp_path: Path) -> None
     broken = ("optim.warmup=0", "optim.clip=null", "optim.schedule=constant", "optim.lr=1e3", "train.eval_first=true")
     record = run(config(tmp_path, *broken, "train.eval_every=1", "train.log_every=100", "train.patience=1"))
     assert record["status"] == "diverged" and record["steps"] < 12
+
+
+def test_what_is_kept_is_what_is_evaluated(tmp_path: Path) -> None:
+    run(config(tmp_path, *OPTIONS, "train.keep=best"))
+    (path,) = tmp_path.glob("runs/*")
+    directory = RunDirectory(path)
+    record = directory.finished()
+    assert record is not None
+    step = record["metrics"]["validation"]["best"]["step"]
+    assert kept(record) == ("best", step)
+    stored, again = (of_split(directory, split, device="cpu") for split in ("test", "validation"))
+    assert stored.step == again.step == step
+    for split, found in (("test", stored), ("validation", again)):
+        assert found.scores["accuracy"] == record["metrics"][split]["best"]["accuracy"]
+        assert found.scores["loss"] == pytest.approx(record["metrics"][split]["best"]["loss"], rel=1e-5)

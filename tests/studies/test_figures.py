@@ -48,10 +48,10 @@ def smoke(name: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_every_study_has_its_header_and_an_analysis_of_its_own_that_keeps_its_axes(name: str) -> None:
+def test_every_study_has_its_header_and_an_analysis_that_keeps_its_axes(name: str) -> None:
     analysis, found = module(name), load_module(name)
-    assert Path(str(analysis.__file__)) == ANALYSIS / f"{name}.py"
     with open_study(name) as study:
+        assert Path(str(analysis.__file__)) == ANALYSIS / f"{study_module.analysis_of(study)}.py"
         assert all(study.header.get(key) for key in HEADER)
         assert (found.measurement is not None) is (study.spec.program is not None) is (name in MEASURED)
         if name in MEASURED:

@@ -6,9 +6,9 @@ from loralab.config.schema import FilesConfig, TaskConfig
 from loralab.tasks import TaskFiles, TaskSettings
 
 
-def test_settings_are_the_configs_keys_without_the_metric_and_the_loss() -> None:
+def test_settings_are_the_configs_keys_without_the_metric_the_loss_and_the_title() -> None:
     assert [field.name for field in fields(TaskSettings)] == [
-        field.name for field in fields(TaskConfig) if field.name not in ("metric", "class_weights")
+        field.name for field in fields(TaskConfig) if field.name not in ("metric", "class_weights", "title")
     ]
     assert [field.name for field in fields(TaskFiles)] == [field.name for field in fields(FilesConfig)]
 

@@ -81,7 +81,7 @@ def predict(given: argparse.Namespace) -> int:
                             return 0
         except Interrupted as stopped:
             return stopped.status
-    lines = [] if given.to is None else [f"{count(done, 'row')} in {given.to}, by {run.path.name} at its last step"]
+    lines = [] if given.to is None else [f"{count(done, 'row')} in {given.to}, by {run.path.name}"]
     if without:
         lines.insert(0, f"warning: {count(len(without), 'row')} without text or prediction (the first: {without[0]})")
     if lines:

@@ -1,6 +1,7 @@
 """What a run predicted, or predicts, for rows whose labels are known: of a split of its own data, or of a file.
 
-The test splits' predictions at the last step are stored; those of other splits and of files are made again, in fp32.
+The test splits' predictions with the saved weights are stored; those of other splits and files are made again, in
+fp32.
 """
 
 from collections import Counter
@@ -24,7 +25,7 @@ from loralab.runs.outputs import Outputs, of_run, recorded
 from loralab.runs.plan import read_again, replan, task_settings
 from loralab.runs.predict import probabilities, workers
 from loralab.store.predictions import read_predictions
-from loralab.store.record import Record
+from loralab.store.record import Record, kept
 from loralab.store.run_directory import RunDirectory, refuse_paused, status
 from loralab.tasks import local_labels, local_pairs
 from loralab.tasks.local_files import texts
@@ -76,7 +77,7 @@ class Evaluated:
 
 
 def of_split(run: RunDirectory, split: str, *, device: str) -> Evaluated:
-    """The predictions of a split of the run's own data, at its last step."""
+    """The predictions of a split of the run's own data, with its saved weights."""
     record = _finished(run)
     one_of("--split", split, list(record["rows"]))
     if split.startswith("test"):
@@ -143,9 +144,10 @@ def _outputs(run: RunDirectory, record: Record) -> Outputs:
 
 def _stored(run: RunDirectory, record: Record, split: str) -> Evaluated:
     """The predictions in predictions.parquet, with the record's scores, and the texts if the data is still there."""
-    table, outputs = read_predictions(run.predictions, split), _outputs(run, record)
+    at, step = kept(record)
+    table, outputs = read_predictions(run.predictions, split, at=at), _outputs(run, record)
     rows = table["row"].to_pylist()
-    scores = {name: value for name, value in record["metrics"][split]["last"].items() if name != "step"}
+    scores = {name: value for name, value in record["metrics"][split][at].items() if name != "step"}
     values: dict[str, Any]
     if outputs.kind == "generation":
         right = None if table["correct"].null_count else table["correct"].to_numpy()
@@ -162,7 +164,7 @@ def _stored(run: RunDirectory, record: Record, split: str) -> Evaluated:
     except (UserError, OSError, KeyError) as error:
         gone = str(error)
     return Evaluated(
-        run=run.path.name, what=split, step=record["steps"], outputs=outputs, **values, scores=scores,
+        run=run.path.name, what=split, step=step, outputs=outputs, **values, scores=scores,
         where=[f"row {row}" for row in rows], texts=texts, gone=gone,
     )  # fmt: skip
 
@@ -186,7 +188,7 @@ def _predicted(
     else:
         values = _labelled(trained.outputs, rows.labels, predictions)
     return Evaluated(
-        run=run.path.name, what=split, step=trained.record["steps"], outputs=trained.outputs, **values,
+        run=run.path.name, what=split, step=kept(trained.record)[1], outputs=trained.outputs, **values,
         scores=goal.scores(split, predictions), where=[f"row {row}" for row in rows.rows], texts=_texts(rows),
     )  # fmt: skip
 

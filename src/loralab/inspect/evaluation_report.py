@@ -37,7 +37,7 @@ def measures(found: Evaluated) -> Classified | dict[str, float | None]:
 
 def lines(found: Evaluated, measured: Classified | dict[str, float | None], *, worst: int) -> list[str]:
     """The whole report."""
-    title = f"{found.run} at its last step ({found.step}), {found.what}: {count(len(found), 'row')}"
+    title = f"{found.run} at step {found.step}, {found.what}: {count(len(found), 'row')}"
     if isinstance(measured, Classified):
         body = classification.lines(measured)
     else:

@@ -22,7 +22,7 @@ from loralab.runs.console import scores_table
 from loralab.runs.outputs import Outputs, of_run
 from loralab.runs.plan import Plan, replan
 from loralab.runs.trained_files import regular, trained_files
-from loralab.store.record import Record
+from loralab.store.record import Record, kept
 from loralab.store.run_directory import RunDirectory, refuse_paused, status
 
 __all__ = ["export"]
@@ -145,11 +145,11 @@ def _readme(
     backbone = f"\n    {named}{head}" if head else named
     loading = code.format(auto=auto, backbone=backbone, directory=_quoted(str(directory)))
     scores = "\n".join(scores_table(record["metrics"]))
-    step = record["metrics"]["validation"][config.train.keep]["step"]
+    at, step = kept(record)
     return (
         f"# {run.path.name}\n\n{config.task.called} on {source.origin}{wide}, trained with loralab:\n\n"
         f"    {command(config)}\n\n"
-        f"The weights are those of the {config.train.keep} step ({step}).\n\n"
+        f"The weights are those of the {at} step ({step}).\n\n"
         f"```\n{scores}\n```\n\n```python\n{loading}```\n"
     )
 

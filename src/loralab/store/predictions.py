@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,12 +102,12 @@ def write_answers(
         parquet.write_table(pa.concat_tables(tables), temporary)
 
 
-def read_predictions(path: Path, split: str) -> Any:
-    """The pyarrow table of a split's predictions at the last step; raises UserError for a damaged file."""
+def read_predictions(path: Path, split: str, *, at: Literal["last", "best"] = "last") -> Any:
+    """The pyarrow table of a split's predictions at the last or best step; raises UserError for a damaged file."""
     from pyarrow import ArrowException, parquet
 
     try:
-        return parquet.read_table(path, filters=[("at", "==", "last"), ("split", "==", split)])
+        return parquet.read_table(path, filters=[("at", "==", at), ("split", "==", split)])
     except (ArrowException, OSError, KeyError) as error:
         raise UserError(
             f"{path} is damaged ({str(error).splitlines()[0][:80]}); remove {path.parent}, and the same command trains "

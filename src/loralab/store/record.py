@@ -27,6 +27,7 @@ __all__ = [
     "Scores",
     "SplitScores",
     "Timing",
+    "kept",
     "split_scores",
 ]
 
@@ -192,6 +193,12 @@ class PretrainingRecord(Origin, PretrainingEnding):
     """A pretrained model's record."""
 
     ended: float
+
+
+def kept(record: Record) -> tuple[Literal["last", "best"], int]:
+    """Whether a run's saved weights are those of its last or of its best validation step, and that step."""
+    at: Literal["last", "best"] = "best" if record["config"]["train"].get("keep") == "best" else "last"
+    return at, record["metrics"]["validation"][at]["step"]
 
 
 def split_scores(metrics: dict[str, Any]) -> dict[str, SplitScores]:

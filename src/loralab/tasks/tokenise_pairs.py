@@ -112,12 +112,15 @@ def encode_contexts(
     rows = np.arange(len(contexts), dtype=np.int64)
     if seq2seq:
         found = _call(tokenizer, contexts, name, rows, truncation=True, max_length=max_length)
+        whole = whole_lengths(
+            _lengths(found), max_length, lambda at: _call(tokenizer, [contexts[i] for i in at], name, at, verbose=False)
+        )
     else:
         before, after = _start(tokenizer), _separator(tokenizer, separator)
         room = max_length - len(before) - len(after)
         ids = _call(tokenizer, contexts, name, rows, add_special_tokens=False, verbose=False)
-        found = [before + context[:room] + after for context in ids]
-    return PairSplit(**_ragged("context", found), **_ragged("target", [[]] * len(contexts)), rows=rows)
+        found, whole = [before + context[:room] + after for context in ids], len(before + after) + _lengths(ids)
+    return PairSplit(**_ragged("context", found), **_ragged("target", [[]] * len(contexts)), whole=whole, rows=rows)
 
 
 def collate_training(
