@@ -37,7 +37,7 @@ autodoc_typehints = "signature"
 python_use_unqualified_type_names = True
 # Nothing of other packages can be looked up offline; a name of this one must resolve.
 nitpick_ignore_regex = [(r"py:.*", r"(?!loralab\.).*")]
-# TaskAdapter.folder and the parts of TrainedRun and of Claim, which no caller needs, and the types of what is in record.json
+# TaskAdapter.folder, the parts of TrainedRun and of Claim, which no caller needs, and what is in record.json
 nitpick_ignore = [
     ("py:class", f"loralab.{name}")
     for name in (
