@@ -54,6 +54,11 @@ def test_the_model_is_the_trained_one(trained: Run) -> None:
     assert trained.model is trained.model and not trained.model.training
 
 
+def test_a_run_unpacks_into_its_model_and_tokenizer(trained: Run) -> None:
+    model, tokenizer = trained
+    assert model is trained.model and tokenizer is trained.tokenizer
+
+
 def test_predictions_are_those_of_the_model_with_the_names_of_the_classes(trained: Run) -> None:
     texts = pd.Series(["a fine film", None, "dull"], index=[5, 6, 7])
     found = trained.predict(texts)

@@ -1,7 +1,7 @@
 """What Python code does with loralab: train a run, train a sweep, and load what is trained."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,6 +115,11 @@ class Run:
     def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The model's tokenizer."""
         return self._restored.backbone.tokenizer
+
+    def __iter__(self) -> Iterator[Any]:
+        """The model and its tokenizer: `model, tokenizer = load_run(...)`."""
+        yield self.model
+        yield self.tokenizer
 
     def predict(self, texts: Iterable[Any]) -> pd.DataFrame:
         """What `loralab predict` gives, a row for each text: prediction, and for classes probability and p(NAME).
