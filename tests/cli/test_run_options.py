@@ -24,7 +24,7 @@ def test_a_mistake_names_the_option(given: list[str], line: str, capsys: pytest.
 
 
 def test_conditions_add_up() -> None:
-    for add in (add_options, lambda parser: add_rm_options(parser, "a run")):
+    for add in (add_options, add_rm_options):
         parser = argparse.ArgumentParser()
         add(parser)
         assert parser.parse_args(["--where", "a=1", "--where", "b<2"]).where == ["a=1", "b<2"]

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from loralab.cli.inspections import drawn
+from loralab.cli.run_options import RUN
 from loralab.errors import UserError
 from loralab.text import printed
 
@@ -19,8 +20,8 @@ EXAMPLES = (
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `loralab evaluate`."""
-    parser.add_argument("run", metavar="RUN", help="its directory, name, hash, or a beginning of name or hash")
-    meaning = "labelled rows (csv, tsv, jsonl or parquet), instead of the run's own data"
+    parser.add_argument("run", metavar="RUN", help=RUN)
+    meaning = "labelled rows (csv, tsv, jsonl, json, xlsx or parquet), instead of the run's own data"
     parser.add_argument("file", metavar="FILE", nargs="?", help=meaning)
     parser.add_argument(
         "--split", metavar="NAME", help="test, validation or train of the run's own data (default: test)"

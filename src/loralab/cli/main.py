@@ -12,6 +12,7 @@ from pathlib import Path
 from loralab import startup
 from loralab.cli import evaluate, inspections, predict, run_options, tune
 from loralab.cli.dispatch import ENTRIES, dispatched
+from loralab.cli.run_options import RUN
 from loralab.compat.home import use_temporary_caches
 from loralab.errors import UserError, explain_os_error
 from loralab.imports import with_rare_collection
@@ -21,7 +22,6 @@ from loralab.text import printed, shown
 __all__ = ["main"]
 
 Command = Callable[[argparse.Namespace], int]
-RUN = "its directory, name=, folder name or hash, or a beginning of these two that no other run has"
 ADAPTER = f"a folder with adapter_config.json, as PEFT writes it, or a run: {RUN}"
 
 
@@ -186,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "list runs: the settings that differ, scores, time; the latest last"
     run_options.add_options(add("runs", _runs, text, *run_options.EXAMPLES))
     text = "remove runs, without a question; none of them while one is in progress"
-    run_options.add_rm_options(add("rm", _rm, text, *run_options.RM_EXAMPLES), RUN)
+    run_options.add_rm_options(add("rm", _rm, text, *run_options.RM_EXAMPLES))
 
     show = add(
         "show", _show, "show one run: its settings, scores, parameter groups, origin and files",

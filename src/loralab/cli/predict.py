@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loralab.cli.run_options import RUN
 from loralab.errors import UserError
 from loralab.text import count, printed, shown
 
@@ -28,7 +29,7 @@ EXAMPLES = (
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `loralab predict`."""
-    parser.add_argument("run", metavar="RUN", help="its directory, name, hash, or a beginning of name or hash")
+    parser.add_argument("run", metavar="RUN", help=RUN)
     meaning = "csv, tsv, jsonl, parquet or txt (one text a line); labels are not needed; -: standard input"
     parser.add_argument("file", metavar="FILE", help=meaning)
     parser.add_argument("--to", type=Path, metavar="FILE", help="the output, in FILE's format (default: printed)")

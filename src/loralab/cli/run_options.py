@@ -1,9 +1,10 @@
-"""The options of `loralab runs` and `loralab rm`."""
+"""The options of `loralab runs` and `loralab rm`, and what names a run in every command."""
 
 import argparse
 
-__all__ = ["EXAMPLES", "RM_EXAMPLES", "add_options", "add_rm_options"]
+__all__ = ["EXAMPLES", "RM_EXAMPLES", "RUN", "add_options", "add_rm_options"]
 
+RUN = "its directory, name=, folder name or hash, or a beginning of these two that no other run has"
 EXAMPLES = (
     "loralab runs",
     "loralab runs --where task=trec --where lora.ratio=4 --where 'optim.lr<1e-3'",
@@ -32,9 +33,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--csv", action="store_true", help="print a CSV of the settings that differ and every score")
 
 
-def add_rm_options(parser: argparse.ArgumentParser, run: str) -> None:
-    """Adds the options of `loralab rm`; run: what names a run."""
-    parser.add_argument("runs", metavar="RUN", nargs="*", help=run)
+def add_rm_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `loralab rm`."""
+    parser.add_argument("runs", metavar="RUN", nargs="*", help=RUN)
     parser.add_argument("--where", metavar="CONDITION", action="append", default=[], help=_WHERE)
     parser.add_argument("--dry-run", action="store_true", help="print what would be removed, and remove nothing")
 
