@@ -3,6 +3,7 @@
 `python analysis/forgetting.py`: results/forgetting.csv -> figures/forgetting.{png,pdf} (Biderman et al. 2024)
 """
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +38,7 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 
     texts, before, after = prose(TEXTS), np.nan, []
     for run, status in zip(tables.runs["run"], tables.runs["status"], strict=True):
+        gc.collect()  # a model has cycles: without, those of full fine-tuning, 540 MB each, stay until memory is full
         folder, found = tables.store / "runs" / run, np.nan
         if status == "success":
             if np.isnan(before):

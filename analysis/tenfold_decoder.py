@@ -72,7 +72,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     _windows(left, frame)
     _times(right, frame)
     left.set_title("a) loss against the rate", loc="left")
-    right.set_title("b) best rate over that of full fine-tuning", loc="left")
+    right.set_title("b) best rate, over that of full", loc="left")
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
 
