@@ -14,6 +14,7 @@ __all__ = [
     "attention_function",
     "cache_in",
     "cache_name",
+    "checkpoint_layers",
     "classifiers",
     "conv1d",
     "dequantised",
@@ -63,6 +64,17 @@ def extended(cache: Any, keys: Tensor, values: Tensor, layer: int) -> tuple[Tens
     own = getattr(cache, "self_attention_cache", cache)  # of an EncoderDecoderCache
     found: tuple[Tensor, Tensor] = own.update(keys, values, layer)
     return found
+
+
+def checkpoint_layers(model: Any) -> None:
+    """Gradient checkpointing of every layer, without torch's reentrant autograd; a ValueError where there is none.
+
+    5.24 renamed it.
+    """
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def attention_function(module: nn.Module, eager: Attention) -> Attention:

@@ -22,6 +22,7 @@ _ELSEWHERE = {
     **dict.fromkeys(("lr_B", "lr_b", "loraplus_lr_ratio", "lr_ratio", "lambda"), "lora.ratio=RATIO: lr_B over lr_A"),
     **dict.fromkeys(("lamda", "lambd", "lmbda", "lam", "λ"), "lora.ratio=RATIO: lr_B over lr_A"),
     **dict.fromkeys(("sweep", "study", "studies"), "sweeps=NAME; `loralab study NAME` also collects and draws"),
+    **dict.fromkeys(("gradient_checkpointing", "use_gradient_checkpointing"), "model.gradient_checkpointing=true"),
     **dict.fromkeys(("run_name", "experiment_name", "exp_name"), "name=NAME, and tags=[a,b]"),
     **dict.fromkeys(("force", "overwrite", "rerun", "overwrite_output_dir"), "--again: trains it once more"),
     "loraplus_lr_embedding": "optim.embedding_lr=RATE",

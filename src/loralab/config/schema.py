@@ -27,6 +27,7 @@ from loralab.config.checks import (
     unescaped,
     within,
 )
+from loralab.config.recompute import check_recompute
 from loralab.config.typed import typed
 from loralab.config.weights import keep_one_source
 from loralab.config.widening import check_widening
@@ -113,6 +114,7 @@ class ModelConfig:
     attention: str = choice("auto", "eager", "sdpa")
     widen: int = added_later(number(at_least=1, at_most=WIDEST), before=1)
     widen_noise: float = added_later(number(at_least=0, at_most=LARGEST), before=0.0)
+    gradient_checkpointing: bool = added_later(field(), before=False)
 
 
 @dataclass
@@ -308,6 +310,7 @@ def from_hydra(composed: DictConfig) -> Config:
     config.generate.separator = unescaped(config.generate.separator)
     _have_factors_to_probe(config)
     check_widening(config.model.widen, config.model.widen_noise, config.method.name)
+    check_recompute(config.model.gradient_checkpointing, config.method.name)
     return config
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from loralab import device
 from loralab.backbones.load import Backbone
 from loralab.backbones.positions import longest_answer
+from loralab.backbones.recompute import recompute_layers
 from loralab.config.schema import Config
 from loralab.errors import UserError
 from loralab.methods.lora import linear_factors
@@ -76,6 +77,8 @@ def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
     with ranks.in_turn():
         task = read_task(planned)
     backbone = adapted_backbone(planned, task)
+    if config.model.gradient_checkpointing:
+        recompute_layers(backbone.model, name=config.model.name)
     if backbone.unfit is not None:
         raise UserError(backbone.unfit)
     for note in backbone.notes:

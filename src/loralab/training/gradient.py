@@ -37,12 +37,13 @@ def backward(
     the same batch; `grad` must be None before, since the sum over the ranks would count it.
     """
     part, share = ranks.part(batch)
-    rows, whole = len(part["labels"]), terms(part["labels"])
-    parts = min(parts, rows)
+    parts = min(parts, len(part["labels"]))
     if parts == 1:
         loss = loss_of(forward(model, part), part["labels"]) * share
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
         return ranks.add_up(loss.detach(), parameters)
+
+    whole = terms(part["labels"])  # on a GPU a wait, so not for one part
 
     def of_part(first: int) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         micro = {name: value[first::parts] for name, value in part.items()}
