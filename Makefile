@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test test-all test-versions check docs figures bench clean
+.PHONY: demo test test-all test-gpu test-versions check docs figures bench clean
 
 demo: $(VENV)/.ready          ## LoRA+ on the real MiniLM and Rotten Tomatoes, about a minute on two cores
 	"$(RUN)" train.py tracker=none
@@ -16,6 +16,9 @@ test: $(VENV)/.ready          ## the gate, some minutes; tests that need a GPU a
 
 test-all: $(VENV)/.ready      ## every test: each kill, each launcher, the smoke size of every study; about 12 minutes on two cores
 	$(PYTEST)
+
+test-gpu: $(VENV)/.ready      ## the tests that need a GPU, with a packaged MiniLM, on one
+	"$(RUN)" -m pytest -n 0 -m gpu
 
 test-versions: $(VENV)/.ready ## the quick tests on other processors, threads, a busy machine, and the oldest and newest libraries
 	"$(RUN)" tests/matrix.py settings
