@@ -10,6 +10,8 @@ from omegaconf import OmegaConf
 
 from loralab import places
 from loralab.sweeps.live_folder import MOST_AT_ONCE, About, LiveFolder, about_sweep, sweep_id
+from loralab.sweeps.study import open_sweep
+from loralab.tuning.progress import TuneProgress
 from tests.live_sweeps import LiveSweep, key
 
 SETTINGS = [{"seed": "0"}, {"seed": "1"}, {"seed": "2"}]
@@ -85,21 +87,35 @@ def test_the_id_is_that_of_the_runs_whatever_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("study", "title", "command", "figures"),
+    ("words", "title", "command", "figures"),
     [
-        (None, "sweep", "train -m seed=0,1 task=trec", ["store/figures/sweep-ID.png"]),
-        ("first", "study first", "train sweeps=first seed=0,1 task=trec",
-         ["store/figures/first-ID.png", "here/analysis/figures/first.png"]),
+        (["seed=0,1", "task=trec"], "sweep", "train.py -m seed=0,1 task=trec", ["STORE/figures/sweep-ID.png"]),
+        (["sweeps=first", "seed=0"], "study first", "train.py sweeps=first seed=0",
+         ["STORE/figures/first-ID.png", "here/analysis/figures/first.png"]),
     ],
 )  # fmt: skip
 def test_it_is_called_by_its_study_and_by_its_command(
-    study: str | None, title: str, command: str, figures: list[str], monkeypatch: pytest.MonkeyPatch
+    words: list[str], title: str, command: str, figures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with open_sweep([*words, f"store={tmp_path}"]) as study:
+        master = study.composer.master
     monkeypatch.setattr(places, "HERE", Path("here"))
-    words = [*([f"+sweeps={study}"] if study else []), "seed=0,1", "task=trec"]
-    choices = {"sweeps": study} if study else {}
-    hydra = {"runtime": {"choices": choices}, "overrides": {"task": words}}
-    about = about_sweep(OmegaConf.create({"store": "store", "hydra": hydra}), ["a", "b"])
-    assert about.id == sweep_id(study or "sweep", ["a", "b"]) and about.title == title
-    assert about.command.endswith(command)
-    assert [str(path).replace(about.id[-10:], "ID") for path in about.figures] == figures
+    about = about_sweep(master, ["a", "b"])
+    assert about.id == sweep_id(study.name or "sweep", ["a", "b"]) and about.title == title
+    assert about.command.partition(" store=")[0].replace("loralab train", "train.py").endswith(command)
+    shown = [str(path).replace(about.id[-10:], "ID").replace(str(tmp_path), "STORE") for path in about.figures]
+    assert shown == figures
+
+
+def test_a_tuning_session_says_itself_what_it_is_and_keeps_one_folder_for_all_its_launches(tmp_path: Path) -> None:
+    from hydra_plugins.loralab.pool_launcher import PoolLauncher  # here: Hydra loads its plugins anew
+    from hydra_plugins.loralab.tune_sweeper import TuneSweeper
+
+    about = About("mine-0123", "tune", "tuning", "")
+    sweeper, launcher = TuneSweeper(), PoolLauncher(1, 1, None, "continue")
+    launcher.setup(hydra_context=None, task_function=None, config=OmegaConf.create({"store": str(tmp_path)}))  # type: ignore[arg-type]
+    sweeper.launcher = launcher
+    sweeper._attach(TuneProgress(["tuning"], None, lambda: 0.0, about))
+    live = launcher._live(["a"])
+    assert live.path == tmp_path / "live" / "mine-0123" and launcher._live(["b"]) is live
+    live.close()

@@ -11,6 +11,7 @@ point here (DNS rebinding), sends that site's name, and is refused.
 import contextlib
 import json
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -78,8 +79,6 @@ class WatchServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no error; another one is a bug, and is printed."""
-        import sys
-
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -106,7 +105,7 @@ class WatchServer(ThreadingHTTPServer):
             if self.watched is None or self.watched.name != name:
                 self.watched = WatchedSweep(self.store, name)
             return self.watched.look()
-        except UserError as error:
+        except (UserError, OSError) as error:  # OSError: of a store that may not be read
             self.watched = None
             return {"id": None, "store": str(self.store), "error": shown(str(error))}
 
@@ -164,10 +163,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _figure(self) -> None:
         _, watched = self.server.look()
         path = None if watched is None else watched.figure()
+        if path is None:
+            self._refuse(HTTPStatus.NOT_FOUND, "there is no figure yet")
+            return
         try:
-            self._send(b"" if path is None else read_regular(Path(path)), "image/png", *([404] if path is None else []))
+            content = read_regular(Path(path))
         except OSError:
             self._refuse(HTTPStatus.NOT_FOUND, "the figure cannot be read")
+        else:
+            self._send(content, "image/png")
 
     def _stream(self) -> None:
         """Events until the client or the server goes."""
