@@ -1,7 +1,6 @@
 """The page in a browser, while a tiny sweep trains: rows change, no other machine is asked, and all is legible."""
 
 import itertools
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +9,10 @@ import pytest
 
 from loralab.runs.plan import plan
 from loralab.runs.run import run
+from tests.browsers import CONTRAST, OVERFLOW, launched, noted
 from tests.inspect.test_watch_server import served
 from tests.live_sweeps import LiveSweep
 from tests.small_runs import config
-from tests.studies.test_report import CONTRAST, OVERFLOW
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -30,23 +29,13 @@ EVERY = 0.2  # seconds between two looks: enough for a person, and little work f
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[dev]'")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no browser: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    yield from launched()
 
 
 def opened(browser: "Browser", url: str) -> tuple["Page", list[str]]:
     """The page, and a list of its messages, its errors and the addresses that it asks."""
     tab = browser.new_page(viewport={"width": 1280, "height": 900})
-    trouble: list[str] = []
-    tab.on("console", lambda message: trouble.append(message.text))
-    tab.on("pageerror", lambda error: trouble.append(str(error)))
-    tab.on("request", lambda request: trouble.append(request.url))
+    trouble = noted(tab)
     tab.goto(url)
     tab.wait_for_selector(".live")
     return tab, trouble
@@ -143,3 +132,15 @@ def test_it_is_whole_and_legible_on_a_desk_and_on_a_phone_by_day_and_by_night(br
             assert len(contrast) > 80 and min(contrast)[0] >= 4.5, min(contrast)
         assert unexpected(server.url, trouble) == []
         tab.close()
+
+
+def test_it_connects_again_by_itself(browser: "Browser", rich: Path) -> None:
+    with served(rich, every=EVERY) as server:
+        tab, _ = opened(browser, server.url)
+        tab.wait_for_selector("#runs .running")
+    tab.wait_for_selector(".lost")
+    assert tab.locator("#runs tr").count() == 12, "what was seen stays"
+    with served(rich, every=EVERY, port=server.server_port):
+        tab.wait_for_selector(".live")
+        assert tab.locator("#runs tr").count() == 12
+    tab.close()

@@ -22,9 +22,9 @@ EVERY = 0.02
 
 
 @contextmanager
-def served(store: Path, every: float = EVERY) -> Iterator[WatchServer]:
+def served(store: Path, every: float = EVERY, port: int = 0) -> Iterator[WatchServer]:
     """A server of the latest sweep of a store, in a thread."""
-    with open_server(store, lambda: newest(store), port=0, every=every) as server:
+    with open_server(store, lambda: newest(store), port=port, every=every) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -57,6 +57,7 @@ def stream(server: WatchServer) -> Iterator[Iterator[tuple[str, Any]]]:
     connection.request("GET", "/events")
     answer = connection.getresponse()
     assert answer.getheader("Content-Type") == "text/event-stream"
+    assert answer.readline() == b"retry: 1000\n" and answer.readline() == b"\n"
 
     def events() -> Iterator[tuple[str, Any]]:
         while line := answer.readline():

@@ -34,6 +34,7 @@ PORTS = 20
 NAMES = ("127.0.0.1", "localhost", "[::1]")  # of this machine, as a browser writes them; any port, for a tunnel's
 LOOK_SECONDS = 1.0  # between two looks at the store
 BEAT_SECONDS = 15.0  # between two comments, so that a lost connection is noticed
+AGAIN_MS = 1000  # after which a page connects again
 PATIENCE = 30.0  # seconds that a client has to send its request, or to take what it is sent
 RUNS_A_MESSAGE = 50  # whose curves are sent in one event
 
@@ -179,6 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._begin("text/event-stream", HTTPStatus.OK, {"Connection": "close"})
         beat = time.monotonic()
         with contextlib.suppress(OSError):  # the client has gone
+            self.wfile.write(f"retry: {AGAIN_MS}\n\n".encode())
             for name, content in self._events():
                 if name:
                     self.wfile.write(f"event: {name}\ndata: {content}\n\n".encode())

@@ -53,6 +53,8 @@ export class Chart {
     this.title = title;
     this.series = [];
     this.hot = null;
+    this.scale = '';
+    this.paths = new WeakMap(); // points -> the path that was drawn of them; a run that changes has new points
     new ResizeObserver(() => this.draw()).observe(this.svg);
     this.svg.addEventListener('pointermove', event => this.point(event));
     this.svg.addEventListener('pointerleave', () => this.leave());
@@ -73,11 +75,13 @@ export class Chart {
   draw() {
     const { width, height } = this.svg.getBoundingClientRect();
     if (!width || !this.series.length) return;
+    const [x0, x1] = span(this.series, 0, true), [y0, y1] = span(this.series, 1, false);
+    const scale = [x0, x1, y0, y1, width, height].join();
+    if (scale !== this.scale) [this.scale, this.paths] = [scale, new WeakMap()];
     this.svg.replaceChildren();
     this.svg.setAttribute('viewBox', `0 0 ${width} ${height}`);
     const shown = this.series.length === 1 ? '1 run' : `${this.series.length} runs`;
     this.svg.setAttribute('aria-label', `${this.title} against the step, ${shown}; the last values are in the table`);
-    const [x0, x1] = span(this.series, 0, true), [y0, y1] = span(this.series, 1, false);
     this.x = step => EDGE.left + (step - x0) / (x1 - x0) * (width - EDGE.left - EDGE.right);
     this.y = value => height - EDGE.bottom - (value - y0) / (y1 - y0) * (height - EDGE.top - EDGE.bottom);
     for (const value of ticks(y0, y1, 4)) {
@@ -95,9 +99,12 @@ export class Chart {
     const order = [...this.series].sort((a, b) => (a.colour !== null) - (b.colour !== null));
     for (const each of order) {
       const kind = each.colour === null ? '' : `near c${each.colour}`;
-      const at = each.points.map(place);
-      if (at.length > 1) part(inside, 'path', { class: kind, 'data-run': each.run, d: `M${at.map(p => p.map(v => v.toFixed(1)).join(' ')).join('L')}` });
-      const [cx, cy] = at[at.length - 1];
+      if (!this.paths.has(each.points)) {
+        const corners = each.points.map(point => place(point).map(at => at.toFixed(1)).join(' '));
+        this.paths.set(each.points, `M${corners.join('L')}`);
+      }
+      if (each.points.length > 1) part(inside, 'path', { class: kind, 'data-run': each.run, d: this.paths.get(each.points) });
+      const [cx, cy] = place(each.points[each.points.length - 1]);
       part(inside, 'circle', { class: kind, r: each.colour === null ? 2 : 3, cx: cx.toFixed(1), cy: cy.toFixed(1) });
     }
     this.heat(this.hot);
