@@ -1,6 +1,7 @@
 """The page in a browser, while a tiny sweep trains: rows change, no other machine is asked, and all is legible."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,6 +117,24 @@ def test_columns_are_sorted_by_mouse_and_by_keyboard(browser: "Browser", rich: P
         assert tab.evaluate("() => document.activeElement === document.querySelector('tbody button')")
         tab.get_by_role("button", name="Choose for me").click()
         tab.wait_for_function(f"() => document.querySelector('tbody button').ariaPressed === '{pressed}'")
+        assert unexpected(server.url, trouble) == []
+        tab.close()
+
+
+def test_a_point_near_the_pointer_is_named(browser: "Browser", rich: Path) -> None:
+    with served(rich, every=EVERY) as server:
+        tab, trouble = opened(browser, server.url)
+        tab.wait_for_selector(".chart path")
+        end = tab.locator(".chart:nth-child(2) circle.near").last.bounding_box()
+        assert end is not None
+        tab.mouse.move(end["x"] - 2, end["y"] + 2)
+        tip = tab.locator(".tip:visible")
+        assert re.fullmatch(r"ratio=\d+( method=\w+)?: [\d.]+ at step 9", tip.inner_text())
+        shown = tip.bounding_box()
+        assert shown is not None and 0 < end["y"] - shown["y"] < 60
+        assert tab.locator(".chart path.hot").count() == 1
+        tab.mouse.move(0, 0)
+        assert tab.locator(".tip:visible, .hot").count() == 0
         assert unexpected(server.url, trouble) == []
         tab.close()
 

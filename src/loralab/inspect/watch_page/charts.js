@@ -90,7 +90,7 @@ export class Chart {
     }
     const base = height - EDGE.bottom;
     part(this.svg, 'line', { class: 'axis', x1: EDGE.left, x2: width - EDGE.right, y1: base, y2: base });
-    for (const step of ticks(x0, x1, Math.max(2, width / 90)))
+    for (const step of ticks(x0, x1, Math.max(2, width / 60)))
       if (Number.isInteger(step)) part(this.svg, 'text', { x: this.x(step), y: base + 16, 'text-anchor': 'middle' }, step);
     part(this.svg, 'text', { x: width - EDGE.right, y: height - 4, 'text-anchor': 'end' }, 'step');
     // a nested svg clips what leaves the axes
@@ -126,7 +126,8 @@ export class Chart {
     this.tip.hidden = false;
     const left = Math.min(Math.max(0, px + 12), Math.max(0, box.width - this.tip.offsetWidth));
     this.tip.style.left = `${left}px`;
-    this.tip.style.top = `${this.svg.offsetTop + py + (py > 60 ? -this.tip.offsetHeight - 8 : 16)}px`;
+    const above = box.top - this.figure.getBoundingClientRect().top; // the caption's height
+    this.tip.style.top = `${above + py + (py > 60 ? -this.tip.offsetHeight - 8 : 16)}px`;
   }
 
   leave() {

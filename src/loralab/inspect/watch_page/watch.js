@@ -1,5 +1,5 @@
 // The page of `loralab watch`: /events sends `sweep` (the whole state) and `curves` (of the runs whose curves changed).
-import { Chart, number } from './charts.js';
+import { Chart } from './charts.js';
 
 const COLOURS = 6; // of curves; the other curves are grey
 const AGAIN_MS = 2000; // before a stream is opened again that the browser gave up
@@ -32,6 +32,14 @@ function clock(seconds) {
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+function score(value) {
+  if (value === null) return 'not finite';
+  return Math.abs(value) < 1000 ? value.toFixed(4) : value.toPrecision(4);
+}
+
+// Whether a run can be the best one.
+const counts = run => !['diverged', 'failed', 'damaged'].includes(run.state);
+
 // The settings of a run that differ from another's, or its hash where none do.
 function label(run) {
   const own = sweep.settings.filter(({ key }) => key in run.settings);
@@ -49,7 +57,7 @@ function columns() {
   for (const { key, title } of sweep.settings)
     found.push(at(`set ${key}`, title, run => run.settings[key] ?? null, run => run.settings[key] ?? ''));
   for (const { key, title, lower } of sweep.metrics)
-    found.push(at(`of ${key}`, title, run => run.scores[key] ?? null, run => key in run.scores ? run.scores[key]?.toFixed(4) ?? 'not finite' : '', { first: !lower, metric: key }));
+    found.push(at(`of ${key}`, title, run => run.scores[key] ?? null, run => key in run.scores ? score(run.scores[key]) : '', { first: !lower, metric: key }));
   found.push(at(RATE, 'steps/s', run => run.rate, run => run.rate === null ? '' : String(+run.rate.toPrecision(3)), { first: true }));
   found.push(at(TIME, 'time', run => run.seconds || null, run => run.seconds ? clock(run.seconds) : ''));
   if (sweep.runs.some(run => run.note)) found.push(at(NOTE, 'what happened', run => run.note || null, run => run.note, { text: true }));
@@ -72,7 +80,7 @@ function inOrder(list) {
 
 function best(metric) {
   const lower = sweep.metrics.find(each => each.key === metric).lower;
-  const values = sweep.runs.filter(run => run.state !== 'diverged').map(run => run.scores[metric]).filter(value => value != null);
+  const values = sweep.runs.filter(counts).map(run => run.scores[metric]).filter(value => value != null);
   if (values.length < 2) return null;
   return lower ? Math.min(...values) : Math.max(...values);
 }
@@ -83,7 +91,7 @@ function colours() {
   const there = sweep.runs.filter(run => curves.has(run.run));
   const work = there.filter(run => run.state === 'running');
   const metric = sweep.metrics[0];
-  const ended = there.filter(run => !work.includes(run) && run.state !== 'diverged' && metric && run.scores[metric.key] != null);
+  const ended = there.filter(run => !work.includes(run) && counts(run) && metric && run.scores[metric.key] != null);
   ended.sort((a, b) => (a.scores[metric.key] - b.scores[metric.key]) * (metric.lower ? 1 : -1));
   // runs that are coloured already keep their colour
   const wanted = [...work, ...ended].slice(0, COLOURS).map(run => run.run);
@@ -197,7 +205,7 @@ function row(run, all, bests, coloured) {
       set(cell.firstChild, run.state);
     } else {
       const text = column.cell(run);
-      const wins = column.metric && text !== '' && run.state !== 'diverged' && run.scores[column.metric] === bests.get(column.metric);
+      const wins = column.metric && text !== '' && counts(run) && run.scores[column.metric] === bests.get(column.metric);
       cell.classList.toggle('best', Boolean(wins));
       if (cell.firstChild?.nodeValue !== text || Boolean(wins) !== Boolean(cell.lastElementChild)) {
         cell.textContent = text;
