@@ -45,7 +45,7 @@ class LiveSweep:
         self.jobs = [Job(each, "", 60.0, True) for each in keys or [key(i) for i in range(len(settings))]]
         self.progress = SweepProgress(self.jobs, 2, Counter(), io.StringIO(), io.StringIO())
         runs = {job.key: {"model": "tiny", **own} for job, own in zip(self.jobs, settings, strict=True)}
-        self.folder.launched(runs, to_train=list(runs), slots=2)
+        self.folder.launched(runs, to_train=list(runs), slots=2, at=time.time())
         self.observer = self.folder.follow(self.progress)
 
     def run(self, number: int) -> RunDirectory:

@@ -137,7 +137,7 @@ def test_a_damaged_sweep_is_one_line(text: str, tmp_path: Path) -> None:
 
 def test_a_run_may_not_name_another_folder(tmp_path: Path) -> None:
     sweep = LiveSweep(tmp_path, SETTINGS)
-    sweep.folder.launched({"../../x": {}}, to_train=[], slots=1)
+    sweep.folder.launched({"../../x": {}}, to_train=[], slots=1, at=1.0)
     with pytest.raises(UserError, match=r"it names other folders"):
         look(sweep)
 

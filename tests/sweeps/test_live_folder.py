@@ -52,7 +52,7 @@ def test_steps_alone_are_written_about_once_a_second(tmp_path: Path) -> None:
 
 def test_a_later_launch_adds_its_runs_and_keeps_the_others(tmp_path: Path) -> None:
     folder = LiveSweep(tmp_path, SETTINGS[:2]).folder
-    folder.launched({key(0): {"seed": "0", "train.pause_at": "0.6"}, key(7): {}}, to_train=[key(0)], slots=1)
+    folder.launched({key(0): {"seed": "0", "train.pause_at": "0.6"}, key(7): {}}, to_train=[key(0)], slots=1, at=1.0)
     runs = written(tmp_path, "sweep.json")["runs"]
     assert [run["run"] for run in runs] == [key(1), key(0), key(7)]
     assert [run["launched"] is None for run in runs] == [False, False, True], "the last was done before"

@@ -16,6 +16,7 @@ from loralab.runs.rows import lower_is_better
 from loralab.store.run_directory import RunDirectory, Standing, is_final, standing
 from loralab.store.strict_json import parse
 from loralab.sweeps.live_folder import FOLDER, LOCK, NOW, SWEEP
+from loralab.sweeps.live_runs import last_line
 from loralab.text import count, shown
 from loralab.tuning.tuned import Tuned
 
@@ -115,17 +116,17 @@ class WatchedSweep:
         """now.json; nothing where there is none yet, or where it is damaged."""
         try:
             now = parse(read_regular(self.folder / NOW))
-            assert isinstance(now["state"], str) and isinstance(now["outlook"], str)
-            assert all(type(run["step"]) is int and type(run["steps"]) is int for run in now["running"])
-        except (OSError, ValueError, KeyError, TypeError, AssertionError, RecursionError):
+            whole = isinstance(now["state"], str) and isinstance(now["outlook"], str)
+            whole &= all(type(run["step"]) is type(run["steps"]) is int for run in now["running"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
-        return dict(now)
+        return dict(now) if whole else {}
 
     def _run(self, run: Mapping[str, Any], at_work: Mapping[str, Mapping[str, int]], alive: bool) -> dict[str, Any]:
         """One run. Where the sweep is to train it, a record that was there before says nothing."""
         name, launched = run["run"], run["launched"]
         directory = RunDirectory(self.store / "runs" / name)
-        now, note = standing(directory), ""
+        now = standing(directory)
         curve = self.curves.setdefault(name, CurveFile(directory.path))
         try:
             curve.read()
@@ -138,27 +139,23 @@ class WatchedSweep:
             state = "running"
         elif alive and launched is not None and (is_old or state in ("not begun", "cut off")):
             state = "waiting"
-        if now.error is not None:
-            note = now.error
-        elif state == "failed" and record is not None and record["status"] == "failed":
-            note = next((line for line in reversed(record["error"].splitlines()) if line.strip()), "")
         keys = [column["key"] for column in self._columns]
         running = at_work.get(name, {})
         step, steps = max(curve.step, running.get("step", 0), now.step), running.get("steps", 0)
-        if record is not None and record["status"] != "failed" and not (is_old and state in ("running", "waiting")):
+        if record is not None and record["status"] != "failed" and state not in ("running", "waiting"):
             step, steps = record["steps"], record.get("total_steps", record["steps"])
         found = {
             "run": name,
             "hash": directory.hash,
             "state": state,
-            "note": shown(note, longest=LONGEST_NOTE),
+            "note": shown(_note(now), longest=LONGEST_NOTE) if state in ("failed", "damaged") else "",
             "step": step,
             "steps": steps,
             "rate": curve.rate if state == "running" else None,
             "settings": {key: shown(text) for key in keys if (text := run["settings"].get(key)) is not None},
             "scores": curve.last("validation"),
             "seconds": curve.seconds,
-            "primary": None if record is None or record["status"] == "failed" else record["metrics"]["primary"],
+            "primary": record["metrics"]["primary"] if record is not None and record["status"] != "failed" else None,
         }
         if is_final(record) and state in ("done", "diverged"):
             self._ended[name] = found
@@ -171,7 +168,7 @@ class WatchedSweep:
             written = file.stat().st_mtime if sweep["kind"] == "tune" else 0.0
             if written > max(sweep["began"], self._answered[0]):
                 self._answered = (written, [shown(line, longest=None) for line in Tuned.read(file).lines()])
-        return self._answered[1]
+        return self._answered[1] if self._answered[0] > sweep["began"] else []
 
 
 def _checked(sweep: Any) -> dict[str, Any]:
@@ -201,6 +198,13 @@ def _summary(kind: str, counts: Mapping[str, int], state: str, outlook: str) -> 
         "ended": "it has ended",
     }
     return ", ".join(parts) + "".join(f"; {text}" for text in (outlook, words.get(state, "")) if text)
+
+
+def _note(now: Standing) -> str:
+    """What is wrong with a run that failed, or whose files are damaged."""
+    if now.record is not None and now.record["status"] == "failed":
+        return last_line(now.record["error"])
+    return now.error or ""
 
 
 def _columns(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -1,6 +1,7 @@
 """Trains the runs of a sweep that are not done, on a pool of workers, and shows how they go."""
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -41,6 +42,7 @@ def train_missing(
     open_pool: called only if a run is missing; stop_on_error: whether the first failed run stops the others; live:
     where the sweep's state is written.
     """
+    looked = time.time()
     found = {key: runs.done(key) for key in dict.fromkeys(runs.keys)}
     outcomes = {key: outcome for key, outcome in found.items() if outcome is not None}
     jobs = runs.jobs([key for key, outcome in found.items() if outcome is None])
@@ -48,7 +50,8 @@ def train_missing(
         print(f"warning: {shown(line)}", file=sys.stderr)
     pool = open_pool() if jobs else None
     places = len(pool.slots) if pool else 0
-    live.launched({key: runs.settings(key) for key in found}, to_train=[job.key for job in jobs], slots=places)
+    settings = {key: runs.settings(key) for key in found}
+    live.launched(settings, to_train=[job.key for job in jobs], slots=places, at=looked)
     before = Counter(outcome.status for outcome in outcomes.values())
     with Interrupts() as interrupts, display(jobs, places, before) as progress:
         observer = live.follow(progress)

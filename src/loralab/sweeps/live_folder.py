@@ -99,12 +99,17 @@ class LiveFolder:
                 self.path = path
                 return
 
-    def launched(self, runs: Mapping[str, Mapping[str, str]], *, to_train: Collection[str], slots: int) -> None:
-        """A launch begins. runs: key -> its settings as they are typed; to_train: those that are not done."""
-        now = time.time()
+    def launched(
+        self, runs: Mapping[str, Mapping[str, str]], *, to_train: Collection[str], slots: int, at: float
+    ) -> None:
+        """A launch begins.
+
+        runs: key -> its settings as they are typed; to_train: those that were not done when the launch looked at the
+        store, at the time `at`: what ended before is trained again.
+        """
         for key, settings in runs.items():
             there = self.runs.pop(key, {"launched": None})  # a tuner's later launch has its runs last
-            launched = now if key in to_train else there["launched"]
+            launched = at if key in to_train else there["launched"]
             self.runs[key] = {"run": key, "settings": dict(settings), "launched": launched}
         self.slots = slots
         self._write(

@@ -6,7 +6,7 @@ const REACH = 40; // pixels from the pointer within which a point is shown
 function part(parent, name, attributes = {}, text = '') {
   const element = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text) element.textContent = text;
+  if (text !== '') element.textContent = text;
   parent.append(element);
   return element;
 }
@@ -85,16 +85,18 @@ export class Chart {
     this.x = step => EDGE.left + (step - x0) / (x1 - x0) * (width - EDGE.left - EDGE.right);
     this.y = value => height - EDGE.bottom - (value - y0) / (y1 - y0) * (height - EDGE.top - EDGE.bottom);
     for (const value of ticks(y0, y1, 4)) {
-      part(this.svg, 'line', { class: 'grid', x1: EDGE.left, x2: width - EDGE.right, y1: this.y(value), y2: this.y(value) });
-      part(this.svg, 'text', { x: EDGE.left - 6, y: this.y(value) + 4, 'text-anchor': 'end' }, number(value));
+      const y = this.y(value);
+      part(this.svg, 'line', { class: 'grid', x1: EDGE.left, x2: width - EDGE.right, y1: y, y2: y });
+      part(this.svg, 'text', { x: EDGE.left - 6, y: y + 4, 'text-anchor': 'end' }, number(value));
     }
     const base = height - EDGE.bottom;
     part(this.svg, 'line', { class: 'axis', x1: EDGE.left, x2: width - EDGE.right, y1: base, y2: base });
-    for (const step of ticks(x0, x1, Math.max(2, width / 60)))
-      if (Number.isInteger(step)) part(this.svg, 'text', { x: this.x(step), y: base + 16, 'text-anchor': 'middle' }, step);
+    for (const step of ticks(x0, x1, Math.max(2, width / 60)).filter(Number.isInteger))
+      part(this.svg, 'text', { x: this.x(step), y: base + 16, 'text-anchor': 'middle' }, step);
     part(this.svg, 'text', { x: width - EDGE.right, y: height - 4, 'text-anchor': 'end' }, 'step');
     // a nested svg clips what leaves the axes
-    const inside = part(this.svg, 'svg', { x: EDGE.left, y: EDGE.top - 2, width: Math.max(0, width - EDGE.left - EDGE.right + 4), height: base - EDGE.top + 4 });
+    const room = { width: Math.max(0, width - EDGE.left - EDGE.right + 4), height: base - EDGE.top + 4 };
+    const inside = part(this.svg, 'svg', { x: EDGE.left, y: EDGE.top - 2, ...room });
     const place = ([step, value]) => [this.x(step) - EDGE.left, this.y(value) - EDGE.top + 2];
     const order = [...this.series].sort((a, b) => (a.colour !== null) - (b.colour !== null));
     for (const each of order) {
@@ -103,7 +105,8 @@ export class Chart {
         const corners = each.points.map(point => place(point).map(at => at.toFixed(1)).join(' '));
         this.paths.set(each.points, `M${corners.join('L')}`);
       }
-      if (each.points.length > 1) part(inside, 'path', { class: kind, 'data-run': each.run, d: this.paths.get(each.points) });
+      if (each.points.length > 1)
+        part(inside, 'path', { class: kind, 'data-run': each.run, d: this.paths.get(each.points) });
       const [cx, cy] = place(each.points[each.points.length - 1]);
       part(inside, 'circle', { class: kind, r: each.colour === null ? 2 : 3, cx: cx.toFixed(1), cy: cy.toFixed(1) });
     }
