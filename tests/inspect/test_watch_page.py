@@ -102,6 +102,7 @@ def test_columns_are_sorted_by_mouse_and_by_keyboard(browser: "Browser", rich: P
         column = [row[5] for row in tab.evaluate(CELLS)]
         assert column == sorted(column, key=lambda text: (not text, -float(text or 0))), "the best first, missing last"
         assert tab.locator("th[aria-sort=descending]").inner_text().strip() == "accuracy"
+        assert tab.locator(".best").all_inner_texts() == ["0.9000\n, the best", "0.1111\n, the best"], "of those done"
         tab.get_by_role("button", name="ratio").focus()
         tab.keyboard.press("Enter")
         assert [row[3] for row in tab.evaluate(CELLS)] == [str(2**i) for i in range(12)]

@@ -37,7 +37,7 @@ function score(value) {
   return Math.abs(value) < 1000 ? value.toFixed(4) : value.toPrecision(4);
 }
 
-// Whether a run can be the best one.
+// Whether a run may be coloured as one of the best.
 const counts = run => !['diverged', 'failed', 'damaged'].includes(run.state);
 
 // The settings of a run that differ from another's, or its hash where none do.
@@ -78,9 +78,10 @@ function inOrder(list) {
   });
 }
 
+// The best score of the runs that are done: of others, the last validation is that of another step.
 function best(metric) {
   const lower = sweep.metrics.find(each => each.key === metric).lower;
-  const values = sweep.runs.filter(counts).map(run => run.scores[metric]).filter(value => value != null);
+  const values = sweep.runs.filter(run => run.state === 'done').map(run => run.scores[metric]).filter(value => value != null);
   if (values.length < 2) return null;
   return lower ? Math.min(...values) : Math.max(...values);
 }
@@ -205,7 +206,7 @@ function row(run, all, bests, coloured) {
       set(cell.firstChild, run.state);
     } else {
       const text = column.cell(run);
-      const wins = column.metric && text !== '' && counts(run) && run.scores[column.metric] === bests.get(column.metric);
+      const wins = column.metric && text !== '' && run.state === 'done' && run.scores[column.metric] === bests.get(column.metric);
       cell.classList.toggle('best', Boolean(wins));
       if (cell.firstChild?.nodeValue !== text || Boolean(wins) !== Boolean(cell.lastElementChild)) {
         cell.textContent = text;
