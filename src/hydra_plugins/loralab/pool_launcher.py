@@ -38,7 +38,7 @@ class PoolLauncher(Launcher):
 
     def __init__(self, slots: int | None, slots_per_gpu: int, timeout: float | None, on_error: str) -> None:
         self.slots, self.slots_per_gpu, self.timeout, self.on_error = slots, slots_per_gpu, timeout, on_error
-        self.about: About | None = None  # of a sweeper that is not a sweep's, such as tune's
+        self.about: About | None = None  # what a tuning session says of itself; None: a sweep
         self.live: LiveFolder | None = None
         self.pool: Pool | None = None
         self.display: OpenDisplay | None = None  # of a sweeper that launches several times; None: a sweep's
