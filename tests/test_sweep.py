@@ -15,6 +15,7 @@ import psutil
 import pytest
 import torch
 
+from loralab.inspect.watched_sweep import WatchedSweep, listed
 from loralab.runs.run import run
 from tests.processes import LONGEST, Process, Warm
 from tests.small_runs import SMALL, config
@@ -69,6 +70,12 @@ def contents(store: Path, seeds: int = 6) -> dict[str, Any]:
         files = ("predictions.parquet", "adapter/adapter_model.safetensors")
         found[name] = (record["status"], record["metrics"], lines, *((run / file).read_bytes() for file in files))
     return found
+
+
+def watched(store: Path) -> dict[str, Any]:
+    """What `loralab watch` shows of a store's only sweep."""
+    (name,) = listed(store)
+    return WatchedSweep(store, name).look()
 
 
 def executed(run: Path) -> int:
@@ -141,6 +148,7 @@ def test_a_killed_sweep_ends_as_if_it_never_was(
     for _ in range(kills):
         sweep = start(tmp_path, *grid, output=f"killed-{done}")
         sweep.until(lambda done=done: len(records(tmp_path)) > done)  # type: ignore[misc]  # mypy does not support this default
+        assert watched(tmp_path)["state"] == "training" and watched(tmp_path)["total"] == runs
         # counted in steps, not in seconds: at most four runs end in a round, on any machine
         wait_for_steps(sweep, tmp_path, chance.randrange(STEPS // 2))
         kill_one_worker(sweep, tmp_path, lost)
@@ -150,11 +158,13 @@ def test_a_killed_sweep_ends_as_if_it_never_was(
         sweep.wait()
         psutil.wait_procs(left, timeout=LONGEST)
         assert not any(worker.is_running() for worker in left)
+        assert watched(tmp_path)["state"] == "killed"
         done = len(records(tmp_path))
     assert done < runs, "nothing was left to be disturbed"
 
     text = finish(tmp_path, *grid)
     assert f"{runs} runs: {runs} success" in text
+    assert watched(tmp_path)["summary"] == f"{runs} of {runs} done; it has ended"
     assert contents(tmp_path) == contents(whole, seeds=runs // 3)
     executed_steps = sum(record["timing"]["steps_executed"] for record in records(tmp_path).values())
     print(f"steps trained again: {lost}")

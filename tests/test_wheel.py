@@ -65,6 +65,13 @@ def test_it_has_the_settings_studies_and_results_of_the_checkout_and_no_figures(
     assert all((shipped / name).read_bytes() == (ROOT / name).read_bytes() for name in files(shipped))
 
 
+def test_it_has_every_file_of_the_package_such_as_the_pages(site: Path) -> None:
+    asked = ["git", "-C", str(ROOT / "src"), "ls-files", "loralab"]
+    listed = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+    assert {name for name in listed if (ROOT / "src" / name).is_file()} <= files(site)
+    assert (site / "loralab" / "inspect" / "watch_page" / "index.html").is_file()
+
+
 def test_it_trains_in_an_empty_folder_with_the_code_of_the_checkout(site: Path, tmp_path: Path) -> None:
     version = said(site, tmp_path, "-m", "loralab", "--version")
     assert f"code {code_fingerprint()} (no git checkout), in {site / 'loralab'}" in version

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.live_sweeps import LiveSweep
 from tests.small_runs import CONF
 
 pytest.importorskip("argcomplete")
@@ -47,6 +48,11 @@ def test_studies_are_offered_those_of_the_current_folder_too(tmp_path: Path) -> 
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "lr_mine.yaml").touch()
     assert offered("loralab study lr_", tmp_path) == ["lr_grid", "lr_mine"]
+
+
+def test_sweeps_are_offered(tmp_path: Path) -> None:
+    LiveSweep(tmp_path, [{"seed": "0"}])
+    assert offered("loralab watch ", tmp_path) == ["last", "sweep-0123456789"]
 
 
 def test_settings_are_offered_as_hydra_has_them(tmp_path: Path) -> None:

@@ -86,6 +86,13 @@ def test_a_title_says_what_sets_a_job_apart(composer: Composer, tmp_path: Path) 
     assert alone.title(alone.keys[0]).endswith(" seed=3")
 
 
+def test_settings_are_those_that_are_typed(composer: Composer, tmp_path: Path) -> None:
+    made = run_jobs(composer, tmp_path, ("seed=1",))
+    (key,) = made.keys
+    made.overrides[key] = ("+sweeps=first", "++seed=1", "lora.targets=[q,v]", "~name")
+    assert made.settings(key) == {"seed": "1", "lora.targets": "[q,v]"}
+
+
 def test_a_payload_is_the_job_with_its_number(composer: Composer, tmp_path: Path) -> None:
     made = run_jobs(composer, tmp_path, ("seed=4",), ("seed=5",), first=10)
     payload = made.payload(made.keys[1])

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from loralab.sweeps.live_folder import About
 from loralab.sweeps.scheduler import Job, Outcome
 from loralab.tuning.progress import TuneProgress, title
 from loralab.tuning.seen import Look
@@ -22,7 +23,7 @@ def look(status: str = "paused", loss: float = 0.4312, error: str = "") -> Look:
 
 
 def progress() -> TuneProgress:
-    return TuneProgress(["a heading"], 5.0, lambda: 1.4)
+    return TuneProgress(["a heading"], 5.0, lambda: 1.4, About("tiny-0123456789", "tune", "a heading", ""))
 
 
 def test_several_launches_are_one_thing(capsys: pytest.CaptureFixture[str]) -> None:

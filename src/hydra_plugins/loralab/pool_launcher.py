@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 if TYPE_CHECKING:
     from loralab.sweeps.launch import OpenDisplay
+    from loralab.sweeps.live_folder import About, LiveFolder
     from loralab.sweeps.pool import Pool
     from loralab.sweeps.scheduler import Outcome
 
@@ -37,6 +38,8 @@ class PoolLauncher(Launcher):
 
     def __init__(self, slots: int | None, slots_per_gpu: int, timeout: float | None, on_error: str) -> None:
         self.slots, self.slots_per_gpu, self.timeout, self.on_error = slots, slots_per_gpu, timeout, on_error
+        self.about: About | None = None  # what a tuning session says of itself; None: a sweep
+        self.live: LiveFolder | None = None
         self.pool: Pool | None = None
         self.display: OpenDisplay | None = None  # of a sweeper that launches several times; None: a sweep's
 
@@ -55,11 +58,27 @@ class PoolLauncher(Launcher):
         setup_globals()
         runs = RunJobs(Composer(self.context.config_loader, self.config), job_overrides, first=initial_job_idx)
         outcomes = train_missing(
-            runs, self._pool, stop_on_error=self.on_error == "stop", display=self.display or SweepProgress
+            runs,
+            self._pool,
+            stop_on_error=self.on_error == "stop",
+            live=self._live(runs.keys),
+            display=self.display or SweepProgress,
         )
         return [
             self._returned(outcomes[key], overrides) for key, overrides in zip(runs.keys, job_overrides, strict=True)
         ]
+
+    def _live(self, keys: Sequence[str]) -> "LiveFolder":
+        """The folder in which the sweep's state is written, for all its launches. keys: of the first one's runs."""
+        import atexit
+        from pathlib import Path
+
+        from loralab.sweeps.live_folder import LiveFolder, about_sweep
+
+        if self.live is None:
+            self.live = LiveFolder(Path(self.config.store), self.about or about_sweep(self.config, keys))
+            atexit.register(self.live.close)
+        return self.live
 
     def _check(self) -> None:
         from loralab.config.checks import one_of, within

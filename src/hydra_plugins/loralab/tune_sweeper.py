@@ -98,4 +98,4 @@ class TuneSweeper(Sweeper):
         from hydra_plugins.loralab.pool_launcher import PoolLauncher
 
         if isinstance(self.launcher, PoolLauncher):
-            self.launcher.display = progress
+            self.launcher.display, self.launcher.about = progress, progress.about

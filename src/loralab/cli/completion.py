@@ -8,6 +8,7 @@ import argcomplete
 
 from loralab.compat.hydra import completions
 from loralab.config.compose import configs
+from loralab.inspect.watched_sweep import listed
 from loralab.sweeps.study import studies
 
 __all__ = ["complete"]
@@ -46,10 +47,14 @@ def _studies(**_: Any) -> list[str]:
     return studies()
 
 
+def _sweeps(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    return ["last", *listed(parsed_args.store)]
+
+
 def _settings(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     with configs():
         return completions(getattr(parsed_args, "overrides", None) or [], prefix)
 
 
-COMPLETERS: dict[object, Completer] = {"RUN": _runs, "STUDY": _studies, "KEY=VALUE": _settings}
+COMPLETERS: dict[object, Completer] = {"RUN": _runs, "STUDY": _studies, "last|ID": _sweeps, "KEY=VALUE": _settings}
 """By the metavar of an argument."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loralab import startup
-from loralab.cli import evaluate, inspections, predict, run_options, tune
+from loralab.cli import evaluate, inspections, predict, run_options, tune, watch
 from loralab.cli.dispatch import ENTRIES, dispatched
 from loralab.cli.run_options import RUN
 from loralab.compat.home import use_temporary_caches
@@ -286,6 +286,9 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "search the learning rate for a model and a task, at the cost of about five runs"
     tune.add_options(add("tune", tune.tune, text, *tune.EXAMPLES))
+
+    text = "open a page on this machine that shows a sweep or a tuning session while it trains"
+    watch.add_options(add("watch", watch.watch, text, *watch.EXAMPLES))
 
     add("doctor", _doctor, "check this machine: versions, devices, hub, data, disk", "loralab doctor")
     return parser

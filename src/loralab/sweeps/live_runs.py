@@ -61,6 +61,10 @@ class LiveRuns:
         self.halted = f"stopping: {count(running, 'run')} write{'s' if running == 1 else ''} a checkpoint"
         self.say(self.halted, self.err)
 
+    def outlook(self) -> str:
+        """The time left, or what there is instead of it."""
+        return self.halted
+
     def show(self, drawn: Callable[[], "RenderableType"]) -> None:
         """Begins a live table, drawn four times a second; nothing where standard error is no terminal."""
         if self.err.isatty() and os.environ.get("TERM") != "dumb":

@@ -93,6 +93,10 @@ class SweepProgress(LiveRuns):
             print("the same command without train.pause_at trains the paused ones on", file=self.out)
         self.out.flush()
 
+    def outlook(self) -> str:
+        """`about 3 min left`; empty where no past run gives an estimate."""
+        return self.halted or self._time_left("about {} left")
+
     def _time_left(self, template: str) -> str:
         """The template with the time until the sweep ends; empty where no past run gives an estimate."""
         known = self.expected > 0 or all(job.known for job in list(self.left_over.values()))
@@ -116,7 +120,7 @@ class SweepProgress(LiveRuns):
             f"{done}/{self.total} done",
             *(f"{n} {s}" for s, n in sorted(self.counts.items()) if s != "success"),
         ]
-        left = self.halted or self._time_left("about {} left")
         head = Table.grid(padding=(0, 2))
-        head.add_row(ProgressBar(self.total, done, width=30), ", ".join([*parts, f"{len(self.running)} running"]), left)
+        parts.append(f"{len(self.running)} running")
+        head.add_row(ProgressBar(self.total, done, width=30), ", ".join(parts), self.outlook())
         return Group(head, self.rows())

@@ -7,6 +7,7 @@ from typing import Any
 
 from loralab.config.compose import Composer
 from loralab.config.keys import config_values
+from loralab.config.overrides import name_of, read
 from loralab.config.schema import from_hydra
 from loralab.errors import UserError
 from loralab.runs.console import pause
@@ -53,6 +54,11 @@ class RunJobs:
         """The overrides that differ between jobs."""
         own = [text for text in self.overrides[key] if text not in self.shared and not text.startswith("+sweeps=")]
         return " ".join(own) or key
+
+    def settings(self, key: str) -> dict[str, str]:
+        """The run's settings as they are typed, by key."""
+        typed = ((name_of(read(text)), text.partition("=")[2]) for text in self.overrides[key] if text[:1] != "~")
+        return {name: value for name, value in typed if name != "sweeps"}
 
     def jobs(self, keys: Sequence[str]) -> list[Job]:
         """These runs for the scheduler, with their expected durations."""

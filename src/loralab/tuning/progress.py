@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from loralab.sweeps.live_folder import About
 from loralab.sweeps.live_runs import LiveRuns
 from loralab.sweeps.scheduler import Job, Outcome
 from loralab.text import clock, printed, shown
@@ -23,12 +24,12 @@ __all__ = ["TuneProgress", "title"]
 class TuneProgress(LiveRuns):
     """The display of a whole session, which launches its trials in several turns; all of it goes to standard error.
 
-    budget: in full runs, None if there is none; spent: of it, so far.
+    budget: in full runs, None if there is none; spent: of it, so far; about: what `loralab watch` shows it as.
     """
 
-    def __init__(self, heading: Sequence[str], budget: float | None, spent: Callable[[], float]) -> None:
+    def __init__(self, heading: Sequence[str], budget: float | None, spent: Callable[[], float], about: About) -> None:
         super().__init__(sys.stderr, sys.stderr)
-        self.budget, self.spent = budget, spent
+        self.budget, self.spent, self.about = budget, spent, about
         self.began_at = time.monotonic()
         self.number = 0
         print(printed(heading), file=self.err, flush=True)
@@ -62,13 +63,17 @@ class TuneProgress(LiveRuns):
         """The session has its answer."""
         print(f"done in {clock(time.monotonic() - self.began_at)}", file=self.err, flush=True)
 
+    def outlook(self) -> str:
+        """`1.4 of at most 5 full runs, 3 min`: what is spent."""
+        most = "" if self.budget is None else f" of at most {self.budget:g}"
+        spent = f"{self.spent():.2g}{most} full runs, {clock(time.monotonic() - self.began_at)}"
+        return self.halted or spent
+
     def _drawn(self) -> "Group":
         from rich.console import Group
         from rich.text import Text
 
-        most = "" if self.budget is None else f" of at most {self.budget:g}"
-        spent = f"{self.spent():.2g}{most} full runs, {clock(time.monotonic() - self.began_at)}"
-        return Group(Text(self.halted or spent), self.rows())
+        return Group(Text(self.outlook()), self.rows())
 
 
 def title(trial: Trial) -> str:

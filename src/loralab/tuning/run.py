@@ -11,6 +11,7 @@ from loralab.config.overrides import name_of, read
 from loralab.config.tuned_file import FILE
 from loralab.errors import UserError
 from loralab.runs.rates import has_factors
+from loralab.sweeps.live_folder import About
 from loralab.text import count
 from loralab.tuning.confirm import confirmed
 from loralab.tuning.options import Options
@@ -47,7 +48,9 @@ def tune(
     search, remembered = search_of(options, session, rates, folder)
     before = session.begin(folder / SEEN)
     heading = _heading(session, options, rates, folder, len(before), at_once)
-    progress = TuneProgress(heading, options.asked["budget"], lambda: _cost(session, before)["full_runs"])
+    drawn = (figure or folder / FILE).with_suffix(".png")
+    about = About(folder.name, "tune", heading[0], "", figures=[drawn])
+    progress = TuneProgress(heading, options.asked["budget"], lambda: _cost(session, before)["full_runs"], about)
     attach(progress)
     answer = session.search(search, launch, at_once=at_once, ended=progress.trial, remembered=remembered)
     job = session.job(answer.settings)
