@@ -1,6 +1,6 @@
 """hydra/launcher=pool: a bounded pool of warm workers, which loses no run. The scheduler is in loralab.sweeps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
+    from loralab.runs.plan import Plan
     from loralab.sweeps.launch import OpenDisplay
     from loralab.sweeps.pool import Pool
     from loralab.sweeps.scheduler import Outcome
@@ -39,6 +40,7 @@ class PoolLauncher(Launcher):
         self.slots, self.slots_per_gpu, self.timeout, self.on_error = slots, slots_per_gpu, timeout, on_error
         self.pool: Pool | None = None
         self.display: OpenDisplay | None = None  # of a sweeper that launches several times; None: a sweep's
+        self.known: Mapping[tuple[str, ...], Plan] = {}  # plans of jobs that a sweeper has made
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `launch`."""
@@ -53,7 +55,8 @@ class PoolLauncher(Launcher):
 
         self._check()
         setup_globals()
-        runs = RunJobs(Composer(self.context.config_loader, self.config), job_overrides, first=initial_job_idx)
+        composer = Composer(self.context.config_loader, self.config)
+        runs = RunJobs(composer, job_overrides, first=initial_job_idx, known=self.known)
         outcomes = train_missing(
             runs, self._pool, stop_on_error=self.on_error == "stop", display=self.display or SweepProgress
         )

@@ -80,6 +80,12 @@ def _rm(given: argparse.Namespace) -> int:
     return runs.remove(given)
 
 
+def _sweep(given: argparse.Namespace) -> int:
+    from loralab.cli import sweep
+
+    return sweep.sweep(given)
+
+
 def _show(given: argparse.Namespace) -> int:
     from loralab.cli import runs
     from loralab.store.run_directory import find, record_of
@@ -187,6 +193,9 @@ def _parser() -> argparse.ArgumentParser:
     run_options.add_options(add("runs", _runs, text, *run_options.EXAMPLES))
     text = "remove runs, without a question; none of them while one is in progress"
     run_options.add_rm_options(add("rm", _rm, text, *run_options.RM_EXAMPLES))
+
+    text = "show a sweep's configurations, ranked on validation, and draw them: the last one, or any other"
+    run_options.add_sweep_options(add("sweep", _sweep, text, *run_options.SWEEP_EXAMPLES))
 
     show = add(
         "show", _show, "show one run: its settings, scores, parameter groups, origin and files",

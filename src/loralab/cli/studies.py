@@ -49,6 +49,7 @@ def study(name: str, overrides: Sequence[str], store: Path, *, stem: str | None 
             refuse_other_tasks(opened, study_module.module_of(opened), overrides)
     if trained:
         command = [*process("train"), f"sweeps={name}", f"store={to_override(literal(str(store)))}"]
+        command.append("hydra.sweeper.inside=true")
         if failed := exit_status([*command, *overrides]):
             return failed
     failed = collect(name, overrides, store, stem=stem)
