@@ -136,7 +136,7 @@ def _study(given: argparse.Namespace) -> int:
 
     if given.study == "new":
         return studies.new(given.overrides)
-    return studies.study(given.study, given.overrides, given.store, stem=given.name)
+    return studies.study(given.study, given.overrides, given.store, stem=given.name, dry_run=given.dry_run)
 
 
 def _claims(_: argparse.Namespace) -> int:
@@ -270,9 +270,13 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     study = add(
         "study", _study, "run a whole study: train the missing runs, or measure; collect; draw",
+        "loralab study lr_grid --dry-run            its runs and the time that they take; trains nothing",
         "loralab study lr_grid", "loralab study lr_grid smoke=true",
+        "loralab study ratio task=local task.files.train=mine.csv task.text=[text] task.label=label",
         "loralab study new mine                     sweeps/mine.yaml and analysis/mine.py, to be changed",
     )  # fmt: skip
+    text = "print the runs and the time that they take, and train nothing"
+    study.add_argument("--dry-run", action="store_true", help=text)
     add(
         "claims", _claims, "write the questions and their verdicts: analysis/claims.md and docs/findings.md",
         "loralab claims",
