@@ -1,12 +1,16 @@
 """What a sweep prints when it ends."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from loralab.cli.sweep_answer import answer, conclude, figure_file, rows_of_sweep, store_option
 from loralab.sweeps.ranking import rankings
+from loralab.sweeps.study import open_study
+from loralab.sweeps.sweep_file import SweepFile
+from tests.small_studies import NAME, SETTINGS, TEXT, checkout, first_stage
 from tests.sweeps.made_rows import grid, row, stored
 
 AXES = ["lora.ratio=1", "lora.ratio=4", "lora.ratio=16"]
@@ -85,6 +89,31 @@ def test_the_end_of_a_stored_sweep_never_fails(tmp_path: Path, capsys: pytest.Ca
     conclude(sweep, tmp_path, None)
     err = capsys.readouterr().err
     assert err.startswith("warning: ") and err.count("\n") == 1
+
+
+def test_the_end_of_a_stored_study_names_the_command_of_its_verdicts_unless_that_is_under_way(
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = first_stage(tmp_path_factory)
+    folder = checkout(tmp_path / "checkout", monkeypatch)
+    file = folder / "sweeps" / f"{NAME}.yaml"
+    capsys.readouterr()  # of the training
+    for has_second, has_analysis in ((False, False), (True, True), (False, True)):
+        (folder / "analysis").mkdir(exist_ok=True)
+        (folder / "analysis" / f"{NAME if has_analysis else 'other'}.py").write_text("")
+        file.write_text(TEXT if has_second else re.sub(r"    confirm:\n(?:      .*\n)+", "", TEXT))
+        with open_study(NAME, SETTINGS, store=store) as study:
+            conclude(SweepFile.of(study), store, study)
+            assert study.store == store
+    ends = [each.splitlines()[-1] for each in capsys.readouterr().out.strip().split("\n\n")]
+    verdicts = f"its figure and its verdicts: loralab study {NAME} {' '.join(SETTINGS)} --store {store}"
+    assert [end == verdicts for end in ends] == [False, False, True], "the second has runs to train"
+    with open_study(NAME, SETTINGS, store=store) as study:
+        conclude(SweepFile.of(study), store, None)
+    assert "verdicts" not in capsys.readouterr().out and not (store / "figures").exists()
 
 
 def test_a_store_without_a_success_has_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
