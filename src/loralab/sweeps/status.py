@@ -11,6 +11,7 @@ from loralab.store.run_directory import FINAL
 from loralab.sweeps.cell import Cell
 from loralab.sweeps.collect import mixed_versions, table
 from loralab.sweeps.estimate import Estimator
+from loralab.sweeps.grid import fresh_axes
 from loralab.sweeps.resources import slots
 from loralab.sweeps.study import Study, Unfinished
 from loralab.text import align, clock, count
@@ -100,7 +101,7 @@ def _second_stage(study: Study) -> list[str]:
     try:
         chosen = study.chosen()
     except Unfinished as why:
-        fresh = math.prod(len(axis.rows) for axis in confirm.params)
+        fresh = math.prod(len(axis.rows) for axis in fresh_axes(study.spec, study.arguments, smoke=study.smoke))
         arms = {to_override([settings(job).get(key) for key in confirm.by]) for job in study.grid}
         each = f"{fresh} for the best of each of {count(len(arms), 'arm')} ({', '.join(confirm.by)})"
         return [f"second stage: {count(fresh * len(arms), 'run')} on fresh seeds, {each}; but {why}"]
