@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from loralab import places
 from loralab.entries import process
 from loralab.studies import results, study_module
 from tests.cli.test_main import said
@@ -90,6 +91,8 @@ def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(
         "second stage: 2 runs on fresh seeds, 2 for the best of each of 1 arm (lora.ratio); but"
     )
     assert not (tmp_path / "s").exists()
+    status, _, err = said(capsys, "study", "new", "mine", "--dry-run")
+    assert status == 2 and err.startswith("error: --dry-run: ") and not (places.HERE / "sweeps" / "mine.yaml").exists()
 
 
 QUESTIONS = """

@@ -54,7 +54,7 @@ def test_a_ranking_by_another_score_and_of_some_runs(
                           "--store", str(store), "--to", str(store / "one.png"))  # fmt: skip
     lines = out.splitlines()
     assert status == 0 and "2 configurations, ranked by validation/loss" in lines[0]
-    assert lines[2].split()[0] == "0.002" and lines[3] == "1 of 2"
+    assert lines[2].split()[0] == "0.002" and lines[3] == "1 of 2 are listed"
 
 
 def test_programs_get_every_number_and_no_figure(

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,7 @@ def _no_command(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest)
 
 def test_ten_are_listed_and_the_line_says_how_to_see_all() -> None:
     found = lines(grid(lambda optim__lr: optim__lr, optim__lr=[n / 100 for n in range(1, 13)]), limit=10)
-    assert found[12] == "10 of 12; more" and found[2].split()[0] == "0.12"
+    assert found[12] == "10 of 12 are listed; more" and found[2].split()[0] == "0.12"
     assert "one seed each: nothing says how much of the difference is chance" in found
 
 
@@ -57,7 +59,7 @@ def test_each_task_has_its_own_best() -> None:
     rows = grid(lambda task, optim__lr: optim__lr, task=["trec", "imdb"], optim__lr=[0.1, 0.2, 0.3])
     found = lines(rows, limit=2)
     assert [line.split(":")[0] for line in found if "configurations" in line] == ["sweep-x, trec", "sweep-x, imdb"]
-    assert found.count("the best: optim.lr=0.3") == 2 and found.count("2 of 3; more") == 2
+    assert found.count("the best: optim.lr=0.3") == 2 and found.count("2 of 3 are listed; more") == 2
 
 
 def test_a_narrow_terminal_has_the_score_and_the_axes() -> None:
@@ -127,3 +129,8 @@ def test_another_store_than_the_default_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("LORALAB_STORE", str(tmp_path))
     assert store_option(tmp_path) == ""
     assert store_option(tmp_path / "a b") == f" --store '{tmp_path / 'a b'}'"
+
+
+def test_a_ranking_imports_neither_matplotlib_nor_torch_nor_pandas() -> None:
+    code = "import sys, loralab.cli.sweep; assert not {'matplotlib', 'torch', 'pandas', 'hydra'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)

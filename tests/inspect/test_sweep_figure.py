@@ -65,7 +65,7 @@ def test_what_was_not_tried_is_blank_and_what_diverged_says_so() -> None:
 
 
 def test_more_axes_are_small_multiples_in_the_order_of_their_values() -> None:
-    axes = {"lora__rank": [8, 2], "lora__ratio": [1, 4, 16], "optim__lr": RATES}
+    axes: dict[str, Any] = {"lora__rank": [8, 2], "lora__ratio": [1, 4, 16], "optim__lr": RATES}
     found = figure(grid(lambda lora__rank, lora__ratio, optim__lr: 0.5 + lora__rank / 100, **axes))
     assert [ax.get_title(loc="left") for ax in panels(found)] == ["rank 2", "rank 8"]
     assert len({ax.images[0].get_clim() for ax in panels(found)}) == 1, "one scale"
@@ -73,14 +73,14 @@ def test_more_axes_are_small_multiples_in_the_order_of_their_values() -> None:
 
 def test_only_the_best_panels_are_drawn_where_there_are_too_many() -> None:
     ranks = list(range(1, MOST_PANELS + 3))
-    words = {"model": [f"m{n}" for n in ranks], "lora__ratio": [1, 4], "optim__lr": RATES[:2]}
+    words: dict[str, Any] = {"model": [f"m{n}" for n in ranks], "lora__ratio": [1, 4], "optim__lr": RATES[:2]}
     rows = grid(lambda model, lora__ratio, optim__lr: 0.5 + int(model[1:]) / 100, **words)
     found = figure(rows)
     assert len(panels(found)) == MOST_PANELS and "2 panels left out" in found.get_suptitle()
 
 
 def test_tasks_have_panels_with_scales_of_their_own() -> None:
-    axes = {"task": ["trec", "imdb"], "optim__lr": RATES}
+    axes: dict[str, Any] = {"task": ["trec", "imdb"], "optim__lr": RATES}
     one, other = panels(figure(grid(lambda task, optim__lr: 0.5 + optim__lr + (task == "imdb") / 5, **axes)))
     assert [ax.get_title(loc="left") for ax in (one, other)] == ["trec", "imdb"]
     assert one.get_ylim()[1] < other.get_ylim()[0]

@@ -135,6 +135,8 @@ def _study(given: argparse.Namespace) -> int:
     from loralab.cli import studies
 
     if given.study == "new":
+        if given.dry_run:
+            raise UserError("--dry-run: `loralab study new` trains nothing; leave it out")
         return studies.new(given.overrides)
     return studies.study(given.study, given.overrides, given.store, stem=given.name, dry_run=given.dry_run)
 

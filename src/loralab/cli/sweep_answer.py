@@ -96,7 +96,7 @@ def _block(ranking: Ranking, name: str, limit: int | None, width: int | None, st
     cells = zip(*(column.cells for column in shown_columns), strict=True)
     table = align([[column.title for column in shown_columns], *cells], text=0)
     room = [f"no room for {', '.join(hidden)}; --csv and --json have all"] if hidden else []
-    rest = [] if limit is None or len(every) <= limit else [f"{limit} of {len(every)}{more}"]
+    rest = [] if limit is None or len(every) <= limit else [f"{limit} of {len(every)} are listed{more}"]
     return [head, *table, *room, *rest, *_best(ranking, store)]
 
 
