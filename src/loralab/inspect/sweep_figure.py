@@ -64,10 +64,6 @@ class _Panel:
     def sound(self) -> list[Configuration]:
         return [each for each in self.configurations if math.isfinite(each.mean)]
 
-    @property
-    def diverged(self) -> list[Configuration]:
-        return [each for each in self.configurations if each.done and not math.isfinite(each.mean)]
-
 
 def drawn(rankings: Sequence[Ranking]) -> "Figure":
     """The figure of every configuration that has a mean; UserError where the configurations differ in nothing."""
@@ -78,7 +74,7 @@ def drawn(rankings: Sequence[Ranking]) -> "Figure":
         raise UserError("sweep: no configuration has a score yet, so there is nothing to draw")
     roles = _roles(axes, [each for ranking in rankings for each in ranking.configurations])
     every = [panel for ranking in rankings for panel in _panels(ranking, roles)]
-    panels = [panel for panel in every if panel in _chosen(every)]
+    panels = _chosen(every)
     draw = _listed if roles.x is None else _lines if roles.y is None else _heatmaps
     figure = draw(panels, roles)
     left_out = f"; {count(len(every) - len(panels), 'panel')} left out" if len(every) > len(panels) else ""
@@ -116,14 +112,13 @@ def _panels(ranking: Ranking, roles: _Roles) -> list[_Panel]:
 
 
 def _chosen(panels: Sequence[_Panel]) -> Sequence[_Panel]:
-    """Those with the best means, which the first configurations of a panel have, where there are too many."""
-    if len(panels) <= MOST_PANELS:
-        return panels
+    """Where there are too many, those with the best means, which the first configurations of a panel have."""
 
     def distance(panel: _Panel) -> float:
         return abs(panel.sound[0].mean - panel.best) if panel.sound else math.inf
 
-    return sorted(panels, key=distance)[:MOST_PANELS]
+    kept = sorted(range(len(panels)), key=lambda at: distance(panels[at]))[:MOST_PANELS]
+    return [panels[at] for at in sorted(kept)]
 
 
 def _scale(means: Sequence[float], metric: str) -> tuple[float, float]:
@@ -164,12 +159,12 @@ def _lines(panels: Sequence[_Panel], roles: _Roles) -> "Figure":
                 (each for each in panel.configurations if _text(each, roles.colour) == line),
                 key=lambda each: float(each.settings[x]),
             )
-            sound = [each for each in own if each in panel.sound]
+            sound = [each for each in own if math.isfinite(each.mean)]
             ax.plot([e.settings[x] for e in sound], [e.mean for e in sound], color=colour, label=line or "none")
             dots = [(each.settings[x], value) for each in sound for value in each.values]
             ax.plot(*zip(*dots, strict=True) if dots else ([], []), "o", color=colour, markersize=3, alpha=0.7)
             edge = 0.98 if panel.worst > panel.best else 0.02
-            for each in (each for each in own if each in panel.diverged):
+            for each in filter(_diverged, own):
                 ax.plot(each.settings[x], edge, "x", color=colour, transform=ax.get_xaxis_transform(), clip_on=False)
         ax.set(title=panel.title, xlabel=x, ylabel=panel.metric)
         margin = 0.05 * (panel.high - panel.low) + 1e-4
@@ -208,7 +203,7 @@ def _heatmaps(panels: Sequence[_Panel], roles: _Roles) -> "Figure":
         for each in panel.configurations:
             place = rows.index(float(each.settings[y])), columns.index(float(each.settings[x]))
             cells[place] = each.mean
-            if each in panel.diverged:
+            if _diverged(each):
                 ax.text(place[1], place[0], "div.", ha="center", va="center", color="0.4")
         image = _image(ax, cells, panel)
         _write(ax, cells, panel, decimals=3 if across <= 10 else 2)
@@ -278,6 +273,10 @@ def _grid(
     for ax in grid.flat[len(panels) :]:
         ax.set_visible(False)
     return figure, list(grid.flat[: len(panels)])
+
+
+def _diverged(configuration: Configuration) -> bool:
+    return bool(configuration.done) and not math.isfinite(configuration.mean)
 
 
 def _numbers(configurations: Iterable[Configuration], key: str) -> list[float]:
