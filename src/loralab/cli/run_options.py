@@ -49,8 +49,8 @@ def add_rm_options(parser: argparse.ArgumentParser) -> None:
 
 def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `loralab sweep`."""
-    text = "its ID as printed, or a beginning that no other has; last (the default); all: every run of the store"
-    parser.add_argument("sweep", metavar="ID", nargs="?", default="last", help=text)
+    text = "the last one (default), every run of the store, or an ID as printed, or a beginning that no other has"
+    parser.add_argument("sweep", metavar="last|all|ID", nargs="?", default="last", help=text)
     text = "the score to rank by (default: the primary metric on validation, or what its study selects by)"
     parser.add_argument("--metric", metavar="KEY", help=text)
     parser.add_argument("--where", metavar="CONDITION", action="append", default=[], help=_WHERE)
