@@ -55,6 +55,12 @@ def test_sweeps_are_offered(tmp_path: Path) -> None:
     assert offered("loralab watch ", tmp_path) == ["last", "sweep-0123456789"]
 
 
+def test_sweeps_are_offered_by_their_ids(tmp_path: Path) -> None:
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "first-0123456789.json").touch()
+    assert offered("loralab sweep ", tmp_path) == ["last", "all", "first-0123456789"]
+
+
 def test_settings_are_offered_as_hydra_has_them(tmp_path: Path) -> None:
     assert offered("loralab train task=trec model=tin", tmp_path) == [
         "model=tiny",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -70,7 +71,10 @@ def test_settings_may_stand_on_both_sides_of_a_flag_and_a_later_one_counts(
     assert len(scores) == 2
     out, err = capsys.readouterr()
     assert [line for line in err.splitlines() if line.startswith("#")] == ["#0  seed=0", "#1  seed=1"]
-    assert len(out.splitlines()) == 2
+    runs, (empty, *answer) = out.splitlines()[:2], out.splitlines()[2:]
+    assert all(line.startswith("    success") for line in runs) and empty == ""
+    assert re.match(r"sweep-\w+: 1 configuration, ranked by validation/accuracy: mean over 2 seeds", answer[0])
+    assert answer[-1].startswith("train it: python train.py model=tiny ") and answer[-1].endswith(f"store={tmp_path}")
     assert "    1 step  lr: " in err
     assert {path.name for path in tmp_path.iterdir()} >= {"runs", "cache"}
 

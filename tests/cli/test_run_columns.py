@@ -26,7 +26,7 @@ def test_a_setting_that_another_one_says_is_no_column() -> None:
 def test_equal_ends_of_keys_are_written_in_full() -> None:
     found = titles(row(0, model="a", model__dropout=0.0, lora__dropout=0.0, optim__lr=1.0),
                    row(1, model="a", model__dropout=0.1, lora__dropout=0.1, optim__lr=2.0))  # fmt: skip
-    assert found[:3] == ["model.dropout", "lora.dropout", "lr"]
+    assert found[:3] == ["lr", "model.dropout", "lora.dropout"]
 
 
 def test_what_a_run_does_not_have_is_an_empty_cell_and_no_difference() -> None:

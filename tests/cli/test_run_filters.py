@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from loralab.cli.run_filters import NoneLeft, chosen, full_key, ordered, text_of
+from loralab.cli.run_filters import NoneLeft, chosen, full_key, ordered
 from loralab.errors import UserError
 from loralab.runs.rows import Row
 from loralab.store.run_directory import RunDirectory, Standing
@@ -85,10 +85,3 @@ def test_scores_are_sorted_from_the_best_and_a_run_without_one_is_last() -> None
 
 def test_a_key_may_be_short_where_it_is_the_only_one() -> None:
     assert full_key("ratio", ROWS, "--sort") == "lora.ratio" and full_key("model.name", ROWS, "--sort") == "model"
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(None, "null"), (True, "true"), (2e-3, "0.002"), (16.0, "16"), (["q", "v"], "q,v"), ({}, "")]
-)
-def test_values_are_written_as_they_are_typed(value: Any, text: str) -> None:
-    assert text_of(value) == text

@@ -13,9 +13,11 @@ from loralab.cli.main import main
 from loralab.errors import UserError
 from loralab.runs.record import fail
 from loralab.studies import results
+from loralab.studies.completeness import plain
 from loralab.studies.results import load_results, reduce_study, save, target
 from loralab.studies.tables import load_study
 from loralab.sweeps.study import open_study
+from tests.small_runs import config
 from tests.small_studies import FIRST, NAME, SETTINGS, checkout, first_stage
 
 COMMITTED = sorted((Path(__file__).parents[2] / "analysis" / "results").glob("*.csv"))
@@ -275,3 +277,11 @@ def test_text_that_a_spreadsheet_would_run_is_inert_in_the_file_and_itself_when_
 def test_a_committed_table_is_the_same_when_it_is_written_again(path: Path, tmp_path: Path) -> None:
     save(results._read(path.stem, path), tmp_path / "again.csv")
     assert (tmp_path / "again.csv").read_bytes() == path.read_bytes()
+
+
+def test_a_task_has_the_name_of_its_own_file_in_a_csv(tmp_path: Path) -> None:
+    own = config(tmp_path, "task=local", "task.files.train=some/reviews.csv", "task.text=[text]", "task.label=label")
+    assert plain(own.task) == "reviews" and plain(own.model) == "tiny"
+    own.task.title = "film reviews"
+    assert plain(own.task) == "film reviews"
+    assert plain(config(tmp_path, "task=trec").task) == "trec"

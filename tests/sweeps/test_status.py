@@ -63,7 +63,9 @@ def test_a_forecast_of_nothing_has_a_line_for_each_run_and_claims_no_time(tmp_pa
         "8 runs: 8 missing",
         "8 runs to train; no similar past run gives an estimate of the time",
     ]
-    assert re.fullmatch(r"second stage: .*fresh runs for the best of each lora.ratio.*", printed[-1])
+    assert re.fullmatch(
+        r"second stage: 4 runs on fresh seeds, 2 for the best of each of 2 arms \(lora.ratio\); but 8 .*", printed[-1]
+    )
 
 
 def test_a_forecast_tells_how_each_run_stands_and_what_the_rest_will_take(store: Path) -> None:

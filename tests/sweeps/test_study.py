@@ -193,6 +193,9 @@ def test_a_study_of_two_stages_is_one_command(tmp_path: Path) -> None:
     status, text = sweep(folder)
     assert status == 0, text
     assert "8 runs: 8 success" in text and "4 runs: 4 success" in text and "second stage: 2 selected" in text
+    assert f"{NAME}-" in text and ": 4 configurations, ranked by validation/loss: mean over 2 seeds" in text
+    (noted,) = (folder / "store" / "sweeps").glob(f"{NAME}-*.json")
+    assert [len(json.loads(noted.read_text())[key]) for key in ("runs", "fresh")] == [8, 4]
     chosen = best(folder / "store")
     records = [json.loads(path.read_text())["config"] for path in (folder / "store").glob("runs/*/record.json")]
     found = sorted((c["seed"], c["lora"]["ratio"], c["optim"]["lr"]) for c in records)

@@ -187,3 +187,15 @@ def test_the_head_keeps_the_rate_of_the_default_run_beside_a_and_b(
 def test_a_session_of_no_steps_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^train\.steps: got 0; tuning compares trained models"):
         session(tmp_path, "train.steps=0").begin(tmp_path / "seen.json")
+
+
+def test_the_folder_is_named_by_the_file_and_a_new_title_finds_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "my reviews.csv").write_text("text,label\n" + "".join(f"a text {n},{n % 2}\n" for n in range(80)))
+    own = ("task=local", f"task.files.train='{tmp_path / 'my reviews.csv'}'", "task.text=[text]", "task.label=label",
+           "task.train_rows=null", "task.eval_rows=null")  # fmt: skip
+    folder = session(tmp_path, *own).folder(None, {})
+    assert folder.name.startswith("tiny-my_reviews-lora-")
+    folder.mkdir(parents=True)
+    assert session(tmp_path, *own, "task.title=other").folder(None, {}) == folder
+    assert session(tmp_path, *own, "seed=1").folder(None, {}).name.startswith("tiny-my_reviews-lora-")
+    assert session(tmp_path, *own).folder("mine", {}).name.startswith("mine-")

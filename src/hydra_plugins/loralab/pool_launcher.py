@@ -1,6 +1,6 @@
 """hydra/launcher=pool: a bounded pool of warm workers, which loses no run. The scheduler is in loralab.sweeps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
+    from loralab.runs.plan import Plan
     from loralab.sweeps.launch import OpenDisplay
     from loralab.sweeps.live_folder import About, LiveFolder
     from loralab.sweeps.pool import Pool
@@ -42,6 +43,7 @@ class PoolLauncher(Launcher):
         self.live: LiveFolder | None = None
         self.pool: Pool | None = None
         self.display: OpenDisplay | None = None  # of a sweeper that launches several times; None: a sweep's
+        self.known: Mapping[tuple[str, ...], Plan] = {}  # plans of jobs that a sweeper has made
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `launch`."""
@@ -56,7 +58,8 @@ class PoolLauncher(Launcher):
 
         self._check()
         setup_globals()
-        runs = RunJobs(Composer(self.context.config_loader, self.config), job_overrides, first=initial_job_idx)
+        composer = Composer(self.context.config_loader, self.config)
+        runs = RunJobs(composer, job_overrides, first=initial_job_idx, known=self.known)
         outcomes = train_missing(
             runs,
             self._pool,

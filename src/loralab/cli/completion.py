@@ -43,11 +43,16 @@ def _runs(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     return names + [name.rsplit("-", 1)[-1] for name in names if prefix]
 
 
+def _sweep_ids(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """IDs of the store's sweeps, and the words that name one or all."""
+    return ["last", "all", *(path.stem for path in (parsed_args.store / "sweeps").glob("*.json"))]
+
+
 def _studies(**_: Any) -> list[str]:
     return studies()
 
 
-def _sweeps(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+def _watched_ids(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     return ["last", *listed(parsed_args.store)]
 
 
@@ -56,5 +61,11 @@ def _settings(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[st
         return completions(getattr(parsed_args, "overrides", None) or [], prefix)
 
 
-COMPLETERS: dict[object, Completer] = {"RUN": _runs, "STUDY": _studies, "last|ID": _sweeps, "KEY=VALUE": _settings}
+COMPLETERS: dict[object, Completer] = {
+    "RUN": _runs,
+    "STUDY": _studies,
+    "last|ID": _watched_ids,
+    "last|all|ID": _sweep_ids,
+    "KEY=VALUE": _settings,
+}
 """By the metavar of an argument."""

@@ -80,6 +80,12 @@ def _rm(given: argparse.Namespace) -> int:
     return runs.remove(given)
 
 
+def _sweep(given: argparse.Namespace) -> int:
+    from loralab.cli import sweep
+
+    return sweep.sweep(given)
+
+
 def _show(given: argparse.Namespace) -> int:
     from loralab.cli import runs
     from loralab.store.run_directory import find, record_of
@@ -129,8 +135,10 @@ def _study(given: argparse.Namespace) -> int:
     from loralab.cli import studies
 
     if given.study == "new":
+        if given.dry_run:
+            raise UserError("--dry-run: `loralab study new` trains nothing; leave it out")
         return studies.new(given.overrides)
-    return studies.study(given.study, given.overrides, given.store, stem=given.name)
+    return studies.study(given.study, given.overrides, given.store, stem=given.name, dry_run=given.dry_run)
 
 
 def _claims(_: argparse.Namespace) -> int:
@@ -187,6 +195,9 @@ def _parser() -> argparse.ArgumentParser:
     run_options.add_options(add("runs", _runs, text, *run_options.EXAMPLES))
     text = "remove runs, without a question; none of them while one is in progress"
     run_options.add_rm_options(add("rm", _rm, text, *run_options.RM_EXAMPLES))
+
+    text = "show a sweep's configurations, ranked on validation, and draw them: the last one, or any other"
+    run_options.add_sweep_options(add("sweep", _sweep, text, *run_options.SWEEP_EXAMPLES))
 
     show = add(
         "show", _show, "show one run: its settings, scores, parameter groups, origin and files",
@@ -261,9 +272,13 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     study = add(
         "study", _study, "run a whole study: train the missing runs, or measure; collect; draw",
+        "loralab study lr_grid --dry-run            its runs and the time that they take; trains nothing",
         "loralab study lr_grid", "loralab study lr_grid smoke=true",
+        "loralab study ratio task=local task.files.train=mine.csv task.text=[text] task.label=label",
         "loralab study new mine                     sweeps/mine.yaml and analysis/mine.py, to be changed",
     )  # fmt: skip
+    text = "print the runs and the time that they take, and train nothing"
+    study.add_argument("--dry-run", action="store_true", help=text)
     add(
         "claims", _claims, "write the questions and their verdicts: analysis/claims.md and docs/findings.md",
         "loralab claims",

@@ -7,21 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loralab.cli.run_filters import text_of
+from loralab.runs.differing import LEADING, differing, short_names, text_of
 from loralab.runs.rows import Row, known_keys
 from loralab.text import count, figure, shown
 
 __all__ = ["Column", "fitting", "heading", "plain_columns", "table_columns"]
 
-_LEADING = ("model", "task", "method", "lora.rank", "lora.ratio", "optim.lr", "seed")  # shown before all others
-# Settings that are no news beside another one, where each of its values has one of theirs.
-_FOLLOW = {
-    **{key: "model" for key in known_keys() if key.startswith("model.")},
-    **{key: "task" for key in known_keys() if key.startswith(("task.", "generate."))},
-    "init_seed": "seed", "data_seed": "seed", "optim.head_lr": "optim.lr",
-}  # fmt: skip
-# They change no result, or are resolved to optim.lr.
-_NEVER = ("train.device", "train.threads", "train.checkpoint_seconds", "model.default_lr", "model.rates")
 _GAP = 2  # spaces between columns
 
 
@@ -52,9 +43,9 @@ def table_columns(rows: Sequence[Row], asked: Sequence[str]) -> list[Column]:
     found = [column("hash", "run", lambda row: row.run.hash, is_text=True)]
     found += [value(key, key, text_of, is_text=True, rank=1) for key in ("name", "tags") if _any(rows, key)]
     found += [column("status", "status", lambda row: row.status, is_text=True)]
-    settings = _varying(rows)
+    settings = differing(rows)
     settings += [key for key in asked if "/" not in key and key in known_keys() and key not in settings]
-    titles = _short(settings)
+    titles = short_names(settings)
     for key in settings:
         found.append(column(key, titles[key], partial(_setting, key), rank=2 + _rank(key, settings)))
     for key in dict.fromkeys([*_scores(rows), *(key for key in asked if "/" in key)]):
@@ -66,7 +57,7 @@ def table_columns(rows: Sequence[Row], asked: Sequence[str]) -> list[Column]:
 def plain_columns(rows: Sequence[Row]) -> list[Column]:
     """For programs: every fact, the leading settings and those that differ, and every score, as they are."""
     facts = ("run", "hash", "status", "name", "tags")
-    settings = list(dict.fromkeys([*(key for key in _LEADING if _any(rows, key)), *_varying(rows)]))
+    settings = list(dict.fromkeys([*(key for key in LEADING if _any(rows, key)), *differing(rows)]))
     scores = dict.fromkeys(key for row in rows for key in row.scores)
     keys = [*facts, *settings, "metric", *scores, "step", "seconds", "started", "ended"]
 
@@ -91,28 +82,13 @@ def fitting(columns: Sequence[Column], width: int | None) -> tuple[list[Column],
 
 def heading(store: Path, rows: Sequence[Row]) -> str:
     """`12 runs in outputs/runs; all: model=minilm task=trec`: the leading settings that all runs share."""
-    differ, there = _varying(rows), [row for row in rows if row.settings]
+    differ, there = differing(rows), [row for row in rows if row.settings]
     same = [
         f"{key}={text_of(there[0].settings[key])}"
-        for key in _LEADING
+        for key in LEADING
         if there and key not in differ and all(key in row.settings for row in there)
     ]
     return f"{count(len(rows), 'run')} in {store / 'runs'}" + (f"; all: {' '.join(same)}" if same else "")
-
-
-def _varying(rows: Sequence[Row]) -> list[str]:
-    """The settings that differ among the runs that have them, without those that another one says."""
-    texts = [{key: text_of(value) for key, value in row.settings.items()} for row in rows]
-    values = {key: {text[key] for text in texts if key in text} for key in known_keys() if key not in _NEVER}
-    differ = [key for key, found in values.items() if len(found) > 1]
-    return [key for key in differ if not _follows(texts, key, _FOLLOW.get(key))]
-
-
-def _follows(texts: Sequence[dict[str, str]], key: str, leader: str | None) -> bool:
-    if leader is None:
-        return False
-    pairs = {(text.get(leader), text[key]) for text in texts if key in text}
-    return len(pairs) == len({of for of, _ in pairs})
 
 
 def _scores(rows: Sequence[Row]) -> Iterator[str]:
@@ -146,13 +122,7 @@ def _any(rows: Sequence[Row], key: str) -> bool:
 
 def _rank(key: str, keys: Sequence[str]) -> int:
     """Leading settings stay the longest, in their order; of the others the first."""
-    return _LEADING.index(key) if key in _LEADING else len(_LEADING) + list(keys).index(key)
-
-
-def _short(keys: Sequence[str]) -> dict[str, str]:
-    """The last part of each key, if no other key ends in it."""
-    ends = [key.rpartition(".")[2] for key in keys]
-    return {key: end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)}
+    return LEADING.index(key) if key in LEADING else len(LEADING) + list(keys).index(key)
 
 
 def _clock(seconds: float) -> str:

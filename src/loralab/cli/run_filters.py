@@ -10,10 +10,11 @@ from typing import Any
 from loralab.config.keys import no_such_key
 from loralab.config.schema import Config
 from loralab.errors import UserError
+from loralab.runs.differing import text_of
 from loralab.runs.rows import Row, known_keys, lower_is_better
 from loralab.text import count
 
-__all__ = ["NoneLeft", "chosen", "full_key", "key_of", "ordered", "text_of"]
+__all__ = ["NoneLeft", "chosen", "full_key", "key_of", "ordered"]
 
 _CONDITION = re.compile(r"([\w./*-]+?)\s*(==|!=|<=|>=|=|<|>)\s*(.*)", re.DOTALL)
 _ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -78,21 +79,6 @@ def full_key(key: str, rows: Sequence[Row], option: str) -> str:
         raise UserError(f"{option}: {key}: no run has such a score; there are {', '.join(scores) or 'none'}{hint}")
     line = f"{key}: no such key; did you mean {near[0]}?" if near else no_such_key(key, Config)
     raise UserError(f"{option}: {line}")
-
-
-def text_of(value: Any) -> str:
-    """A value as it is typed, without brackets and quotes."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    if isinstance(value, list):
-        return ",".join(map(text_of, value))
-    if isinstance(value, dict):
-        return ",".join(f"{key}:{text_of(of)}" for key, of in value.items())
-    return str(value)
 
 
 def _read(condition: str) -> tuple[str, str, str]:

@@ -17,7 +17,7 @@ from loralab.studies.required_scores import refuse_other_tasks
 from loralab.studies.tables import study_tables
 from loralab.sweeps import status as forecast
 from loralab.sweeps.collect import damaged, mixed_versions
-from loralab.sweeps.study import open_study
+from loralab.sweeps.study import Study, open_study
 from loralab.text import printed, shown
 
 __all__ = ["claims", "collect", "figure", "new", "report", "status", "study"]
@@ -34,37 +34,60 @@ def new(arguments: Sequence[str]) -> int:
     return 0
 
 
-def study(name: str, overrides: Sequence[str], store: Path, *, stem: str | None = None) -> int:
-    """Trains the missing runs or measures; collects; draws; tells the verdicts, unless overrides made another study.
+def study(name: str, overrides: Sequence[str], store: Path, *, stem: str | None = None, dry_run: bool = False) -> int:
+    """Trains the missing runs or measures; collects; draws; tells the verdicts, but not of a smoke size.
 
-    The analysis is checked before training starts.
+    The analysis is checked before training starts. dry_run: prints the runs and the time that they take, and no more.
     """
     with open_study(name) as opened:
         trained = opened.spec.program is None
         drawn = study_module.analysis_of(opened) != study_module.NO_ANALYSIS
         if drawn:
             study_module.module_of(opened)
-    if trained and drawn:
-        with open_study(name, overrides, store=store) as opened:
+    with open_study(name, overrides, store=store) as opened:
+        smoke = opened.smoke
+        if trained and drawn:
             refuse_other_tasks(opened, study_module.module_of(opened), overrides)
+        if dry_run:
+            print(printed(forecast.forecast(opened) if trained else _measured(name, opened, overrides, store)))
+            return 0
     if trained:
         command = [*process("train"), f"sweeps={name}", f"store={to_override(literal(str(store)))}"]
+        command.append("hydra.sweeper.inside=true")
         if failed := exit_status([*command, *overrides]):
             return failed
     failed = collect(name, overrides, store, stem=stem)
     failed = failed or (figure(name, overrides, store, stem=stem) if drawn else 0)
-    if drawn and not failed and not overrides:
-        _print_verdicts(committed.questions(name))
+    if drawn and not failed and not smoke:
+        _print_verdicts(_own_questions(name, overrides, results.target(name, overrides, store, stem=stem)))
     return failed
+
+
+def _own_questions(name: str, overrides: Sequence[str], path: Path) -> list[Question]:
+    """A study's questions, answered by its own results; settings of one's own may leave too little to answer them."""
+
+    def ask(_: str) -> list[Question]:
+        return committed.questions(name, results.load_results(name, *overrides, path=path))
+
+    if not overrides:
+        return ask(name)
+    found, failures = committed.attempt([name], ask)
+    for line in failures.values():
+        print(printed([f"no verdicts with these settings: {line}"]))
+    return found.get(name, [])
 
 
 def status(name: str, overrides: Sequence[str], store: Path) -> int:
     """Prints the study's progress."""
     with open_study(name, overrides, store=store) as opened:
         trained = opened.spec.program is None
-        lines = forecast.state(opened) if trained else forecast.heading(opened)
-    print(printed(lines if trained else [*lines, results.state(name, overrides, store)]))
+        print(printed(forecast.state(opened) if trained else _measured(name, opened, overrides, store)))
     return 0
+
+
+def _measured(name: str, opened: Study, overrides: Sequence[str], store: Path) -> list[str]:
+    """The state of a study that trains nothing."""
+    return [*forecast.heading(opened), results.state(name, overrides, store)]
 
 
 def collect(

@@ -123,12 +123,18 @@ def register_schemas() -> None:
 
 @contextlib.contextmanager
 def configs(folder: Path = CONF) -> Iterator[None]:
-    """Inside, `hydra.compose` composes from this folder, with the schemas registered."""
+    """Inside, `hydra.compose` composes from this folder, with the schemas registered; also where Hydra is at work."""
     from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
 
     register_schemas()
-    with initialize_config_dir(str(folder), version_base="1.3"):
-        yield
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()  # Hydra refuses a second one at once
+    try:
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 def composed(overrides: list[str]) -> dict[str, Any]:

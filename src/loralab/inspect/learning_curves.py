@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from loralab.config.keys import config_values
-from loralab.config.overrides import to_override
-from loralab.config.stored import stored_config
 from loralab.errors import UserError
+from loralab.runs.differing import differing, label_of
+from loralab.runs.rows import row_of
 from loralab.store.run_directory import RunDirectory
 from loralab.sweeps.cell import Cell
 from loralab.sweeps.collect import curves
@@ -27,7 +26,6 @@ __all__ = ["Learned", "as_json", "drawn", "read", "table"]
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _CELLS = 40  # of a curve in the terminal
-_NOT_SETTINGS = ("store", "tracker")  # where a run is written and mirrored
 _MOST = 7  # curves in one figure: as many as there are colours
 
 
@@ -58,20 +56,9 @@ def read(runs: Sequence[RunDirectory]) -> list[Learned]:
 
 def _labels(runs: Sequence[RunDirectory]) -> list[str]:
     """`lora.ratio=4 seed=1`: the settings in which a run differs from some other; the name of an only run."""
-    settings = [dict(_flat(config_values(stored_config(run.path / "config.yaml")))) for run in runs]
-    differing = [key for key in settings[0] if len({repr(each.get(key)) for each in settings}) > 1]
-    if not differing:
-        return [run.path.name for run in runs]
-    return [" ".join(f"{key}={to_override(each.get(key))}" for key in differing) for each in settings]
-
-
-def _flat(node: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in node.items():
-        if not before and key in _NOT_SETTINGS:
-            continue
-        found += _flat(value, f"{before}{key}.") if isinstance(value, dict) else [(f"{before}{key}", value)]
-    return found
+    rows = [row_of(run) for run in runs]
+    keys = differing(rows)
+    return [label_of(row, keys) or row.run.path.name for row in rows]
 
 
 def _metrics(runs: Sequence[Learned]) -> list[str]:

@@ -55,12 +55,15 @@ def as_swept(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def plain(value: Any) -> Any:
-    """A value as written to a CSV: a list's items or a mapping's `key:value` pairs joined by commas; else unchanged."""
+    """A value as written to a CSV: a list's items or a mapping's `key:value` pairs joined by commas; else unchanged.
+
+    Of a node of settings its name; of the task what people call it, so that a figure names the user's own data.
+    """
     if isinstance(value, Mapping):
         return ",".join(f"{key}:{plain(of)}" for key, of in value.items())
     if isinstance(value, (list, tuple)):
         return ",".join(map(str, value))
-    return getattr(value, "name", value)
+    return getattr(value, "called", getattr(value, "name", value))
 
 
 def _between(frame: pd.DataFrame, name: str) -> bool:

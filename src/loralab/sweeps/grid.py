@@ -13,7 +13,7 @@ from loralab.config.overrides import check_size, name_of, read, settings, to_ove
 from loralab.errors import UserError
 from loralab.sweeps.spec import Axis, Spec
 
-__all__ = ["Spec", "axes", "confirm_jobs", "jobs"]
+__all__ = ["Spec", "axes", "confirm_jobs", "fresh_axes", "jobs"]
 
 Job = tuple[str, ...]
 
@@ -48,14 +48,7 @@ def confirm_jobs(
     key that only `confirm.params` has takes its place there. In a smoke run an axis of fresh values keeps its first
     ones, as many as `smoke` lists for it.
     """
-    assert spec.confirm is not None, "a study without a second stage"
-    fresh = tuple(_shortened(axis, spec.smoke) if smoke else axis for axis in spec.confirm.params)
-    of_first_stage = {name for axis in chain(spec.params, *spec.arms) for name in axis.names}
-    for argument in _last_of_each(arguments):
-        override = read(argument)
-        name = name_of(override)
-        if name not in of_first_stage and any(name in axis.names for axis in fresh):
-            fresh = _put(fresh, Axis.single(override.get_key_element(), values_of(override, name)), name)
+    fresh = fresh_axes(spec, arguments, smoke=smoke)
     names = {name for axis in fresh for name in axis.names}
     first_stage = jobs(spec, arguments, smoke=smoke)
     check_size(len(selected) * _product(axis.rows for axis in fresh), "the product of the second stage's axes")
@@ -72,6 +65,19 @@ def confirm_jobs(
             job = (*rest, *chain.from_iterable(rows))
             found.setdefault(frozenset(job), job)
     return list(found.values())
+
+
+def fresh_axes(spec: Spec, arguments: Sequence[str], *, smoke: bool) -> tuple[Axis, ...]:
+    """The axes of fresh values in the second stage, as `confirm_jobs` takes them."""
+    assert spec.confirm is not None, "a study without a second stage"
+    fresh = tuple(_shortened(axis, spec.smoke) if smoke else axis for axis in spec.confirm.params)
+    of_first_stage = {name for axis in chain(spec.params, *spec.arms) for name in axis.names}
+    for argument in _last_of_each(arguments):
+        override = read(argument)
+        name = name_of(override)
+        if name not in of_first_stage and any(name in axis.names for axis in fresh):
+            fresh = _put(fresh, Axis.single(override.get_key_element(), values_of(override, name)), name)
+    return fresh
 
 
 def axes(jobs: Sequence[Job]) -> dict[str, list[Any]]:

@@ -20,11 +20,11 @@ from omegaconf import DictConfig
 from loralab import places
 from loralab.entries import typed
 from loralab.files import locked
-from loralab.store.run_directory import run_hash
 from loralab.sweeps.live_runs import Running
 from loralab.sweeps.scheduler import Job, Observer, Outcome
+from loralab.sweeps.sweep_file import sweep_id
 
-__all__ = ["FOLDER", "LOCK", "NOW", "SWEEP", "About", "LiveFolder", "Shown", "about_sweep", "sweep_id"]
+__all__ = ["FOLDER", "LOCK", "NOW", "SWEEP", "About", "LiveFolder", "Shown", "about_sweep"]
 
 FOLDER, SWEEP, NOW, LOCK = "live", "sweep.json", "now.json", "lock"
 # Least seconds between two writes of now.json where only steps have changed.
@@ -71,11 +71,6 @@ class Shown(Observer, Protocol):
 
     def outlook(self) -> str:
         """The time left, or what there is instead of it."""
-
-
-def sweep_id(name: str, keys: Collection[str]) -> str:
-    """`first-0123456789`: the same for the same runs, so that a sweep that goes on keeps its id."""
-    return f"{name.replace('/', '_')}-{run_hash({'runs': sorted(set(keys))})}"
 
 
 class LiveFolder:

@@ -1,7 +1,7 @@
 """The parent's side of a sweep: which run each job is, which runs are done, and their outcomes."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,19 @@ __all__ = ["RunJobs", "best_value"]
 class RunJobs:
     """The runs of a sweep by the names of their directories. `keys` has the run of every job, in the order of the jobs.
 
-    Raises UserError, or what Hydra raises, for the first job that does not compose.
+    known: plans of jobs that were made before. Raises UserError, or what Hydra raises, for the first job that does not
+    compose.
     """
 
-    def __init__(self, composer: Composer, jobs: Sequence[Sequence[str]], *, first: int) -> None:
-        self.composer, self.first = composer, first
+    def __init__(
+        self,
+        composer: Composer,
+        jobs: Sequence[Sequence[str]],
+        *,
+        first: int,
+        known: Mapping[tuple[str, ...], Plan] | None = None,
+    ) -> None:
+        self.composer, self.first, self.known = composer, first, known or {}
         self.overrides: dict[str, Sequence[str]] = {}
         self.plans: dict[str, Plan] = {}
         self.numbers: dict[str, int] = {}
@@ -161,6 +169,8 @@ class RunJobs:
             )
 
     def _planned(self, number: int, overrides: Sequence[str]) -> Plan:
+        if (known := self.known.get(tuple(overrides))) is not None:
+            return known
         try:
             return plan(from_hydra(self.composer.settings(overrides)))
         except UserError as error:

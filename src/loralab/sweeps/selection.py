@@ -5,63 +5,27 @@ Works on the table that loralab.sweeps.collect makes: its axes are the columns b
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from loralab.config.overrides import to_override
 from loralab.errors import UserError
+from loralab.runs.rows import lower_is_better
 from loralab.store.run_directory import FINAL
+from loralab.sweeps.edge import Edge, Score, edge, named
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LOWER", "Edge", "edges", "selected"]
-
-LOWER = ("loss", "mse", "rmse", "mae", "perplexity")
-"""Lower is better for a metric whose name ends in one of these; higher for every other."""
-
-
-@dataclass(frozen=True)
-class Edge:
-    """A selected value at the end of its axis, so that the optimum may lie outside.
-
-    combination: the arm; largest: whether it is the largest value tried, or the smallest; tie: a value inside the axis
-    whose mean is within one standard error of the selected one's, which settles it; None where there is none.
-    """
-
-    combination: dict[str, Any]
-    axis: str
-    value: float
-    largest: bool
-    tie: float | None
-
-    @property
-    def line(self) -> str:
-        """The warning, in one line."""
-        text = f"{self.axis} {to_override(self.value)} is the {'largest' if self.largest else 'smallest'} tried"
-        if self.tie is None:
-            text += "; extend the axis before publishing"
-        else:
-            text += f", and {to_override(self.tie)}, inside the axis, is within one standard error of it"
-        return f"{_named(self.combination)}{text}"
-
-
-@dataclass(frozen=True)
-class _Score:
-    """A configuration and its mean; NaN where a run of it diverged or has no such number."""
-
-    axes: dict[str, Any]  # those that it has
-    mean: float
-    error: float  # standard error of the mean; NaN for one run
+__all__ = ["Edge", "edges", "selected"]
 
 
 @dataclass(frozen=True)
 class _Arm:
     combination: dict[str, Any]
-    scores: list[_Score]
-    best: _Score
+    scores: list[Score]
+    best: Score
 
 
 def selected(table: "pd.DataFrame", *, by: Sequence[str], metric: str, over: Sequence[str]) -> list[dict[str, Any]]:
@@ -77,25 +41,12 @@ def selected(table: "pd.DataFrame", *, by: Sequence[str], metric: str, over: Seq
 
 
 def edges(table: "pd.DataFrame", *, by: Sequence[str], metric: str, over: Sequence[str]) -> list[Edge]:
-    """The selected values that are the smallest or largest of a numeric axis with at least three values in their arm.
-
-    Where the arm tried three values with all else as selected, those are the axis: its window may depend on the rest.
-    """
+    """The selected values at an end of a numeric axis that has at least three values in their arm."""
     found = []
     for arm in _arms(table, by, metric, over):
-        for axis in (key for key in arm.best.axes if key not in arm.combination):
-            line = [score for score in arm.scores if _alone(axis, score.axes, arm.best.axes)]
-            tried = _ordered(axis, line)
-            if len(tried) < 3:
-                line = arm.scores
-                tried = _ordered(axis, line)
-            value = arm.best.axes[axis]
-            if len(tried) >= 3 and value in (tried[0], tried[-1]):
-                inside = [score for score in line if tried[0] < score.axes[axis] < tried[-1]]
-                close = [score for score in inside if abs(score.mean - arm.best.mean) <= arm.best.error]
-                tie = min(close, key=lambda score: abs(score.mean - arm.best.mean)).axes[axis] if close else None
-                found.append(Edge(arm.combination, axis, value, value == tried[-1], tie))
-    return found
+        axes = [axis for axis in arm.best.axes if axis not in arm.combination]
+        found += [edge(axis, arm.best, arm.scores, least=3, combination=arm.combination) for axis in axes]
+    return [each for each in found if each is not None]
 
 
 def _arms(table: "pd.DataFrame", by: Sequence[str], metric: str, over: Sequence[str]) -> list[_Arm]:
@@ -113,25 +64,19 @@ def _arms(table: "pd.DataFrame", by: Sequence[str], metric: str, over: Sequence[
         }  # NaN: the arm has no such axis
         value = row[metric] if row["status"] == "success" else float("nan")
         values.setdefault(to_override(own), (own, []))[1].append(value)
-    arms: dict[str, tuple[dict[str, Any], list[_Score]]] = {}
+    arms: dict[str, tuple[dict[str, Any], list[Score]]] = {}
     for own, several in values.values():
         combination = {key: own[key] for key in by if key in own}
-        arms.setdefault(to_override(combination), (combination, []))[1].append(_score(own, several))
+        arms.setdefault(to_override(combination), (combination, []))[1].append(Score.of(own, several))
     return [_Arm(combination, scores, _best(combination, scores, metric)) for combination, scores in arms.values()]
 
 
-def _score(axes: dict[str, Any], values: Sequence[float]) -> _Score:
-    undefined = any(value != value for value in values)
-    error = float("nan") if undefined or len(values) < 2 else stdev(values) / len(values) ** 0.5
-    return _Score(axes, float("nan") if undefined else fmean(values), error)
-
-
-def _best(combination: dict[str, Any], scores: list[_Score], metric: str) -> _Score:
-    sign = 1 if metric.endswith(LOWER) else -1
+def _best(combination: dict[str, Any], scores: list[Score], metric: str) -> Score:
+    sign = 1 if lower_is_better(metric) else -1
     defined = [score for score in scores if score.mean == score.mean]
     if not defined:
         raise UserError(
-            f"{_named(combination)}none of its {len(scores)} configurations can be selected by {metric}: each "
+            f"{named(combination)}none of its {len(scores)} configurations can be selected by {metric}: each "
             "has a run that diverged, or that has no such number; widen the axes"
         )
     return min(defined, key=lambda score: sign * score.mean)
@@ -155,24 +100,6 @@ def _refuse_unknown(grid: "pd.DataFrame", metric: str) -> None:
         raise UserError(f"hydra.sweeper.confirm.select: got {metric!r}; the runs have {', '.join(known)}{hint}")
 
 
-def _alone(axis: str, some: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two configurations differ on `axis` at most."""
-    return some.keys() == other.keys() and all(some[key] == other[key] for key in some if key != axis)
-
-
 def _axes(table: "pd.DataFrame") -> list[str]:
     names = list(table.columns)
     return names[names.index("stage") + 1 : names.index("status")]
-
-
-def _ordered(axis: str, scores: Sequence[_Score]) -> list[Any]:
-    """The values on an axis in their order; none where one of them is no number."""
-    values = [score.axes.get(axis) for score in scores]
-    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    return sorted(set(values)) if numeric else []
-
-
-def _named(combination: Mapping[str, Any]) -> str:
-    """The beginning of a line about an arm."""
-    text = " ".join(f"{key}={to_override(value)}" for key, value in combination.items())
-    return f"{text}: " if text else ""

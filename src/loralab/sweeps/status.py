@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from loralab.config.keys import config_values
-from loralab.config.overrides import to_override
+from loralab.config.overrides import settings, to_override
 from loralab.store.run_directory import FINAL
 from loralab.sweeps.cell import Cell
 from loralab.sweeps.collect import mixed_versions, table
 from loralab.sweeps.estimate import Estimator
+from loralab.sweeps.grid import fresh_axes
 from loralab.sweeps.resources import slots
 from loralab.sweeps.study import Study, Unfinished
 from loralab.text import align, clock, count
@@ -100,8 +101,10 @@ def _second_stage(study: Study) -> list[str]:
     try:
         chosen = study.chosen()
     except Unfinished as why:
-        fresh = math.prod(len(axis.rows) for axis in confirm.params)
-        return [f"second stage: {fresh} fresh runs for the best of each {', '.join(confirm.by)}; but {why}"]
+        fresh = math.prod(len(axis.rows) for axis in fresh_axes(study.spec, study.arguments, smoke=study.smoke))
+        arms = {to_override([settings(job).get(key) for key in confirm.by]) for job in study.grid}
+        each = f"{fresh} for the best of each of {count(len(arms), 'arm')} ({', '.join(confirm.by)})"
+        return [f"second stage: {count(fresh * len(arms), 'run')} on fresh seeds, {each}; but {why}"]
     fresh = len(study.second_jobs()) // len(chosen)
     lines = ["  " + "  ".join(f"{k}={to_override(v)}" for k, v in each.items() if v == v) for each in chosen]
     return [f"selected by {confirm.select}, for {count(fresh, 'fresh run')} each:", *lines, *study.warnings()]

@@ -4,12 +4,15 @@ Its state is the disk alone: the runs, and the runs that the store had when it f
 that was killed asks the same questions again, finds their answers there, and goes on with the first that is missing.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from glob import escape
 from pathlib import Path
 from typing import Any
 
+from loralab.config.checks import cut
 from loralab.config.compose import Composer
 from loralab.config.literal import literal
 from loralab.config.overrides import name_of, read, to_override
@@ -80,8 +83,13 @@ class Session:
         """Where the session keeps what it knows: named by the command and by what is asked of the search."""
         config = self.base.config
         identity = {"run": self.base.identity, "seed": config.seed, "search": search}
-        name = name or f"{config.model.name}-{config.task.name}-{config.method.name}".replace("/", "_")
-        return self.store / "tune" / f"{name}-{run_hash(identity)}"
+        digest, tune = run_hash(identity), self.store / "tune"
+        if name is None:
+            task = cut(re.sub(r"[^\w.-]", "_", config.task.called))
+            first, last = config.model.name.replace("/", "_"), f"{config.method.name}-{digest}"
+            there = sorted(tune.glob(f"{escape(first)}-*-{last}"))  # the file, or its title, may have had another name
+            return there[0] if there else tune / f"{first}-{task}-{last}"
+        return tune / f"{name}-{digest}"
 
     def job(self, settings: Settings, until: float = 1.0) -> Job:
         """The overrides of a trial's run."""
