@@ -73,7 +73,7 @@ def test_help_shows_the_studies_as_a_group_and_none_of_our_machinery(tmp_path: P
     groups = dict(re.findall(r"^(\w+): (.+)$", out[: out.index("Configuration (")], re.MULTILINE))
     assert list(groups) == ["method", "model", "sweeps", "task", "tracker"]
     assert groups["sweeps"] == ", ".join(study for study in studies() if "/" not in study)
-    assert groups["tracker"] == "none, wandb"
+    assert groups["tracker"] == "mlflow, none, tensorboard, trackio, wandb"
     assert "sweeper" not in out and {path.name for path in tmp_path.iterdir()} == {"said"}
 
 
