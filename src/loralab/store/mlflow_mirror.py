@@ -1,6 +1,5 @@
 """MLflow: a run of the experiment that has the project's name, in <store>/mlflow.db or at MLFLOW_TRACKING_URI."""
 
-import logging
 import os
 import re
 from collections.abc import Mapping
@@ -29,8 +28,6 @@ class MlflowMirror:
         """A server that does not answer costs a run about a minute, once; MLflow's own default is several."""
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        for name in ("mlflow", "alembic"):  # which tell of each table that they make
-            logging.getLogger(name).setLevel(logging.WARNING)
         from mlflow.tracking import MlflowClient
 
         local = f"sqlite:///{self.page.store.resolve() / 'mlflow.db'}"
@@ -100,6 +97,7 @@ class MlflowMirror:
 
 
 _ENVIRONMENT = {
+    "MLFLOW_LOGGING_LEVEL": "WARNING",  # it tells of each table that it makes
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
