@@ -1,4 +1,4 @@
-"""How Sphinx builds this site: MyST pages, a page and a notebook executed, the API from docstrings. Needs no network."""
+"""How Sphinx builds this site: MyST pages, two of them executed, and the API from docstrings. Needs no network."""
 
 import os
 import re

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 
 from tests.small_runs import CONF
@@ -23,11 +23,11 @@ def test_its_cells_train_sweep_draw_and_load(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LORALAB_STORE", "outputs")
     monkeypatch.setenv("PYTHONPATH", str(CONF.parent / "src"))
-    matplotlib.use("Agg")
+    plt.switch_backend("Agg")
     names: dict[str, Any] = {}
     for cell in CELLS:
         exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
-    matplotlib.pyplot.close("all")
+    plt.close("all")
     assert names["run"].status == "success" and names["again"].path == names["run"].path
     assert names["found"].runs["status"].tolist() == ["success"] * 2
     assert names["losses"].notna().sum().to_dict() == {"train": 10, "validation": 5}

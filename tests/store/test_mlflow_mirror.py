@@ -1,11 +1,14 @@
 """Tests of MLflow's runs, as its own client reads them from a local database."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.pages import METRICS, line, tracker
+from tests.small_runs import CONF
 
 pytest.importorskip("mlflow")
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's and SQLAlchemy's own
@@ -67,6 +70,20 @@ def test_a_run_that_was_killed_goes_on_in_its_page_with_each_point_once_and_one_
     with tracker(tmp_path, "mlflow", directory=tmp_path / "other" / "tiny-0123456789") as elsewhere:
         elsewhere.begin([])
     assert len(runs(tmp_path)[1]) == 3
+
+
+@pytest.mark.slow
+def test_runs_that_begin_a_store_together_are_all_there(tmp_path: Path) -> None:
+    """MLflow fails where two processes make its tables at once."""
+    code = (
+        "import sys; from pathlib import Path; from tests.pages import line, tracker\n"
+        "with tracker(Path(sys.argv[1]), 'mlflow', run_id=sys.argv[2], name=sys.argv[2]) as opened:\n"
+        "    opened.begin([]); opened.log(line(2))\n"
+    )
+    commands = [[sys.executable, "-c", code, str(tmp_path), f"run{number}"] for number in range(3)]
+    started = [subprocess.Popen(command, cwd=CONF.parent) for command in commands]
+    assert [process.wait() for process in started] == [0, 0, 0]
+    assert sorted(run.info.run_name for run in runs(tmp_path)[1]) == ["run0", "run1", "run2"]
 
 
 def test_odd_names_and_many_numbers_are_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ from loralab.store.mlflow_mirror import MlflowMirror
 from loralab.store.tensorboard_mirror import TensorboardMirror
 from loralab.store.trackio_mirror import TrackioMirror
 from loralab.store.wandb_mirror import WandbMirror
+from loralab.text import reason
 
 __all__ = ["Mirrored", "NoTracker", "Tracker", "open_tracker"]
 
@@ -127,7 +128,7 @@ class Mirrored:
         try:
             action(self.mirror)
         except Exception as error:  # an error of the tracker's must not end the run: one warning, then it is off
-            logger.warning("%s failed, and the run goes on without it: %s", self.kind, error)
+            logger.warning("%s failed, and the run goes on without it: %s", self.kind, reason(error))
             self.mirror = self.where = None
 
 
