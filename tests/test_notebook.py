@@ -1,6 +1,9 @@
 """The notebook of the documentation: its cells run one after the other, and what they print is plain lines."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,13 @@ CELLS = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
 
 def test_it_is_stored_without_outputs() -> None:
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in CELLS)
+
+
+def test_progress_bars_that_are_not_there_are_no_warning_in_a_notebook() -> None:
+    code = "from loralab import train; import warnings; warnings.warn('IProgress not found. Please update jupyter')"
+    environment = {**os.environ, "PYTHONPATH": str(CONF.parent / "src")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_its_cells_train_sweep_draw_and_load(
