@@ -1,5 +1,6 @@
 """Tests of MLflow's runs, as its own client reads them from a local database."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -92,4 +93,4 @@ def test_odd_names_and_many_numbers_are_taken(tmp_path: Path, caplog: pytest.Log
     with tracker(tmp_path, "mlflow", config=config, tags=["a b", "ü&%"], project="my/project") as opened:
         opened.begin([])
         opened.log(line(2, "probe", **many))
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
