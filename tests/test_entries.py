@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,13 @@ from tests.small_runs import CONF
 
 def test_messages_name_a_file_only_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "HERE", places.OURS)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
     assert entries.typed("train") == "python train.py" and (places.OURS / "train.py").is_file()
     assert entries.typed("pretrain") == "python pretrain.py" and (places.OURS / "pretrain.py").is_file()
+    for program in ("/usr/bin/loralab", "/some/lib/loralab/__main__.py"):  # python -m loralab
+        monkeypatch.setattr(sys, "argv", [program, "runs"])
+        assert entries.typed("train") == "loralab train"
+    monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.setattr(places, "HERE", tmp_path)
     assert entries.typed("train") == "loralab train"
 

@@ -70,10 +70,11 @@ def test_a_mistake_is_one_line_before_anything_starts(arguments: tuple[str, ...]
 def test_help_shows_the_studies_as_a_group_and_none_of_our_machinery(tmp_path: Path) -> None:
     status, out, err = command(tmp_path, "--help")
     assert (status, err) == (0, "")
+    assert "\n  python train.py model=roberta " in out
     groups = dict(re.findall(r"^(\w+): (.+)$", out[: out.index("Configuration (")], re.MULTILINE))
     assert list(groups) == ["method", "model", "sweeps", "task", "tracker"]
     assert groups["sweeps"] == ", ".join(study for study in studies() if "/" not in study)
-    assert groups["tracker"] == "none, wandb"
+    assert groups["tracker"] == "mlflow, none, tensorboard, trackio, wandb"
     assert "sweeper" not in out and {path.name for path in tmp_path.iterdir()} == {"said"}
 
 

@@ -1,6 +1,7 @@
 """What Python code does with loralab: train a run, train a sweep, and load what is trained."""
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from loralab.runs.load import TrainedRun
 
 __all__ = ["Run", "load_run", "sweep", "train"]
+
+# In a notebook without ipywidgets, transformers' import warns that its bars, of which there are none, will be plain.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 class Run:

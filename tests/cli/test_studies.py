@@ -1,6 +1,7 @@
 """The `loralab` commands for studies: the files that they write, their output, and their exit status."""
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -73,7 +74,9 @@ def test_a_study_of_which_no_run_is_finished_says_how_to_train_them(
     to = tmp_path / "mine.csv"
     status, out, err = said(capsys, "collect", NAME, *SETTINGS, "--store", str(tmp_path / store), "--to", str(to))
     assert (status, out) == (2, "") and not to.exists()
-    assert f"no run of sweeps/{NAME}.yaml is finished there" in err and f"python train.py sweeps={NAME}" in err
+    words = shlex.join([f"sweeps={NAME}", f"store={tmp_path / store}", *SETTINGS])
+    assert f"no run of sweeps/{NAME}.yaml is finished there" in err
+    assert err.endswith(f"; train them: python train.py {words}\n")
     assert err.count("\n") == 1
 
 

@@ -53,6 +53,13 @@ def test_a_plain_log_has_ten_lines_of_training_loss_and_every_evaluation(steps: 
     assert "\x1b" not in err.getvalue()
 
 
+def test_where_a_run_is_mirrored_is_a_line_of_a_single_run() -> None:
+    alone, one_of_many = io.StringIO(), io.StringIO()
+    Console(alone, io.StringIO()).mirrored("outputs/mirror; `show it` shows it")
+    Console(one_of_many, io.StringIO(), title="#0").mirrored("outputs/mirror")
+    assert (alone.getvalue(), one_of_many.getvalue()) == ("mirrored in outputs/mirror; `show it` shows it\n", "")
+
+
 def test_plain_lines_have_no_blanks_at_their_ends(record: Record, finished: RunDirectory) -> None:
     err, out = io.StringIO(), io.StringIO()
     console = Console(err, out)

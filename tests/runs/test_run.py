@@ -144,9 +144,12 @@ def test_full_fine_tuning_at_no_rate_saves_the_checkpoint_that_it_began_with(tmp
         torch.testing.assert_close(weight, backbone[name], rtol=0, atol=1e-25, msg=name)  # a zero has become 1e-30
 
 
-def test_divergence_is_a_final_status_with_nulls(tmp_path: Path) -> None:
+def test_divergence_is_a_final_status_with_nulls_and_ends_with_advice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     record = run(config(tmp_path, "optim.lr=1e6", "optim.clip=null", "train.steps=40", "optim.warmup=0"))
     assert record["status"] == "diverged"
+    assert "\nadvice: the run diverged: optim.lr=1e+06 is " in capsys.readouterr().err
     assert record["steps"] < 40
     assert "test" not in record["metrics"]
     text = (

@@ -1,127 +1,154 @@
-"""Tests of trackers: an offline W&B run has the logged values, its errors end no run, and `none` writes nothing."""
+"""Tests of trackers: each number is on a run's page once, also after a kill; their errors end no run; none is none."""
 
 import contextlib
-import json
-import struct
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loralab.store.trackers import NoTracker, Tracker, WandbTracker, open_tracker, wandb_mode
-
-LINE = {"step": 10, "split": "train", "values": {"loss": 0.5}, "lr_A": 1e-3, "lr_B": 16e-3, "seconds": 1.5}
-
-
-def tracker(directory: Path, **settings: Any) -> Tracker:
-    given: dict[str, Any] = {"kind": "wandb", "mode": "offline", "name": "run-name", "run_id": "0123456789"}
-    given |= {"project": "p", "entity": None, "group": "study", "tags": ["a"], "config": {"lora": {"ratio": 16.0}}}
-    return open_tracker(**{**given, **settings}, directory=directory)
+from loralab.store.mirror import Ending
+from loralab.store.trackers import Mirrored, NoTracker, open_tracker
+from tests.pages import METRICS, line, numbers, tracker
 
 
-def records(directory: Path, run_id: str = "*") -> list[Any]:
-    """What the finished run's file holds; W&B's own process may still be writing it when `finish` returns."""
-    for _ in range(200):
-        found = _records(directory, run_id)
-        if found and found[-1].WhichOneof("record_type") == "exit":
-            break
-        time.sleep(0.05)
-    return found
+class Kept:
+    """A mirror whose page outlives the process; `broken`: the method that fails."""
+
+    def __init__(self, broken: str = "", *, asked: bool = True) -> None:
+        self.broken, self.asked = broken, asked
+        self.page: list[tuple[int, str, float]] = []
+        self.times: list[float] = []
+        self.endings: list[Ending] = []
+        self.resumed: list[bool] = []
+
+    def start(self, *, resumed: bool) -> str:
+        self.fail("start")
+        self.resumed.append(resumed)
+        return "here"
+
+    def there(self) -> set[tuple[str, int]] | None:
+        return {(name, step) for step, name, _ in self.page} if self.asked else None
+
+    def log(self, step: int, values: dict[str, float], at: float) -> None:
+        self.fail("log")
+        self.page += [(step, name, value) for name, value in values.items()]
+        self.times.append(at)
+
+    def finish(self, ending: Ending) -> None:
+        self.fail("finish")
+        self.endings.append(ending)
+
+    def fail(self, method: str) -> None:
+        if method == self.broken:
+            raise RuntimeError("no network")
 
 
-def _records(directory: Path, run_id: str) -> list[Any]:
-    """A .wandb file is LevelDB's log format: blocks of 32 KiB; a header of crc, length and type a chunk."""
-    from wandb.proto import wandb_internal_pb2
-
-    (path,) = directory.glob(f"wandb/offline-run-*-{run_id}/*.wandb")
-    data, at, found, whole = path.read_bytes(), 7, [], b""
-    while at + 7 <= len(data):
-        if 32768 - at % 32768 < 7:
-            at += 32768 - at % 32768
-            continue
-        length, kind = struct.unpack("<HB", data[at + 4 : at + 7])
-        whole += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # a whole record, or the last part of one
-            found.append(wandb_internal_pb2.Record.FromString(whole))
-            whole = b""
-    return found
+def page(*lines: dict[str, Any]) -> list[tuple[int, str, float]]:
+    """What is on a page of these lines of training loss."""
+    return [(each["step"], *number) for each in lines for number in numbers(each["step"]).items()]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")
-def test_an_offline_run_holds_lines_config_group_and_summary(tmp_path: Path) -> None:
-    with tracker(tmp_path) as opened:
-        opened.log(LINE)
-        opened.summarise({"test": {"last": {"accuracy": 0.8}}})
-    kept = records(tmp_path)
-    (run,) = [r.run for r in kept if r.WhichOneof("record_type") == "run"]
-    assert (run.run_id, run.run_group, run.project, list(run.tags)) == ("0123456789", "study", "p", ["a"])
-    assert {u.key: json.loads(u.value_json) for u in run.config.update}["lora"] == {"ratio": 16.0}
-    (history,) = [r.history for r in kept if r.WhichOneof("record_type") == "history"]
-    told = {(i.key or ".".join(i.nested_key)): json.loads(i.value_json) for i in history.item}
-    assert (told["_step"], told["train/loss"], told["lr_B"]) == (10, 0.5, 16e-3)
-    assert any("accuracy" in str(r.summary) for r in kept if r.WhichOneof("record_type") == "summary")
-    assert any(r.WhichOneof("record_type") == "exit" for r in kept)
+def killed(mirror: Kept, *lines: dict[str, Any]) -> None:
+    """Logs the lines, and never ends."""
+    opened = Mirrored("kept", mirror)
+    opened.begin([])
+    for each in lines:
+        opened.log(each)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")
-def test_it_is_finished_also_after_an_exception(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), tracker(tmp_path) as opened:
-        opened.log(LINE)
-        raise KeyError
-    (end,) = [r.exit for r in records(tmp_path) if r.WhichOneof("record_type") == "exit"]
-    assert end.exit_code == 1
+def test_a_resumed_run_has_each_number_once_and_what_the_kill_took_from_its_page() -> None:
+    mirror = Kept()
+    killed(mirror, line(1), line(3), line(4), line(5))  # line 2 was not on its page yet
+    with Mirrored("kept", mirror) as resumed:  # from the checkpoint at step 3
+        resumed.begin([line(1), line(2), line(3)])
+        for step in (4, 5, 6):
+            resumed.log(line(step))
+    assert sorted(mirror.page) == sorted(page(*map(line, (1, 2, 3, 4, 5, 6))))
+    assert mirror.resumed == [False, True]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")
-def test_runs_of_one_process_never_merge_also_where_one_of_them_raised(tmp_path: Path) -> None:
-    for number in range(3):
-        with contextlib.suppress(KeyError), tracker(tmp_path, run_id=f"run{number}") as opened:
-            opened.log({**LINE, "values": {"loss": float(number)}})
-            if number == 1:
-                raise KeyError
-    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 3
-    for number in range(3):
-        kept = records(tmp_path, f"run{number}")
-        (run,) = [r.run for r in kept if r.WhichOneof("record_type") == "run"]
-        assert (run.run_id, run.run_group) == (f"run{number}", "study")
-        (history,) = [r.history for r in kept if r.WhichOneof("record_type") == "history"]
-        told = {(i.key or ".".join(i.nested_key)): json.loads(i.value_json) for i in history.item}
-        assert told["train/loss"] == number
+def test_a_tracker_that_cannot_be_asked_is_sent_new_lines_alone() -> None:
+    mirror = Kept(asked=False)
+    with Mirrored("kept", mirror) as resumed:
+        resumed.begin([line(1)])
+        resumed.log(line(2))
+        resumed.summarise("success", METRICS)
+    assert mirror.page == page(line(2)) and mirror.endings == [Ending("success", METRICS)]
 
 
-def test_a_tracker_that_cannot_start_is_one_warning_and_the_run_goes_on(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_the_rates_of_a_step_with_several_lines_and_null_are_sent_once_and_never() -> None:
+    mirror = Kept()
+    with Mirrored("kept", mirror) as opened:
+        opened.begin([])
+        opened.log(line(2))
+        opened.log(line(2, "validation", loss=0.5, f1=None))
+    assert mirror.page == [*page(line(2)), (2, "validation/loss", 0.5)]
+
+
+def test_a_resumed_runs_numbers_have_the_times_of_a_run_that_was_not_interrupted() -> None:
+    mirror = Kept()
+    with Mirrored("kept", mirror) as resumed:
+        resumed.begin([line(1), line(50)])
+        resumed.log(line(60))
+    assert [round(at - mirror.times[0], 6) for at in mirror.times] == [0, 4.9, 5.9]
+
+
+def test_final_scores_are_sent_unless_the_last_evaluation_has_sent_them() -> None:
+    mirror = Kept()
+    with Mirrored("kept", mirror) as opened:
+        opened.begin([])
+        opened.log(line(4, "validation", loss=0.4, accuracy=0.8))
+        opened.summarise("success", METRICS)
+    names = [name for _, name, _ in mirror.page if "/" in name]
+    assert names == [
+        "validation/loss", "validation/accuracy", "best/validation/loss", "best/validation/accuracy", "test/loss",
+    ]  # fmt: skip
+
+
+def test_the_status_is_the_records_or_that_of_the_exception() -> None:
+    mirror = Kept()
+    for error in (None, ValueError(), KeyboardInterrupt()):
+        with contextlib.suppress(BaseException), Mirrored("kept", mirror) as opened:
+            opened.begin([])
+            opened.summarise("diverged", {})
+            if error is not None:
+                raise error
+    assert [ending.status for ending in mirror.endings] == ["diverged", "failed", "interrupted"]
+
+
+@pytest.mark.parametrize("broken", ["start", "log", "finish"])
+def test_an_error_of_the_tracker_is_one_warning_and_the_run_goes_on(
+    broken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with tracker(tmp_path, mode="no such mode") as opened:
-        opened.log(LINE)
-        opened.summarise({})
-    assert [r.message.startswith("wandb failed, and the run goes on without it") for r in caplog.records] == [True]
+    mirror = Kept(broken)
+    with Mirrored("kept", mirror) as opened:
+        opened.begin([])
+        opened.log(line(1))
+        opened.log(line(2))
+        assert (opened.where is None) == (broken != "finish")
+        opened.summarise("success", METRICS)
+    assert [r.message for r in caplog.records] == ["kept failed, and the run goes on without it: no network"]
+
+
+def test_a_damaged_line_of_a_resumed_run_turns_off_its_tracker_alone(caplog: pytest.LogCaptureFixture) -> None:
+    def damaged() -> Any:
+        yield line(1)
+        raise ValueError("line 2 is damaged")
+
+    with Mirrored("kept", Kept()) as opened:
+        opened.begin(damaged())
+        opened.log(line(3))
+    assert [r.message for r in caplog.records] == ["kept failed, and the run goes on without it: line 2 is damaged"]
 
 
 def test_none_and_disabled_write_nothing(tmp_path: Path) -> None:
-    for off in (tracker(tmp_path, kind="none"), tracker(tmp_path, mode="disabled")):
+    given = dict(tracker(tmp_path).mirror.page.__dict__)  # type: ignore[union-attr]
+    for kind, mode in (("none", "auto"), ("wandb", "disabled"), ("mlflow", "disabled")):
+        off = open_tracker(kind=kind, **{**given, "mode": mode})
         assert isinstance(off, NoTracker)
         with off:
-            off.log(LINE)
-            off.summarise({})
+            off.begin([line(1)])
+            off.log(line(2))
+            off.summarise("success", METRICS)
+        assert off.where is None
     assert list(tmp_path.iterdir()) == []
-
-
-def test_auto_is_online_where_a_key_is_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    assert wandb_mode() == "offline"
-    netrc = tmp_path / ".netrc"
-    netrc.write_text("machine api.wandb.ai login user password secret\n")
-    netrc.chmod(0o600)
-    assert wandb_mode() == "online"
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert wandb_mode() == "offline"
-    monkeypatch.setenv("WANDB_API_KEY", "k")
-    assert wandb_mode() == "online"
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    assert wandb_mode() == "offline"
-    assert isinstance(tracker(tmp_path), WandbTracker)

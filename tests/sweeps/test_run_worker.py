@@ -97,6 +97,19 @@ def test_a_job_that_pauses_gives_its_best_score_so_far_and_says_that_it_took_all
     assert work(compose()).status == "done" and record(tmp_path)["timing"]["steps_executed"] == 12
 
 
+def test_what_is_logged_as_a_warning_is_sent(
+    compose: Compose, work: Callable[[DictConfig], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(mirror: object, *, resumed: bool) -> str:
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr("loralab.store.wandb_mirror.WandbMirror.start", start)
+    assert work(compose("tracker=wandb", "train.steps=1")).status == "done"
+    assert [each for each in TOLD if "warning" in each] == [
+        {"warning": "wandb failed, and the run goes on without it: no network"}
+    ]
+
+
 def test_a_users_mistake_is_one_line(compose: Compose, work: Callable[[DictConfig], Result]) -> None:
     result = work(compose("lora.targets=[nope]"))
     assert result.status == "failed" and result.value is None

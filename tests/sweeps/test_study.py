@@ -117,7 +117,7 @@ def test_an_override_of_the_store_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "line"),
     [
-        ("fist", (), r"no study is called 'fist'; sweeps/ has .*first.*; did you mean first\?$"),
+        ("fist", (), r"no study is called 'fist'; did you mean first\? sweeps/ has .*first.*"),
         ("first", ("lora.nope=1",), r"lora.nope: no such key; lora has rank"),
         ("first", ("lora.rank=x",), r"lora.rank: got x; it must be a whole number"),
         ("first", ("lora.init=C",), r"lora.init: got 'C'; allowed: A, B \(in the job .*lora.init=C"),

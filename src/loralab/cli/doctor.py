@@ -184,7 +184,7 @@ def _data() -> Iterator[Check]:
 
 
 def _wandb() -> Iterator[Check]:
-    from loralab.store.trackers import wandb_mode
+    from loralab.store.wandb_mirror import wandb_mode
 
     if util.find_spec("wandb") is None:
         yield Check("note", "wandb", "not installed; runs go on without it (pip install wandb, or tracker=none)")

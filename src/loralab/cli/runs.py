@@ -13,6 +13,7 @@ from typing import Any
 
 from loralab.cli.run_columns import fitting, heading, plain_columns, table_columns
 from loralab.cli.run_filters import NoneLeft, chosen, full_key, key_of, ordered
+from loralab.entries import typed
 from loralab.errors import UserError
 from loralab.runs.console import group_table, summary
 from loralab.runs.rows import Row, row_of, rows_of
@@ -80,7 +81,7 @@ def listing(store: Path, rows: Sequence[Row], asked: Sequence[str] = (), width: 
     asked: keys that are shown in any case; width: of the terminal, None for one without an end.
     """
     if not rows:
-        return [f"no runs in {store / 'runs'}; `python train.py` makes one"]
+        return [f"no runs in {store / 'runs'}; `{typed('train')}` makes one"]
     columns = table_columns(rows, asked)
     columns, hidden = fitting(columns, width)
     lines = align([[column.title for column in columns], *zip(*(column.cells for column in columns), strict=True)],

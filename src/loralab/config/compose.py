@@ -21,6 +21,7 @@ from loralab.compat import hydra as compat
 from loralab.config.hydra_node import check_hydra, check_package
 from loralab.config.pretrain import PretrainConfig
 from loralab.config.schema import Config
+from loralab.entries import typed
 from loralab.places import OURS
 
 __all__ = ["CONF", "Composer", "composed", "configs", "leaves", "register_schemas"]
@@ -110,6 +111,7 @@ def register_schemas() -> None:
 
     Repeated calls are harmless.
     """
+    OmegaConf.register_new_resolver("typed", typed, replace=True)  # for --help
     compat.share_store()
     compat.guard(lambda config: check_hydra(config, compat.plugins()), check_package)
     schema = OmegaConf.structured(Config)

@@ -11,6 +11,7 @@ __all__ = ["config_values", "expected", "keys", "no_such_key", "type_of"]
 
 # What other libraries, and people, call a setting -> what to write here.
 _MICRO = "train.micro_batch_size=N: the examples of a batch that are computed at once; the result is that of the batch"
+_TRACKER = "tracker=wandb, tensorboard, mlflow, trackio or none"
 _ELSEWHERE = {
     **dict.fromkeys(("gradient_accumulation_steps", "gradient_accumulation", "grad_accumulation"), _MICRO),
     **dict.fromkeys(("grad_accum", "accumulate", "accumulation", "accumulation_steps"), _MICRO),
@@ -41,7 +42,7 @@ _ELSEWHERE = {
     "init_lora_weights": "lora.init=A and lora.init_dist=kaiming",
     "num_beams": "generate.beams=N",
     **dict.fromkeys(("output_dir", "out_dir", "save_dir"), "store=FOLDER"),
-    **dict.fromkeys(("report_to", "wandb"), "tracker=wandb or tracker=none"),
+    **dict.fromkeys(("report_to", "log_with", "logger", "wandb", "tensorboard", "mlflow", "trackio"), _TRACKER),
     **dict.fromkeys(("model_name_or_path", "base_model", "checkpoint"), "model=NAME or model.path=FOLDER"),
     **dict.fromkeys(("dataset", "dataset_name", "train_file"), "task=NAME, or task=local task.files.train=FILE"),
     **dict.fromkeys(("fp16", "bf16", "mixed_precision", "torch_dtype"), "train.precision=bf16"),

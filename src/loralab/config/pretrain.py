@@ -18,6 +18,7 @@ from loralab.config.checks import (
     within,
 )
 from loralab.config.schema import LARGEST, MOST_THREADS, WIDEST, TrackerConfig
+from loralab.config.trackers import check_tracker
 from loralab.config.typed import typed
 from loralab.errors import UserError
 
@@ -103,6 +104,7 @@ def from_hydra(composed: DictConfig) -> PretrainConfig:
     config = typed(composed, PretrainConfig)
     check_values(config)
     length_of_training(config.train.epochs, config.train.steps)
+    check_tracker(name=config.tracker.name, mode=config.tracker.mode, entity=config.tracker.entity)
     weights = 12 * config.model.layers * config.model.width**2  # of the layers: attention 4, inner maps 8
     if weights > MOST_WEIGHTS:
         raise UserError(

@@ -28,6 +28,7 @@ from loralab.config.checks import (
     within,
 )
 from loralab.config.recompute import check_recompute
+from loralab.config.trackers import TRACKERS, check_tracker
 from loralab.config.typed import typed
 from loralab.config.weights import keep_one_source
 from loralab.config.widening import check_widening
@@ -265,9 +266,9 @@ class ProbeConfig:
 
 @dataclass
 class TrackerConfig:
-    """The mirror of the metrics: wandb or none."""
+    """The mirror of the metrics: W&B, TensorBoard, MLflow, Trackio or none."""
 
-    name: str = choice("wandb", "none")
+    name: str = choice(*TRACKERS)
     mode: str = choice("auto", "online", "offline", "disabled")
     project: str = MISSING
     entity: str | None = MISSING
@@ -309,6 +310,7 @@ def from_hydra(composed: DictConfig) -> Config:
     fit_into_fp32(config)
     config.generate.separator = unescaped(config.generate.separator)
     _have_factors_to_probe(config)
+    check_tracker(name=config.tracker.name, mode=config.tracker.mode, entity=config.tracker.entity)
     check_widening(config.model.widen, config.model.widen_noise, config.method.name)
     check_recompute(config.model.gradient_checkpointing, config.method.name)
     return config

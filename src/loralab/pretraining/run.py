@@ -29,6 +29,7 @@ from loralab.runs.console import Console
 from loralab.runs.plan import NUMERICS_VERSION, make_store
 from loralab.runs.record import as_yaml, origin, results
 from loralab.store.leftovers import remove_old_temporaries
+from loralab.store.provenance import code_version
 from loralab.store.record import PretrainingEnding, PretrainingRecord
 from loralab.store.run_directory import RunDirectory, final_status
 from loralab.store.trackers import Tracker, open_tracker
@@ -196,13 +197,15 @@ def _train(
         steps=prepared.steps,
         groups=prepared.groups,
         seed=config.seed,
-        tracker=_tracker(config),
+        tracker=_tracker(prepared, directory),
         workers=prepared.threads if prepared.device.type == "cpu" else 1,
         checkpoint_seconds=config.train.checkpoint_seconds,
         screen=console,
         interrupts=interrupts,
         kept={"identity": identity},
     ) as session:
+        if session.journal.mirrored is not None:
+            console.mirrored(session.journal.mirrored)
 
         def fetch(step: int) -> tuple[dict[str, Tensor], int]:
             session.journal.step()
@@ -235,20 +238,23 @@ def _train(
             directory.check()
             _write_model(prepared, directory)
         end = _ending(prepared, session)
-        session.journal.summarise(end["metrics"])
+        session.journal.summarise(end["status"], end["metrics"])
     return end
 
 
-def _tracker(config: PretrainConfig) -> Tracker:
+def _tracker(prepared: _Prepared, directory: RunDirectory) -> Tracker:
     """The pretraining's tracker; a resumed one continues its page."""
-    name = f"pretrain-{config.name}"
+    config = prepared.config
+    name, store = f"pretrain-{config.name}", Path(config.store)
+    facts = {"code": code_version(store), "parameters": _parameters(prepared)}
     return open_tracker(
         kind=config.tracker.name,
         mode=config.tracker.mode,
         name=name,
         run_id=name,
-        config=config_values(config),
-        directory=Path(config.store),
+        config={**config_values(config), **facts},
+        directory=directory.path,
+        store=store,
         project=config.tracker.project,
         entity=config.tracker.entity,
         group=config.tracker.group,
@@ -296,12 +302,11 @@ def _write_model(prepared: _Prepared, directory: RunDirectory) -> None:
 
 
 def _ending(prepared: _Prepared, session: Session) -> PretrainingEnding:
-    count = sum(p.numel() for p in prepared.trained.weights.values())
     found = results(
         session,
         metrics={"primary": "loss", "validation": {"best": None, "last": session.progress.last}},
         groups=prepared.groups,
-        parameters={"total": count, "trainable": count},
+        parameters=_parameters(prepared),
         set_up_seconds=prepared.seconds,
         place=prepared.device,
         threads=prepared.threads,
@@ -313,6 +318,11 @@ def _ending(prepared: _Prepared, session: Session) -> PretrainingEnding:
         "unigram_entropy": unigram_entropy(prepared.corpus.train),
         "blocks": blocks,
     }
+
+
+def _parameters(prepared: _Prepared) -> dict[str, int]:
+    count = sum(p.numel() for p in prepared.trained.weights.values())
+    return {"total": count, "trainable": count}
 
 
 def _texts(config: PretrainConfig) -> tuple[list[str], list[str]]:

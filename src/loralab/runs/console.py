@@ -78,6 +78,11 @@ class Console:
         if self.err.isatty() and os.environ.get("TERM") != "dumb":
             self._start_bar(resumed_at)
 
+    def mirrored(self, where: str) -> None:
+        """Prints where the tracker mirrors a single run, and how to see it."""
+        if self.title is None:
+            self._say(f"mirrored in {shown(where)}")
+
     def step(self, step: int) -> None:
         """Updates the bar after a step."""
         if self.bar is not None and (step == self.steps or time.monotonic() - self.drawn >= BAR_SECONDS):

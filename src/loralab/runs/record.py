@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from loralab.runs.prepare import Prepared
     from loralab.training.session import Session
 
-__all__ = ["as_yaml", "fail", "header", "origin", "results", "run_results"]
+__all__ = ["as_yaml", "fail", "header", "origin", "parameters_of", "results", "run_results"]
 
 
 def origin(*, name: str, config: dict[str, Any], identity: dict[str, Any], started: float) -> Origin:
@@ -91,17 +91,11 @@ def results(
 
 def run_results(prepared: "Prepared", session: "Session", scores: dict[str, SplitScores]) -> RunResults:
     """`results` of a run, with the scores of each split, backbone, outputs, ranks, and the examples of each split."""
-    model, head = prepared.model, prepared.backbone.head
-    parameters = {
-        "total": model.parameters(),
-        "trainable": prepared.trained.weights.values(),
-        "head": [p for name in head for p in model.get_submodule(name).parameters()],
-    }
     found = results(
         session,
         metrics={"primary": prepared.objective.metric, **scores},
         groups=prepared.groups,
-        parameters={name: sum(p.numel() for p in some) for name, some in parameters.items()},
+        parameters=parameters_of(prepared),
         set_up_seconds=prepared.seconds,
         place=prepared.planned.device,
         threads=prepared.threads,
@@ -114,6 +108,17 @@ def run_results(prepared: "Prepared", session: "Session", scores: dict[str, Spli
         "ranks": prepared.ranks.count,
         "rows": prepared.objective.rows(),
     }
+
+
+def parameters_of(prepared: "Prepared") -> dict[str, int]:
+    """Numbers of parameters: total, trainable, and of the head."""
+    model = prepared.model
+    parts = {
+        "total": model.parameters(),
+        "trainable": prepared.trained.weights.values(),
+        "head": [p for name in prepared.backbone.head for p in model.get_submodule(name).parameters()],
+    }
+    return {name: sum(p.numel() for p in some) for name, some in parts.items()}
 
 
 def fail(planned: Plan, error: str, *, started: float) -> None:

@@ -25,13 +25,14 @@ from loralab.runs.objective import Predictor
 from loralab.runs.plan import Plan, make_store, plan
 from loralab.runs.prepare import Prepared, prepare
 from loralab.runs.rates import advice
-from loralab.runs.record import as_yaml, fail, header, run_results
+from loralab.runs.record import as_yaml, fail, header, parameters_of, run_results
 from loralab.store.answers import write_after, write_before
 from loralab.store.labels import labels_of
 from loralab.store.leftovers import remove_old_temporaries
+from loralab.store.provenance import code_version
 from loralab.store.record import Pause, PausedRecord, Record, RunEnding, Scores, SplitScores
 from loralab.store.run_directory import final_status
-from loralab.store.trackers import Tracker, open_tracker
+from loralab.store.trackers import NoTracker, Tracker, open_tracker
 from loralab.training import optim
 from loralab.training.distributed import Ranks, join
 from loralab.training.loop import Progress, exploded, train
@@ -145,7 +146,7 @@ def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunE
         steps=prepared.steps,
         groups=prepared.groups,
         seed=config.data_seed,  # for dropout
-        tracker=_tracker(planned),
+        tracker=_tracker(prepared) if prepared.ranks.leads else NoTracker(),
         workers=prepared.workers,
         checkpoint_seconds=config.train.checkpoint_seconds,
         screen=console,
@@ -153,6 +154,8 @@ def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunE
         kept={"run": planned.directory.hash},
     ) as session:
         progress = session.progress
+        if session.journal.mirrored is not None:
+            console.mirrored(session.journal.mirrored)
         if progress.step == 0:
             _answer_untrained(prepared, session)
 
@@ -189,28 +192,33 @@ def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunE
         early = _ended_early(prepared, progress)
         if progress.step < prepared.steps and not progress.diverged and not early:
             reached = run_results(prepared, session, {"validation": validation})
+            session.journal.summarise("paused", reached["metrics"])
             return {"status": "paused", "total_steps": prepared.steps, **reached}
         began = progress.elapsed()
         tests = {} if progress.diverged else _test(prepared, session)
         progress.evaluation_seconds += progress.elapsed() - began
         found = run_results(prepared, session, {"validation": validation, **tests})
-        session.journal.summarise(found["metrics"])
-    ending = cast(RunEnding, {"status": final_status(diverged=progress.diverged), **found})
+        status = final_status(diverged=progress.diverged)
+        session.journal.summarise(status, found["metrics"])
+    ending = cast(RunEnding, {"status": status, **found})
     if early and not progress.diverged:
         ending["total_steps"] = prepared.steps
     return ending
 
 
-def _tracker(planned: Plan) -> Tracker:
+def _tracker(prepared: Prepared) -> Tracker:
     """The run's tracker; a resumed run continues its page."""
+    planned = prepared.planned
     config, directory, labels = planned.config, planned.directory, labels_of(planned.directory.path)
+    store, counts = Path(config.store), parameters_of(prepared)
     return open_tracker(
         kind=config.tracker.name,
         mode=config.tracker.mode,
         name=labels.name or directory.path.name,
         run_id=directory.hash,
-        config=config_values(config),
-        directory=Path(config.store),
+        config={**config_values(config), "code": code_version(store), "parameters": counts},
+        directory=directory.path,
+        store=store,
         project=config.tracker.project,
         entity=config.tracker.entity,
         group=config.tracker.group,

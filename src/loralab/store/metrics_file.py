@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,6 +44,12 @@ class MetricsFile:
         self.stream.write(text)
         self.stream.flush()
         self.size += len(text)
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """What it held when it was opened; raises UserError for a damaged line."""
+        with self.path.open("rb") as stream:
+            for number, text in enumerate(stream.read(self.size).splitlines(), 1):
+                yield parsed(text, f"{self.path}, line {number}", self.path.parent)
 
     def check(self) -> None:
         """Raises LostRunError unless the file at its path is the one that was opened, with what was written to it."""

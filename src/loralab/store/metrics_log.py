@@ -24,8 +24,13 @@ class Journal:
         """Flushes every line to disk and returns the file's size, for the checkpoint."""
         return 0
 
-    def summarise(self, metrics: dict[str, Any]) -> None:
-        """Sends the final metrics to the tracker."""
+    def summarise(self, status: str, metrics: dict[str, Any]) -> None:
+        """Sends the record's status and metrics to the tracker."""
+
+    @property
+    def mirrored(self) -> str | None:
+        """Where the tracker mirrors the run, and how to see it; None where it does not."""
+        return None
 
     @property
     def executed(self) -> int:
@@ -49,8 +54,12 @@ class _Written(Journal):
         self.directory.check()
         return self.metrics.sync()
 
-    def summarise(self, metrics: dict[str, Any]) -> None:
-        self.tracker.summarise(metrics)
+    def summarise(self, status: str, metrics: dict[str, Any]) -> None:
+        self.tracker.summarise(status, metrics)
+
+    @property
+    def mirrored(self) -> str | None:
+        return self.tracker.where
 
     @property
     def executed(self) -> int:
@@ -68,6 +77,7 @@ def open_journal(directory: RunDirectory, tracker: Tracker, *, size: int) -> Ite
     counter = StepCounter(directory.path)
     try:
         with tracker:
+            tracker.begin(metrics.lines())
             written = _Written(directory, metrics, counter, tracker)
             yield written
             written.sync()  # it may have been removed since its last line

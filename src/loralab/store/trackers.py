@@ -1,26 +1,42 @@
 """Trackers mirror metrics.jsonl. Nothing reads them back, and their errors never end a run."""
 
-import contextlib
 import logging
-import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-__all__ = ["NoTracker", "Tracker", "WandbTracker", "open_tracker", "wandb_mode"]
+from loralab.store.mirror import Ending, Mirror, Page
+from loralab.store.mlflow_mirror import MlflowMirror
+from loralab.store.tensorboard_mirror import TensorboardMirror
+from loralab.store.trackio_mirror import TrackioMirror
+from loralab.store.wandb_mirror import WandbMirror
+from loralab.text import reason
+
+__all__ = ["Mirrored", "NoTracker", "Tracker", "open_tracker"]
 
 logger = logging.getLogger(__name__)
+
+_MIRRORS: dict[str, Callable[[Page], Mirror]] = {
+    "wandb": WandbMirror, "tensorboard": TensorboardMirror, "mlflow": MlflowMirror, "trackio": TrackioMirror,
+}  # fmt: skip
 
 
 class Tracker(Protocol):
     """A mirror of a run's metrics; as a context manager it is finished also after an exception."""
 
+    where: str | None
+    """Where the run is mirrored and how to see it, in one line; None if it is not."""
+
+    def begin(self, lines: Iterable[dict[str, Any]]) -> None:
+        """Starts it; lines: those that a resumed run's metrics.jsonl has already."""
+
     def log(self, line: dict[str, Any]) -> None:
         """Sends one line of metrics.jsonl."""
 
-    def summarise(self, summary: dict[str, Any]) -> None:
-        """Sends the final metrics."""
+    def summarise(self, status: str, metrics: dict[str, Any]) -> None:
+        """Takes the status and the final metrics of the record."""
 
     def __enter__(self) -> "Tracker": ...
 
@@ -32,11 +48,16 @@ class Tracker(Protocol):
 class NoTracker:
     """Sends nothing."""
 
+    where: str | None = None
+
+    def begin(self, lines: Iterable[dict[str, Any]]) -> None:
+        """Nothing to start."""
+
     def log(self, line: dict[str, Any]) -> None:
         """Drops the line."""
 
-    def summarise(self, summary: dict[str, Any]) -> None:
-        """Drops the summary."""
+    def summarise(self, status: str, metrics: dict[str, Any]) -> None:
+        """Drops the metrics."""
 
     def __enter__(self) -> "NoTracker":
         return self
@@ -45,75 +66,95 @@ class NoTracker:
         """Nothing to finish."""
 
 
-class WandbTracker:
-    """Weights & Biases; the W&B run's id is the run's hash, so that a resumed run continues its page.
+class Mirrored:
+    """A tracker with a mirror: at the end, each number of metrics.jsonl is on the run's page, once.
 
-    wandb is imported and started when the run starts. After an error of wandb's, the run continues without it, with one
+    A resumed run sends what its page lacks, and does not send again what the page has from before the interruption. The
+    tracker's library is imported when the run starts. After its first error, the run continues without it, with one
     warning.
     """
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.settings = settings  # wandb.init's keyword arguments
-        self.run: Any = None
+    def __init__(self, kind: str, mirror: Mirror) -> None:
+        self.kind = kind
+        self.where: str | None = None
+        self.mirror: Mirror | None = mirror
+        self.ending = Ending("success", {})
+        self.there: set[tuple[str, int]] | None = None
+        self.sent: tuple[int, set[str]] = (-1, set())  # at the last step: several lines of a step have its rates
+        self.began = time.time()  # when the run would have begun without interruptions
 
-    def __enter__(self) -> "WandbTracker":
-        self._attempt(self._start)
-        return self
+    def begin(self, lines: Iterable[dict[str, Any]]) -> None:
+        self._attempt(lambda mirror: self._start(mirror, list(lines)))
 
     def log(self, line: dict[str, Any]) -> None:
-        values = {f"{line['split']}/{name}": value for name, value in line["values"].items()}
-        extra = {name: line[name] for name in ("lr_A", "lr_B", "seconds")}
-        self._attempt(lambda: self.run.log({**values, **extra}, step=line["step"]))
+        self._send(line["step"], _numbers(line), self.began + (line.get("seconds") or 0.0))
 
-    def summarise(self, summary: dict[str, Any]) -> None:
-        self._attempt(lambda: self.run.summary.update(summary))
+    def summarise(self, status: str, metrics: dict[str, Any]) -> None:
+        self.ending = Ending(status, metrics)
+
+    def __enter__(self) -> "Mirrored":
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._attempt(lambda: self.run.finish(exit_code=0 if kind is None else 1))
+        if kind is not None:  # a signal's exception is no Exception
+            self.ending = Ending("failed" if issubclass(kind, Exception) else "interrupted", {})
+        if self.there is not None:
+            for step, scores in self.ending.scores():
+                self._send(step, scores, time.time())
+        self._attempt(lambda mirror: mirror.finish(self.ending))
 
-    def _start(self) -> None:
-        os.environ.setdefault("WANDB_SILENT", "true")
-        import wandb
+    def _start(self, mirror: Mirror, lines: Sequence[dict[str, Any]]) -> None:
+        self.where = mirror.start(resumed=bool(lines))
+        self.there = mirror.there()
+        if self.there is not None and lines:
+            self.began -= lines[-1].get("seconds") or 0.0
+            for line in lines:
+                self.log(line)
 
-        from loralab.compat.wandb import quiet_settings
+    def _send(self, step: int, values: dict[str, float], at: float) -> None:
+        if step != self.sent[0]:
+            self.sent = (step, set())
+        there = self.there or ()
+        new = {n: value for n, value in values.items() if n not in self.sent[1] and (n, step) not in there}
+        self.sent[1].update(new)
+        if new:
+            self._attempt(lambda mirror: mirror.log(step, new, at))
 
-        Path(self.settings["dir"]).mkdir(parents=True, exist_ok=True)
-        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
-            self.run = wandb.init(**self.settings, settings=quiet_settings())
-
-    def _attempt(self, action: Callable[[], Any]) -> None:
-        if self.run is None and action != self._start:
+    def _attempt(self, action: Callable[[Mirror], Any]) -> None:
+        if self.mirror is None:
             return
         try:
-            action()
+            action(self.mirror)
         except Exception as error:  # an error of the tracker's must not end the run: one warning, then it is off
-            logger.warning("wandb failed, and the run goes on without it: %s", error)
-            self.run = None
+            logger.warning("%s failed, and the run goes on without it: %s", self.kind, reason(error))
+            self.mirror = self.where = None
 
 
 def open_tracker(
-    *, kind: str, mode: str, name: str, run_id: str, config: dict[str, Any], directory: Path, **settings: Any
+    *,
+    kind: str,
+    mode: str,
+    name: str,
+    run_id: str,
+    config: dict[str, Any],
+    directory: Path,
+    store: Path,
+    project: str,
+    entity: str | None,
+    group: str | None,
+    tags: Sequence[str],
 ) -> Tracker:
-    """A tracker of this kind (wandb, none) for the run called `name`; settings: project, entity, group, tags."""
+    """A tracker of this kind for the run called `name`, in its directory; kind and mode: as `tracker` has them."""
     if kind == "none" or mode == "disabled":
         return NoTracker()
-    mode = wandb_mode() if mode == "auto" else mode
-    given = {"id": run_id, "name": name, "config": config, "dir": str(directory), "mode": mode, "resume": "allow"}
-    return WandbTracker({**given, **settings})
+    page = Page(run_id, name, directory, store, config, project, entity, group, list(tags), mode)
+    return Mirrored(kind, _MIRRORS[kind](page))
 
 
-def wandb_mode() -> str:
-    """`online` where an API key is found (environment or netrc), else `offline`; WANDB_MODE takes precedence."""
-    import netrc
-
-    if os.environ.get("WANDB_MODE"):
-        return os.environ["WANDB_MODE"]
-    if os.environ.get("WANDB_API_KEY"):
-        return "online"
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
-    try:
-        return "online" if netrc.netrc().authenticators(host) else "offline"
-    except (FileNotFoundError, netrc.NetrcParseError):
-        return "offline"
+def _numbers(line: dict[str, Any]) -> dict[str, float]:
+    """A line's numbers by name, as `train/loss`, lr_A, lr_B and seconds; without those that are null."""
+    values = {f"{line['split']}/{name}": value for name, value in line["values"].items()}
+    values |= {name: line.get(name) for name in ("lr_A", "lr_B", "seconds")}
+    return {name: value for name, value in values.items() if value is not None}

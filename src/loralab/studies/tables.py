@@ -1,5 +1,7 @@
 """A study's runs as tables, read from the store: one row per run with its thinned curve, and one per logged value."""
 
+import os
+import shlex
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -47,6 +49,17 @@ def load_study(name: str, *overrides: str, store: str | Path | None = None) -> T
             return _untrained(study)
 
 
+def _command(study: Study) -> str:
+    """What trains the study, or the sweep; without the store where that is the default."""
+    default = Path(os.environ.get("LORALAB_STORE", "outputs"))
+    stores = [word for word in study.words if word.startswith("store=")]
+    left = stores if study.store == default else stores[:-1]  # the last one counts
+    words = [word for word in study.words if word not in left and word != "--multirun"]
+    if study.name is None:
+        return shlex.join([*typed("train").split(), "-m", *words])
+    return shlex.join([*typed("train").split(), *(word.removeprefix("+") for word in words)])
+
+
 class Untrained(UserError):  # noqa: N818  # a state of a study
     """None of a study's runs is finished."""
 
@@ -70,7 +83,7 @@ def study_tables(study: Study) -> Tables:
     """
     sweep = "this sweep" if study.name is None else f"sweeps/{study.name}.yaml"
     none = f"{study.store / 'runs'}: no run of {sweep} is finished there"
-    train = f"train them: {typed('train')} sweeps={study.name}"
+    train = f"train them: {_command(study)}"
     if not any((study.store / "runs").glob("*/config.yaml")):  # the table identifies each run, which takes longer
         raise Untrained(f"{none}; {train}")
     cells, left_out = study.cells(), dict[str, str]()

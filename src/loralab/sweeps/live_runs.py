@@ -36,6 +36,7 @@ class LiveRuns:
     def __init__(self, err: TextIO, out: TextIO) -> None:
         self.err, self.out = err, out
         self.running: dict[int, Running] = {}
+        self.warned: set[str] = set()
         self.halted = ""  # what is printed instead of the time left after an interrupt
         self.live: Live | None = None
 
@@ -44,9 +45,13 @@ class LiveRuns:
         self.running[slot] = Running(job, time.monotonic())
 
     def message(self, slot: int, content: dict[str, Any]) -> None:
-        """A run's step, its number of steps, or its latest scores."""
+        """A run's step, its number of steps, its latest scores, or a warning, which is printed once."""
         for name, value in content.items():
-            setattr(self.running[slot], name, value)
+            if name != "warning":
+                setattr(self.running[slot], name, value)
+            elif value not in self.warned:
+                self.warned.add(value)
+                self.say(shown(f"warning: {self.running[slot].job.title}: {value}"), self.err)
 
     def left(self, slot: int) -> None:
         """The worker has ended the run, whatever its outcome."""

@@ -5,10 +5,11 @@ import gc
 import importlib
 import inspect
 import io
+import logging
 import operator
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class Result:
 
 
 class Reporter(Console):
-    """Sends the progress of a run: {"step", "steps", "values"}, or {} to show that it is alive."""
+    """Sends the progress of a run: {"step", "steps", "values", "warning"}, or {} to show that it is alive."""
 
     def __init__(self, send: Callable[..., None]) -> None:
         super().__init__(io.StringIO(), io.StringIO(), title="")
@@ -97,6 +98,22 @@ class Reporter(Console):
             self.send(message)
 
 
+@contextlib.contextmanager
+def _warnings(send: Callable[..., None]) -> Iterator[None]:
+    """Inside, sends what loralab logs as a warning, such as that a tracker failed: nobody reads a worker's output."""
+
+    class Sent(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            send({"warning": record.getMessage()})
+
+    handler, ours = Sent(logging.WARNING), logging.getLogger("loralab")
+    ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+
+
 def prepare(shared: Shared, send: Callable[..., None]) -> Callable[[DictConfig], Result]:
     """Imports what runs need (torch and transformers take seconds); returns the function that runs a job."""
     setup_globals()
@@ -118,7 +135,7 @@ def prepare(shared: Shared, send: Callable[..., None]) -> Callable[[DictConfig],
             tidied = True
 
     def ended(config: DictConfig) -> Result:
-        with report_to(Reporter(send)):
+        with report_to(Reporter(send)), _warnings(send):
             try:
                 job = run_job(task_function, config, "hydra.sweep.dir", "hydra.sweep.subdir", shared.context)
             except Interrupted:

@@ -6,7 +6,7 @@ Hydra's `study` sweeper and the `loralab` command both use it.
 import contextlib
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,8 @@ class Study:
     """The runs that a sweep needs: the jobs of its grid and, once these are done, those of its second stage.
 
     name: of its file in sweeps/, None for a sweep that the command line alone describes; arguments: the command line's
-    overrides. Raises UserError, or what Hydra raises, for jobs that do not compose.
+    overrides; words: what was typed, if it was not opened by Hydra. Raises UserError, or what Hydra raises, for jobs
+    that do not compose.
     """
 
     name: str | None
@@ -58,6 +59,7 @@ class Study:
     smoke: bool
     composer: Composer
     plans: dict[Job, "Plan"] = field(default_factory=dict)
+    words: Sequence[str] = ()
 
     @classmethod
     def of(cls, loader: ConfigLoader, master: DictConfig, arguments: Sequence[str]) -> "Study":
@@ -202,8 +204,8 @@ def open_study(name: str, overrides: Sequence[str] = (), *, store: Path | None =
     """
     if name not in studies():
         near = difflib.get_close_matches(name, studies(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"no study is called {name!r}; sweeps/ has {', '.join(studies()) or 'none'}{hint}")
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"no study is called {name!r}; {hint}sweeps/ has {', '.join(studies()) or 'none'}")
     given = [] if store is None else [f"store={to_override(literal(str(store)))}"]
     with open_sweep([f"+sweeps={name}", *given, *overrides]) as study:
         yield study
@@ -223,6 +225,6 @@ def open_sweep(words: Sequence[str]) -> Iterator[Study]:
             assert hydra is not None
             master = hydra.compose_config("config", arguments, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
             task: Any = OmegaConf.to_container(master.hydra.overrides.task)
-            yield Study.of(hydra.config_loader, master, task)
+            yield replace(Study.of(hydra.config_loader, master, task), words=tuple(words))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
