@@ -82,8 +82,8 @@ def test_every_run_has_its_settings_scores_curve_and_command(root: Path, written
     for at, (stage, seed, ratio, rate) in enumerate(ROWS):
         cells = f"{at:010x} {stage} {seed} {ratio} {rate:g} success {rate + 0.5:.4f}"
         assert f"{cells} Train it again {start} lora.ratio={ratio} optim.lr={rate:g} seed={seed} store=" in runs.text
-    curve = root / "store" / "runs" / "tiny-trec-0000000003" / "metrics.jsonl"
-    assert runs.text.count(f"Curve {curve} ; loralab curves 0000000003 draws it") == 1
+    own = root / "store" / "runs" / "tiny-trec-0000000003"
+    assert runs.text.count(f"Curve {own}/metrics.jsonl ; loralab curves {own} draws it") == 1
     assert runs.text.count("not in the store that this report was written from") == 11
 
 

@@ -75,7 +75,7 @@ def sections(tmp_path_factory: pytest.TempPathFactory) -> list[Section]:
         header = dict.fromkeys(("claim", "metric", "command", "cost"), "text")
         own = section(NAME, frame, load_module(NAME), questions=questions(NAME), csv="a,b", header=header)
         train = dict.fromkeys(frame["hash"], f"python train.py sweeps={NAME} seed={MARKUP}")
-        own = replace(own, runs=runs_of(frame, train, {frame["hash"][0]: "outputs/runs/x/metrics.jsonl"}))
+        own = replace(own, runs=runs_of(frame, train, {frame["hash"][0]: "outputs/runs/x"}))
         return [own, replace(own, name="ratio", stem="ratio"), replace(own, name="rank", stem="rank", questions=())]
 
 
@@ -89,6 +89,7 @@ def written(sections: list[Section], tmp_path_factory: pytest.TempPathFactory) -
         (files / f"{each.stem}.csv").write_text(each.csv)
         (files / f"{each.stem}.html").write_text(runs_page(each, f"../report.html#{each.stem}"), encoding="utf-8")
     to.write_text(page(sections), encoding="utf-8")
+    to.with_name("report_of_one.html").write_text(page(sections[:1]), encoding="utf-8")
     return to
 
 
@@ -135,13 +136,16 @@ def test_the_first_study_comes_before_all_questions_and_the_others_under_their_t
     places = [html.index(each) for each in order]
     assert places == sorted(places)
     assert "λ, the ratio of the learning rates</h2>" in html[places[2] : places[3]]
-    assert "All questions" not in Parsed(page(sections[:1])).text
+    alone = Parsed(page(sections[:1]))
+    assert "All questions" not in alone.text and not alone.all("nav")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_browser_shows_it_whole_and_legible(browser: "Browser", written: Path, width: int, scheme: str) -> None:
-    for address, least in ((written.as_uri(), 200), (f"{written.parent.as_uri()}/report_files/{NAME}.html", 80)):
+    """The page, that of a single study, and the runs."""
+    for name, least in (("report.html", 200), ("report_of_one.html", 60), (f"report_files/{NAME}.html", 80)):
+        address = f"{written.parent.as_uri()}/{name}"
         tab, trouble = opened(browser, address, width, scheme)
         tab.evaluate(OPEN)
         assert tab.evaluate(OVERFLOW) <= 0

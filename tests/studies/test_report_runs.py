@@ -55,13 +55,13 @@ def test_runs_are_listed_once_with_what_varies_and_without_thinned_curves() -> N
     frame = finished().assign(**{"validation/loss@0.1": 0.7, "seconds": 12.345})
     frame.insert(list(frame).index("status"), "lora.rank", 8)
     frame.insert(list(frame).index("status"), "train.epochs", float("nan"))
-    found = runs_of(pd.concat([frame, frame]), {"0000000001": "train it"}, {"0000000002": "runs/x/metrics.jsonl"})
+    found = runs_of(pd.concat([frame, frame]), {"0000000001": "train it"}, {"0000000002": "runs/x"})
     assert found is not None and len(found.rows) == 12
     assert found.columns == ("stage", "seed", "lora.ratio", "optim.lr", "status", "validation/loss", "seconds")
     assert found.rows[1].cells == ("grid", "0", "1", "0.004", "success", "0.5040", "12.3")
     assert found.numeric == (False, True, True, True, False, True, True)
     assert found.shared == {"lora.rank": "8"}
-    assert [(run.command, run.curve) for run in found.rows[1:3]] == [("train it", ""), ("", "runs/x/metrics.jsonl")]
+    assert [(run.command, run.directory) for run in found.rows[1:3]] == [("train it", ""), ("", "runs/x")]
     assert list(varying(frame)) == ["stage", "seed", "lora.ratio", "optim.lr"]
 
 

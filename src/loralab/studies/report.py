@@ -18,7 +18,7 @@ from loralab.files import write_text
 from loralab.studies import committed, results
 from loralab.studies.questions import Question
 from loralab.studies.report_page import page, runs_page
-from loralab.studies.report_runs import USUAL, commands, curve_files
+from loralab.studies.report_runs import USUAL, commands, directories_of
 from loralab.studies.report_section import Section, section
 from loralab.studies.study_module import explain_failure, module_of
 from loralab.studies.topics import ordered
@@ -38,7 +38,7 @@ class _Wanted:
     settings: tuple[str, ...]
     store: Path
     stem: str | None
-    curves: dict[str, str]
+    directories: dict[str, str]
 
 
 def report(
@@ -71,7 +71,7 @@ def report(
     if not every:
         for name in names:
             results.load_results(name, *overrides, path=results.target(name, overrides, store, stem=stem))
-    wanted = _Wanted(tuple(overrides), store, stem, curve_files(store))
+    wanted = _Wanted(tuple(overrides), store, stem, directories_of(store))
     sections, failures = committed.attempt(ordered(names), lambda name: _section(name, wanted))
     if failures and not (every and sections):
         raise UserError(": ".join(next(iter(failures.items()))))
@@ -118,7 +118,7 @@ def _section(name: str, wanted: _Wanted) -> Section:
         options=options,
         unanswered=unanswered,
         train=train,
-        curves=wanted.curves,
+        directories=wanted.directories,
     )
 
 

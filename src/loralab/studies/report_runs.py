@@ -1,4 +1,4 @@
-"""The runs of a study for a report: settings, seed, scores, the file of the curve, and the command that trains each."""
+"""The runs of a study for a report: settings, seed, scores, its directory, and the command that trains each."""
 
 import os
 import shlex
@@ -19,7 +19,7 @@ from loralab.studies.report_table import text
 from loralab.studies.thinned_curves import is_curve
 from loralab.sweeps.study import Study
 
-__all__ = ["USUAL", "Run", "Runs", "commands", "curve_files", "runs_of", "varying"]
+__all__ = ["USUAL", "Run", "Runs", "commands", "directories_of", "runs_of", "varying"]
 
 SCORES = ("train/", "validation/", "test/")
 DIGITS = {"seconds": 1}  # of a number; of a score four
@@ -30,11 +30,11 @@ LEFT_OUT = ("hydra", "tracker", "sweeps", "store")  # first parts of keys that a
 
 @dataclass(frozen=True)
 class Run:
-    """A run; cells: its texts under Runs.columns; curve: path of its metrics.jsonl, "" if it is not in the store."""
+    """A run; cells: its texts under Runs.columns; directory: with the metrics.jsonl, "" if it is not in the store."""
 
     hash: str
     cells: tuple[str, ...]
-    curve: str
+    directory: str
     command: str
 
 
@@ -48,10 +48,10 @@ class Runs:
     shared: Mapping[str, str]
 
 
-def runs_of(frame: pd.DataFrame, train: Mapping[str, str], curves: Mapping[str, str]) -> Runs | None:
+def runs_of(frame: pd.DataFrame, train: Mapping[str, str], directories: Mapping[str, str]) -> Runs | None:
     """The runs of a study's results, each once; None for results that are not of runs.
 
-    train, curves: the commands and the files of the curves, by hash.
+    train, directories: the commands, and the directories in the store, by hash.
     """
     if not {"hash", "stage", "status"} <= set(frame.columns):
         return None
@@ -66,7 +66,7 @@ def runs_of(frame: pd.DataFrame, train: Mapping[str, str], curves: Mapping[str, 
     return Runs(
         columns,
         tuple(is_numeric_dtype(runs[name]) for name in columns),
-        tuple(Run(name, cells, curves.get(name, ""), train.get(name, "")) for name, cells in rows),
+        tuple(Run(name, cells, directories.get(name, ""), train.get(name, "")) for name, cells in rows),
         {name: text(runs[name].iloc[0]) for name in axes if name not in kept and runs[name].notna().any()},
     )
 
@@ -119,7 +119,7 @@ def _override(value: object) -> str:
     return "" if value is None or value != value else to_override(value)
 
 
-def curve_files(store: Path) -> dict[str, str]:
-    """Hash -> path of the metrics.jsonl of each run in the store."""
+def directories_of(store: Path) -> dict[str, str]:
+    """Hash -> the directory of each run in the store that has a curve."""
     files = sorted((store / "runs").glob(f"*/{MetricsFile.FILE}"))
-    return {RunDirectory(file.parent).hash: str(file) for file in files}
+    return {RunDirectory(file.parent).hash: str(file.parent) for file in files}

@@ -97,13 +97,13 @@ def section(
     options: Sequence[str] = (),
     unanswered: str = "",
     train: Mapping[str, str] | None = None,
-    curves: Mapping[str, str] | None = None,
+    directories: Mapping[str, str] | None = None,
 ) -> Section:
     """The section that a study's analysis makes from its CSV, with its questions.
 
-    stem: None for the study's name; train, curves: as `runs_of` has them.
+    stem: None for the study's name; train, directories: as `runs_of` has them.
     """
-    runs, summary = runs_of(frame, train or {}, curves or {}), analysis.summary(frame)
+    runs, summary = runs_of(frame, train or {}, directories or {}), analysis.summary(frame)
     return Section(
         name=name,
         stem=(stem or name).replace("/", "-"),

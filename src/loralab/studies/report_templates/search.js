@@ -1,11 +1,14 @@
 // Hides the studies that lack a word of the search, with their entries in the contents and their questions.
 (() => {
-  const form = document.querySelector('.search'), box = form.querySelector('input'), said = form.querySelector('p');
+  addEventListener('beforeprint', () => { for (const each of document.querySelectorAll('details')) each.open = true; });
+  const form = document.querySelector('.search');
+  if (!form) return;  // one study
+  const box = form.querySelector('input'), said = form.querySelector('p');
   const studies = [...document.querySelectorAll('section.study')].map(section => ({ section, stem: section.dataset.study, text: '' }));
   const entries = [...document.querySelectorAll('[data-of]')];
   const groups = [...document.querySelectorAll('[data-group]')];
   const plain = text => text.toLowerCase().replace(/\s+/g, ' ');
-  form.hidden = studies.length < 2;
+  form.hidden = false;
 
   const search = () => {
     const words = plain(box.value).trim().split(' ').filter(Boolean), found = new Set();
@@ -28,5 +31,4 @@
     if (heading) { heading.scrollIntoView(); heading.focus({ preventScroll: true }); }
   });
   search();  // a browser may keep the words when the page is loaded again
-  addEventListener('beforeprint', () => { for (const each of document.querySelectorAll('details')) each.open = true; });
 })();
