@@ -20,15 +20,19 @@ from tests.small_studies import NAME
 
 
 def test_a_command_trains_exactly_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In both stages: its words compose a config with the run's hash."""
+    """In both stages, of which the second has a setting more: its words compose a config with the run's hash."""
     root, store = reported(tmp_path / "checkout", monkeypatch), tmp_path / "store"
+    sweep = root / "sweeps" / f"{NAME}.yaml"
+    sweep.write_text(sweep.read_text().replace('{seed: "range(100,102)"}', '{seed: "range(100,102)", lora.alpha: 4}'))
     with open_study(NAME, SMALL, store=store) as study:
-        first = pd.DataFrame([{name: settings(job)[name] for name in study.axes} for job in study.grid])
+        first = pd.DataFrame(
+            [{name: value for name, value in settings(job).items() if name in study.axes} for job in study.grid]
+        )
         scored = first.assign(status="success")
         scored["validation/loss"] = first["optim.lr"]
         scored.insert(0, "stage", "grid")
         jobs = [*study.grid, *study.second_jobs(scored)]
-        rows = [{name: settings(job)[name] for name in study.axes} for job in jobs]
+        rows = [{name: settings(job).get(name, float("nan")) for name in study.axes} for job in jobs]
         hashes = [study.planned(job).directory.hash for job in jobs]
         frame = pd.DataFrame(rows).assign(hash=hashes, stage="grid", status="success")
         told = commands(study, frame, store)

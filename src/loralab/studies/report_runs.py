@@ -106,7 +106,8 @@ def commands(study: Study, frame: pd.DataFrame, store: Path) -> dict[str, str]:
     for _, row in runs.iterrows():
         jobs = found.get(tuple(_override(row[name]) for name in names), set())
         if len(jobs) == 1 and fresh <= set(runs.columns):
-            own = [f"{name}={_override(row[name])}" for name in study.axes if name in fresh]
+            values = {name: row[name] for name in study.axes if name in fresh}  # NaN: not in the first stage
+            own = [f"{name}={to_override(value)}" for name, value in values.items() if value is None or value == value]
             told[str(row["hash"])] = f"{start} {shlex.join([*next(iter(jobs)), *own, *end])}"
     return told
 
