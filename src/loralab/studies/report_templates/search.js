@@ -13,7 +13,7 @@
   const search = () => {
     const words = plain(box.value).trim().split(' ').filter(Boolean), found = new Set();
     for (const study of studies) {
-      study.text ||= plain(`${study.stem} ${study.section.dataset.topic} ${study.section.textContent}`);
+      if (words.length) study.text ||= plain(`${study.stem} ${study.section.dataset.topic} ${study.section.textContent}`);
       study.section.hidden = !words.every(word => study.text.includes(word));
       if (!study.section.hidden) found.add(study.stem);
     }
