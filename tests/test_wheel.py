@@ -102,5 +102,5 @@ def test_studies_figures_reports_and_python_work_there(site: Path, tmp_path: Pat
     assert "6 runs (6 success)" in said(site, tmp_path, *loralab, "study", "mine", *settings)
     said(site, tmp_path, "-c", CODE.format(settings=list(SMALL)))
     written = {path.name for path in tmp_path.iterdir()}
-    assert written == {"outputs", "analysis", "sweeps", "mine", "page.html"}
+    assert written == {"outputs", "analysis", "sweeps", "mine", "page.html", "page_files"}
     assert files(tmp_path / "analysis") >= {"figures/rate_law.png", "mine.py"}

@@ -15,6 +15,7 @@ from loralab.errors import UserError
         (["seed=1"], [], ["seed=1"]),
         (["a=logspace(1,100,3)"], [], ["a=1,10,100"]),
         (["sweeps=x", "seed=0"], ["--multirun"], ["+sweeps=x", "seed=0"]),
+        (["sweeps=x", "hydra.mode=RUN", "seed=0"], [], ["+sweeps=x", "hydra.mode=RUN", "seed=0"]),
         (["+sweeps=x", "-m"], ["--multirun", "-m"], ["+sweeps=x"]),
         (["--dry-run", "seed=0,1"], ["--multirun"], ["hydra.sweeper.dry_run=true", "seed=0,1"]),
         (["--again", "seed=0"], [], ["train.again=true", "seed=0"]),

@@ -150,7 +150,7 @@ def _claims(_: argparse.Namespace) -> int:
 def _report(given: argparse.Namespace) -> int:
     from loralab.cli import studies
 
-    return studies.report(given.studies, given.to or given.store / "report.html")
+    return studies.report([*given.studies, *given.overrides], given.store, stem=given.name, to=given.to)
 
 
 class _OneLine(argparse.ArgumentParser):
@@ -284,12 +284,16 @@ def _parser() -> argparse.ArgumentParser:
         "loralab claims",
     )  # fmt: skip
     report = add(
-        "report", _report, "write studies as one HTML page: claims, verdicts, figures, tables, origin, commands",
-        "loralab report lr_grid ratio               outputs/report.html",
+        "report", _report, "write studies as an HTML page by question: verdicts, figures, tables, runs, commands",
+        "loralab report lr_grid ratio               outputs/report.html, and report_files/ beside it",
         "loralab report all --to supplement.html    every study that has results",
+        "loralab report ratio task=local task.files.train=mine.csv    the study that these settings made",
     )  # fmt: skip
-    report.add_argument("studies", metavar="STUDY", nargs="+", help="files of sweeps/, without .yaml; or all")
+    words = "files of sweeps/, without .yaml, or all; then the settings that they were trained with"
+    report.add_argument("studies", metavar="STUDY", nargs="+", help=words)
+    report.set_defaults(overrides=[])
     report.add_argument("--to", type=Path, metavar="FILE", help="the page (default: report.html in the store)")
+    report.add_argument("--name", metavar="NAME", help="of the CSV, if the study was collected with --name")
     for sub in (status, collect, figure, study):
         sub.add_argument("study", metavar="STUDY", help="a file of sweeps/, without .yaml")
         sub.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=text)

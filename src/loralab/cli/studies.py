@@ -136,11 +136,20 @@ def claims() -> int:
     return _print_failures(failures)
 
 
-def report(names: Sequence[str], to: Path) -> int:
-    """Writes the report page of the studies."""
+def report(words: Sequence[str], store: Path, *, stem: str | None = None, to: Path | None = None) -> int:
+    """Writes the report page of the studies among the words; those with `=` are the settings of all of them.
+
+    store=DIR among them is --store.
+    """
     from loralab.studies.report import report as write_report  # imports matplotlib
 
-    failures = write_report(names, to)
+    names = [word for word in words if "=" not in word]
+    given = {word.partition("=")[0]: word for word in words if "=" in word}
+    store = Path(given.pop("store").partition("=")[2]) if "store" in given else store
+    if not names:
+        raise UserError("report: got settings alone; name their study, as loralab report first smoke=true")
+    to = to or store / "report.html"
+    failures = write_report(names, to, list(given.values()), store=store, stem=stem)
     print(printed([str(to)]))
     return _print_failures(failures)
 

@@ -47,11 +47,13 @@ def translated(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Flags and settings for Hydra, from the shorter forms of loralab's command line.
 
     tuned=FILE becomes the overrides that `loralab tune` wrote there; logspace(a,b,n) becomes its values; sweeps=X and
-    +sweeps=X imply --multirun; --dry-run and smoke=true become settings of the sweeper, --again one of
-    the run. Raises UserError for a setting that `check_settings` refuses.
+    +sweeps=X imply --multirun, unless hydra.mode=RUN asks for one run with the settings of the sweep's file; --dry-run
+    and smoke=true become settings of the sweeper, --again one of the run. Raises UserError for a setting that
+    `check_settings` refuses.
     """
     arguments = with_tuned(arguments)
     flags, settings = [], []
+    is_single = "hydra.mode=RUN" in arguments
     is_study = any(argument.partition("=")[0].lstrip("+") == "sweeps" for argument in arguments)
     for argument in arguments:
         key, _, value = argument.partition("=")
@@ -67,7 +69,7 @@ def translated(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
                 raise UserError("smoke: applies only to a study; name one, as sweeps=first smoke=true")
             settings.append(f"hydra.sweeper.size={'smoke' if value == 'true' else 'full'}")
         elif key.lstrip("+") == "sweeps":
-            flags.append("--multirun")
+            flags += [] if is_single else ["--multirun"]
             settings.append(f"+sweeps={value}")
         elif argument.startswith("-") or "=" not in argument:
             flags.append(argument)

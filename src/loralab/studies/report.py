@@ -1,259 +1,132 @@
-"""Studies -> one self-contained HTML page: claims, verdicts, figures, tables, provenance, commands.
+"""Studies -> an HTML page by question, and a folder beside it with figures, results and a page of each study's runs.
 
-Reads the committed CSVs and the sweeps' headers. `page` is a pure function of plain data. The data contains no dates
-and no random values, so a commit always produces the same report.
+Reads CSVs, the sweeps' headers and, for the curves' paths, the names of the store's runs. The pages contain no dates
+and no random values, so the same results and store always give the same files.
 """
 
-import base64
-import hashlib
-import io
-import platform
-import re
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-import pandas as pd
-
-from loralab import places, plotting
+from loralab import places
 from loralab.errors import UserError
 from loralab.files import write_text
-from loralab.studies import committed, study_module
-from loralab.studies.questions import Question, value_text
-from loralab.studies.results import load_results
-from loralab.studies.study_module import StudyModule, load_module
-from loralab.studies.verdicts import CONTRADICTED, EQUIVALENT, HELD, UNKNOWN
+from loralab.studies import committed, results
+from loralab.studies.questions import Question
+from loralab.studies.report_page import page, runs_page
+from loralab.studies.report_runs import USUAL, commands, directories_of
+from loralab.studies.report_section import Section, section
+from loralab.studies.study_module import explain_failure, module_of
+from loralab.studies.topics import ordered
 from loralab.sweeps.study import open_study
+from loralab.text import count
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    import pandas as pd
 
-__all__ = ["Picture", "Section", "Table", "page", "report", "section"]
-
-BADGES = {HELD: "held", CONTRADICTED: "fell", EQUIVALENT: "even", UNKNOWN: "open"}  # verdict -> CSS class
-TOOLS = ("loralab", "matplotlib", "numpy", "pandas")
-NUMBER = re.compile(r"[\[<>~+-]*\s*[\d.]*\d")  # start of the text of a number or an interval
-LONGEST_FRACTION = 4  # digits; columns that need more are not aligned
-ABSENT = "—"
+__all__ = ["page", "report", "section"]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An SVG with its width in CSS pixels."""
+class _Wanted:
+    """Studies with the overrides that they were trained with, the name of their CSV in the store, and the store."""
 
-    svg: str
-    width: int
-    alt: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of texts; numeric: for each column, whether it is right-aligned."""
-
-    columns: tuple[str, ...]
-    numeric: tuple[bool, ...]
-    rows: tuple[tuple[str, ...], ...]
+    settings: tuple[str, ...]
+    store: Path
+    stem: str | None
+    directories: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Section:
-    """One study's part of the page.
-
-    header: its claim, metric, command and cost (Study.header); csv: the text of its results; provenance: term -> lines.
-    """
-
-    name: str
-    header: Mapping[str, str]
-    questions: tuple[Question, ...]
-    picture: Picture
-    table: Table
-    csv: str
-    provenance: Mapping[str, tuple[str, ...]]
-
-
-def page(sections: Sequence[Section]) -> str:
-    """The HTML of the sections, in their order; all texts are escaped."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"base64": _base64, "tally": _tally, "value": value_text, "unbroken": _unbroken}
-    template = environment.get_template("report.html.jinja")
-    every = [question for part in sections for question in part.questions]
-    return template.render(sections=sections, badges=BADGES, every=every)
-
-
-def report(names: Sequence[str], to: Path) -> dict[str, str]:
+def report(
+    names: Sequence[str],
+    to: Path,
+    overrides: Sequence[str] = (),
+    *,
+    store: Path = Path("outputs"),
+    stem: str | None = None,
+) -> dict[str, str]:
     """Writes the page of these studies, or of `all` that have results; returns one line for each study that fails.
 
-    Raises UserError for a named study that has no results, or whose CSV lacks a run. With `all`, studies that fail are
-    left out.
+    The files are in a folder beside the page: report_files for report.html. Studies are in the order of their topics.
+    overrides, stem: as `results.target` finds a CSV. Raises UserError for a named study that has no results, or whose
+    CSV lacks a run. With `all`, studies that fail are left out.
     """
     if to.is_dir():
         raise UserError(f"--to: {to} is a directory; name a file")
+    files = to.with_name(f"{to.stem}_files")
+    if files.exists() and not files.is_dir():
+        raise UserError(f"--to: {to} needs the folder {files} for its figures, and that is a file; name another page")
     every = list(names) == ["all"]
-    wanted = committed.names() if every else list(dict.fromkeys(names))
-    if not wanted:
+    if every and (overrides or stem is not None):
+        raise UserError(f"report all: got {' '.join(overrides) or f'--name {stem}'}; name the study that this is of")
+    names = committed.names() if every else list(dict.fromkeys(names))
+    if not names:
         raise UserError("no study has results in analysis/results; `loralab study NAME` makes them")
+    if stem is not None and len(names) > 1:
+        raise UserError(f"--name: names one study's results; got {', '.join(names)}")
     if not every:
-        for name in wanted:
-            load_results(name)  # report a mistake before drawing anything
-    failures: dict[str, str] = {}
-    if every:
-        sections, failures = committed.attempt(wanted, _section)
-    else:
-        sections = {name: _section(name) for name in wanted}
-    write_text(to, page(list(sections.values())))
+        for name in names:
+            results.load_results(name, *overrides, path=results.target(name, overrides, store, stem=stem))
+    wanted = _Wanted(tuple(overrides), store, stem, directories_of(store))
+    sections, failures = committed.attempt(ordered(names), lambda name: _section(name, wanted))
+    if failures and not (every and sections):
+        raise UserError(": ".join(next(iter(failures.items()))))
+    _write(list(sections.values()), to, files)
     return failures
 
 
-def _section(name: str) -> Section:
+def _write(sections: Sequence[Section], to: Path, files: Path) -> None:
+    """The files first, so that the page never names one that is not there."""
+    for one, other in itertools.combinations(sections, 2):
+        if one.stem == other.stem:
+            raise UserError(f"report: {one.name} and {other.name} would both be {one.stem}.html; rename one")
+    for part in sections:
+        write_text(files / f"{part.stem}.svg", part.picture.svg)
+        write_text(files / f"{part.stem}.csv", part.csv)
+        if part.runs is not None:
+            back = f"../{quote(to.name)}#{quote(part.stem)}"
+            write_text(files / f"{part.stem}.html", runs_page(part, back))
+    write_text(to, page(sections, files.name))
+
+
+def _section(name: str, wanted: _Wanted) -> Section:
     """The section of a study with results."""
-    csv = places.found(study_module.ANALYSIS / "results" / f"{name}.csv").read_text(encoding="utf-8")
-    with open_study(name) as study:
-        header = study.header
-    asked = committed.questions(name)
-    return section(name, load_results(name), load_module(name), questions=asked, csv=csv, header=header)
-
-
-def section(
-    name: str,
-    frame: pd.DataFrame,
-    analysis: StudyModule,
-    *,
-    questions: Sequence[Question],
-    csv: str,
-    header: Mapping[str, str],
-) -> Section:
-    """The section that a study's analysis makes from its CSV, with its questions."""
-    return Section(
-        name=name,
+    path = results.target(name, wanted.settings, wanted.store, stem=wanted.stem)
+    frame = results.load_results(name, *wanted.settings, path=path)
+    with open_study(name, wanted.settings) as study:
+        module, header = module_of(study), study.header
+        train = commands(study, frame, wanted.store) if study.spec.program is None and "hash" in frame else {}
+    options = [] if path.parent.parent != wanted.store or wanted.store == USUAL else ["--store", str(wanted.store)]
+    options += [] if wanted.stem is None else ["--name", wanted.stem]
+    if wanted.settings:  # the header's command and cost are those of the study as in its file
+        command = f"loralab study {shlex.join([name, *wanted.settings, *options])}"
+        header = header | {"command": command, "cost": count(len(train) or len(frame), "run")}
+    asked, unanswered = _asked(name, frame, own=bool(wanted.settings))
+    return section(
+        name,
+        frame,
+        module,
+        questions=asked,
+        csv=places.found(path).read_text(encoding="utf-8"),
         header=header,
-        questions=tuple(questions),
-        picture=_picture(name, frame, analysis),
-        table=_table(analysis.summary(frame)),
-        csv=csv,
-        provenance=_provenance(frame, csv),
+        stem=path.stem if path.parent.parent == wanted.store else name,
+        settings=wanted.settings,
+        options=options,
+        unanswered=unanswered,
+        train=train,
+        directories=wanted.directories,
     )
 
 
-def _picture(name: str, frame: pd.DataFrame, analysis: StudyModule) -> Picture:
-    """The study's figure as SVG, without date or random ids."""
-    from matplotlib import pyplot
-
-    stream = io.StringIO()
-    with plotting.style():
-        figure = analysis.draw(frame)
-        alt = _alt(name, figure)
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-        pyplot.close(figure)
-    svg = stream.getvalue()
-    width = re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)
-    assert width is not None
-    return Picture(svg, round(float(width[1]) * 96 / 72), alt, analysis.caption(frame))
-
-
-def _alt(name: str, figure: "Figure") -> str:
-    """Alternative text for screen readers: what each panel plots against what; the table has the numbers."""
-    pairs: dict[str, None] = {}
-    panels = []
-    for axes in figure.axes:
-        x, y = _plain(axes.get_xlabel()), _plain(axes.get_ylabel())
-        panels += [title] if (title := _plain(axes.get_title("left") or axes.get_title())) else []
-        if x or y:
-            pairs[f"{y} against {x}" if x and y else x or y] = None
-    heading = _plain(figure.get_suptitle())
-    parts = [f"Figure of {name}", heading, "; ".join(pairs), f"panels: {'; '.join(panels)}" if panels else ""]
-    return f"{'. '.join(part for part in parts if part)}. The numbers are in the table below."
-
-
-def _plain(label: str) -> str:
-    """`lr_A` for matplotlib's `lr$_A$`, on one line."""
-    text = re.sub(r"\\(?:mathrm|mathit|mathbf|text)\b|[${}]", "", label)
-    return " ".join(text.replace(r"\lambda", "λ").split())
-
-
-def _table(frame: pd.DataFrame) -> Table:
-    """A frame's columns, preceded by its index if that has a name."""
-    frame = frame.reset_index() if any(frame.index.names) else frame
-    columns = tuple(" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in frame.columns)
-    texts = [_aligned([_text(value) for value in frame.iloc[:, at]]) for at in range(len(columns))]
-    numeric = tuple(all(text == ABSENT or NUMBER.match(text) for text in column) for column in texts)
-    return Table(columns, numeric, tuple(zip(*texts, strict=True)))
-
-
-def _text(value: Any) -> str:
-    if value is None or value != value:
-        return ABSENT
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _aligned(texts: list[str]) -> list[str]:
-    """Decimal fractions with the same number of digits if few are enough; else the texts unchanged."""
-    plain = [re.fullmatch(r"-?\d+(?:\.(\d+))?", text) for text in texts if text != ABSENT]
-    digits = max((len(match[1] or "") for match in plain if match), default=0)
-    if not all(plain) or not 0 < digits <= LONGEST_FRACTION:
-        return texts
-    return [text if text == ABSENT else f"{float(text):.{digits}f}" for text in texts]
-
-
-def _base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
-
-
-def _unbroken(text: str) -> str:
-    """The text with non-breaking spaces inside intervals and in `n = 5`."""
-    return re.sub(r"\[[^\]]*\]|n = \d+", lambda found: found[0].replace(" ", "\xa0"), text)
-
-
-def _tally(questions: Sequence[Question]) -> str:
-    """`2 held · 1 equivalent`."""
-    found = [verdict for question in questions for verdict in question.verdicts]
-    counts = {verdict: found.count(verdict) for verdict in BADGES}
-    return " · ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "no claim of a paper"
-
-
-def _provenance(frame: pd.DataFrame, csv: str) -> dict[str, tuple[str, ...]]:
-    """The runs, code and devices of a CSV, from the columns that it has; a run may have several rows."""
-    identity = next((name for name in ("hash", "run") if name in frame), None)
-    runs = frame if identity is None else frame.dropna(subset=[identity]).drop_duplicates(identity)
-    found: dict[str, tuple[str, ...]] = {"Runs" if identity else "Rows": (str(len(runs)),)}
-    for term, columns in {
-        "Status": ("status",),
-        "Code": ("commit", "diff"),
-        "Device": ("device",),
-        "Threads a run": ("threads",),
-    }.items():
-        if columns[0] in runs:
-            kept = runs[[name for name in columns if name in runs]]
-            found[term] = _counted([_named(term, values) for values in kept.itertuples(index=False)])
-    digest = hashlib.sha256(csv.encode()).hexdigest()
-    found["Results"] = (f"{len(frame)} rows, SHA-256 {digest[:16]}",)
-    tools = [f"{name} {metadata.version(name)}" for name in TOOLS]
-    found["Drawn with"] = (", ".join([*tools, f"Python {platform.python_version()}"]),)
-    return found
-
-
-def _named(term: str, values: Iterable[Any]) -> str:
-    first, *rest = [None if pd.isna(value) else value for value in values]
-    if term != "Code":
-        return "not recorded" if first is None else _text(first)
-    version = "no git checkout" if first is None else f"commit {first[:10]}"
-    return f"{version} with diff {rest[0]}" if rest and rest[0] else version
-
-
-def _counted(texts: Sequence[str]) -> tuple[str, ...]:
-    """`16 success`, the most frequent first; the text alone if there is only one."""
-    counts = pd.Series(texts, dtype=str).value_counts(sort=False).sort_values(ascending=False, kind="stable")
-    return tuple(counts.index) if len(counts) == 1 else tuple(f"{count} {text}" for text, count in counts.items())
+def _asked(name: str, frame: "pd.DataFrame", *, own: bool) -> tuple[list[Question], str]:
+    """The study's questions, and why there are none; own: of runs with other settings, which may not answer them."""
+    try:
+        return committed.questions(name, frame), ""
+    except Exception as error:
+        if not own:
+            raise
+        return [], explain_failure(error)

@@ -90,16 +90,17 @@ def load_results(name: str, *overrides: str, path: Path | None = None) -> pd.Dat
             frame = _read(name, path)
             measured.refuse_holes(name, _measurement(study), frame, smoke=study.smoke, path=path)
             return frame
-        frame = _numeric_axes(study, _read(name, path))
+        frame = _numeric_axes(study, _read(" ".join([name, *overrides]), path))
         refuse_holes(study, frame, path)
     return frame
 
 
-def _read(name: str, path: Path) -> pd.DataFrame:
+def _read(words: str, path: Path) -> pd.DataFrame:
+    """words: the study and its overrides, which make the CSV."""
     try:
         return _texts(pd.read_csv(places.found(path), dtype=dict.fromkeys(TEXTS, str)), _original)
     except FileNotFoundError:
-        raise UserError(f"{path} is not there; `loralab study {name}` makes it") from None
+        raise UserError(f"{path} is not there; `loralab study {words}` makes it") from None
 
 
 def _numeric_axes(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
