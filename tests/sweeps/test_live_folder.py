@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from loralab import places
-from loralab.sweeps.live_folder import MOST_AT_ONCE, About, LiveFolder, about_sweep, 
+from loralab.sweeps.live_folder import MOST_AT_ONCE, About, LiveFolder, about_sweep
 from loralab.sweeps.study import open_sweep
 from loralab.sweeps.sweep_file import sweep_id
 from loralab.tuning.progress import TuneProgress
