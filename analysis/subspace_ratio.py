@@ -97,8 +97,9 @@ def draw(frame: pd.DataFrame) -> "Figure":
         row[1].set_ylabel("overlap, less chance")
     for ax in axes[-1]:
         ax.set_xlabel("first i directions")
-    for ax, place, columns in ((axes[0][0], "left", 1), (axes[0][1], "right", 3)):
-        figure.legend(*ax.get_legend_handles_labels(), loc=f"outside upper {place}", ncols=columns)
+    left, right = (ax.get_legend_handles_labels() for ax in axes[0][:2])
+    figure.legend(*left, loc="outside upper left")
+    figure.legend(*right, loc="outside upper right", ncols=3)
     return figure
 
 
