@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 OPTIM = ["optim.lr", "optim.weight_decay", "optim.eps", "optim.clip"]
 AXES = ["seed", "task", "lora.init", "lora.ratio", *OPTIM, *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", "validation/loss", "test/loss", "losses", "seconds", "commit", "diff"]
-EQUAL = 1e-5  # training losses this close at every step are called equal
+EQUAL = 1e-3  # nats; training losses this close at every step are called equal: the margin of the study's claims
+USUAL_EPS = 1e-5  # Adam's eps below it has no effect of its own
 EXACT = 1e-8  # differences below it, also 0, are shown as this: a tenth of fp32's rounding of a loss near 1
 
 PLAIN, DECAY, EPS, CLIP, MIRROR, B_LINE = (
@@ -61,7 +62,7 @@ def with_scaling(frame: pd.DataFrame) -> pd.DataFrame:
 def plane(frame: pd.DataFrame) -> pd.DataFrame:
     """The runs of init A in which nothing but s and λ varies."""
     runs = with_scaling(frame)
-    plain = (runs["optim.weight_decay"] == 0) & (runs["optim.eps"] < EQUAL) & runs["optim.clip"].isna()
+    plain = (runs["optim.weight_decay"] == 0) & (runs["optim.eps"] < USUAL_EPS) & runs["optim.clip"].isna()
     return runs[plain & (runs["lora.init"] == "A")]
 
 
@@ -75,7 +76,7 @@ def lines(frame: pd.DataFrame) -> dict[str, list[pd.DataFrame]]:
         MIRROR: (mirror, ["a", "b"]),
         B_LINE: (b, ["product", "optim.lr"]),
         DECAY: (runs[runs["optim.weight_decay"] > 0], ["product"]),
-        EPS: (runs[runs["optim.eps"] >= EQUAL], ["product"]),
+        EPS: (runs[runs["optim.eps"] >= USUAL_EPS], ["product"]),
         CLIP: (runs[runs["optim.clip"].notna()], ["product"]),
     }
     return {
@@ -109,19 +110,20 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     found = lines(frame)
-    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.9), width_ratios=(1.1, 1, 1))
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 3.1), width_ratios=(1.1, 1, 1))
     _plane(axes[0], plane(frame))
     _curves(axes[1], found[PLAIN])
     _differences(axes[2], found)
-    for ax, title in zip(
-        axes, ("a) validation loss, same at equal s λ", "b) training loss", "c) difference from s = 1"), strict=True
-    ):
+    rate = f"lr$_A$ = {plotting.short(plane(frame)['optim.lr'].iloc[0])}"
+    titles = (f"a) validation loss at {rate}:\nsame at equal s λ", "b) training loss", "c) difference from s = 1")
+    for ax, title in zip(axes, titles, strict=True):
         ax.set_title(title)
     figure.legend(
         *axes[2].get_legend_handles_labels(),
         loc="outside upper right",
-        ncols=3,
-        title="c) pairs of runs that differ in s:",
+        ncols=4,
+        title="c) pairs of runs that differ in s (solid: predicted equal; dashed: predicted not):",
+        alignment="left",
     )
     return figure
 
@@ -164,16 +166,16 @@ def _differences(ax: "Axes", found: dict[str, list[pd.DataFrame]]) -> None:
         apart = np.maximum(np.concatenate([differences(line) for line in own]).max(axis=0), EXACT)
         style = "-" if EXPECTED[kind][0] else "--"
         ax.plot(np.arange(1, len(apart) + 1), apart, style, color=plotting.COLOURS[at], label=kind, lw=1.4)
-    ax.axhline(EQUAL, color="0.4", lw=0.8, ls=":")
+    ax.axhline(EQUAL, color="0.4", lw=0.8, ls=":", label=f"counts as equal: {EQUAL:g}")
     ax.set_yscale("log")
-    ax.set_xlabel("step")
+    ax.set(xlabel="step", ylabel="|Δ training loss| (nats)")
 
 
 def caption(frame: pd.DataFrame) -> str:
     settings = f"{captions.tasks(frame)}, {captions.setting(frame)}, fp32, {captions.seeds(frame)}"
     return (
         f"{settings}. b: thick to thin lines are the runs of one s λ. c: training losses of equal s λ and lr_A; no "
-        f"decay or clipping unless named; dotted: {EQUAL:g}. {captions.provenance(frame)}."
+        f"decay or clipping unless named. {captions.provenance(frame)}."
     )
 
 

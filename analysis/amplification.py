@@ -29,9 +29,9 @@ NORMS = [NORM, IN_DELTA, IN_W, AT_RANDOM]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "kind", "map", "layer", *NORMS, "seconds", "commit", "diff"]
 LABELS = {
     NORM: "$\\Delta W$",
-    IN_DELTA: "W in $\\Delta W$'s",
-    IN_W: "W in its top r",
-    AT_RANDOM: "W in random",
+    IN_DELTA: "W in $\\Delta W$'s directions",
+    IN_W: "W in its top r directions",
+    AT_RANDOM: "W in random directions",
 }
 DRAWS = 10  # random draws of directions
 FEW, MANY = 4, 64  # the ranks of the paper's table
@@ -96,28 +96,32 @@ def ranks(frame: pd.DataFrame) -> list[float]:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.9))
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 3.1))
     found, (first, *_) = ranks(frame), subspaces.MAPS
     for ax, which in zip(axes, subspaces.MAPS, strict=False):
         of = [norms(frame, rank, which) for rank in found]
         for name, colour, style, label in (
-            (IN_DELTA, plotting.COLOURS[0], "-", "directions of $\\Delta W$"),
-            (AT_RANDOM, "0.5", "--", "random directions"),
+            (IN_DELTA, plotting.COLOURS[0], "-", "W in $\\Delta W$'s directions"),
+            (AT_RANDOM, "0.5", "--", "W in random directions"),
         ):
             dots(ax, found, [ratio(each[NORM], each[name]) for each in of], colour, label, join=style)
         ax.set_title(f"amplification of {which}")
         if which == first:
-            ax.plot(list(PAPER), list(PAPER.values()), "s", color=PAPERS, mfc="none", label="GPT-3 (LoRA, Table 7)")
+            ax.plot(
+                list(PAPER), list(PAPER.values()), "s", color=PAPERS, mfc="none", label="GPT-3: q only (LoRA, Table 7)"
+            )
     axes[0].set_ylabel("$\\|\\Delta W\\|_F$ / $\\|W\\|_F$ in r directions")
     of = [norms(frame, rank, first) for rank in found]
     for name, colour in zip(NORMS, ("black", plotting.COLOURS[0], plotting.COLOURS[2], "0.5"), strict=True):
-        dots(axes[-1], found, [size(each[name]) for each in of], colour, LABELS[name], join="-")
-    axes[-1].set_title(f"norms of {first}")
-    axes[-1].legend(loc="lower right", borderaxespad=0)
+        style = "--" if name == AT_RANDOM else "-"
+        dots(axes[-1], found, [size(each[name]) for each in of], colour, LABELS[name], join=style)
+    axes[-1].set(title=f"norms of {first}", ylabel="Frobenius norm")
     for ax in axes:
         ax.set(xscale="log", yscale="log", xlabel="rank")
         plotting.label_powers(ax.xaxis, found)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    labels = [ax.get_legend_handles_labels() for ax in (axes[0], axes[-1])]
+    every = {label: handle for each in labels for handle, label in zip(*each, strict=True)}
+    figure.legend(list(every.values()), list(every), loc="outside upper left", ncols=3)
     return figure
 
 

@@ -91,6 +91,8 @@ def draw(frame: pd.DataFrame) -> "Figure":
     right.plot(batches, np.sqrt(batches / MIDDLE), color="0.4", lw=1, ls=":", label="square-root rule")
     right.set_yscale("log", base=2)
     plotting.label_powers(right.yaxis, [0.25, 0.5, 1, 2, 4])
+    if found["seed"].nunique() > 1:
+        right.plot([], [], "o", color="0.4", ms=4.5, mfc="none", label="open: second seed")
     figure.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 
@@ -111,10 +113,12 @@ def _lines(ax: "Axes", found: pd.DataFrame, column: str, label: str) -> None:
 
 
 def caption(frame: pd.DataFrame) -> str:
+    batches = [f"{n:g}" for n in sorted(frame.loc[frame["method"] == "full", "train.batch_size"].unique())]
+    fewer = f" Full fine-tuning: batches of {', '.join(batches)} only." if batches else ""
     return (
         f"{captions.tasks(frame)}, {captions.NAMES.get(frame['model'].iloc[0], frame['model'].iloc[0])}, rates a "
         f"factor of 2 apart in each arm's own window. a: the best of them; b: the vertex of a parabola through it and "
-        f"its neighbours. Lines: one seed; open dots: a second seed. {captions.provenance(frame)}."
+        f"its neighbours. Lines: one seed.{fewer} {captions.provenance(frame)}."
     )
 
 

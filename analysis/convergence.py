@@ -100,13 +100,15 @@ def draw(frame: pd.DataFrame) -> "Figure":
     figure, axes = plt.subplots(len(tasks), 3, figsize=size, squeeze=False, width_ratios=(1, 1, 0.9))
     for row, task in zip(axes, tasks, strict=True):
         rows = frame[frame["task"] == task]
-        for ax, metric, title in zip(row, (ACCURACY, "train/loss"), ("accuracy", "training loss"), strict=False):
+        for ax, metric, title in zip(
+            row, (ACCURACY, "train/loss"), ("validation accuracy", "training loss"), strict=False
+        ):
             _curves(ax, rows, metric)
             ax.set_xlabel("step")
             ax.set_ylabel(title)
         row[0].set_title(captions.NAMES.get(task, task))
         _speedups(row[2], frame, task)
-        row[2].set_title("times as fast as λ = 1")
+        row[2].set(title="times as fast as λ = 1", xlabel="factor in steps (log)")
     curves, claim = (axes[0][at].get_legend_handles_labels() for at in (0, 2))
     figure.legend(
         *(first + second for first, second in zip(curves, claim, strict=True)), loc="outside upper left", ncols=4

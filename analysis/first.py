@@ -43,7 +43,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 
     table = summary(frame)
     cells = table.to_numpy(dtype=float)
-    figure, axes = plt.subplots(figsize=(plotting.SINGLE, 2.2))
+    figure, axes = plt.subplots(figsize=(plotting.SINGLE, 2.4))
     image = axes.imshow(cells, cmap="viridis_r", origin="lower", aspect="auto")
     plotting.label_powers(axes.xaxis, table.columns, places=range(cells.shape[1]))
     plotting.label_powers(axes.yaxis, table.index, places=range(cells.shape[0]))
@@ -53,6 +53,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     for (row, column), value in np.ndenumerate(cells):
         text = "diverged" if np.isnan(value) else f"{value:.3f}"
         axes.text(column, row, text, ha="center", va="center", color="white" if value > middle else "black")
+    axes.set_title(captions.tasks(frame))
     figure.colorbar(image, label="validation loss")
     return figure
 

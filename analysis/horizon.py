@@ -124,7 +124,7 @@ def _tuned(ax: "Axes", frame: pd.DataFrame) -> None:
         ax.plot(steps, c_at_100(frame) * (steps / 100) ** power.estimate, color="0.4", lw=1, zorder=0)
     ax.set(xscale="log", yscale="log", xlabel="steps of the run", ylabel=r"c = lr$_A$ $\sqrt{r λ s}$, tuned")
     plotting.label_powers(ax.xaxis, steps)
-    plotting.label_powers(ax.yaxis, [0.005, 0.01, 0.02, 0.04])
+    plotting.label_powers(ax.yaxis, [0.001, 0.002, 0.005, 0.01, 0.02, 0.04])
     ax.legend()
     ax.set_title(f"a) longer runs need lower rates\nc $\\propto$ steps$^{{{power.estimate:.2f}}}$")
 
@@ -141,6 +141,8 @@ def _valleys(ax: "Axes", frame: pd.DataFrame, ratio: float) -> None:
         at = 2 ** tuned[steps] if tuned[steps] == tuned[steps] else _best_rate(losses)
         ax.plot([at, at], [-0.015, 0], color=colour, lw=1.5)
         ax.text(at, -0.02, f"{steps:g}", color=colour, ha="right", va="top", rotation=60, rotation_mode="anchor")
+    ax.plot([], [], "|", color="0.4", ms=7, mew=1.5, label="vertex")
+    ax.legend(loc="upper left", handlelength=0.6, borderaxespad=0)
     ax.set(xscale="log", xlabel="lr$_A$", ylabel="loss above the lowest (nats)", ylim=(-0.09, 0.3))
     ax.set_yticks([0, 0.1, 0.2, 0.3])
     ax.set_title(f"b) the valley moves left\nwith the steps (λ = {ratio:g})")
@@ -149,7 +151,7 @@ def _valleys(ax: "Axes", frame: pd.DataFrame, ratio: float) -> None:
 def _regrets(ax: "Axes", frame: pd.DataFrame) -> None:
     """Mean regret against the share of the steps at which the rate is chosen; open marks: at least this."""
     scaled = short_runs(frame, scaled=True)
-    given = [("shorter run", short_runs(frame), "o"), ("shorter run, scaled by a", scaled, "s")]
+    given = [("shorter run", short_runs(frame), "o"), ("scaled by a's law", scaled, "s")]
     for (label, found, marker), colour in zip(given, plotting.COLOURS, strict=False):
         of = found.groupby("share").agg({"regret": "mean", "outside": "any"})
         ax.plot(of.index, of["regret"], color=colour, lw=1, marker=marker, ms=4.5, label=label)
@@ -172,9 +174,9 @@ def caption(frame: pd.DataFrame) -> str:
     steps = f"{frame['train.steps'].min():g} to {frame['train.steps'].max():g} steps"
     return (
         f"{captions.tasks(frame)}, {model}, r = alpha = {frame['lora.rank'].iloc[0]:g}, {steps} of "
-        f"{frame['train.batch_size'].iloc[0]:g}. a: vertices of parabolas through the best rate and its neighbours. c: "
-        "means over ratios and pairs of lengths; open: at least this, for the rate was not tried; scaled: by the "
-        f"exponent of the other ratios; dotted: {NOISE:g} nats. {captions.provenance(frame)}."
+        f"{frame['train.batch_size'].iloc[0]:g}. a, b: vertices of parabolas through the best rate and its neighbours; "
+        "line: fitted to all dots, one slope for all λ. c: means over λ and pairs of lengths; open: at least this "
+        f"(rate not tried); law: the slope of the other λ; dotted: {NOISE:g} nats. {captions.provenance(frame)}."
     )
 
 

@@ -111,6 +111,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
         ax.annotate(f"d90 = {at:,.0f}", (at, SHARE * full.estimate), (0, -14), textcoords="offset points", ha="center")
     dots(ax, list(arms), [level(own, METRIC) for own in arms.values()], plotting.COLOURS[0], join="-")
     ax.set(xscale="log", xlabel="dimension d of the random subspace", ylabel="test accuracy")
+    ax.set_title(captions.tasks(frame))
     return figure
 
 

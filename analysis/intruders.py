@@ -99,14 +99,19 @@ def draw(frame: pd.DataFrame) -> "Figure":
         shifted = [eps + 0.006 * (at - (len(found) - 1) / 2) for eps in EPS]
         ends = [subspaces.interval(by_seed(rows, column)) for column in COUNTS.values()]
         dots(left, shifted, ends, plotting.COLOURS[at], name, join="-")
-    left.set(xlabel="ε: an intruder's cosines with W's vectors are below", xticks=EPS)
+    left.set(xlabel="ε (intruder: all cosines with W's vectors < ε)", xticks=EPS)
     left.set_title(f"intruders among a layer's first {TOP} singular vectors")
     right.set_axis_off()
     texts = [[f"{by_seed(rows, column).mean():.3g}" for column in SIZES] for rows in found.values()]
-    table = right.table(texts, rowLabels=list(found), colLabels=list(SIZES.values()), loc="center", edges="horizontal")
+    table = right.table(
+        texts, rowLabels=list(found), colLabels=list(SIZES.values()), loc="upper center", edges="horizontal"
+    )
     table.auto_set_font_size(False)
     table.set_fontsize(plotting.SIZE)
     table.scale(1, 1.6)
+    for at in range(len(SIZES)):
+        table[0, at].set_height(1.7 * table[1, at].get_height())  # two lines
+    right.set_title("of ΔW")
     for at in range(len(found)):
         table[at + 1, -1].get_text().set_color(plotting.COLOURS[at])
     return figure
@@ -115,7 +120,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
 def caption(frame: pd.DataFrame) -> str:
     return (
         f"{subspaces.setting(frame)}, λ = 1 unless said; full: all weights, in the same maps. Left singular vectors of "
-        f"W + delta W; means over layers, q and v, 95% over {captions.seeds(frame)} (Student t). Table: of delta W. "
+        f"W + delta W; means over layers, q and v, 95% over {captions.seeds(frame)} (Student t). "
         f"{captions.provenance(frame)}."
     )
 

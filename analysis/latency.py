@@ -162,9 +162,11 @@ def draw(frame: pd.DataFrame) -> "Figure":
     """An interval for each arm and cell, in percent; the band counts as no slow-down."""
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(plotting.DOUBLE, 3))
+    figure, ax = plt.subplots(figsize=(plotting.DOUBLE, 3.2))
     of = cells(frame)
-    ax.axhspan(100 * (1 / NEAR - 1), 100 * (NEAR - 1), color="0.87", lw=0)
+    ax.axhspan(
+        100 * (1 / NEAR - 1), 100 * (NEAR - 1), color="0.87", lw=0, label=f"±{100 * (NEAR - 1):.0f}%: counts as none"
+    )
     ax.axhline(0, color="0.4", lw=0.8)
     for at, (arm, colour) in enumerate(zip(NAMES, ("#999999", *plotting.COLOURS), strict=False)):
         places = np.arange(len(of)) + 0.12 * (at - (len(NAMES) - 1) / 2)
@@ -173,7 +175,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
         dots(ax, places, percent, colour, NAMES[arm], scale=100)
     ax.set_xticks(range(len(of)), [f"{batch} x {length}" for batch, length in of])
     ax.set(xlabel="batch x length", ylabel="slower than the plain backbone (%)")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=6)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return figure
 
 

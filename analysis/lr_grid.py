@@ -85,7 +85,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     rows = list(dict.fromkeys(zip(found["task"], found["lora.rank"], strict=True)))
     inits = sorted(found["lora.init"].unique())
     tall = max(of["lr_B"].nunique() for _, of in found.groupby(PLANE))
-    size = (plotting.DOUBLE, len(rows) * (0.19 * tall + 0.95) + 0.5)
+    size = (plotting.DOUBLE, len(rows) * (0.19 * tall + 0.95) + 0.7)
     figure, axes = plt.subplots(len(rows), len(inits), figsize=size, squeeze=False)
     for (at, column), ax in np.ndenumerate(axes):
         (task, rank), init = rows[at], inits[column]
@@ -100,7 +100,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
     bar.set_label("validation loss above the panel's lowest (nats)")
     bar.set_ticks(LEVELS, labels=[f"{level:g}".removeprefix("0") or "0" for level in LEVELS])
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 
@@ -109,14 +109,19 @@ def _heatmap(ax: "Axes", of: pd.DataFrame) -> Any:
     import matplotlib as mpl
     from matplotlib.colors import BoundaryNorm
     from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
 
     table = of.pivot_table(index="lr_B", columns="optim.lr", values=METRIC, dropna=False)
     values = table.to_numpy(dtype=float) - np.nanmin(table)
     colours = mpl.colormaps["viridis_r"].resampled(len(LEVELS))
     norm = BoundaryNorm(LEVELS, len(LEVELS), extend="max")
     image = ax.imshow(values, cmap=colours, norm=norm, origin="lower", aspect="auto")
-    ax.contour(values, levels=[CONTOUR], colors="black", linewidths=0.8)
-    ax.plot([], [], color="black", lw=0.8, label=f"{CONTOUR:g} nats above the lowest")
+    contours = ax.contour(values, levels=[CONTOUR])
+    contours.remove()
+    for line in contours.allsegs[0]:
+        if len(line) > 2:  # one of two points cuts off a single cell in a corner
+            ax.plot(*np.transpose(line), color="black", lw=0.6)
+    ax.plot([], [], color="black", lw=0.6, label=f"{CONTOUR:g} nats above the lowest")
     too_high, lowest = places(of, of[of["too_high"]]), places(of, best(of, METRIC).to_frame().T)
     grey: dict[str, Any] = {"facecolor": "0.8", "lw": 0}
     for x, y in too_high:
@@ -124,7 +129,9 @@ def _heatmap(ax: "Axes", of: pd.DataFrame) -> Any:
     ax.fill_between([], [], label=f"too high: lower rates are {COLLAPSED:g} nats better", **grey)
     for x, y in set(places(of, of)) - set(lowest):
         dark = values[y, x] >= LEVELS[-3] and (x, y) not in too_high
-        ax.text(x, y, _decimal(values[y, x]), ha="center", va="center", color="white" if dark else "black", zorder=4)
+        number = ax.text(x, y, _decimal(values[y, x]), ha="center", va="center", color="white" if dark else "black")
+        cell = grey["facecolor"] if (x, y) in too_high else colours(norm(values[y, x]))
+        number.set(zorder=4, path_effects=[withStroke(linewidth=2.5, foreground=cell)])  # the lines stop at numbers
     for axis, index, name in ((ax.xaxis, table.columns, "lr$_A$"), (ax.yaxis, table.index, "lr$_B$")):
         rates = np.asarray(index, dtype=float)
         unit = 10.0 ** math.floor(math.log10(rates.min()))
@@ -143,14 +150,16 @@ def _marks(ax: "Axes", of: pd.DataFrame) -> None:
     ax.scatter(*top, marker="*", s=110, color=MARK, edgecolor="white", lw=0.6, zorder=3, label="lowest")
     box: dict[str, Any] = {"facecolor": "none", "edgecolor": MARK, "lw": 1.8}
     ax.add_patch(Rectangle((equal[0] - 0.5, equal[1] - 0.5), 1, 1, zorder=3, **box))
-    ax.fill_between([], [], label="lowest at nearly equal rates", **box)
+    ax.fill_between(
+        [], [], label=f"lowest at nearly equal rates (λ = {NEARLY_EQUAL[0]:g} to {NEARLY_EQUAL[1]:g})", **box
+    )
     lr_A, lr_B = (np.sort(of[name].unique()).astype(float) for name in ("optim.lr", "lr_B"))
     across = np.geomspace(lr_A[0], lr_A[-1], 400)
     for product, colour, style, label in (
         (across**2, "black", ":", "equal rates"),
         (ridge(of), MARK, "--", r"ridge: lr$_A \times$ lr$_B$ = constant"),
     ):
-        ax.plot(_at(across, lr_A), _at(product / across, lr_B), color=colour, ls=style, lw=1.2, alpha=0.8, label=label)
+        ax.plot(_at(across, lr_A), _at(product / across, lr_B), color=colour, ls=style, lw=1.0, alpha=0.7, label=label)
 
 
 def places(of: pd.DataFrame, some: pd.DataFrame) -> list[tuple[int, int]]:
@@ -175,7 +184,7 @@ def _decimal(value: float) -> str:
 def caption(frame: pd.DataFrame) -> str:
     return (
         f"{captions.setting(frame)}, {captions.seeds(frame)}; a number is a cell's mean validation loss above the "
-        f"lowest of its panel. Nearly equal rates: ratio 1 to 1.25. {captions.provenance(frame)}."
+        f"lowest of its panel. {captions.provenance(frame)}."
     )
 
 

@@ -207,9 +207,9 @@ def _checkpoints(ax: "Axes", frame: pd.DataFrame) -> None:
 def _shares(ax: "Axes", sizes: Any) -> None:
     """Beside each bar after the first, which is full fine-tuning's: its part of that."""
     for place, part in list(enumerate(sizes / sizes[0]))[1:]:
-        text = f"{part:.0%}" if part > 0.1 else f"1/{1 / part:,.0f}"
+        text = f"{part:.0%} of full" if part > 0.1 else f"1/{1 / part:,.0f} of full"
         ax.annotate(text, (sizes[place], place), (4, 0), textcoords="offset points", va="center")
-    ax.margins(x=0.15)
+    ax.margins(x=0.2)
 
 
 def caption(frame: pd.DataFrame) -> str:

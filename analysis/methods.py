@@ -113,19 +113,24 @@ def draw(frame: pd.DataFrame) -> "Figure":
     gains = {name: paired_difference(own, arms[FULL], "test/accuracy") for name, own in arms.items()}
     names = sorted(arms, key=lambda name: -gains[name].estimate)
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(plotting.DOUBLE, 0.185 * len(arms) + 0.9), sharey=True, width_ratios=(1.7, 1)
+        1, 2, figsize=(plotting.DOUBLE, 0.185 * len(arms) + 1.2), sharey=True, width_ratios=(1.7, 1)
     )
     forest(left, names, {FULL: [gains[name] for name in names]}, scale=100, margin=0.005)
     for place, name in enumerate(names):
         each = 100 * (_by_seed(arms[name]) - _by_seed(arms[FULL]))
-        left.plot(each, np.full(len(each), place), ".", color="0.65", ms=3, zorder=0)
+        left.plot(
+            each, np.full(len(each), place), ".", color="0.65", ms=3, zorder=0, label="" if place else "each seed"
+        )
         if size(arms[name]):
             right.plot(size(arms[name]), place, "o", color="black")
     for place in range(0, len(names), 2):
         right.axhspan(place - 0.5, place + 0.5, color="0.96", lw=0, zorder=-3)
     left.set(xlabel="points of accuracy", title=f"over {FULL} (right is better)")
-    right.set(xscale="log", xlabel="parameters", title="trained, beside the head")
+    right.set(xscale="log", xlabel="trained parameters,\nwithout the head")
     right.tick_params(axis="y", length=0)
+    handles, labels = left.get_legend_handles_labels()
+    labels = ["mean and 95%" if label == FULL else label for label in labels]
+    figure.legend(handles, labels, loc="outside upper left", ncols=len(labels))
     return figure
 
 

@@ -4,8 +4,10 @@
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from loralab import plotting
@@ -17,6 +19,7 @@ from loralab.studies.ratios import difference, forests, lowest, optimum, ratio_g
 from loralab.studies.stats import Interval
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from loralab.studies.tables import Tables
@@ -52,13 +55,23 @@ def draw(frame: pd.DataFrame) -> "Figure":
     figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, height), width_ratios=(1.2, 1.2, 1))
     forests(axes[:2], {f"rank {rank:g}": rows for rank, rows in ranks.items()})
     for place, (rank, colour) in enumerate(zip(ranks, LINES, strict=False)):
-        found = best(ranks[rank])
-        dots(axes[2], [place], [found], colour, across=True)
+        _best(axes[2], place, best(ranks[rank]), colour, ratios(frame))
     axes[2].axvline(1, color="0.4", lw=0.8, zorder=-1)
-    axes[2].set(xscale="log", xlabel="best λ (by loss)", title="best λ of each rank")
+    axes[2].set_xscale("log", base=2)
+    axes[2].set(xlabel="best λ (by loss)", title="arrow: beyond the λ tried")
+    plotting.label_powers(axes[2].xaxis, [ratio for ratio in (1, 4, 16, 64) if ratio in ratios(frame)])
     axes[2].set_yticks(range(len(ranks)), [f"rank {rank:g}" for rank in ranks])
     axes[2].invert_yaxis()
     return figure
+
+
+def _best(ax: "Axes", place: int, found: Interval, colour: str, tried: list[float]) -> None:
+    """A rank's best λ; its interval ends in an arrow where it goes on beyond the λ that were tried."""
+    low, high = min(max(found.low, tried[0]), found.estimate), max(min(found.high, tried[-1]), found.estimate)
+    dots(ax, [place], [replace(found, low=low, high=high)], colour, across=True)
+    for end, shown, mark in ((found.low, low, "<"), (found.high, high, ">")):
+        if np.isfinite(end) and end != shown:
+            ax.plot(shown, place, mark, color=colour, ms=5)
 
 
 def best(rows: pd.DataFrame) -> Interval:

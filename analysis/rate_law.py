@@ -6,6 +6,7 @@ has.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,8 @@ MARKS = {
     kind: (mark, plotting.COLOURS[at])
     for at, (kind, mark) in enumerate(zip((A, B, VARIANT, BACKBONE), "os^D", strict=True))
 }
-NAMES = captions.NAMES | {"rotten_tomatoes": "Rotten Tom.", "trec_fine": "fine", "sms_spam": "SMS"}
+LABELS = {VARIANT: "a LoRA variant, or the head at lr$_A$"}
+NAMES = captions.NAMES | {"rotten_tomatoes": "Rotten Tom.", "sms_spam": "SMS"}
 PAPER_TIMES = 10.0  # of full fine-tuning's rate: Schulman et al. 2025, alpha = 32, all maps
 RULES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
     "alpha 32,\nall maps": (
@@ -148,18 +150,23 @@ def draw(frame: pd.DataFrame) -> "Figure":
     axes: dict[str, Axes]
     panels: Any = [["all", "rank", "targets"], ["all", "ratio", "task"], ["all", "s", "full"]]
     figure, axes = plt.subplot_mosaic(
-        panels, figsize=(plotting.DOUBLE, 4.5), width_ratios=[1.4, 1, 0.8], height_ratios=[1.4, 1, 0.9]
+        panels, figsize=(plotting.DOUBLE, 5.2), width_ratios=[1.4, 1, 0.8], height_ratios=[1.4, 1, 0.9]
     )
     _scatter(axes["all"], lora)
-    for key, name in (("rank", "rank r"), ("ratio", "ratio λ"), ("s", "s = alpha / r")):
+    axes["all"].set_title(r"a) law: lr$_A$ = c / $\sqrt{r λ s}$")
+    for letter, key, name in (("b", "rank", "rank r"), ("c", "ratio", "ratio λ"), ("d", "s", "s = alpha / r")):
         _against(axes[key], lora, key)
-        axes[key].set_xlabel(name, labelpad=1)
+        axes[key].set_title(f"{letter}) {name}")
+    for letter, key, name in (("e", "targets", "targets"), ("f", "task", "task left out"), ("g", "full", "at λ = 1")):
+        axes[key].set_title(f"{letter}) {name}")
     axes["ratio"].set_ylabel("log$_2$ of tuned / law")
     _by_name(axes["targets"], lora[lora["kind"] == A], "targets", "doublings")
     _by_name(axes["task"], lora, "task", "left_out")
     axes["task"].set_xlabel("log$_2$ of tuned / law", labelpad=1)
     _times(axes["full"], times_full(arms))
-    figure.legend(*axes["all"].get_legend_handles_labels(), loc="outside upper left", ncols=6, columnspacing=1)
+    labels: Any = [axes[key].get_legend_handles_labels() for key in ("all", "rank", "full")]
+    handles, texts = (list(itertools.chain(*each)) for each in zip(*labels, strict=True))
+    figure.legend(handles, texts, loc="outside upper left", ncols=3)
     return figure
 
 
@@ -172,13 +179,13 @@ def _scatter(ax: "Axes", arms: pd.DataFrame) -> None:
         new = ~own["task"].isin(FITTED)
         for rows, face in ((own[~new], colour), (own[new], "white")):
             ax.plot(rows["predicted"], rows["tuned"], mark, color=colour, mfc=face, ms=3.5, mew=0.8)
-        ax.plot([], [], mark, color=colour, ms=3.5, label=kind)
+        ax.plot([], [], mark, color=colour, ms=3.5, label=LABELS.get(kind, kind))
     ax.plot([], [], "o", color="k", mfc="white", ms=3.5, mew=0.8, label="a task not fitted on")
     ax.set(xscale="log", yscale="log", xlabel="the law's rate lr$_A$", ylabel="tuned rate lr$_A$")
     ax.set_xlim(*ends)
     ax.set_ylim(*ends)
     found = share(arms.loc[arms["kind"].isin([A, B]), "left_out"])
-    text = f"each task left out:\n{found.estimate:.0%} of {found.n} arms\nwithin 2x"
+    text = f"c of the other tasks:\n{found.estimate:.0%} of {found.n} arms of\ninit A and B within 2x"
     ax.text(0.04, 0.98, text, transform=ax.transAxes, va="top")
 
 
@@ -191,7 +198,7 @@ def _against(ax: "Axes", arms: pd.DataFrame, key: str) -> None:
         ax.plot(own[key] * 2 ** (0.12 * at - 0.18), own["doublings"], mark, color=colour, ms=2.5, alpha=0.6, mew=0)
     means = arms[arms["kind"] == A].groupby(key)["doublings"].agg(["mean", "size"])
     means = means[means["size"] > 1]
-    ax.plot(means.index, means["mean"], color=MARKS[A][1], lw=1)
+    ax.plot(means.index, means["mean"], color=MARKS[A][1], lw=1, label="b to d: mean of init A")
     ax.set_xscale("log", base=2)
     ax.set_ylim(-1.7, 1.7)
     ax.set_yticks([-1, 0, 1])
@@ -222,7 +229,8 @@ def _times(ax: "Axes", found: pd.DataFrame) -> None:
         own = chosen(found)
         ax.plot(own["times"], np.full(len(own), place), "o", color=MARKS[A][1], ms=3.5)
         ax.plot(own["predicted"], np.full(len(own), place), "|", color="k", ms=8)
-    ax.axvline(PAPER_TIMES, color=plotting.COLOURS[1], lw=0.8, ls="--")
+    ax.plot([], [], "|", color="k", ms=8, label="g: by the law")
+    ax.axvline(PAPER_TIMES, color=plotting.COLOURS[1], lw=0.8, ls="--", label="g: 10 times (Schulman et al.)")
     ax.set_xscale("log")
     ax.set_ylim(-0.6, len(RULES) - 0.4)
     ax.set_yticks(range(len(RULES)), list(RULES))
@@ -234,10 +242,14 @@ def _times(ax: "Axes", found: pd.DataFrame) -> None:
 def caption(frame: pd.DataFrame) -> str:
     arms = arms_of(frame)
     lora = arms[arms["kind"] != "full"]
+    a = lora[lora["kind"] == A]
+    task = a["task"].mode().iloc[0]
+    most = a[a["task"] == task]
     return (
-        f"{len(lora)} tuned arms of {arms['study'].nunique()} studies. Grey: within a factor of 2. By task: c "
-        "fitted on the other tasks. Bottom right: LoRA's tuned rate over full fine-tuning's at λ = 1 (bars: the law's; "
-        f"dashed: Schulman et al. 2025). {captions.provenance(frame)}."
+        f"a to e: {len(lora)} tuned arms of {arms['study'].nunique()} studies; {len(most)} of the {len(a)} of init A "
+        f"are {NAMES.get(task, task)}'s, on average at {2 ** most['doublings'].mean():.2f} times the law, which lifts "
+        "the means. f, text in a: c fitted on the other tasks (plain LoRA on MiniLM; targets that another task has). "
+        f"This study's own: {captions.provenance(frame)}."
     )
 
 

@@ -12,8 +12,9 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies import captions, figures
 from loralab.studies.arms import comparison_row, interior, select_columns, shared
+from loralab.studies.intervals import forest
 from loralab.studies.questions import Question
-from loralab.studies.ratios import ADVICE, arm, forests, ratio_gains, ratios, tuned
+from loralab.studies.ratios import ADVICE, BANDS, arm, difference, ratio_gains, ratios, tuned
 from loralab.studies.thinned_curves import curve_columns
 from loralab.studies.tuned_rates import tuned_arms
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 SCORES = ["validation/loss", "validation/accuracy", "test/loss", "test/accuracy", "train/loss"]
 AXES = ["seed", "task", "lora.init", "lora.ratio", "optim.lr", *captions.SETTING]
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "seconds", "commit", "diff"]
+LABELS = {
+    "test/accuracy": ("right is better", "accuracy over λ = 1 (points)"),
+    "test/loss": ("left is better", "test loss over λ = 1 (nats)"),
+}
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
@@ -36,10 +41,27 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.7))
-    _windows(axes[0], frame)
-    forests(axes[1:], {"difference": frame})
-    axes[0].legend()
+    others = [ratio for ratio in ratios(frame) if ratio != 1]
+    figure = plt.figure(figsize=(plotting.DOUBLE, 1 + len(others)))
+    grid = figure.add_gridspec(len(others), 1 + len(BANDS), width_ratios=(1, 0.85, 0.85))
+    windows = figure.add_subplot(grid[:, 0])
+    _windows(windows, frame)
+    for row, ratio in enumerate(others):
+        for column, (metric, bands) in enumerate(BANDS.items()):
+            ax = figure.add_subplot(grid[row, 1 + column])  # its own scale: one ratio may collapse
+            forest(ax, [f"λ = {ratio:g}"], {"difference": [difference(frame, ratio, metric)]}, **bands)
+            ax.locator_params(axis="x", nbins=6)
+            words, unit = LABELS[metric]
+            if row == 0:
+                ax.set_title(words)
+            if row == len(others) - 1:
+                ax.set_xlabel(unit)
+            if column:
+                ax.set_yticklabels([])
+    labels = [ax.get_legend_handles_labels() for ax in figure.axes[:2]]
+    found = {label: handle for each in labels for handle, label in zip(*each, strict=True)}
+    del found["difference"]
+    figure.legend(list(found.values()), list(found), loc="outside upper left", ncols=len(found))
     return figure
 
 
@@ -50,8 +72,9 @@ def _windows(ax: "Axes", frame: pd.DataFrame) -> None:
         ax.plot(line["optim.lr"], line["validation/loss"], color=colour, lw=1, label=f"λ = {ratio:g}")
         best = line.nsmallest(1, "validation/loss")
         ax.plot(best["optim.lr"], best["validation/loss"], "o", color=colour)
-    plotting.show_lowest(ax, found["validation/loss"])
+    ax.plot([], [], "o", color="0.4", label="selected")
     ax.set(xscale="log", xlabel="lr$_A$", ylabel="validation loss")
+    plotting.show_lowest(ax, found["validation/loss"])
 
 
 def caption(frame: pd.DataFrame) -> str:
@@ -59,7 +82,7 @@ def caption(frame: pd.DataFrame) -> str:
     trials = " or ".join(map(str, grid.groupby("lora.ratio").size().unique()))
     return (
         f"{shared(frame)}, init {'/'.join(frame['lora.init'].unique())}, r = alpha = {frame['lora.rank'].iloc[0]:g}. "
-        f"Left: rates tried ({trials} runs a ratio, {captions.seeds(grid)}); dots: selected. Right: those on fresh "
+        f"Left: rates tried ({trials} runs a ratio, {captions.seeds(grid)}). Right: those on fresh "
         f"seeds (n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the "
         f"difference from λ = 1, paired (Student t). {captions.provenance(frame)}."
     )

@@ -23,7 +23,7 @@ LINES = (
     Line("$A$", "other", "A", plotting.COLOURS[0]),
     Line("$A - A_0$", "other", "A - A_0", plotting.COLOURS[1]),
     Line("left of $\\Delta W$", "other", "left", plotting.COLOURS[2]),
-    Line("$A$, one seed", "same", "A", plotting.COLOURS[3], "--"),
+    Line("$A$, same seed in both", "same", "A", plotting.COLOURS[3], "--"),
     Line("$A_0$, untrained", "untrained", "A", "0.5", "--"),
 )
 
@@ -46,15 +46,16 @@ def reduce(tables: "Tables") -> pd.DataFrame:
 
 def draw(frame: pd.DataFrame) -> "Figure":
     small, *_, large = subspaces.ranks(frame)
-    return subspaces.panels(frame, f"Directions that runs of {small} and of {large} share:", "other", LINES)
+    title = f"Directions that runs of {small} and of {large} share (solid: seeds differ; dashed: controls):"
+    return subspaces.panels(frame, title, "other", LINES, (f"first i of {small}", f"first j of {large}"))
 
 
 def caption(frame: pd.DataFrame) -> str:
     small, *_, large = subspaces.ranks(frame)
     return (
-        f"{subspaces.setting(frame)}. Share of the first i directions of {small} that lies in the first j of {large}, "
-        f"less chance, mean over layers; 95% over {captions.seeds(frame)} (Student t). The runs of a pair have "
-        f"different seeds, but for `one seed`. {captions.provenance(frame)}."
+        f"{subspaces.setting(frame)}. Overlap of the first i directions of {small} and the first j of {large}: the "
+        f"share of the smaller set that lies in the larger, less chance; mean over layers; 95% over "
+        f"{captions.seeds(frame)} (Student t). {captions.provenance(frame)}."
     )
 
 

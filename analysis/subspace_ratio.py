@@ -3,7 +3,6 @@
 `python analysis/subspace_ratio.py`: results/subspace_ratio.csv -> figures/subspace_ratio.{png,pdf} (in no paper)
 """
 
-import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,16 +88,18 @@ def draw(frame: pd.DataFrame) -> "Figure":
     for row, which in zip(axes, subspaces.MAPS, strict=True):
         _relative(row[0], frame, which, last)
         row[0].set_title(f"{which}: between λ, over within")
-        row[0].set_ylabel("ratio (1: the same directions)")
+        row[0].set_ylabel("ratio (1: same directions)")
         for ax, side in zip(row[1:], LEARNED, strict=True):
-            kinds = zip((within(1), within(last), between(last)), plotting.COLOURS, strict=False)
-            subspaces.lines(ax, frame, which, [Line(kind, kind, side, colour) for kind, colour in kinds])
+            names = {"both λ = 1": within(1), f"both λ = {last:g}": within(last), "one run at each λ": between(last)}
+            kinds = zip(names.items(), plotting.COLOURS, strict=False)
+            subspaces.lines(ax, frame, which, [Line(name, kind, side, colour) for (name, kind), colour in kinds])
             ax.set_title(f"{which}: {subspaces.TITLES[side]}")
-        row[1].set_ylabel("share in common, less chance")
+        row[1].set_ylabel("overlap, less chance")
     for ax in axes[-1]:
         ax.set_xlabel("first i directions")
-    labels = [ax.get_legend_handles_labels() for ax in axes[0][:2]]
-    figure.legend(*map(operator.add, *labels), loc="outside upper left", ncols=5)
+    left, right = (ax.get_legend_handles_labels() for ax in axes[0][:2])
+    figure.legend(*left, loc="outside upper left")
+    figure.legend(*right, loc="outside upper right", ncols=3)
     return figure
 
 
@@ -116,8 +117,8 @@ def _relative(ax: "Axes", frame: pd.DataFrame, which: str, ratio: float) -> None
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{subspaces.setting(frame)}, {' and '.join(subspaces.ranks(frame))}, best rates. Share of the first i "
-        f"directions of one run in those of another seed, both at one λ or one at each; 95% over "
+        f"{subspaces.setting(frame)}, {' and '.join(subspaces.ranks(frame))}, best rates. Overlap of the first i "
+        f"directions of two runs with different seeds, both at one λ or one at each; 95% over "
         f"{captions.seeds(frame)} (Student t). Left: over the geometric mean of both within. "
         f"{captions.provenance(frame)}."
     )

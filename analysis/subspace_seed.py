@@ -47,14 +47,15 @@ def excess(frame: pd.DataFrame, kind: str, which: str, side: str) -> "pd.Series[
 
 
 def draw(frame: pd.DataFrame) -> "Figure":
-    return subspaces.panels(frame, "Directions that two runs with different seeds share:", "other", LINES[:-1])
+    title = "Directions that two runs with different seeds share (dashed: before training):"
+    return subspaces.panels(frame, title, "other", LINES[:-1], ("first i of one run", "first j of the other"))
 
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{subspaces.setting(frame)}, {' and '.join(subspaces.ranks(frame))}. Share of the first i directions of a run "
-        f"that lies in the first j of one with another seed, less chance (max(i, j) / d); mean over layers, 95% over "
-        f"{captions.seeds(frame)} (Student t). {captions.provenance(frame)}."
+        f"{subspaces.setting(frame)}, {' and '.join(subspaces.ranks(frame))}. Overlap of the first i directions of a "
+        f"run and the first j of one with another seed: the share of the smaller set in the larger, less chance "
+        f"(max(i, j) / d); mean over layers, 95% over {captions.seeds(frame)}. {captions.provenance(frame)}."
     )
 
 

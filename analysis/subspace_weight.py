@@ -65,7 +65,7 @@ def draw(frame: pd.DataFrame) -> "Figure":
         for ax, side in zip(row, SIDES, strict=True):
             _lines(ax, frame, which, side)
             ax.set_title(f"{which}: {side} singular vectors")
-        row[0].set_ylabel("share in W's, less chance")
+        row[0].set_ylabel("overlap of W's first i\nand ΔW's r, less chance")
     for ax in axes[-1]:
         ax.set_xlabel("first i directions of W")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper left", ncols=len(ranks(frame)))
@@ -90,9 +90,9 @@ def _lines(ax: "Axes", frame: pd.DataFrame, which: str, side: str) -> None:
 
 def caption(frame: pd.DataFrame) -> str:
     return (
-        f"{subspaces.setting(frame)}. Share of the first i singular directions of W that lies in all r of delta W, "
-        f"less max(i, r) / d, that of a random delta W. Mean over layers; 95% over {captions.seeds(frame)} (Student "
-        f"t). {captions.provenance(frame)}."
+        f"{subspaces.setting(frame)}. Overlap of W's first i singular directions and all r of ΔW: the share of the "
+        f"smaller set that lies in the larger, less max(i, r) / d, that of a random ΔW. Mean over layers; 95% over "
+        f"{captions.seeds(frame)}. {captions.provenance(frame)}."
     )
 
 

@@ -283,23 +283,23 @@ def _costs(ax: "Axes", frame: pd.DataFrame) -> None:
 
 def _drifts(ax: "Axes", frame: pd.DataFrame) -> None:
     rows = frame[frame["part"] == "drift"]
-    for dtype, colour in zip(DTYPES, plotting.COLOURS, strict=False):
+    for dtype, colour in zip(DTYPES, plotting.COLOURS[2:], strict=False):
         line = rows[rows["dtype"] == dtype].groupby("count")["off"].mean()
         ax.plot(line.index, line, "o-", color=colour, label={"float32": "fp32", "bfloat16": "bf16"}[dtype])
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set(xlabel="switches", ylabel="error, of max |W|", title="b) error without a copy")
+    ax.set(xlabel="switches", ylabel="largest weight error / max |W|", title="b) error without a copy")
     ax.legend(loc="center left")
 
 
 def _mixtures(ax: "Axes", frame: pd.DataFrame) -> None:
     counts = values(frame, "mixed", "count")
-    for way, colour in zip(PASSES, plotting.COLOURS, strict=False):
+    for way, colour in zip(PASSES, plotting.COLOURS[4:], strict=False):
         dots(ax, counts, [faster(frame, way, count) for count in counts], colour, PASSES[way], join="-")
     ax.axhline(1, color="0.5", lw=0.6)
     ax.set_xscale("log", base=2)
     plotting.label_powers(ax.xaxis, counts)
-    ax.set(xlabel="rows of each of 8 tasks", ylabel="times the mixed batch's time", title="c) a mixed batch")
+    ax.set(xlabel="rows of each of 8 tasks", ylabel="time / time of one mixed batch", title="c) a mixed batch")
     ax.legend(loc="upper right", borderaxespad=0)
 
 

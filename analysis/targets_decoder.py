@@ -35,7 +35,7 @@ AXES = ["seed", "task", "lora.init", "lora.ratio", "lora.scaling", "lora.rank_pa
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, "adapter", "seconds", "commit", "diff"]
 NAMES = {"q,k,v,o": "attention", "mlp": "the MLP", "all": "all maps"}
 BASE = "q,k,v,o"
-METRICS = {"test/accuracy": ("test accuracy, points", 100), "test/loss": ("test loss", 1)}
+METRICS = {"test/accuracy": ("test accuracy, points", 100, "right"), "test/loss": ("test loss", 1, "left")}
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
@@ -54,12 +54,13 @@ def sets(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.4))
+    figure, axes = plt.subplots(1, 3, figsize=(plotting.DOUBLE, 2.7))
     _windows(axes[0], frame)
-    for ax, (metric, (title, scale)) in zip(axes[1:], METRICS.items(), strict=True):
+    for ax, (metric, (title, scale, better)) in zip(axes[1:], METRICS.items(), strict=True):
         _differences(ax, frame, metric, scale)
-        ax.set_xlabel(f"{title}:\ndifference from attention")
+        ax.set(xlabel=f"{title}:\ndifference from attention", title=f"{better} is better")
     axes[2].set_yticklabels([])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(NAMES))
     return figure
 
 
@@ -69,9 +70,8 @@ def _windows(ax: "Axes", frame: pd.DataFrame) -> None:
         grid = own[own["stage"] == "grid"].groupby("optim.lr")["validation/loss"].agg(whole_mean)
         ax.plot(grid.index, grid, "o-", color=colour, lw=1, ms=4, label=NAMES[targets])
     ax.set(xscale="log", xlabel="lr$_A$", ylabel="validation loss")
-    plotting.label_powers(ax.xaxis, [5e-4, 1e-3, 2e-3])
+    plotting.label_powers(ax.xaxis, [2.5e-4, 1e-3, 4e-3])
     plotting.show_lowest(ax, frame.loc[frame["stage"] == "grid", "validation/loss"])
-    ax.legend()
 
 
 def _differences(ax: "Axes", frame: pd.DataFrame, metric: str, scale: float) -> None:
@@ -83,7 +83,7 @@ def _differences(ax: "Axes", frame: pd.DataFrame, metric: str, scale: float) -> 
         ends = [[scale * (found.estimate - found.low)], [scale * (found.high - found.estimate)]]
         ax.errorbar([scale * found.estimate], [place], xerr=np.clip(ends, 0, None), fmt="o", color=colour)
     ax.axvline(0, color="0.6", lw=0.6, ls=":")
-    ax.locator_params(axis="x", nbins=4)
+    ax.locator_params(axis="x", nbins=6)
     ax.set_yticks(range(len(others)), [NAMES[targets] for targets in others])
     ax.set_ylim(-0.6, len(others) - 0.4)
 
@@ -91,10 +91,11 @@ def _differences(ax: "Axes", frame: pd.DataFrame, metric: str, scale: float) -> 
 def caption(frame: pd.DataFrame) -> str:
     confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
     trials = " or ".join(map(str, grid.groupby("lora.targets").size().unique()))
+    runs = f"{captions.seeds(grid)}{', so a point is one run' if grid['seed'].nunique() == 1 else ''}"
     budget = " or ".join(f"{n:,.0f}" for n in sorted(frame["adapter"].dropna().unique()))
     return (
         f"{shared(frame)}, LoRA (λ = 1), alpha = {frame['lora.alpha'].iloc[0]:g}, adapters of {budget} parameters "
-        f"each. Left: rates tried ({trials} an arm, {captions.seeds(grid)}). Right: the best on fresh seeds "
+        f"each. Left: rates tried ({trials} an arm, {runs}). Right: the best on fresh seeds "
         f"(n = {confirm['seed'].nunique()}), last step; bars: 95% interval of the difference, paired by seed (Student "
         f"t). {captions.provenance(frame)}."
     )

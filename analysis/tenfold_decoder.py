@@ -4,7 +4,7 @@
 (LoRA Without Regret, Schulman et al. 2025)
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -68,13 +68,18 @@ def times(frame: pd.DataFrame, arm: str) -> Interval:
 def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.5), width_ratios=(1.6, 1))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.7), width_ratios=(1.6, 1))
     _windows(left, frame)
     _times(right, frame)
     left.set_title("a) loss against the rate", loc="left")
     right.set_title("b) best rate, over that of full", loc="left")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    handles, labels = (some + more for some, more in zip(*map(_legend, (left, right)), strict=True))
+    figure.legend(handles, labels, loc="outside upper left", ncols=3)
     return figure
+
+
+def _legend(ax: "Axes") -> tuple[list[Any], list[Any]]:
+    return ax.get_legend_handles_labels()
 
 
 def _windows(ax: "Axes", frame: pd.DataFrame) -> None:
@@ -86,6 +91,7 @@ def _windows(ax: "Axes", frame: pd.DataFrame) -> None:
         ax.plot(line.index, line, "o-", color=colour, ms=4, label=arm)
         if arm in found.index:
             ax.plot(found["tuned"][arm], lowest - 0.03, "^", color=colour, ms=5)
+    ax.plot([], [], "^", color="0.4", ms=5, label="vertex of a parabola")
     ax.set(xscale="log", xlabel="lr (lr$_A$ = lr$_B$)", ylabel="validation loss")
     plotting.show_lowest(ax, [lowest - 0.03, *frame[LOSS]])
 
@@ -101,8 +107,7 @@ def _times(ax: "Axes", frame: pd.DataFrame) -> None:
     ax.set_xlim(2, 300)
     plotting.label_powers(ax.xaxis, [3, 10, 30, 100])
     ax.set_yticks(range(len(arms)), [arm.partition(", ")[2].replace(", ", "\n") for arm in arms])
-    ax.set_ylim(-0.9, len(arms) - 0.4)
-    ax.legend(loc="lower right")
+    ax.set_ylim(-0.6, len(arms) - 0.4)
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -93,7 +93,11 @@ def _agreement(ax: "Axes", frame: pd.DataFrame) -> None:
         label = {"small": "$2^5$ to $2^{14}$", "large": "$2^{40}$ to $2^{60}$"}[where]
         ax.plot(found["predicted"], found["value"], mark, color=colour, label=f"n = {label}", mfc="none")
     ax.axline((0, 0), slope=1, color="0.5", lw=0.8, zorder=0)
-    ax.set(xlabel="exponent of n by the calculus", ylabel="measured", title="a) the calculus is right for large n")
+    ax.set(
+        xlabel="exponent of n, predicted",
+        ylabel="exponent of n, measured",
+        title="a) the calculus is right for large n",
+    )
     ax.legend()
 
 
@@ -102,9 +106,10 @@ def _stability(ax: "Axes", frame: pd.DataFrame) -> None:
         for which, mark in zip(STABILITY, "os", strict=True):
             rows = of_part(frame, "stable", init=init, optimizer="sgd", rates=which)
             line = rows.groupby("log2_n")["value"].median()
-            label = f"{'lr' if which == 'equal' else 'lr$_B$'}, init {init}"
+            label = f"{'lr$_A$ = lr$_B$' if which == 'equal' else 'lr$_B$'}, init {init}"
             ax.plot(2.0 ** line.index.to_numpy(), line, mark + ("-" if which == "equal" else "--"), color=colour)
-            note_outside(ax, line.iloc[-1], label, colour)
+            apart = 1.0 if which == "equal" else {"A": 0.7, "B": 1.4}[init]  # the upper two lines end side by side
+            note_outside(ax, line.iloc[-1] * apart, label, colour)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
     ax.set(xlabel="n", ylabel="largest stable rate", title="b) lr$_B$ need not fall with n; lr$_A$ = lr$_B$ must")

@@ -121,7 +121,7 @@ def _heatmap(ax: "Axes", of: pd.DataFrame, split: str) -> None:
     ax.spines[:].set_visible(False)
     ax.set(title=f"a) training loss, n = {int(of['n'].iloc[0])}, step {int(of['step'].iloc[0])}")
     ax.set(xlabel="lr$_A$", ylabel="lr$_B$")
-    ax.legend(loc="upper right", borderaxespad=0.1)
+    ax.legend(loc="upper right", borderaxespad=0.3, frameon=True, framealpha=1, edgecolor="none", fancybox=False)
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.06, pad=0.02, extend="max")
     marks = [low, 3 * low, 10 * low, DEEPEST * low]
     bar.set_ticks(marks, labels=[f"{mark:.2g}" for mark in marks])
@@ -132,12 +132,12 @@ def _heatmap(ax: "Axes", of: pd.DataFrame, split: str) -> None:
 def _optima(ax: "Axes", frame: pd.DataFrame, columns: dict[str, str]) -> None:
     """Against n: the best pair of the means; small dots: each seed's best; dotted: the theory's slope.
 
-    columns: of the pairs -> of each seed's best pairs.
+    columns: of the pairs -> of each seed's best pairs. A dotted line runs through the large dots' geometric means.
     """
     found = np.array(widths(frame), dtype=float)
     for at, (column, chosen) in enumerate(columns.items()):
         colour, name = STYLES[column]
-        places = found * 2 ** (0.25 * (at - 0.5))
+        places = found * 2 ** (0.25 * (at - (len(columns) - 1) / 2))
         best = np.array([choice(grid_of(frame, n), "best")[column] for n in widths(frame)])
         for place, n in zip(places, widths(frame), strict=True):
             each = own(frame, n)[chosen]
@@ -146,6 +146,7 @@ def _optima(ax: "Axes", frame: pd.DataFrame, columns: dict[str, str]) -> None:
         line = np.exp(np.log(best).mean()) * (found / np.exp(np.log(found).mean())) ** SLOPES[column]
         theory = {-1.0: "1 / n", 0.0: "constant", 1.0: "n"}[SLOPES[column]]
         ax.plot(places, line, ":", color=colour, label=f"theory: {theory}")
+    ax.plot([], [], ".", color="0.4", ms=4, mew=0, label="each seed")
     ax.set_yscale("log")
     ax.set_title("c) best λ" if "ratio" in columns else "b) best rates")
     ax.set_ylabel("ratio λ = lr$_B$ / lr$_A$" if "ratio" in columns else "rate")
@@ -169,7 +170,16 @@ def _against_n(ax: "Axes", found: Any) -> None:
     scale = ax.yaxis.get_transform()
     low, high = scale.transform(ax.get_ylim())
     ax.set_ylim(top=float(scale.inverted().transform(high + 0.25 * (high - low))))  # room for the legend
-    ax.legend(ncols=2, loc="upper center")
+    handles, labels = ax.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda at: (labels[at] == "each seed", labels[at].startswith("theory")))
+    ax.legend(
+        [handles[at] for at in order],
+        [labels[at] for at in order],
+        ncols=3,
+        loc="upper center",
+        columnspacing=0.6,
+        handletextpad=0.4,
+    )
 
 
 def caption(frame: pd.DataFrame) -> str:
@@ -178,9 +188,9 @@ def caption(frame: pd.DataFrame) -> str:
     ratio, same = doublings(frame), gap(frame, n, "advice")
     return (
         f"f = W_out relu(B A relu(W_in x)), as in LoRA+, Fig 2. a: {len(size.seeds)} seeds. Best by training loss at "
-        f"step {LATE}; b, c: of the mean of {len(size.width_seeds)} seeds, and of each (small). d: each seed's own, "
-        f"95%. At n = {n}: log2 λ {_span(ratio)}, equal rates over λ = {ADVICE} {_span(same, 2)}. "
-        f"{captions.code(frame)}."
+        f"step {LATE}; b, c: of the mean of {len(size.width_seeds)} seeds, and of each; dotted: the theory's slope, "
+        f"through the mean of the large dots. d: each seed's own, 95%. At n = {n}: log2 λ {_span(ratio)}, equal rates "
+        f"over λ = {ADVICE} {_span(same, 2)}. {captions.code(frame)}."
     )
 
 

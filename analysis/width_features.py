@@ -107,7 +107,8 @@ def draw(frame: pd.DataFrame) -> "Figure":
         ax.set_xlabel("width n")
         if column == 0:
             ax.set_ylabel(f"root mean square, step {STEP}")
-            figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=len(RULES))
+            ax.plot([], [], "o-", color="0.4", ms=2.5, label="line: mean, dots: seeds")
+            figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=len(RULES) + 1)
     _exponents(figure.add_subplot(grid[1, :]), frame)
     return figure
 
@@ -135,8 +136,8 @@ def _exponents(ax: "Axes", frame: pd.DataFrame) -> None:
             for quantity, each in found.items()
         ]
         texts.append([cell for pair in cells for cell in pair])
-    columns = [name for title in TITLES.values() for name in (f"power, {title.partition(' ')[0]}$", "theory")]
-    columns[-2] = "power, $Z_A$"
+    columns = [name for title in TITLES.values() for name in (f"power of n, {title.partition(' ')[0]}$", "theory")]
+    columns[-2] = "power of n, $Z_A$"
     shown = ax.table(
         texts, rowLabels=list(WORDS.values()), colLabels=columns, loc="center", edges="horizontal", cellLoc="center",
         colWidths=[0.21, 0.07] * len(QUANTITIES),

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -52,6 +53,21 @@ def test_a_logarithmic_axis_has_ticks_at_exactly_the_values() -> None:
         assert [label.get_text() for label in axes.get_xticklabels()] == ["1e-3", "3.2e-3", "0.25"]
         plotting.label_powers(axes.xaxis, [4, 16], places=[0, 1])
         assert axes.get_xticks().tolist() == [0, 1]
+        pyplot.close(figure)
+
+
+def test_where_a_line_leaves_the_panel_at_its_top_its_next_loss_stands_above_that_of_another() -> None:
+    with plotting.style():
+        figure, axes = pyplot.subplots()
+        axes.plot([1, 2, 3, 4], [0.5, 0.4, 2.5, 3.5], color="blue")
+        axes.plot([1, 2, 3], [1.5, 0.6, 3.12], color="red")
+        plotting.show_lowest(axes, [0.4, 0.5, 0.6, 1.5, 2.5, 3.12, 3.5, float("nan")])
+        assert 0.9 < axes.get_ylim()[1] < 1
+        every: list[Any] = list(axes.texts)
+        notes = {(text.get_text(), text.get_color(), text.xy[0]): text.get_position() for text in every}
+        assert set(notes) == {("2.5 \u2191", "blue", 3), ("1.5 \u2191", "red", 1), ("3.1 \u2191", "red", 3)}
+        lower, upper = (notes[f"{loss} \u2191", colour, 3] for loss, colour in (("2.5", "blue"), ("3.1", "red")))
+        assert upper[1] - lower[1] >= plotting.SIZE
         pyplot.close(figure)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+import numpy as np
 from cycler import cycler
 
 from loralab.errors import UserError
@@ -15,6 +16,7 @@ from loralab.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 __all__ = [
     "COLOURS",
@@ -135,11 +137,26 @@ def label_powers(axis: Any, values: Iterable[Any], *, places: Sequence[float] | 
 
 
 def show_lowest(axes: "Axes", losses: Iterable[float], *, above: float = 0.5) -> None:
-    """Shows the losses up to `above` the lowest one: a line to a collapsed run leaves the panel at its top."""
+    """Shows the losses up to `above` the lowest one; where a line leaves the panel, its next loss stands."""
     finite = [loss for loss in losses if math.isfinite(loss)]
     lowest, highest = min(finite), min(max(finite), min(finite) + above)
     margin = 0.05 * (highest - lowest) + 0.01
     axes.set_ylim(lowest - margin, highest + margin)
+    for line in axes.get_lines():
+        _note_above(axes, line, highest + margin)
+
+
+def _note_above(axes: "Axes", line: "Line2D", top: float) -> None:
+    """Writes `3.2 ↑` above the panel for the points of a line that follow or precede a shown one."""
+    x, y = (np.asarray(each, dtype=float) for each in line.get_data())
+    shown = y <= top
+    beside = np.append(shown[1:], False) | np.append(False, shown[:-1])
+    for at in np.flatnonzero((y > top) & beside):
+        there = sum(text.xy[0] == x[at] for text in axes.texts if isinstance(text, mpl.text.Annotation))  # of others
+        axes.annotate(
+            f"{y[at]:.2g} \u2191", (x[at], top), xytext=(0, 2 + 1.3 * SIZE * there), textcoords="offset points",
+            color=line.get_color(), ha="center", va="bottom",
+        )  # fmt: skip
 
 
 def short(value: float) -> str:

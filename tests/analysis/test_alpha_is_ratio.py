@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from loralab.studies import committed
 from tests.analysis.frames import claims, distinct, drawn, made, module, verdicts
 
 STUDY = module("alpha_is_ratio")
@@ -73,3 +74,6 @@ def test_the_plane_shows_each_cells_loss(frame: pd.DataFrame) -> None:
         assert len(set(by_place.values())) == 7
         assert len([line for line in curves.lines if np.size(line.get_xdata())]) == 14
         assert {line.get_label() for line in apart.lines} >= set(STUDY.EXPECTED)
+        margins = {question.margin for question in committed.questions("alpha_is_ratio", frame)}
+        (dotted,) = (line for line in apart.lines if line.get_linestyle() == ":")
+        assert margins == set(np.asarray(dotted.get_ydata()).tolist())

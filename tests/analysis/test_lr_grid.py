@@ -97,6 +97,12 @@ def test_the_numbers_are_those_of_the_cells_and_a_diverged_one_has_a_dash(
         assert {text.get_fontsize() for text in ax.texts} == {8}
 
 
+def test_a_contour_goes_round_more_than_one_cell_in_a_corner(figure: "Figure") -> None:
+    for _, _, ax in panels(figure):
+        contours = [line for line in ax.lines if line.get_color() == "black" and line.get_linestyle() == "-"]
+        assert len(contours) > 1 and not [line for line in contours if np.size(line.get_xdata()) in (1, 2)]
+
+
 def test_star_and_box_stand_on_the_best_cells_and_grey_on_rates_that_are_too_high(
     frame: pd.DataFrame, figure: "Figure"
 ) -> None:

@@ -55,8 +55,10 @@ def test_bars_are_the_weights_and_what_is_above_them_and_lines_are_the_formulas(
         assert [bar.get_width() for bar in disk.patches] == pytest.approx([90, 0.036, 0.144, 0.576, 2.304])
         names = [text.get_text() for text in short.get_yticklabels()]
         assert names == ["full", *(f"LoRA, r = {rank}" for rank in (1, 4, 16, 64))]
-        assert [text.get_text() for text in short.texts] == [f"{(90 + 3.003) / (90 + 271.271):.0%}"] * 4
-        assert [text.get_text() for text in disk.texts] == ["1/2,500", "1/625", "1/156", "1/39"]
+        assert [text.get_text() for text in short.texts] == [f"{(90 + 3.003) / (90 + 271.271):.0%} of full"] * 4
+        assert [text.get_text() for text in disk.texts] == [
+            f"{part} of full" for part in ("1/2,500", "1/625", "1/156", "1/39")
+        ]
 
 
 def test_the_summary_says_what_the_formula_leaves_out() -> None:

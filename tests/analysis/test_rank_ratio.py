@@ -63,7 +63,12 @@ def test_the_lowest_points_and_their_intervals_are_drawn(frame: pd.DataFrame, fi
     for place, (rank, mark) in enumerate(zip(RANKS, marks(figure.axes[2], across=True), strict=True)):
         fit = seed_minimum(np.log2(RATIOS), losses(frame, rank))
         assert fit.interior and mark[1] == [place] and mark[2] == pytest.approx([2**fit.at])
-        assert mark[3][0] == pytest.approx([2**fit.low, 2**fit.high])
+        tried = (RATIOS[0], RATIOS[-1])
+        assert mark[3][0] == pytest.approx(np.clip([2**fit.low, 2**fit.high], *tried))
+        row = [line for line in figure.axes[2].lines if place in np.atleast_1d(line.get_ydata())]
+        arrows = {str(line.get_marker()) for line in row} & {"<", ">"}
+        beyond = {"<": 2**fit.low < tried[0], ">": 2**fit.high > tried[1]}
+        assert arrows == {mark for mark, there in beyond.items() if there}
 
 
 @pytest.mark.parametrize("log2", [2.0, 3.2])

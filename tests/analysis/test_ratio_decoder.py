@@ -77,16 +77,19 @@ def test_the_figure_shows_windows_selected_rates_and_paired_differences(name: st
     frame = built(name, 1.5)
     with drawn(name, frame) as figure:
         windows, *scores = cast(Any, figure.axes)
-        assert [line.get_label() for line in windows.lines[::2]] == [f"λ = {ratio}" for ratio in RATIOS]
-        for ratio, dot in zip(RATIOS, windows.lines[1::2], strict=True):
+        assert [line.get_label() for line in windows.lines[:-1:2]] == [f"λ = {ratio}" for ratio in RATIOS]
+        for ratio, dot in zip(RATIOS, windows.lines[1:-1:2], strict=True):
             rows = frame[(frame["stage"] == "confirm") & (frame["lora.ratio"] == ratio)]
             assert {float(np.ravel(dot.get_xdata())[0])} == set(rows["optim.lr"])
-        for ax, metric, scale in zip(scores, ("test/accuracy", "test/loss"), (100, 1), strict=True):
+        panels = [(ratio, metric) for ratio in RATIOS[1:] for metric in ("test/accuracy", "test/loss")]
+        for ax, (ratio, metric) in zip(scores, panels, strict=True):  # each with its own scale
             ((_, _, values, ends),) = marks(ax, across=True)
-            one, *others = (fresh(frame, ratio, metric) for ratio in RATIOS)
-            assert values == pytest.approx([scale * (scores - one).mean() for scores in others])
-            interval = stats.ttest_rel(others[-1], one).confidence_interval(0.95)
-            assert ends[-1] == pytest.approx([scale * end for end in interval])
+            one, other = (fresh(frame, each, metric) for each in (1, ratio))
+            scale = 100 if metric == "test/accuracy" else 1
+            assert values == pytest.approx([scale * (other - one).mean()])
+            interval = stats.ttest_rel(other, one).confidence_interval(0.95)
+            assert ends[0] == pytest.approx([scale * end for end in interval])
+            assert [label.get_text() for label in ax.get_yticklabels()] == ([f"λ = {ratio}"] if scale > 1 else [""])
 
 
 def test_both_studies_compare_the_same_arms_in_the_same_way() -> None:

@@ -63,11 +63,11 @@ def test_the_figure_has_a_map_a_row_with_the_lines_first_and_all_is_less_chance(
                 assert cells.shape == (4, 4), "every other of the seven powers of two"
                 assert cells[0, 0] == pytest.approx(0.8 - 1 / D)
             levels = {label: values[0] for label, _, values, _ in marks(lines)}
-            assert levels["$A$, one seed"] == pytest.approx(1 - 1 / D)
+            assert levels["$A$, same seed in both"] == pytest.approx(1 - 1 / D)
             assert levels["$A_0$, untrained"] == pytest.approx(-1 / D) and levels["$A$"] == pytest.approx(0.8 - 1 / D)
 
 
 def test_the_caption_names_both_ranks(frame: pd.DataFrame) -> None:
     text = STUDY.caption(frame)
-    assert "directions of r = 8 that lies in the first j of r = 64" in text and "12 runs (0 diverged)" in text
+    assert "directions of r = 8 and the first j of r = 64" in text and "12 runs (0 diverged)" in text
     assert len(STUDY.summary(frame)) == 14

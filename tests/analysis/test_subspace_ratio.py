@@ -87,6 +87,6 @@ def test_the_first_panel_is_of_their_ratio_and_the_lines_are_of_each_lambda(fram
             assert {round(values[-1], 2) for _, _, values, _ in marks(first)} == {0.51}
             for ax in sides:
                 levels = {label: values[-1] + chance for label, _, values, _ in marks(ax)}
-                assert levels["λ = 1"] == pytest.approx(0.9**4) and levels["λ = 16"] == pytest.approx(0.3**4)
-                assert levels["λ = 1 and 16"] == pytest.approx(0.51 * 0.9**2 * 0.3**2, rel=0.01)
+                assert levels["both λ = 1"] == pytest.approx(0.9**4) and levels["both λ = 16"] == pytest.approx(0.3**4)
+                assert levels["one run at each λ"] == pytest.approx(0.51 * 0.9**2 * 0.3**2, rel=0.01)
     assert len(STUDY.summary(frame)) == 2 * 3 * 2 * 2

@@ -84,7 +84,7 @@ def test_dots_are_the_best_pair_of_the_means_and_small_ones_each_seeds_best(
     grids = [frame[(frame["part"] == "width") & (frame["n"] == n) & (frame["arm"] == "")] for n in WIDTHS]
     for ax, names in zip(cast(Any, figure.axes[1:3]), (("lr_A", "lr_B"), ("ratio",)), strict=True):
         dots = [line for line in ax.lines if line.get_marker() == "o"]
-        small = [line for line in ax.lines if line.get_marker() == "."]
+        small = [line for line in ax.lines if line.get_marker() == "." and len(line.get_ydata())]  # not the legend's
         assert len(small) == len(names) * len(WIDTHS) and {len(line.get_ydata()) for line in small} == {6}
         for dot, name in zip(dots, names, strict=True):
             best = [rows.assign(ratio=rows["lr_B"] / rows["lr_A"]).nsmallest(1, "train")[name].item() for rows in grids]

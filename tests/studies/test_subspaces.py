@@ -180,7 +180,7 @@ def test_the_lines_have_their_intervals_and_the_heatmaps_the_means_both_less_cha
 
     every = pd.concat([frame.assign(side=side) for side in subspaces.SIDES])
     with plotting.style():
-        figure = subspaces.panels(every, "shared", "other", [Line("A", "other", "A", "black")])
+        figure = subspaces.panels(every, "shared", "other", [Line("A", "other", "A", "black")], ("i", "j"))
     for row, which in enumerate(subspaces.MAPS):
         line, *heats = cast(Any, figure.axes[4 * row : 4 * row + 4])
         cells = frame[frame["map"] == which].assign(more=frame["phi"] - frame["chance"]).groupby(["i", "j"])["more"]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADVICE",
+    "BANDS",
     "arm",
     "difference",
     "forests",

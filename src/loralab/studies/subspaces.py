@@ -74,6 +74,7 @@ SIDES = ("A", "A - A_0", "left")
 TITLES = {"A": "$A$", "A - A_0": "$A - A_0$", "left": "left of $\\Delta W$"}
 UNTRAINED = {"A": "A_0"}
 DIGITS = 5  # of phi in a CSV
+APART = 0.07  # doublings of i between the dots of two lines
 
 
 class Pair(NamedTuple):
@@ -244,8 +245,11 @@ class Line(NamedTuple):
     style: str = "-"
 
 
-def panels(frame: pd.DataFrame, title: str, kind: str, drawn: Sequence[Line]) -> "Figure":
-    """Per map: the lines of phi(i, i) less chance, then phi(i, j) less chance of each side as a heatmap."""
+def panels(frame: pd.DataFrame, title: str, kind: str, drawn: Sequence[Line], ij: tuple[str, str]) -> "Figure":
+    """Per map: the lines of phi(i, i) less chance, then phi(i, j) less chance of each side as a heatmap.
+
+    ij: what i and j count, the labels of a heatmap's axes.
+    """
     import matplotlib.pyplot as plt
 
     size = (plotting.DOUBLE, 2.1 * len(MAPS) + 0.5)
@@ -253,11 +257,11 @@ def panels(frame: pd.DataFrame, title: str, kind: str, drawn: Sequence[Line]) ->
     for row, which in zip(axes, MAPS, strict=True):
         lines(row[0], frame, which, drawn)
         row[0].set_title(f"{which}: first i of both")
-        row[0].set(xlabel="i", ylabel="share in common, less chance")
+        row[0].set(xlabel="i", ylabel="overlap, less chance")
         for ax, side in zip(row[1:], SIDES, strict=True):
             heatmap(ax, above_chance(frame, kind, which, side).mean().unstack("j"))
             ax.set_title(f"{which}: {TITLES[side]}")
-            ax.set(xlabel="first j", ylabel="first i" if ax is row[1] else "")
+            ax.set(xlabel=ij[1], ylabel=ij[0] if ax is row[1] else "")
     for ax in axes[:, 0]:
         ax.set_ylim(min(each.get_ylim()[0] for each in axes[:, 0]), max(each.get_ylim()[1] for each in axes[:, 0]))
     labels = axes[0][0].get_legend_handles_labels()
@@ -286,12 +290,14 @@ def heatmap(ax: "Axes", cells: pd.DataFrame) -> None:
 
 
 def lines(ax: "Axes", frame: pd.DataFrame, which: str, drawn: Sequence[Line]) -> None:
-    """phi(i, i) less chance against i, with its interval over the seeds."""
+    """phi(i, i) less chance against i, with its interval over the seeds; the lines' dots stand side by side."""
     ax.axhline(0, color="0.4", lw=0.8)
     places = sorted(frame.loc[(frame["map"] == which) & (frame["i"] == frame["j"]), "i"].unique())
-    for line in drawn:
+    for number, line in enumerate(drawn):
         more = above_chance(frame, line.kind, which, line.side)
-        at = [i for i in places if (i, i) in more]
-        dots(ax, at, [interval(more[i, i]) for i in at], line.colour, line.label, join=line.style)
+        found = {
+            i * 2 ** (APART * (number - (len(drawn) - 1) / 2)): interval(more[i, i]) for i in places if (i, i) in more
+        }
+        dots(ax, list(found), list(found.values()), line.colour, line.label, join=line.style)
     ax.set_xscale("log", base=2)
     plotting.label_powers(ax.xaxis, places)
