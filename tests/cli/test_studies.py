@@ -53,6 +53,18 @@ def test_a_command_says_how_many_runs_are_done(
     assert (status, err) == (0, "") and "8 success" in out and "4 missing" in out
 
 
+@pytest.mark.parametrize("command", ["status", "collect"])
+def test_the_store_is_given_as_an_option_or_as_train_has_it(
+    command: str, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = first_stage(tmp_path_factory)
+    capsys.readouterr()
+    to = ("--to", str(tmp_path / "mine.csv")) if command == "collect" else ()
+    option = said(capsys, command, NAME, *SETTINGS, *to, "--store", str(store))
+    assert said(capsys, command, NAME, f"store={store}", *SETTINGS, *to) == option
+    assert "8 success" in option[1]
+
+
 def test_a_figure_that_lacks_runs_is_a_mistake_and_one_of_none_is_no_failure(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

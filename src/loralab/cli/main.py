@@ -61,11 +61,22 @@ def _run(arguments: Sequence[str]) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # argparse accepts no more settings after an option
         given.overrides += rest
+    _take_store(given)
     if given.command is None:
         parser.print_help()
         return 0
     command: Command = given.command
     return command(given)
+
+
+def _take_store(given: argparse.Namespace) -> None:
+    """store=DIR, as train.py has it, is --store of the commands that take settings; it is no setting of a study."""
+    for name in ("overrides", "studies"):
+        words = getattr(given, name, [])
+        stores = [word.partition("=")[2] for word in words if word.startswith("store=")]
+        if stores and hasattr(given, "store"):
+            given.store = Path(stores[-1])
+            setattr(given, name, [word for word in words if not word.startswith("store=")])
 
 
 def _runs(given: argparse.Namespace) -> int:

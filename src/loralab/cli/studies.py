@@ -137,15 +137,11 @@ def claims() -> int:
 
 
 def report(words: Sequence[str], store: Path, *, stem: str | None = None, to: Path | None = None) -> int:
-    """Writes the report page of the studies among the words; those with `=` are the settings of all of them.
-
-    store=DIR among them is --store.
-    """
+    """Writes the report page of the studies among the words; those with `=` are the settings of all of them."""
     from loralab.studies.report import report as write_report  # imports matplotlib
 
     names = [word for word in words if "=" not in word]
     given = {word.partition("=")[0]: word for word in words if "=" in word}
-    store = Path(given.pop("store").partition("=")[2]) if "store" in given else store
     if not names:
         raise UserError("report: got settings alone; name their study, as loralab report first smoke=true")
     to = to or store / "report.html"
