@@ -74,11 +74,11 @@ def test_each_width_and_ratio_has_five_rates_a_factor_of_two_apart_and_five_fres
     cells = grid[grid["method"] == "lora"].groupby(["width", "lora.ratio"])
     assert set(cells.groups) == {(n, ratio) for n in WIDTHS for ratio in RATIOS}
     for _, own in cells:
-        rates = sorted(own["optim.lr"])
+        rates = sorted(set(own["optim.lr"]))
         assert len(rates) == 5 and np.diff(np.log2(rates)) == pytest.approx(np.ones(4), abs=1e-3)
         k = own["model.widen"].iloc[0]
         assert set(own["optim.head_lr"].astype(float)) == {4e-3 / k} and set(own["model.widen_noise"]) == {int(k > 1)}
-    assert len(confirm) == (15 + 1) * len(FRESH) and len(grid) == (15 + 1) * 5
+    assert len(confirm) == (15 + 1) * len(FRESH) and len(grid) == (15 + 1) * 5 * 2
 
 
 def test_the_theorys_powers_are_found_and_exclude_each_others_and_all_is_claimed(frame: pd.DataFrame) -> None:
@@ -116,12 +116,17 @@ def test_noise_alone_tells_nothing() -> None:
     assert HELD not in verdicts("width", made("width", score))
 
 
+def best(rows: pd.DataFrame) -> float:
+    """The lowest mean loss of a rate and a ratio over the seeds."""
+    return float(rows.groupby(["lora.ratio", "optim.lr"])["validation/loss"].mean().min())
+
+
 def test_nothing_is_claimed_where_lora_does_not_halve_the_heads_loss(frame: pd.DataFrame) -> None:
     alone, ours = WIDTH.gate(frame)
     grid = frame[frame["stage"] == "grid"]
-    assert alone == grid[grid["method"] == "head"]["validation/loss"].min()
+    assert alone == best(grid[grid["method"] == "head"])
     narrow = grid[(grid["method"] == "lora") & (grid["width"] == 384)]
-    assert ours == narrow["validation/loss"].min() and WIDTH.adapts(frame)
+    assert ours == best(narrow) and WIDTH.adapts(frame)
     floor = world(THEORY, head=0.6)
     assert not WIDTH.adapts(floor) and WIDTH.questions(floor) == [] and "nothing follows" in WIDTH.caption(floor)
     no_head = frame[frame["method"] == "lora"]
