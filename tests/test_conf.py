@@ -27,6 +27,7 @@ OUTSIDE = {
     "tracker.name": "none", "tracker.mode": "offline", "tracker.project": "other", "tracker.entity": "me",
     "tracker.group": "mine", "tracker.tags": "[a]",
     "train.device": "cpu", "train.threads": "2", "train.checkpoint_seconds": "3", "train.pause_at": "0.3",
+    "model.gradient_checkpointing": "true",
     "train.again": "true", "store": "elsewhere", "name": "mine", "tags": "[a]", "task.title": "mine",
 }  # fmt: skip
 # The hash covers all other keys: each is changed to another value that its rule allows, or to this one.

@@ -211,5 +211,5 @@ def test_no_figure_is_drawn_with_a_hole_or_a_run_that_is_not_done(name: str, tmp
 
 def test_a_study_that_is_not_there_is_told_with_those_that_are() -> None:
     for ask in (results.load_results, figures.draw):
-        with pytest.raises(UserError, match=r"no study is called 'nothing'; sweeps/ has .*lr_grid.*ratio"):
+        with pytest.raises(UserError, match=r"no study is called 'nothing'; .*sweeps/ has .*lr_grid.*ratio"):
             ask("nothing")

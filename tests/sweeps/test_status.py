@@ -140,7 +140,7 @@ def test_the_status_command_prints_the_state(store: Path, capsys: pytest.Capture
     assert main(["status", "tow_stages", "--store", str(store)]) == 2
     assert (
         capsys.readouterr().err
-        == "error: no study is called 'tow_stages'; sweeps/ has two_stages; did you mean two_stages?\n"
+        == "error: no study is called 'tow_stages'; did you mean two_stages? sweeps/ has two_stages\n"
     )
     assert main(["status", NAME, "lora.nope=1", "--store", str(store)]) == 2
     assert capsys.readouterr().err.startswith("error: lora.nope: no such key")
