@@ -1,6 +1,5 @@
 """The report's pages in a browser: whole and legible on a phone and a desktop, by keyboard, asking for nothing else."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -14,6 +13,7 @@ from loralab.studies.report_page import page, runs_page
 from loralab.studies.report_runs import runs_of
 from loralab.studies.report_section import Section, section
 from loralab.studies.study_module import load_module
+from tests.browsers import CONTRAST, OVERFLOW, launched
 from tests.reported import MARKUP, Parsed, finished, reported
 from tests.small_studies import NAME
 
@@ -21,28 +21,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 WIDTHS = (390, 1280)
-CONTRAST = """() => {
-  const linear = v => (v /= 255, v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-  const light = c => .2126 * linear(c[0]) + .7152 * linear(c[1]) + .0722 * linear(c[2]);
-  const parts = text => { const c = text.match(/[\\d.]+/g).map(Number); return c.length < 4 ? [...c, 1] : c; };
-  const behind = element => {
-    for (; element; element = element.parentElement) {
-      const c = parts(getComputedStyle(element).backgroundColor);
-      if (c[3] === 1) return c;
-      if (c[3] > 0) throw new Error('half transparent: ' + element.tagName);
-    }
-    return matchMedia('(prefers-color-scheme: dark)').matches ? [0, 0, 0, 1] : [255, 255, 255, 1];
-  };
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
-  while (walker.nextNode()) {
-    const element = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || !element.checkVisibility()) continue;
-    const [a, b] = [light(parts(getComputedStyle(element).color)), light(behind(element))];
-    found.push([(Math.max(a, b) + .05) / (Math.min(a, b) + .05), walker.currentNode.data.trim()]);
-  }
-  return found;
-}"""
-OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 IMAGES = """async () => Promise.all([...document.images].map(async image => {
   image.loading = 'eager';  // one that waits for scrolling is never decoded
   await image.decode();
@@ -95,14 +73,7 @@ def written(sections: list[Section], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[dev]'")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no browser: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    yield from launched()
 
 
 def opened(browser: "Browser", address: str, width: int, scheme: Any = "light") -> tuple["Page", list[str]]:
