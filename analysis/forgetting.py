@@ -27,7 +27,8 @@ AXES = ["seed", "task", "method", "lora.init", "lora.ratio", "optim.lr", *captio
 BEFORE, AFTER, FORGOTTEN = "prose before", "prose", "forgotten"
 KEPT = ["hash", "stage", *AXES, "status", *SCORES, BEFORE, AFTER, "seconds", "commit", "diff"]
 TEXTS, TOKENS = 50, 64  # of prose: reviews, and the tokens of each
-FULL = "full"
+FULL = "full fine-tuning"
+MORE, LOSS = "increase of English loss", "nats a token"
 
 
 def reduce(tables: "Tables") -> pd.DataFrame:
@@ -54,13 +55,13 @@ def _mean(sums: Any, numbers: Any) -> float:
 
 
 def named(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """`r = 8`, ..., `r = 8, λ = 4`, `r = 8, all maps`, `full`: each arm's rows, with what it forgot in nats a token."""
+    """`r = 8`, ..., `r = 8, λ = 4`, `r = 8, all maps`, `full fine-tuning`: each arm's rows, with what it forgot in nats a token."""
     frame = frame.assign(**{FORGOTTEN: frame[AFTER] - frame[BEFORE]})
-    lora, found = frame[frame["method"] != FULL], {}
+    lora, found = frame[frame["method"] != "full"], {}
     for (wide, ratio, rank), own in lora.groupby([lora["lora.targets"] == "all", "lora.ratio", "lora.rank"]):
         maps = ", all maps" if wide else ""
         found[f"r = {rank:g}" + (f", λ = {ratio:g}" if ratio != 1 else "") + maps] = own
-    full = frame[frame["method"] == FULL]
+    full = frame[frame["method"] == "full"]
     return found | ({FULL: full} if len(full) else {})
 
 
@@ -68,22 +69,27 @@ def draw(frame: pd.DataFrame) -> "Figure":
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.DOUBLE, 2.7), width_ratios=(1.3, 1))
-    for (name, own), colour in zip(named(frame).items(), plotting.COLOURS, strict=False):
-        _trade(left, own, name, colour)
-    left.set(xlabel="test loss of SQL (nats a token)", ylabel="loss on English, gained", xscale="log")
-    plotting.label_powers(left.xaxis, [0.03, 0.05, 0.1, 0.2, 0.5])
+    for own, colour in zip(named(frame).values(), plotting.COLOURS, strict=False):
+        _trade(left, own, colour)
+    left.plot([], [], "o", color="0.4", mfc="white", ms=3, label="a rate tried, one seed")
+    left.plot([], [], "o", color="0.4", ms=6, label="the best rate, fresh seeds")
+    left.set(xlabel=f"test loss of SQL, {LOSS}", ylabel=f"{MORE},\n{LOSS}", xscale="log", yscale="log")
+    plotting.label_powers(left.xaxis, [0.02, 0.05, 0.1, 0.2, 0.5])
+    plotting.label_powers(left.yaxis, [0.1, 0.2, 0.5, 1, 2, 5])
     left.set_title("a) learned and forgotten", loc="left")
+    left.legend()
     _levels(right, named(frame))
-    right.set_title("b) forgotten, at the best rate", loc="left")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=6, columnspacing=1)
+    right.set_title("b) forgotten at the best rate", loc="left")
     return figure
 
 
-def _trade(ax: "Axes", own: pd.DataFrame, name: str, colour: str) -> None:
-    """A line through an arm's rates, ascending; a filled dot for the mean of its fresh seeds."""
-    grid, fresh = own[own["stage"] == "grid"].sort_values("optim.lr"), confirm_runs(own)
-    ax.plot(grid["test/loss"], grid[FORGOTTEN], "o-", color=colour, mfc="white", lw=0.8, ms=3)
-    ax.plot([whole_mean(fresh["test/loss"])], [whole_mean(fresh[FORGOTTEN])], "o", color=colour, ms=6, label=name)
+def _trade(ax: "Axes", own: pd.DataFrame, colour: str) -> None:
+    """A ring for each of an arm's rates; a disc for the mean of its fresh seeds, with both intervals."""
+    grid, fresh = own[own["stage"] == "grid"], confirm_runs(own)
+    ax.plot(grid["test/loss"], grid[FORGOTTEN], "o", color=colour, mfc="white", ms=3, zorder=1)
+    x, y = level(fresh, "test/loss"), level(fresh, FORGOTTEN)
+    ends = [np.nan_to_num([[at.estimate - at.low], [at.high - at.estimate]]) for at in (x, y)]
+    ax.errorbar([x.estimate], [y.estimate], yerr=ends[1], xerr=ends[0], fmt="o", color=colour, ms=6, elinewidth=0.9)
 
 
 def _levels(ax: "Axes", arms: dict[str, pd.DataFrame]) -> None:
@@ -95,14 +101,14 @@ def _levels(ax: "Axes", arms: dict[str, pd.DataFrame]) -> None:
     ax.axvline(0, color="0.6", lw=0.6, ls=":")
     ax.set_yticks(range(len(arms)), list(arms))
     ax.invert_yaxis()
-    ax.set_xlabel("loss on English, gained (nats a token)")
+    ax.set_xlabel(f"{MORE}, {LOSS}")
 
 
 def caption(frame: pd.DataFrame) -> str:
     confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
     return (
         f"{shared(frame)}; LoRA on q and v, alpha = {frame['lora.alpha'].iloc[0]:g}, λ = 1 unless said. English: "
-        f"{TEXTS} reviews of IMDb, {TOKENS} tokens each, perplexity {np.exp(frame[BEFORE].iloc[0]):.1f} before. Open "
+        f"{TEXTS} reviews of IMDb, {TOKENS} tokens each, perplexity {np.exp(frame[BEFORE].iloc[0]):.1f} before. a) colours as in b; open "
         f"dots: rates tried ({captions.seeds(grid)}); filled: the best on fresh seeds (n = "
         f"{confirm['seed'].nunique()}); bars: 95% over seeds (Student t). {captions.provenance(frame)}."
     )

@@ -10,15 +10,15 @@ import pytest
 from tests.analysis.frames import claims, distinct, drawn, made, module, unlike, verdicts
 
 FORGETTING = module("forgetting")
-ARMS = ("r = 8", "r = 64", "r = 8, λ = 4", "r = 8, λ = 16", "r = 8, all maps", "full")
+ARMS = ("r = 8", "r = 64", "r = 8, λ = 4", "r = 8, λ = 16", "r = 8, all maps", FORGETTING.FULL)
 BEFORE = 3.0
 GAINED = dict(zip(ARMS, (0.1, 0.2, 0.1, 0.15, 0.3, 0.5), strict=True))  # nats per token
-LEARNED = {"full": 0.05}  # test loss; the others have .1
+LEARNED = {FORGETTING.FULL: 0.05}  # test loss; the others have .1
 
 
 def name_of(run: dict[str, Any]) -> str:
     if run["method"] == "full":
-        return "full"
+        return str(FORGETTING.FULL)
     ratio = f", λ = {run['lora.ratio']:g}" if run["lora.ratio"] != 1 else ""
     maps = ", all maps" if run["lora.targets"] == "all" else ""
     return f"r = {run['lora.rank']:g}{ratio}{maps}"
@@ -31,7 +31,7 @@ def built(scale: float = 1.0) -> pd.DataFrame:
     def score(run: dict[str, Any]) -> dict[str, Any]:
         arm, level = name_of(run), unlike({"seed": run["seed"]}, "level") / 50
         gained = scale * GAINED[arm] + level + 1e-4 * unlike(run, "gained")
-        rates = {"full": 1e-4, "r = 8, λ = 4": 4e-3, "r = 8, λ = 16": 2e-3, "r = 8, all maps": 4e-3}
+        rates = {FORGETTING.FULL: 1e-4, "r = 8, λ = 4": 4e-3, "r = 8, λ = 16": 2e-3, "r = 8, all maps": 4e-3}
         away = np.log2(run["optim.lr"] / rates.get(arm, 8e-3))
         losses = {"validation/loss": 1 + away**2, "test/loss": LEARNED.get(arm, 0.1) + level}
         prose = {FORGETTING.BEFORE: BEFORE, FORGETTING.AFTER: BEFORE + gained}
@@ -60,12 +60,12 @@ def test_the_figure_shows_the_rates_and_the_fresh_seeds_of_every_arm() -> None:
     arms = FORGETTING.named(frame)
     with drawn("forgetting", frame) as figure:
         left, right = cast(Any, figure.axes)
-        for at, (name, own) in enumerate(arms.items()):
-            rates, mean = left.lines[2 * at : 2 * at + 2]
-            grid = own[own["stage"] == "grid"].sort_values("optim.lr")
+        for at, own in enumerate(arms.values()):
+            rates, mean = left.lines[2 * at], left.containers[at].lines[0]
+            grid = own[own["stage"] == "grid"]
             np.testing.assert_allclose(rates.get_ydata(), grid[FORGETTING.FORGOTTEN])
             fresh = own.loc[own["stage"] == "confirm", FORGETTING.FORGOTTEN].mean()
-            assert float(mean.get_ydata()[0]) == pytest.approx(fresh) and mean.get_label() == name
+            assert float(mean.get_ydata()[0]) == pytest.approx(fresh) and mean.get_color() == rates.get_color()
             assert float(right.containers[at].lines[0].get_xdata()[0]) == pytest.approx(fresh)
         assert [text.get_text() for text in right.get_yticklabels()] == list(ARMS)
 
