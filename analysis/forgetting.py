@@ -55,7 +55,7 @@ def _mean(sums: Any, numbers: Any) -> float:
 
 
 def named(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """`r = 8`, ..., `r = 8, λ = 4`, `r = 8, all maps`, `full fine-tuning`: each arm's rows, with what it forgot in nats a token."""
+    """The rows of `r = 8`, `r = 8, λ = 4`, `r = 8, all maps`, `full fine-tuning`, with what each forgot in nats a token."""
     frame = frame.assign(**{FORGOTTEN: frame[AFTER] - frame[BEFORE]})
     lora, found = frame[frame["method"] != "full"], {}
     for (wide, ratio, rank), own in lora.groupby([lora["lora.targets"] == "all", "lora.ratio", "lora.rank"]):
@@ -108,8 +108,8 @@ def caption(frame: pd.DataFrame) -> str:
     confirm, grid = (frame[frame["stage"] == stage] for stage in ("confirm", "grid"))
     return (
         f"{shared(frame)}; LoRA on q and v, alpha = {frame['lora.alpha'].iloc[0]:g}, λ = 1 unless said. English: "
-        f"{TEXTS} reviews of IMDb, {TOKENS} tokens each, perplexity {np.exp(frame[BEFORE].iloc[0]):.1f} before. a) colours as in b; open "
-        f"dots: rates tried ({captions.seeds(grid)}); filled: the best on fresh seeds (n = "
+        f"{TEXTS} reviews of IMDb, {TOKENS} tokens each, perplexity {np.exp(frame[BEFORE].iloc[0]):.1f} before. a) "
+        f"colours as in b; open dots: rates tried ({captions.seeds(grid)}); filled: the best on fresh seeds (n = "
         f"{confirm['seed'].nunique()}); bars: 95% over seeds (Student t). {captions.provenance(frame)}."
     )
 

@@ -184,7 +184,9 @@ def _collapsed(ax: "Axes", cells: Cells, colours: dict[int, Any], scale: Callabl
 def _residuals(cells: Cells, scale: float) -> str:
     """`off a curve of λ/n 0.31, of λ 0.30, of each n 0.28`: standard deviations about one or one for each width."""
     moving, still = (scale * residual(cells, [power]) for power in (THEORY["λ"], 0.0))
-    return f"off a curve of λ/n {moving:.2g},\nof λ {still:.2g}, of each n {scale * separate_residual(cells, CURVE):.2g}"
+    return (
+        f"off a curve of λ/n {moving:.2g},\nof λ {still:.2g}, of each n {scale * separate_residual(cells, CURVE):.2g}"
+    )
 
 
 def _rates(ax: "Axes", groups: Groups) -> None:
@@ -201,7 +203,9 @@ def _rates(ax: "Axes", groups: Groups) -> None:
         ax.errorbar(x, rate, yerr=[rate - low, high - rate], fmt="o", elinewidth=0.8, color=colour, label=label)
         for power, style in ((found[at].estimate, "-"), (THEORY[name], ":")):
             ax.plot(ends, 2.0 ** start[at] * (ends / ends[0]) ** power, style, color=colour, lw=0.9)
-    lines = [f"lr$_{name}$ as $n^{{{each.estimate:.2f}}}$ {_ends(each)}" for name, each in zip("AB", found, strict=True)]
+    lines = [
+        f"lr$_{name}$ as $n^{{{each.estimate:.2f}}}$ {_ends(each)}" for name, each in zip("AB", found, strict=True)
+    ]
     ax.set(title="c) best rates:\n" + "\n".join(lines), xlabel="width n (dotted: theory)", yscale="log")
     ax.set_xscale("log", base=2)
     plotting.label_powers(ax.xaxis, list(groups))

@@ -20,8 +20,8 @@ FORBIDDEN = {"utils", "util", "common", "helpers", "helper", "misc", "base", "ma
 # and itself. `__init__` is above all. Add a new room to this list.
 ROOMS = (
     "errors", "files", "text", "imports", "streams", "startup", "device", "hub", "plotting", "places", "entries",
-    "compat", "config", "theory", "store", "backbones", "tasks", "training", "methods", "runs", "serving", "sweeps",
-    "tuning", "pretraining", "inspect", "studies", "from_python", "cli", "__init__", "__main__",
+    "compat", "config", "theory", "store", "backbones", "tasks", "training", "methods", "runs", "serving",
+    "interchange", "switch", "sweeps", "tuning", "pretraining", "inspect", "studies", "from_python", "cli", "__init__", "__main__",
 )  # fmt: skip
 
 # Modules whose tests are in a file of another name.
@@ -32,6 +32,8 @@ ELSEWHERE = {
     "cli/train": "cli/test_dispatch",
     "cli/version": "cli/test_dispatch",
     "imports": "test_startup",
+    "interchange": "serving/test_adapters",
+    "switch": "serving/test_adapters",
     "studies/completeness": "studies/test_results",
     "runs/build": "runs/test_run",
     "runs/load": "methods/test_registry",

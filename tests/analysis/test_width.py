@@ -183,7 +183,9 @@ def test_the_figure_has_a_line_for_each_width_and_the_one_curve_through_the_coll
         )
         assert "off a curve of λ/n " in ax.get_title(loc="left")
     texts = [text.get_text() for text in gain.get_legend().get_texts()]
-    assert texts == ["one curve of λ/n", "measured", "it at 4,096, not measured"] and {384, 4096} <= set(gain.get_xticks())
+    assert texts == ["one curve of λ/n", "measured", "it at 4,096, not measured"] and {384, 4096} <= set(
+        gain.get_xticks()
+    )
 
 
 def test_a_diverged_fresh_run_leaves_its_arm_unknown_and_the_figure_whole(frame: pd.DataFrame) -> None:

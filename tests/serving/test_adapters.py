@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from loralab import interchange, serving, switch
 from loralab.errors import UserError
-from loralab.methods.formats.peft_lora import save_peft
+from loralab.methods.formats.peft_lora import attach_peft, save_peft
 from loralab.methods.lora import lora_modules, merge, unmerge
 from loralab.serving.adapters import TaskAdapter, adapter_of, check_fit, read_adapter
 from loralab.serving.switch import Switch
@@ -150,3 +151,7 @@ def test_in_bf16_merged_minilm_is_as_far_from_fp32_as_the_unmerged_one() -> None
     merged = relative(logits(model, inputs), expected)
     print(f"off by {unmerged:.4f} unmerged, {merged:.4f} merged")
     assert 1e-4 < merged < 3 * unmerged < 0.3
+
+
+def test_scripts_find_what_serves_under_its_short_names() -> None:
+    assert (interchange.attach_peft, serving.read_adapter, switch.Switch) == (attach_peft, read_adapter, Switch)

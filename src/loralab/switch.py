@@ -1,0 +1,5 @@
+"""`Switch` under the name that scripts import."""
+
+from loralab.serving.switch import Switch
+
+__all__ = ["Switch"]
