@@ -55,7 +55,7 @@ def _mean(sums: Any, numbers: Any) -> float:
 
 
 def named(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of `r = 8`, `r = 8, λ = 4`, `r = 8, all maps`, `full fine-tuning`, with what each forgot in nats a token."""
+    """The rows of `r = 8`, `r = 8, λ = 4`, `r = 8, all maps`, ..., FULL, with what each forgot in nats a token."""
     frame = frame.assign(**{FORGOTTEN: frame[AFTER] - frame[BEFORE]})
     lora, found = frame[frame["method"] != "full"], {}
     for (wide, ratio, rank), own in lora.groupby([lora["lora.targets"] == "all", "lora.ratio", "lora.rank"]):

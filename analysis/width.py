@@ -183,10 +183,9 @@ def _collapsed(ax: "Axes", cells: Cells, colours: dict[int, Any], scale: Callabl
 
 def _residuals(cells: Cells, scale: float) -> str:
     """`off a curve of λ/n 0.31, of λ 0.30, of each n 0.28`: standard deviations about one or one for each width."""
-    moving, still = (scale * residual(cells, [power]) for power in (THEORY["λ"], 0.0))
-    return (
-        f"off a curve of λ/n {moving:.2g},\nof λ {still:.2g}, of each n {scale * separate_residual(cells, CURVE):.2g}"
-    )
+    left = [residual(cells, [THEORY["λ"]]), residual(cells, [0.0]), separate_residual(cells, CURVE)]
+    moving, still, own = (f"{scale * each:.2g}" for each in left)
+    return f"off a curve of λ/n {moving},\nof λ {still}, of each n {own}"
 
 
 def _rates(ax: "Axes", groups: Groups) -> None:

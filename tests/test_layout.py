@@ -21,7 +21,8 @@ FORBIDDEN = {"utils", "util", "common", "helpers", "helper", "misc", "base", "ma
 ROOMS = (
     "errors", "files", "text", "imports", "streams", "startup", "device", "hub", "plotting", "places", "entries",
     "compat", "config", "theory", "store", "backbones", "tasks", "training", "methods", "runs", "serving",
-    "interchange", "switch", "sweeps", "tuning", "pretraining", "inspect", "studies", "from_python", "cli", "__init__", "__main__",
+    "interchange", "switch", "sweeps", "tuning", "pretraining", "inspect", "studies", "from_python", "cli",
+    "__init__", "__main__",
 )  # fmt: skip
 
 # Modules whose tests are in a file of another name.
