@@ -72,6 +72,7 @@ def load(
     dtype: torch.dtype,
     device: torch.device | str,
     seed: int,
+    place: torch.device | str | None = None,
     class_names: Sequence[str] = (),
 ) -> Backbone:
     """A classifier with `labels` outputs: the backbone is frozen in `dtype`, the head is trainable and always fp32.
@@ -82,7 +83,8 @@ def load(
     family has it. Eager attention in half precision on a CPU computes its softmax in fp32 (attention.py). Where the
     head reads only the first position, the last layer computes only that position. `class_names` become id2label; the
     rows of a head that the checkpoint brings are sorted by them. In fp16, T5 keeps the maps that overflow in fp32.
-    Raises UserError for weights that are incomplete, damaged or unsafe.
+    place: where the weights stay, if not on the `device` that they are made for. Raises UserError for weights that are
+    incomplete, damaged or unsafe.
     """
     device = torch.device(device)
     dequantise(source)
@@ -103,7 +105,7 @@ def load(
         with reading(source, "the model does not work on a short text"):
             notes = [use_shortcut(model, narrow_last_layer, widen_last_layer, name=_FIRST_TOKEN)]
             notes += _faster_layers(model, implementation, device)
-            model.to(device)
+            model.to(device if place is None else place)
             padding = check_padding(model, source)
     _limit_length(tokenizer, model)
     maps = linear_maps(model)
@@ -126,12 +128,13 @@ def load_generator(
     attention: str,
     dtype: torch.dtype,
     device: torch.device | str,
+    place: torch.device | str | None = None,
 ) -> Backbone:
     """The pretrained model with its output embeddings, frozen in `dtype`; weights are tied as in the checkpoint.
 
-    `dropout` and `attention` are as in `load`; the global random state does not change. The checkpoint's generation
-    settings (sampling, penalties) are dropped: the caller of `generate` sets them. In fp16, T5 keeps the maps that
-    overflow in fp32. Raises UserError for a family that does not generate, and for weights that are incomplete.
+    `dropout`, `attention` and `place` are as in `load`; the global random state does not change. The checkpoint's
+    generation settings (sampling, penalties) are dropped: the caller of `generate` sets them. In fp16, T5 keeps the
+    maps that overflow in fp32. Raises UserError for a family that does not generate, and for incomplete weights.
     """
     _check_generates(source)
     seq2seq = kind_of(source.family) == "encoder_decoder"
@@ -157,7 +160,7 @@ def load_generator(
         model.eval()
         with reading(source, "the model does not work on a short text"):
             notes = _faster_layers(model, implementation, device)
-            model.to(device)
+            model.to(device if place is None else place)
             padding = check_padding(model, source)
             at_targets = computes_at_targets(model)
     if source.family not in FAMILIES:

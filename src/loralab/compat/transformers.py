@@ -77,6 +77,12 @@ def checkpoint_layers(model: Any) -> None:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The parts that a model runs one after the other, such as its layers; none where transformers names none."""
+    names = getattr(model, "_no_split_modules", None) or ()  # of classes; a list before transformers 5, a set since
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
 def attention_function(module: nn.Module, eager: Attention) -> Attention:
     """The attention function that the module's config names: a registered one, or `eager`.
 

@@ -28,6 +28,7 @@ from loralab.config.checks import (
     within,
 )
 from loralab.config.recompute import check_recompute
+from loralab.config.sharding import check_sharding
 from loralab.config.trackers import TRACKERS, check_tracker
 from loralab.config.typed import typed
 from loralab.config.weights import keep_one_source
@@ -249,6 +250,7 @@ class TrainConfig:
     patience: int | None = added_later(number(at_least=1, at_most=10**9), before=None)
     keep: str = added_later(choice("last", "best"), before="last")
     again: bool = added_later(field(), before=False)
+    fsdp: bool = added_later(field(), before=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.eval_every, float) and self.eval_every.is_integer():
@@ -313,6 +315,7 @@ def from_hydra(composed: DictConfig) -> Config:
     check_tracker(name=config.tracker.name, mode=config.tracker.mode, entity=config.tracker.entity)
     check_widening(config.model.widen, config.model.widen_noise, config.method.name)
     check_recompute(config.model.gradient_checkpointing, config.method.name)
+    check_sharding(config.train.fsdp, config.method.name, config.probe.every)
     return config
 
 

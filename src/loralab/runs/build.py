@@ -20,6 +20,7 @@ from loralab.runs.plan import Plan, task_settings
 from loralab.runs.trained_files import trained_files
 from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory
+from loralab.training.distributed import launched
 
 __all__ = ["adapted_backbone", "bare_backbone", "objective", "read_task", "text_objective", "trained_backbone"]
 
@@ -39,6 +40,7 @@ def bare_backbone(planned: Plan, task: HasOutputs) -> Backbone:
             attention=config.model.attention,
             dtype=dtype,
             device=planned.device,
+            place=_place(planned),
         )
     return load(
         planned.source,
@@ -48,6 +50,7 @@ def bare_backbone(planned: Plan, task: HasOutputs) -> Backbone:
         attention=config.model.attention,
         dtype=dtype,
         device=planned.device,
+        place=_place(planned),
         seed=config.init_seed,
         class_names=task.labels or (),
     )
@@ -64,10 +67,15 @@ def adapted_backbone(planned: Plan, task: HasOutputs) -> Backbone:
             f"method.name: {config.method.name} trains nothing here: a backbone that generates text has no new head; "
             "method=lora adapts its maps"
         )
-    backbone.model.to(planned.device)
+    backbone.model.to(_place(planned))
     if not method.whole:
         backbone.notes += check_effect(backbone, config.method.name)
     return backbone
+
+
+def _place(planned: Plan) -> torch.device:
+    """Where the weights are put: on the device, or on the CPU where `train.fsdp` brings each process its shard."""
+    return torch.device("cpu") if planned.config.train.fsdp and launched() > 1 else planned.device
 
 
 def trained_backbone(planned: Plan, run: RunDirectory, record: Record) -> Backbone:

@@ -175,7 +175,8 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
     values["task"].pop("title", None)
     for name in ("device", "threads", "checkpoint_seconds"):
         del values["train"][name]
-    values["train"].pop("pause_at", None)  # drop_added has removed a null
+    for name in ("pause_at", "fsdp"):  # drop_added has removed a null and a false
+        values["train"].pop(name, None)
     del values["task"]["files"], values["task"]["revision"]
     if config.probe.every is None:
         del values["probe"]

@@ -30,6 +30,7 @@ from loralab.training.distributed import Ranks
 from loralab.training.gradient import CPU_PARTS
 from loralab.training.loop import Probing, Progress
 from loralab.training.probes import ROWS_AT_ONCE, probing
+from loralab.training.sharding import shard_frozen
 
 __all__ = ["Prepared", "prepare"]
 
@@ -105,6 +106,13 @@ def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
     for line in (cut_warning(whole, config.train.max_length), few_rows_warning(its_objective.rows())):
         if line is not None:
             console.warn(line)
+    if config.train.fsdp:
+        if ranks.count == 1:
+            raise UserError(
+                "train.fsdp: got true, and one process trains; start one for each GPU with torchrun "
+                "--nproc-per-node=gpu, or set it to false"
+            )
+        ranks = shard_frozen(backbone.model, planned.device, ranks)
     return Prepared(
         planned=planned,
         backbone=backbone,

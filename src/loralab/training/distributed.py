@@ -56,6 +56,7 @@ class Ranks:
     index: int = 0
     count: int = 1
     group: Any = None  # gloo's, for agreement
+    in_step: bool = False  # whether a forward pass takes all ranks (sharding.py), so that all compute equally many
 
     @property
     def leads(self) -> bool:

@@ -82,8 +82,10 @@ def in_batches(
             parametrize.cached()
         ):  # weights that are computed from others (method=intrinsic) are computed once for all batches
             found = list(zip(mine, workers.map(checked, mine), strict=True))
-        if len(mine) < -(-len(batches) // ranks.count):
-            check()
+            if len(mine) < -(-len(batches) // ranks.count):
+                check()
+                if ranks.in_step:
+                    of_batch(batches[0])
     finally:
         model.train(was_training)
     return [pair for part in ranks.of_all(found) for pair in part]

@@ -59,7 +59,7 @@ def decode(
     def of_batch(indices: NDArray[np.int64]) -> list[list[int]]:
         batch = fetch(indices)
         with torch.inference_mode():
-            written = model.generate(**batch, generation_config=settings)
+            written = model.generate(**batch, generation_config=settings, synced_gpus=ranks.in_step)
         start = 1 if model.config.is_encoder_decoder else batch["input_ids"].shape[1]
         return [_up_to(eos_id, tokens) for tokens in written[:, start:].tolist()]
 

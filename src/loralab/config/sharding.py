@@ -1,0 +1,21 @@
+"""What goes with `train.fsdp`, frozen weights in shards over several GPUs."""
+
+from loralab.errors import UserError
+
+__all__ = ["check_sharding"]
+
+COMPUTED = ("full", "intrinsic")  # no weight is frozen; frozen weights are computed anew from trained ones
+
+
+def check_sharding(asked: bool, method: str, probe_every: int | None) -> None:
+    """Raises UserError for a method without plain frozen weights, and for probes, which one rank computes alone."""
+    if asked and method in COMPUTED:
+        raise UserError(
+            f"train.fsdp: got true with method={method}, which leaves no weight as it is; frozen weights alone are "
+            "sharded, so set it to false, or take method=lora"
+        )
+    if asked and probe_every is not None:
+        raise UserError(
+            f"train.fsdp: got true with probe.every={probe_every}; a probe is computed by one rank alone, which has a "
+            "shard of the weights; set probe.every to null"
+        )
