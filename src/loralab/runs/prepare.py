@@ -107,12 +107,7 @@ def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
         if line is not None:
             console.warn(line)
     if config.train.fsdp:
-        if ranks.count == 1:
-            raise UserError(
-                "train.fsdp: got true, and one process trains; start one for each GPU with torchrun "
-                "--nproc-per-node=gpu, or set it to false"
-            )
-        ranks = shard_frozen(backbone.model, planned.device, ranks)
+        ranks = _sharded(planned, backbone, ranks)
     return Prepared(
         planned=planned,
         backbone=backbone,
@@ -203,6 +198,21 @@ def _probe(config: Config, backbone: Backbone, task: Objective, ranks: Ranks) ->
     rows = by_length(task.lengths("validation")[:count], batch_size=ROWS_AT_ONCE)
     batches = [task.batch("validation", at) for at in rows]
     return lambda tell: probing(model, maps, batches, every=every, tell=tell)
+
+
+def _sharded(planned: Plan, backbone: Backbone, ranks: Ranks) -> Ranks:
+    """The ranks with the backbone's weights in shards; UserError where there is one, or where parts are called alone."""
+    if ranks.count == 1:
+        raise UserError(
+            "train.fsdp: got true, and one process trains; start one for each GPU with torchrun --nproc-per-node=gpu, or "
+            "set it to false"
+        )
+    if backbone.seq2seq:
+        raise UserError(
+            f"train.fsdp: got true, and {planned.config.model.name} is an encoder-decoder, whose encoder is called alone "
+            "where it generates; set it to false"
+        )
+    return shard_frozen(backbone.model, planned.device, ranks)
 
 
 def _workers(planned: Plan, threads: int, ranks: Ranks) -> int:

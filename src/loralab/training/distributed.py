@@ -23,6 +23,8 @@ from loralab.errors import UserError
 from loralab.training.signals import Interrupted, Interrupts
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from torch import Tensor, nn
 
 __all__ = ["ALONE", "IGNORED", "Ranks", "join", "launched", "let_first_speak", "refuse_multirun", "terms"]
@@ -57,6 +59,12 @@ class Ranks:
     count: int = 1
     group: Any = None  # gloo's, for agreement
     in_step: bool = False  # whether a forward pass takes all ranks (sharding.py), so that all compute equally many
+
+    def without_gradients(self) -> "AbstractContextManager[Any]":
+        """torch's inference mode; FSDP2 would keep buffers of it that a training step may not write to."""
+        import torch
+
+        return torch.no_grad() if self.in_step else torch.inference_mode()
 
     @property
     def leads(self) -> bool:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -45,7 +44,7 @@ def predict(
     """
 
     def of_batch(indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        with torch.inference_mode():
+        with ranks.without_gradients():
             logits: NDArray[np.float32] = forward(model, fetch(indices)).cpu().numpy()
         return logits
 

@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -58,7 +57,7 @@ def decode(
 
     def of_batch(indices: NDArray[np.int64]) -> list[list[int]]:
         batch = fetch(indices)
-        with torch.inference_mode():
+        with ranks.without_gradients():
             written = model.generate(**batch, generation_config=settings, synced_gpus=ranks.in_step)
         start = 1 if model.config.is_encoder_decoder else batch["input_ids"].shape[1]
         return [_up_to(eos_id, tokens) for tokens in written[:, start:].tolist()]

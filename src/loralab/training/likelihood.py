@@ -34,7 +34,7 @@ def token_losses(
 
     def of_batch(indices: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         batch = fetch(indices)
-        with torch.inference_mode():
+        with ranks.without_gradients():
             logits, labels = forward(model, batch), batch["labels"]
             told = labels != IGNORED
             at_targets = logits if logits.ndim == 2 else logits[told]
