@@ -201,16 +201,16 @@ def _probe(config: Config, backbone: Backbone, task: Objective, ranks: Ranks) ->
 
 
 def _sharded(planned: Plan, backbone: Backbone, ranks: Ranks) -> Ranks:
-    """The ranks with the backbone's weights in shards; UserError where there is one, or where parts are called alone."""
+    """The ranks with frozen weights in shards; UserError where there is one, or where parts are called alone."""
     if ranks.count == 1:
         raise UserError(
-            "train.fsdp: got true, and one process trains; start one for each GPU with torchrun --nproc-per-node=gpu, or "
-            "set it to false"
+            "train.fsdp: got true, and one process trains; start one for each GPU with torchrun --nproc-per-node=gpu, "
+            "or set it to false"
         )
     if backbone.seq2seq:
         raise UserError(
-            f"train.fsdp: got true, and {planned.config.model.name} is an encoder-decoder, whose encoder is called alone "
-            "where it generates; set it to false"
+            f"train.fsdp: got true, and {planned.config.model.name} is an encoder-decoder, whose encoder is called "
+            "alone where it generates; set it to false"
         )
     return shard_frozen(backbone.model, planned.device, ranks)
 
