@@ -51,7 +51,7 @@ def test_from_a_file_of_17_classes_to_predictions_and_a_confusion_matrix(
 def reviews(folder: Path, label: Callable[[float], str]) -> Path:
     """A file of 180 short reviews, each as good as its words are."""
     draw = random.Random(0)
-    rows = []
+    rows: list[tuple[str, str]] = []
     for _ in range(180):
         share = draw.random()
         words = ["great" if draw.random() < share else "awful" for _ in range(5)]

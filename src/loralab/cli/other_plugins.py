@@ -1,8 +1,8 @@
 """Multiruns of other packages' launchers and sweepers: `loralab watch` shows them, and they end with an answer."""
 
 import contextlib
-import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -111,14 +111,14 @@ class Followed(Launcher):
 
     def _show(self, runs: "RunJobs", looked: float) -> None:
         from loralab.sweeps.live_folder import LiveFolder, about_sweep
-        from loralab.sweeps.live_runs import LiveRuns
+        from loralab.sweeps.progress import SweepProgress
 
         if self.live is None:
             self.live = LiveFolder(self.store, about_sweep(self.composer.master, runs.keys))
         keys = list(dict.fromkeys(runs.keys))
         missing = [key for key in keys if runs.done(key) is None]
         self.live.launched({key: runs.settings(key) for key in keys}, to_train=missing, slots=0, at=looked)
-        self.live.follow(LiveRuns(sys.stderr, sys.stdout))  # what is at work is read from the runs' locks
+        self.live.follow(SweepProgress([], 0, Counter()))  # what is at work is read from the runs' locks
 
     def _list(self, runs: "RunJobs") -> None:
         """A sweep that launches again keeps the ID of its first launch, as its page does."""

@@ -207,7 +207,7 @@ def each_launcher(follow: Callable[[Launcher, HydraContext, DictConfig], Launche
     ) -> Launcher:
         return follow(make(plugins, hydra_context, task_function, config), hydra_context, config)
 
-    Plugins.instantiate_launcher = made  # type: ignore[method-assign]  # Hydra has no hook between the two
+    Plugins.instantiate_launcher = made  # type: ignore[method-assign, assignment]  # Hydra has no hook between the two
     try:
         yield
     finally:

@@ -88,7 +88,7 @@ def traced_by(frame: pd.DataFrame, settings: pd.DataFrame, keys: pd.DataFrame) -
     plain = table(frame, {*rates, *(names.index(str(name)) for name in keys)})
     own = []
     for _, row in cells.iterrows():
-        inside = (belongs == row[list(belongs)].to_numpy()).all(axis=1)
+        inside = (belongs == row[list(map(str, belongs))].to_numpy()).all(axis=1)
         for at in rates:
             inside &= runs[RATE] == row.iloc[at]
         own.append(_selecting(inside, runs))

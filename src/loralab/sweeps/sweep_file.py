@@ -109,5 +109,5 @@ def _checked(values: Mapping[str, Any]) -> SweepFile:
         raise TypeError("its names are no texts")
     if any("/" in run or run in ("", ".", "..") for run in (*texts["runs"], *texts["fresh"])):
         raise ValueError("a run's name leads out of the store")
-    named = {name: values[name] for name in ("id", "study", "metric")}
-    return SweepFile(**named, began=float(values["began"]), free=bool(values.get("free")), **texts)
+    began, free = float(values["began"]), bool(values.get("free"))  # a file of an older version has no `free`
+    return SweepFile(values["id"], values["study"], metric=values["metric"], began=began, free=free, **texts)
