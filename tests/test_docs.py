@@ -84,9 +84,11 @@ def test_settings_in_examples_exist(page: Path) -> None:
                     options = {path.stem for path in (CONF / key).glob("*.yaml")}
                     assert value.isupper() or set(value.split(",")) <= options, where
                 else:
-                    assert key in ("smoke", "tuned") or key.startswith("hydra.") or type_of(key, schema) is not None, (
-                        where
-                    )
+                    assert (
+                        key in ("smoke", "tuned")
+                        or key.startswith(("hydra.", "hydra/"))
+                        or type_of(key, schema) is not None
+                    ), where
 
 
 def test_commands_in_examples_exist(capsys: pytest.CaptureFixture[str]) -> None:
