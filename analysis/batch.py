@@ -141,6 +141,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def row_keys(frame: pd.DataFrame) -> pd.DataFrame:
+    return named(frame)[["arm"]].assign(batch=frame["train.batch_size"])
+
+
 def questions(frame: pd.DataFrame) -> list[Question]:
     found, where = windows(frame), f"({captions.tasks(frame)}, 3,200 examples)"
     more, less = penalty_beyond(found, LORA, FULL), penalty_beyond(found, LORA, PLUS)

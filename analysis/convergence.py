@@ -161,6 +161,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def row_keys(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of all tasks have no runs of their own."""
+    return frame[["task"]].assign(ratio=frame["lora.ratio"])
+
+
 def _text(found: Interval) -> str:
     return f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
 

@@ -134,6 +134,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def row_keys(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([own.assign(arm=name) for name, own in named(frame).items()]).loc[frame.index, ["arm"]]
+
+
 def questions(frame: pd.DataFrame) -> list[Question]:
     arms, where = named(frame), f"({captions.tasks(frame)}, nats a token, lr tuned for each)"
     theirs = (

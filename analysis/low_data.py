@@ -107,6 +107,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def row_keys(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[["examples"]].assign(method=frame["method"].map(METHODS))
+
+
 def questions(frame: pd.DataFrame) -> list[Question]:
     """The smallest set stands alone: its runs spread five times as wide, and one error variance is pooled."""
     confirm, sizes = frame[frame["stage"] == "confirm"], sorted(frame["examples"].unique())

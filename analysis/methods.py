@@ -160,6 +160,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def row_keys(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"arm": [name_of(row) for row in frame.to_dict("records")]}, index=frame.index)
+
+
 def questions(frame: pd.DataFrame) -> list[Question]:
     """Each method at its size nearest to LoRA's with r = 8."""
     arms = arms_of(frame)

@@ -108,6 +108,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def row_keys(frame: pd.DataFrame) -> pd.DataFrame:
+    named = {"targets": frame["lora.targets"], "rule": frame["lora.scaling"].map(RULES), "rank": frame["lora.rank"]}
+    return pd.DataFrame(named)
+
+
 def questions(frame: pd.DataFrame) -> list[Question]:
     rows = frame[(frame["stage"] == "confirm") & (frame["lora.scaling"] == "constant")]
     rows, by, paper = rows[rows["lora.targets"].isin(PAPER)], ["lora.targets"], "MNLI: 91.3 against 91.4"

@@ -15,6 +15,7 @@ from loralab.studies.arms import comparison_row, interior, select_columns
 from loralab.studies.pooled import Pooled, pooled_gain
 from loralab.studies.questions import Claim, Question
 from loralab.studies.ratios import arm, forests, lowest, ratio_gains, ratios
+from loralab.text import count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,9 +60,10 @@ def caption(frame: pd.DataFrame) -> str:
     trials = " or ".join(map(str, grid.groupby(["task", "lora.init", "lora.ratio"]).size().unique()))
     examples = "".join(f" on {int(rows):,} examples" for rows in frame["task.train_rows"].dropna().unique())
     several = len(list(settings_of(frame))) > 1
+    seeds = count(confirm["seed"].nunique(), "fresh seed")
     both = "; pooled: mixed model, with errors of seeds and test items" if several else ""
     return (
-        f"{captions.setting(frame)}{examples}. Differences from λ = 1 on {confirm['seed'].nunique()} fresh seeds, "
+        f"{captions.setting(frame)}{examples}. Differences from λ = 1 on {seeds}, "
         f"paired, 95%{both}. Each λ has the best of its rates ({trials} runs). Orange: LoRA+, abstract. "
         f"{captions.provenance(frame)}."
     )

@@ -76,6 +76,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def row_keys(frame: pd.DataFrame) -> pd.DataFrame:
+    named = pd.concat([rows.assign(head=label, ratio=rows["lora.ratio"]) for label, rows in by_head(frame)])
+    return named.loc[frame.index, ["head", "ratio"]]
+
+
 def questions(frame: pd.DataFrame) -> list[Question]:
     """About the half where the head's rate follows lr_A; `ratio` has the other half."""
     gains = ratio_gains(dict(by_head(frame))["head at lr_A"], ["task"])

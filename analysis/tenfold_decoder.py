@@ -138,6 +138,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def row_keys(frame: pd.DataFrame) -> pd.DataFrame:
+    return named(frame)[["arm"]]
+
+
 def questions(frame: pd.DataFrame) -> list[Question]:
     claims = [Claim(THEIRS.partition(", ")[2], times(frame, THEIRS), "10x", PAPER, exact=True)]
     text = f"how many times full fine-tuning's best rate is LoRA's ({captions.tasks(frame)})?"

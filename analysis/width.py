@@ -260,6 +260,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def row_keys(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[["width"]].assign(ratio=frame["lora.ratio"])
+
+
 def questions(frame: pd.DataFrame) -> list[Question]:
     """None where LoRA does not pass the gate."""
     if not adapts(frame):

@@ -24,6 +24,7 @@ TOP = ("src", "conf", "sweeps", "analysis", "docs", "tests", "benchmarks")
 # Such as `conf/model/NAME.yaml`: written by the reader.
 PLACEHOLDER = re.compile(r"NAME|ROOM|[<*{]|\bX\b|sweeps/mine|sweeps/my_ratio")
 STUDIES = ("NAME", "mine", "my_ratio")  # names of a reader's study in the pages
+PLUGINS = ("basic", "joblib", "optuna")  # launchers and sweepers that packages of Hydra bring
 LEFT = re.compile(r"^ {4,}(?=\S)|^(?=python |loralab |make )")
 
 
@@ -80,13 +81,13 @@ def test_settings_in_examples_exist(page: Path) -> None:
                 where = f"{page.name}: {key}={value}"
                 if key == "sweeps":
                     assert value in STUDIES or (ROOT / "sweeps" / f"{value}.yaml").is_file(), where
-                elif (CONF / key).is_dir():
+                elif (CONF / key).is_dir() or key.startswith("hydra/"):
                     options = {path.stem for path in (CONF / key).glob("*.yaml")}
+                    options |= set(PLUGINS) if key.startswith("hydra/") else set()
                     assert value.isupper() or set(value.split(",")) <= options, where
                 else:
-                    assert key in ("smoke", "tuned") or key.startswith("hydra.") or type_of(key, schema) is not None, (
-                        where
-                    )
+                    known = key in ("smoke", "tuned") or key.startswith("hydra.") or type_of(key, schema) is not None
+                    assert known, where
 
 
 def test_commands_in_examples_exist(capsys: pytest.CaptureFixture[str]) -> None:

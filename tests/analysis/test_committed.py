@@ -3,6 +3,8 @@
 import pytest
 
 from loralab.studies import committed, results
+from loralab.studies.report_runs import varying
+from loralab.studies.report_table import traced_by
 from loralab.sweeps.study import open_study
 from tests.analysis.frames import module
 from tests.small_studies import MEASURED
@@ -29,3 +31,11 @@ def test_arms_had_equal_trials_and_five_or_more_seeds_that_chose_nothing(name: s
     for _, runs in stages["confirm"].groupby(arms, dropna=False):
         assert runs["seed"].nunique() == len(runs) >= 5
         assert not set(runs["seed"]) & set(stages["grid"]["seed"])
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if hasattr(module(name), "row_keys")])
+def test_each_row_that_the_study_names_itself_leads_to_its_runs(name: str) -> None:
+    frame, study = results.load_results(name), module(name)
+    table = traced_by(study.summary(frame), varying(frame), study.row_keys(frame.drop_duplicates("hash")))
+    pooled = [row for row, trace in zip(table.rows, table.row_traces, strict=True) if trace is None]
+    assert all("all" in row for row in pooled), "a mean over the tasks has no runs of its own"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from loralab.runs.console import PLAIN_LINES, Console, group_table, scores_table, summary
+from loralab.store.mirror import Place
 from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory
 
@@ -54,9 +55,9 @@ def test_a_plain_log_has_ten_lines_of_training_loss_and_every_evaluation(steps: 
 
 
 def test_where_a_run_is_mirrored_is_a_line_of_a_single_run() -> None:
-    alone, one_of_many = io.StringIO(), io.StringIO()
-    Console(alone, io.StringIO()).mirrored("outputs/mirror; `show it` shows it")
-    Console(one_of_many, io.StringIO(), title="#0").mirrored("outputs/mirror")
+    alone, one_of_many, place = io.StringIO(), io.StringIO(), Place("outputs/mirror; `show it` shows it", "outputs")
+    Console(alone, io.StringIO()).mirrored(place)
+    Console(one_of_many, io.StringIO(), title="#0").mirrored(place)
     assert (alone.getvalue(), one_of_many.getvalue()) == ("mirrored in outputs/mirror; `show it` shows it\n", "")
 
 

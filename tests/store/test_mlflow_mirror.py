@@ -40,7 +40,7 @@ def test_a_run_has_its_lines_scores_settings_tags_and_status(tmp_path: Path) -> 
         opened.log(line(2))
         opened.log(line(4, "validation", loss=0.4, accuracy=0.8))
         opened.summarise("diverged", METRICS)
-        assert opened.where is not None and opened.where.startswith(f"sqlite:///{tmp_path}/mlflow.db; `mlflow ui")
+        assert opened.where is not None and opened.where.every.startswith(f"sqlite:///{tmp_path}/mlflow.db; `mlflow ui")
     client, (run,) = runs(tmp_path)
     assert (run.info.run_name, run.info.status) == ("run-name", "FINISHED")
     assert points(client, run, "train/loss") == [(2, 0.5)]

@@ -163,6 +163,20 @@ def test_a_run_is_found_by_name_hash_or_beginning(tmp_path: Path) -> None:
             find(tmp_path, wanted)
 
 
+def test_a_name_of_several_runs_or_of_none_is_one_line_that_names_the_latest_or_the_nearest(tmp_path: Path) -> None:
+    runs = [directory(tmp_path, f"tiny-a-{number:010d}") for number in range(5)]
+    for at, run in enumerate(runs):
+        os.utime(run.path, (at, at))
+    with pytest.raises(UserError) as several:
+        find(tmp_path, "tiny-a")
+    assert str(several.value) == (
+        f"'tiny-a' names 5 runs in {tmp_path / 'runs'}; name one, as the latest: tiny-a-0000000004, tiny-a-0000000003, "
+        "tiny-a-0000000002 and 2 more; `loralab runs` tells them apart"
+    )
+    with pytest.raises(UserError, match=r"'tini-a-0000000001' names no run in .*; did you mean tiny-a-0000000001\? `"):
+        find(tmp_path, "tini-a-0000000001")
+
+
 def test_a_run_that_is_done_has_no_checkpoint_left_by_a_kill(tmp_path: Path) -> None:
     run = directory(tmp_path)
     run.checkpoint.mkdir()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from loralab.runs.run import run
+from loralab.store.mirror import Place
 from tests.pages import METRICS, line, tracker
 from tests.small_runs import config, cut_off, outcome
 
@@ -42,7 +43,9 @@ def settings(events: Any) -> tuple[dict[str, Any], bool]:
 def test_a_run_has_its_lines_scores_settings_and_status(tmp_path: Path) -> None:
     with tracker(tmp_path, "tensorboard") as opened:
         opened.begin([])
-        assert opened.where is not None and f"`tensorboard --logdir {tmp_path / 'tensorboard'}`" in opened.where
+        root, study = tmp_path / "tensorboard", tmp_path / "tensorboard" / "p" / "study"
+        how = f"`tensorboard --logdir {root}` shows it"
+        assert opened.where == Place(f"{study / 'tiny-0123456789'}; {how}", f"{study}; {how}")
         opened.log(line(2))
         opened.log(line(4, "validation", loss=0.4, accuracy=0.8))
         opened.summarise("success", METRICS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loralab.store.mirror import Ending
+from loralab.store.mirror import Ending, Place
 from loralab.store.trackers import Mirrored, NoTracker, open_tracker
 from tests.pages import METRICS, line, numbers, tracker
 
@@ -21,10 +21,10 @@ class Kept:
         self.endings: list[Ending] = []
         self.resumed: list[bool] = []
 
-    def start(self, *, resumed: bool) -> str:
+    def start(self, *, resumed: bool) -> Place:
         self.fail("start")
         self.resumed.append(resumed)
-        return "here"
+        return Place("here", "there")
 
     def there(self) -> set[tuple[str, int]] | None:
         return {(name, step) for step, name, _ in self.page} if self.asked else None

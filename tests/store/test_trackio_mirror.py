@@ -50,7 +50,9 @@ def test_a_run_has_its_lines_scores_settings_and_group_and_prints_nothing(
         opened.log(line(2))
         opened.log(line(4, "validation", loss=0.4, accuracy=0.8))
         opened.summarise("success", METRICS)
-        assert opened.where is not None and opened.where.startswith(f"{folder}; `TRACKIO_DIR={folder} trackio show")
+        assert opened.where is not None and opened.where.every.startswith(
+            f"{folder}; `TRACKIO_DIR={folder} trackio show"
+        )
     assert capsys.readouterr().out == ""
     assert points("one", "train/loss") == [(2, 0.5)] and points("one", "lr_B") == [(2, 0.016), (4, 0.016)]
     assert points("one", "best/validation/accuracy") == [(2, 0.9)]

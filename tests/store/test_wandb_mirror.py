@@ -63,7 +63,8 @@ def test_an_offline_run_holds_lines_config_group_status_and_summary(tmp_path: Pa
     with tracker(tmp_path) as opened:
         opened.begin([])
         (folder,) = tmp_path.glob("wandb/offline-run-*-0123456789")
-        assert opened.where == f"{folder}; `wandb sync {folder}` uploads it"
+        assert opened.where is not None and opened.where.run == f"{folder}; `wandb sync {folder}` uploads it"
+        assert opened.where.every == f"{folder.parent}; `cd {tmp_path} && wandb sync` uploads what is there"
         opened.log(line(10))
         opened.summarise("diverged", METRICS)
     kept = records(tmp_path)

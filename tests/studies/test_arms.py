@@ -74,6 +74,14 @@ def test_a_gain_is_paired_by_seed_and_over_items(frame: pd.DataFrame) -> None:
     assert row["lr_A"] == RATES[1] and row["test loss"] == round(np.mean(some), 4)
 
 
+def test_an_interval_that_is_not_known_has_no_text(frame: pd.DataFrame) -> None:
+    found = arms.split_arms(
+        frame[(frame["stage"] == "grid") | (frame["seed"] == FRESH[0])], ["lora.targets", "lora.rank"]
+    )
+    row = arms.comparison_row(found["q,v", 1], found["q", 64])
+    assert row["by seed"] is None and row["difference, points"] != "+nan"
+
+
 def test_a_diverged_seed_leaves_no_gain(frame: pd.DataFrame) -> None:
     gone = (frame["stage"] == "confirm") & (frame["seed"] == 101) & (frame["lora.rank"] == 1)
     spoilt = frame.assign(**{name: frame[name].mask(gone) for name in ("test/accuracy", "correct")})

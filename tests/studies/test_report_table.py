@@ -4,7 +4,7 @@ from urllib.parse import parse_qsl
 
 import pandas as pd
 
-from loralab.studies.report_table import table, traced
+from loralab.studies.report_table import table, traced, traced_by
 
 SETTINGS = pd.DataFrame(
     [(task, ratio, rate, seed) for task in "ab" for ratio in (1, 16) for rate in (5e-4, 0.01) for seed in (0, 1, 2)],
@@ -60,6 +60,22 @@ def test_rows_whose_runs_are_not_known_have_no_link() -> None:
         assert found.row_traces == () and found.traces == {}, columns
     found = traced(pd.DataFrame({"ratio": [1, 1, 16], "head": ["a", "b", "b"]}), SETTINGS)
     assert [trace and trace.runs for trace in found.row_traces] == [None, None, 12]
+
+
+def test_rows_that_a_study_names_itself_lead_to_their_runs_by_the_fewest_settings() -> None:
+    summary = pd.DataFrame({"arm": ["LoRA", "LoRA+", "all"], "lr_A": [5e-4, 0.01, 0.01], "score": [0.5, 0.25, 0.1]})
+    keys = pd.DataFrame({"arm": SETTINGS["lora.ratio"].map({1: "LoRA", 16: "LoRA+"})})
+    found = traced_by(summary, SETTINGS, keys)
+    assert [trace and trace.runs for trace in found.row_traces] == [6, 6, None]
+    assert found.row_traces[1] is not None
+    assert parse_qsl(found.row_traces[1].query) == [("lora.ratio", "16"), ("optim.lr", "0.01")]
+    without = traced_by(summary[["arm", "score"]], SETTINGS, keys)
+    assert [trace and trace.runs for trace in without.row_traces] == [12, 12, None]
+
+
+def test_runs_that_no_setting_tells_from_others_have_no_link() -> None:
+    half = pd.DataFrame({"arm": ["x" if at % 2 else "y" for at in range(len(SETTINGS))]})
+    assert traced_by(pd.DataFrame({"arm": ["x", "y"]}), SETTINGS, half).row_traces == ()
 
 
 def test_a_combination_that_no_run_has_has_no_link_beside_rows_that_do() -> None:

@@ -270,6 +270,11 @@ def test_text_that_a_spreadsheet_would_run_is_inert_in_the_file_and_itself_when_
     assert found["=error"].dropna().tolist() == texts[:-2]
 
 
+def test_numbers_beside_null_are_written_as_they_are_once_they_were_loaded(tmp_path: Path) -> None:
+    save(pd.DataFrame({"optim.clip": pd.Series([None, 1.0, 0.5], dtype=object)}), tmp_path / "x.csv")
+    assert (tmp_path / "x.csv").read_text() == 'optim.clip\n""\n1\n0.5\n'
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "path", sorted((Path(__file__).parents[2] / "analysis" / "results").glob("*.csv")), ids=lambda path: path.stem

@@ -1,6 +1,7 @@
 """What a sweep says of itself while it trains: its runs, those at work, the time left; and nothing that can fail it."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from loralab import places
-from loralab.sweeps.live_folder import MOST_AT_ONCE, About, LiveFolder, about_sweep
+from loralab.sweeps.live_folder import KEPT, MOST_AT_ONCE, About, LiveFolder, about_sweep
 from loralab.sweeps.study import open_sweep
 from loralab.sweeps.sweep_file import sweep_id
 from loralab.tuning.progress import TuneProgress
@@ -69,6 +70,21 @@ def test_each_process_of_the_same_sweep_has_its_own_folder_and_a_later_one_the_f
     assert many[-1].path is None
 
 
+def test_folders_of_the_oldest_sweeps_are_removed_but_never_that_of_one_at_work(tmp_path: Path) -> None:
+    made = []
+    for number in range(KEPT + 2):
+        made.append(LiveFolder(tmp_path, About(f"s{number:02}", "sweep", "sweep", "")))
+        os.utime(tmp_path / "live" / f"s{number:02}" / "lock", (number, number))
+    for folder in made[1:]:
+        folder.close()
+    LiveFolder(tmp_path, About("next", "sweep", "sweep", "")).close()
+    there = {path.name for path in (tmp_path / "live").iterdir()}
+    assert there == {"next", *(f"s{number:02}" for number in range(KEPT + 2) if number != 1)}
+    made[0].close()
+    LiveFolder(tmp_path, About("next", "sweep", "sweep", "")).close()
+    assert not {"s00", "s02"} & {path.name for path in (tmp_path / "live").iterdir()}
+
+
 def test_a_store_that_cannot_be_written_to_ends_no_sweep(tmp_path: Path) -> None:
     (tmp_path / "live").touch()
     sweep = LiveSweep(tmp_path, SETTINGS)
@@ -91,6 +107,8 @@ def test_the_id_is_that_of_the_runs_whatever_their_order() -> None:
     ("words", "title", "command", "figures"),
     [
         (["seed=0,1", "task=trec"], "sweep", "train.py -m seed=0,1 task=trec", ["STORE/figures/sweep-ID.png"]),
+        (["hydra/launcher=basic", "seed=0,1"], "sweep", "train.py -m hydra/launcher=basic seed=0,1",
+         ["STORE/figures/sweep-ID.png"]),
         (["sweeps=first", "seed=0"], "study first", "train.py sweeps=first seed=0",
          ["STORE/figures/first-ID.png", "here/analysis/figures/first.png"]),
     ],

@@ -113,6 +113,14 @@ def test_a_warning_of_several_runs_is_one_line() -> None:
     assert text(shown.err).splitlines()[1:] == ["warning: seed=0: mlflow failed"]
 
 
+def test_where_the_runs_are_mirrored_is_one_line() -> None:
+    with progress(5, 5) as shown:
+        for slot in (0, 1):
+            shown.began(slot, shown.jobs[slot])
+            shown.message(slot, {"mirrored": "outputs/tensorboard"})
+    assert text(shown.err).splitlines()[1:] == ["mirrored in outputs/tensorboard"]
+
+
 def test_a_retry_says_why_in_one_line() -> None:
     with progress(5) as shown:
         shown.retried(shown.jobs[0], "Thread 0x1\n  stack\nit hung")

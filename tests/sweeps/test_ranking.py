@@ -1,6 +1,7 @@
 """The configurations of a sweep are ranked by their mean over the seeds, for each task by itself."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,14 @@ def test_the_best_mean_over_the_seeds_is_the_first() -> None:
     assert found.columns == found.axes == ["optim.lr"] and found.metric == "validation/accuracy"
 
 
+def test_of_equal_scores_the_lower_loss_is_the_first() -> None:
+    rows = [
+        replace(row(0.5, optim__lr=rate), scores={"validation/accuracy": 0.5, "validation/loss": loss})
+        for rate, loss in zip(RATES, (1.2, 0.9, 1.1), strict=True)
+    ]
+    assert [each.settings["optim.lr"] for each in ranked(rows).configurations] == [2e-3, 4e-3, 1e-3]
+
+
 @pytest.mark.parametrize("metric", ["loss", "perplexity", "mse"])
 def test_the_lowest_is_the_best_of_a_loss(metric: str) -> None:
     rows = [row(rate, metric=metric, optim__lr=rate) for rate in RATES]
@@ -49,6 +58,13 @@ def test_runs_that_are_not_done_are_left_out_of_the_mean() -> None:
     first = ranked(rows).configurations[0]
     assert (first.mean, len(first.done), len(first.rows)) == (0.5, 1, 2)
     assert ranked([row(None, status="missing", optim__lr=rate) for rate in RATES]).best is None
+
+
+def test_of_values_that_were_drawn_none_follows_from_another() -> None:
+    rows = [row(0.5, lora__dropout=rate, optim__lr=rate / 100) for rate in (0.1, 0.3, 0.2)]
+    drawn = ["optim.lr", "lora.dropout"]
+    assert ranked(rows, varied=drawn).axes == ["optim.lr"]
+    assert ranked(rows, varied=drawn, free=True).axes == drawn
 
 
 def test_scores_of_two_tasks_are_not_compared() -> None:

@@ -97,6 +97,17 @@ def test_a_job_that_pauses_gives_its_best_score_so_far_and_says_that_it_took_all
     assert work(compose()).status == "done" and record(tmp_path)["timing"]["steps_executed"] == 12
 
 
+def test_where_all_runs_of_the_sweep_are_mirrored_is_sent(
+    compose: Compose, work: Callable[[DictConfig], Result], tmp_path: Path
+) -> None:
+    TOLD.clear()
+    assert work(compose("tracker=tensorboard", "train.steps=1")).status == "done"
+    folder = f"{tmp_path / 'tensorboard'}"
+    assert [each["mirrored"] for each in TOLD if "mirrored" in each] == [
+        f"{folder}/loralab; `tensorboard --logdir {folder}` shows it"
+    ]
+
+
 def test_what_is_logged_as_a_warning_is_sent(
     compose: Compose, work: Callable[[DictConfig], Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +116,7 @@ def test_what_is_logged_as_a_warning_is_sent(
 
     monkeypatch.setattr("loralab.store.wandb_mirror.WandbMirror.start", start)
     assert work(compose("tracker=wandb", "train.steps=1")).status == "done"
-    assert [each for each in TOLD if "warning" in each] == [
+    assert [each for each in TOLD if "warning" in each or "mirrored" in each] == [
         {"warning": "wandb failed, and the run goes on without it: no network"}
     ]
 

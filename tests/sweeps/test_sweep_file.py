@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ def test_what_is_noted_is_found_by_id_hash_and_beginnings(tmp_path: Path) -> Non
     assert find_sweep(tmp_path, "last") == second
     for wanted in (first.id, first.id.rpartition("-")[2], "fir", first.id.rpartition("-")[2][:5]):
         assert find_sweep(tmp_path, wanted) == first
+
+
+def test_a_file_from_before_it_noted_drawn_values_is_read(tmp_path: Path) -> None:
+    found = noted(tmp_path, "sweep", "a-1")
+    path = tmp_path / "sweeps" / f"{found.id}.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "free"}))
+    assert find_sweep(tmp_path, "last") == found
+    replace(found, free=True).write(tmp_path)
+    assert find_sweep(tmp_path, "last").free
 
 
 def test_the_same_runs_are_the_same_sweep_in_any_order(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from loralab.cli.other_plugins import follow_others
 from loralab.compat import hydra as compat
 from loralab.compat.home import use_temporary_caches
 from loralab.config import pretrain as pretrain_config
@@ -125,7 +126,8 @@ def _launch(command: Callable[[], Any], schema: type) -> None:
         sys.exit(_say(line))
     compat.use_arguments_parser()
     try:
-        command()
+        with follow_others() if schema is Config else contextlib.nullcontext():
+            command()
     except KeyboardInterrupt:
         sys.exit(130)
     except Interrupted as interrupt:

@@ -12,8 +12,9 @@ from typing import Any
 
 from loralab.cli.inspections import drawn
 from loralab.cli.run_filters import NoneLeft, chosen
-from loralab.cli.sweep_answer import answer, columns, figure_file, rows_of_sweep
+from loralab.cli.sweep_answer import answer, figure_file, rows_of_sweep
 from loralab.errors import UserError
+from loralab.runs.differing import text_of
 from loralab.runs.rows import Row, rows_of
 from loralab.sweeps.ranking import Configuration, Ranking, rankings
 from loralab.sweeps.sweep_file import find_sweep
@@ -26,14 +27,14 @@ ALL = "all"
 
 def sweep(given: argparse.Namespace) -> int:
     """Prints the ranking and draws the figure; returns the exit status."""
-    name, rows, metric, varied = _asked(given)
+    name, rows, metric, varied, free = _asked(given)
     try:
         rows = chosen(rows, given.where)
     except NoneLeft as why:
         raise UserError(f"--where: {why}") from why
     if not any(row.standing.status == "success" for row in rows):
         raise UserError(f"sweep: no run of {name} has ended in success yet; `loralab runs` shows how they are")
-    found = rankings(rows, metric=_full(given.metric, rows) or metric, varied=varied)
+    found = rankings(rows, metric=_full(given.metric, rows) or metric, varied=varied, free=free)
     if given.json:
         print(json.dumps([_as_json(ranking, name) for ranking in found], indent=2, allow_nan=False))
     elif given.csv:
@@ -53,12 +54,12 @@ def sweep(given: argparse.Namespace) -> int:
     return drawn(given, figure_file(given.store, name).stem, draw)
 
 
-def _asked(given: argparse.Namespace) -> tuple[str, list[Row], str | None, Sequence[str]]:
-    """The sweep's name, its runs, the score that it selects by, and the keys that it varies."""
+def _asked(given: argparse.Namespace) -> tuple[str, list[Row], str | None, Sequence[str], bool]:
+    """The sweep's name, its runs, the score that it selects by, the keys that it varies, and whether each by itself."""
     if given.sweep == ALL:
-        return "sweep-all", rows_of(given.store), None, ()
+        return "sweep-all", rows_of(given.store), None, (), False
     found = find_sweep(given.store, given.sweep)
-    return found.id, rows_of_sweep(found, given.store), found.metric, found.axes
+    return found.id, rows_of_sweep(found, given.store), found.metric, found.axes, found.free
 
 
 def _full(metric: str | None, rows: Sequence[Row]) -> str | None:
@@ -101,7 +102,7 @@ def _as_csv(found: Sequence[Ranking]) -> str:
     lines.writerow([*tasks, *keys, "metric", "mean", "deviation", "done", "runs", *scores])
     for ranking in found:
         for each in ranking.configurations:
-            cells = {column.key: column.cells[0] for column in columns(ranking, [each])}
+            cells = {key: text_of(value) for key, value in each.settings.items()}
             numbers = [each.mean, each.deviation, len(each.done), len(each.rows), *map(each.mean_of, scores)]
             own = [ranking.task] if tasks else []
             texts = ["" if math.isnan(number) else repr(number) for number in numbers]

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loralab.cli.run_columns import Column, fitting
 from loralab.errors import UserError, explain_os_error
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["answer", "columns", "conclude", "figure_file", "rows_of_sweep", "store_option"]
 
 MOST = 10  # configurations that are listed when a sweep ends
+LONGEST_NUMBER = 8  # characters of a setting in the table
 LEAST = 3  # of each task, where there are several
 
 
@@ -42,7 +43,7 @@ def conclude(sweep: SweepFile, store: Path, study: "Study | None") -> None:
     if len(rows) < 2 or not any(row.standing.status == "success" for row in rows):
         return
     try:
-        found = rankings(rows, metric=sweep.metric, varied=sweep.axes)
+        found = rankings(rows, metric=sweep.metric, varied=sweep.axes, free=sweep.free)
         width = _width()
         limit, more = max(LEAST, MOST // len(found)), f"; all: `loralab sweep {sweep.id}{store_option(store)}`"
         lines = answer(found, sweep.id, rows, store=store, width=width, limit=limit, more=more)
@@ -104,7 +105,7 @@ def columns(ranking: Ranking, some: Sequence[Configuration]) -> list[Column]:
     """The settings that differ, the mean, its standard deviation over the seeds, a second score, the number of runs."""
 
     def setting(key: str, each: Configuration) -> str:
-        return text_of(each.settings[key]) if key in each.settings else ""
+        return _brief(each.settings[key]) if key in each.settings else ""
 
     titles = short_names(ranking.columns)
     found = [
@@ -118,6 +119,12 @@ def columns(ranking: Ranking, some: Sequence[Configuration]) -> list[Column]:
         found.append(Column(second, second, tuple(_number(each.mean_of(second)) for each in some), rank=3))
     runs = tuple(f"{len(e.done)}/{len(e.rows)}" if len(e.done) < len(e.rows) else str(len(e.rows)) for e in some)
     return [*found, Column("runs", "runs", runs, rank=5)]
+
+
+def _brief(value: Any) -> str:
+    """The value as it is typed; a number of many digits, as samplers draw them, with four."""
+    text = text_of(value)
+    return f"{value:.4g}" if isinstance(value, float) and len(text) > LONGEST_NUMBER else text
 
 
 def _mean(each: Configuration) -> str:

@@ -22,6 +22,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -30,6 +31,7 @@ __all__ = [
     "apply_values",
     "arguments_parser",
     "completions",
+    "each_launcher",
     "escape",
     "flags",
     "guard",
@@ -185,6 +187,31 @@ def _said(error: Exception) -> str:
         return "a group (model, task, method, tracker) takes the name of one option, not null or a number"
     what = " ".join(str(error).split())[:300] or "no reason given"
     return f"Hydra cannot compose these settings: {type(error).__name__}: {what}"
+
+
+@contextlib.contextmanager
+def each_launcher(follow: Callable[[Launcher, HydraContext, DictConfig], Launcher]) -> Iterator[None]:
+    """Inside, a sweeper that asks Hydra for its launcher gets what `follow` makes of it, of Hydra's context and config.
+
+    Hydra tells nobody else which jobs a sweeper launches: its callbacks of jobs are called where these run. A Hydra
+    without this method follows nothing.
+    """
+    make = getattr(Plugins, "instantiate_launcher", None)
+    if make is None:
+        yield
+        return
+
+    @functools.wraps(make)
+    def made(
+        plugins: Plugins, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> Launcher:
+        return follow(make(plugins, hydra_context, task_function, config), hydra_context, config)
+
+    Plugins.instantiate_launcher = made  # type: ignore[method-assign, assignment]  # Hydra has no hook between the two
+    try:
+        yield
+    finally:
+        Plugins.instantiate_launcher = make  # type: ignore[method-assign]
 
 
 def is_hydras(error: BaseException, *packages: str) -> bool:

@@ -1,11 +1,13 @@
 """The figure of a sweep: a line over one numeric axis, a heatmap over two, small multiples over more.
 
+Where the values were sampled, as by Optuna: sampled_figure.py.
+
 One numeric axis: a dot for each run, and a line through the means over the seeds; one colour for each value of another
 axis. Two: the mean of each configuration. None: a row for each configuration.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,17 @@ import numpy.typing as npt
 
 from loralab import plotting
 from loralab.errors import UserError
+from loralab.inspect.sampled_figure import are_sampled, slices
+from loralab.inspect.sweep_axes import (
+    FEW_TICKS,
+    MOST_TICKS,
+    by_size,
+    numbers_on,
+    numeric_axes,
+    set_ticks,
+    text_on,
+    values_on,
+)
 from loralab.runs.differing import LEADING, SEEDS, differing, short_names, text_of
 from loralab.runs.rows import lower_is_better
 from loralab.sweeps.ranking import Configuration, Ranking
@@ -28,8 +41,6 @@ __all__ = ["drawn"]
 
 MOST_PANELS = 12  # those with the best configurations
 MOST_ROWS = 24  # of a figure without a numeric axis
-MOST_TICKS, FEW_TICKS = 7, 5  # labels that a panel of its own, or one of several, has room for
-LOG_FROM = 8.0  # the largest value is at least this many times the smallest: a logarithmic axis
 WORST = 3.0  # means further from the best than this many times the middle one are beyond the scale
 ACROSS = 3  # panels beside one another
 WIDEST = 2 * plotting.DOUBLE
@@ -72,20 +83,26 @@ def drawn(rankings: Sequence[Ranking]) -> "Figure":
         raise UserError("sweep: the runs differ in their seeds alone, so there is nothing to draw")
     if all(ranking.best is None for ranking in rankings):
         raise UserError("sweep: no configuration has a score yet, so there is nothing to draw")
-    roles = _roles(axes, [each for ranking in rankings for each in ranking.configurations])
-    every = [panel for ranking in rankings for panel in _panels(ranking, roles)]
-    panels = _chosen(every)
+    every = [each for ranking in rankings for each in ranking.configurations]
+    if are_sampled(axes, every):
+        figure = slices(rankings, axes)
+        plotting.heading(figure, _heading(rankings, "dots: configurations; ring: the best"))
+        return figure
+    roles = _roles(axes, every)
+    found = [panel for ranking in rankings for panel in _panels(ranking, roles)]
+    panels = _chosen(found)
     draw = _listed if roles.x is None else _lines if roles.y is None else _heatmaps
     figure = draw(panels, roles)
-    left_out = f"; {count(len(every) - len(panels), 'panel')} left out" if len(every) > len(panels) else ""
-    plotting.heading(figure, f"{_heading(rankings, roles)}{left_out}")
+    left_out = f"; {count(len(found) - len(panels), 'panel')} left out" if len(found) > len(panels) else ""
+    marks = "box: the best" if roles.y is not None else "dots: runs; lines: means"
+    plotting.heading(figure, f"{_heading(rankings, marks)}{left_out}")
     return figure
 
 
 def _roles(axes: Sequence[str], configurations: Sequence[Configuration]) -> _Roles:
     """The rate is x, else the numeric axis with the most values; the next one is y."""
-    values = {key: {_text(each, key) for each in configurations} for key in axes}
-    numeric = [key for key in axes if all(_is_number(each.settings.get(key)) for each in configurations)]
+    values = {key: {text_on(each, key) for each in configurations} for key in axes}
+    numeric = numeric_axes(axes, configurations)
     numeric.sort(key=lambda key: (key != "optim.lr", -len(values[key]), key != "lora.ratio"))
     x, y = [*numeric[:2], None, None][:2]
     left = [key for key in axes if key not in (x, y)]
@@ -98,13 +115,13 @@ def _panels(ranking: Ranking, roles: _Roles) -> list[_Panel]:
     """One for each combination of the panels' axes, in the order of their values."""
     groups: dict[tuple[str, ...], list[Configuration]] = {}
     for each in ranking.configurations:
-        groups.setdefault(tuple(_text(each, key) for key in roles.panels), []).append(each)
+        groups.setdefault(tuple(text_on(each, key) for key in roles.panels), []).append(each)
     names = short_names(roles.panels)
     best, worst = _scale([each.mean for each in ranking.configurations], ranking.metric)
     shown = [each for each in ranking.configurations if min(best, worst) <= each.mean <= max(best, worst)]
     runs = [best, worst, *(value for each in shown for value in each.values)]
     found = []
-    for texts in sorted(groups, key=lambda texts: [_order(text) for text in texts]):
+    for texts in sorted(groups, key=lambda texts: [by_size(text) for text in texts]):
         settings = [f"{names[key]} {text}" for key, text in zip(roles.panels, texts, strict=True) if text]
         title = ", ".join([*([ranking.task] if ranking.task else []), *settings])
         found.append(_Panel(title, ranking.metric, groups[texts], best, worst, min(runs), max(runs)))
@@ -132,7 +149,7 @@ def _scale(means: Sequence[float], metric: str) -> tuple[float, float]:
     return sign * ordered[0], sign * end
 
 
-def _heading(rankings: Sequence[Ranking], roles: _Roles) -> str:
+def _heading(rankings: Sequence[Ranking], marks: str) -> str:
     """What all runs share, and what the marks mean."""
     rows = [row for ranking in rankings for row in ranking.rows]
     differ = differing(rows)
@@ -143,7 +160,6 @@ def _heading(rankings: Sequence[Ranking], roles: _Roles) -> str:
     ]
     seeds = {len(each.values) for ranking in rankings for each in ranking.configurations if each.values}
     of = count(max(seeds), "seed") if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)} seeds"
-    marks = "box: the best" if roles.y is not None else "dots: runs; lines: means"
     return f"{', '.join(same)}; {of}; {marks}" if same else f"{of}; {marks}"
 
 
@@ -154,9 +170,9 @@ def _lines(panels: Sequence[_Panel], roles: _Roles) -> "Figure":
     figure, grid = _grid(panels, (2.6, 2.0), sharex=True)
     every = [each for panel in panels for each in panel.configurations]
     for ax, panel in zip(grid, panels, strict=True):
-        for colour, line in zip(plotting.COLOURS, _values(every, roles.colour), strict=False):
+        for colour, line in zip(plotting.COLOURS, values_on(every, roles.colour), strict=False):
             own = sorted(
-                (each for each in panel.configurations if _text(each, roles.colour) == line),
+                (each for each in panel.configurations if text_on(each, roles.colour) == line),
                 key=lambda each: float(each.settings[x]),
             )
             sound = [each for each in own if math.isfinite(each.mean)]
@@ -169,7 +185,9 @@ def _lines(panels: Sequence[_Panel], roles: _Roles) -> "Figure":
         ax.set(title=panel.title, xlabel=x, ylabel=panel.metric)
         margin = 0.05 * (panel.high - panel.low) + 1e-4
         ax.set_ylim(panel.low - margin, panel.high + margin)  # lines to those beyond leave the panel
-    _ticks(grid[0], _numbers(every, x), most=MOST_TICKS if len(panels) == 1 and roles.colour is None else FEW_TICKS)
+    set_ticks(
+        grid[0], numbers_on(every, x), most=MOST_TICKS if len(panels) == 1 and roles.colour is None else FEW_TICKS
+    )
     for ax in grid[: -(len(grid) % ACROSS or ACROSS)] if len(grid) > ACROSS else []:
         ax.set_xlabel("")
     if roles.colour:
@@ -178,27 +196,14 @@ def _lines(panels: Sequence[_Panel], roles: _Roles) -> "Figure":
     return figure
 
 
-def _ticks(ax: "Axes", values: Sequence[float], *, most: int) -> None:
-    """A tick at each value that was tried, as far as there is room; a logarithmic axis where they are far apart."""
-    logarithmic = values[0] > 0 and values[-1] >= LOG_FROM * values[0]
-    if logarithmic:
-        ax.set_xscale("log")
-    places = [math.log(value) if logarithmic else value for value in values]
-    apart, shown = 0.9 * (places[-1] - places[0]) / (most - 1), [0]
-    for at in range(1, len(values)):
-        if places[at] - places[shown[-1]] >= apart:
-            shown.append(at)
-    plotting.label_powers(ax.xaxis, [values[at] for at in shown])
-
-
 def _heatmaps(panels: Sequence[_Panel], roles: _Roles) -> "Figure":
     """A panel for each; the mean in each cell, a box around the best; blank where nothing was tried."""
     x, y = roles.x, roles.y
     assert x is not None and y is not None
-    across, up = (max(len(_numbers(panel.configurations, key)) for panel in panels) for key in (x, y))
+    across, up = (max(len(numbers_on(panel.configurations, key)) for panel in panels) for key in (x, y))
     figure, grid = _grid(panels, (0.42 * across + 0.9, 0.2 * up + 0.9))
     for ax, panel in zip(grid, panels, strict=True):
-        columns, rows = _numbers(panel.configurations, x), _numbers(panel.configurations, y)
+        columns, rows = numbers_on(panel.configurations, x), numbers_on(panel.configurations, y)
         cells = np.full((len(rows), len(columns)), np.nan)
         for each in panel.configurations:
             place = rows.index(float(each.settings[y])), columns.index(float(each.settings[x]))
@@ -277,29 +282,3 @@ def _grid(
 
 def _diverged(configuration: Configuration) -> bool:
     return bool(configuration.done) and not math.isfinite(configuration.mean)
-
-
-def _numbers(configurations: Iterable[Configuration], key: str) -> list[float]:
-    return sorted({float(each.settings[key]) for each in configurations})
-
-
-def _values(configurations: Iterable[Configuration], key: str | None) -> list[str]:
-    """The values on an axis as text; one empty text without an axis."""
-    return sorted({_text(each, key) for each in configurations}, key=_order)
-
-
-def _text(configuration: Configuration, key: str | None) -> str:
-    """The value on an axis; empty where the configuration has none."""
-    return "" if key is None or key not in configuration.settings else text_of(configuration.settings[key])
-
-
-def _order(text: str) -> tuple[int, float, str]:
-    """Numbers by size, before words."""
-    try:
-        return 0, float(text), text
-    except ValueError:
-        return 1, 0.0, text
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

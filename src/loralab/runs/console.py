@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 from loralab.store.answers import answers_table
+from loralab.store.mirror import Place
 from loralab.store.record import FailedRecord, PausedRecord, PretrainingRecord, Record, split_scores
 from loralab.text import align, bold, figure, printed, shown
 
@@ -78,10 +79,10 @@ class Console:
         if self.err.isatty() and os.environ.get("TERM") != "dumb":
             self._start_bar(resumed_at)
 
-    def mirrored(self, where: str) -> None:
-        """Prints where the tracker mirrors a single run, and how to see it."""
+    def mirrored(self, where: Place) -> None:
+        """Prints where the tracker mirrors a single run, and how to see it; a sweep prints it once."""
         if self.title is None:
-            self._say(f"mirrored in {shown(where)}")
+            self._say(f"mirrored in {shown(where.run)}")
 
     def step(self, step: int) -> None:
         """Updates the bar after a step."""

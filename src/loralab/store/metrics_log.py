@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from loralab.store.metrics_file import MetricsFile, StepCounter
+from loralab.store.mirror import Place
 from loralab.store.run_directory import RunDirectory
 from loralab.store.trackers import Tracker
 
@@ -28,8 +29,8 @@ class Journal:
         """Sends the record's status and metrics to the tracker."""
 
     @property
-    def mirrored(self) -> str | None:
-        """Where the tracker mirrors the run, and how to see it; None where it does not."""
+    def mirrored(self) -> Place | None:
+        """Where the tracker mirrors the run; None where it does not."""
         return None
 
     @property
@@ -58,7 +59,7 @@ class _Written(Journal):
         self.tracker.summarise(status, metrics)
 
     @property
-    def mirrored(self) -> str | None:
+    def mirrored(self) -> Place | None:
         return self.tracker.where
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Ending", "Mirror", "Page", "file_name", "flat"]
+__all__ = ["Ending", "Mirror", "Page", "Place", "file_name", "flat"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,14 @@ class Page:
     group: str | None
     tags: list[str]
     mode: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is mirrored and how to see it, in one line; every: the same for all runs of its sweep."""
+
+    run: str
+    every: str
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,8 @@ class Ending:
 class Mirror(Protocol):
     """A tracker's page of one run. Any method may raise: `trackers.Mirrored` then goes on without the tracker."""
 
-    def start(self, *, resumed: bool) -> str:
-        """Opens the page; a resumed run's is continued. Returns where it is and how to see it, for one line."""
+    def start(self, *, resumed: bool) -> Place:
+        """Opens the page; a resumed run's is continued."""
 
     def there(self) -> set[tuple[str, int]] | None:
         """The names and steps of the numbers that the opened page holds; None: only new lines are to be sent."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loralab.files import locked
-from loralab.store.mirror import Ending, Page, flat
+from loralab.store.mirror import Ending, Page, Place, flat
 
 __all__ = ["MlflowMirror"]
 
@@ -29,7 +29,7 @@ class MlflowMirror:
         self.client: Any = None
         self.id = ""
 
-    def start(self, *, resumed: bool) -> str:
+    def start(self, *, resumed: bool) -> Place:
         """A server that does not answer costs a run 50 s, once (measured); with MLflow's own defaults, many minutes."""
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
@@ -42,8 +42,10 @@ class MlflowMirror:
             experiment = self._experiment(f"{self.page.store.resolve() / 'mlruns'}" if address == local else None)
             self._open(experiment)
         if address.startswith("http"):
-            return f"{address.rstrip('/')}/#/experiments/{experiment}/runs/{self.id}"
-        return f"{address}; `mlflow ui --backend-store-uri {address}` shows it"
+            every = f"{address.rstrip('/')}/#/experiments/{experiment}"
+            return Place(f"{every}/runs/{self.id}", every)
+        where = f"{address}; `mlflow ui --backend-store-uri {address}` shows it"
+        return Place(where, where)
 
     def there(self) -> set[tuple[str, int]]:
         names = self.client.get_run(self.id).data.metrics

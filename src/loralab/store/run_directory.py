@@ -8,6 +8,7 @@
 """
 
 import contextlib
+import difflib
 import hashlib
 import json
 import shutil
@@ -44,6 +45,7 @@ __all__ = [
 
 # Checking whether a run is held takes its lock for less than this; a lock held for longer belongs to a run.
 PROBE_SECONDS = 0.2
+_LISTED = 3  # runs in an error's line
 WAIT_SECONDS = 0.5  # between two checks of a caller that waits for the run
 FINAL = ("success", "diverged")
 """The statuses of runs that are never trained again."""
@@ -243,9 +245,20 @@ def find(store: Path, wanted: str) -> RunDirectory:
         refuse_missing(store)
     hits = hits or [p for p in every if labels.labels_of(p).name == wanted]
     if len(hits) != 1:
-        what = "no run" if not hits else f"{len(hits)} runs"
-        raise UserError(f"{wanted!r} names {what} in {store / 'runs'}; `loralab runs` lists them")
+        what = f"{len(hits)} runs" if hits else "no run"
+        raise UserError(f"{wanted!r} names {what} in {store / 'runs'}; {_hint(hits, wanted, every)}")
     return RunDirectory(hits[0])
+
+
+def _hint(hits: Sequence[Path], wanted: str, every: Sequence[Path]) -> str:
+    """How to name one run, where several have a name or none has."""
+    if hits:
+        latest = sorted(hits, key=lambda path: path.stat().st_mtime, reverse=True)
+        more = f" and {len(hits) - _LISTED} more" if len(hits) > _LISTED else ""
+        names = ", ".join(path.name for path in latest[:_LISTED])
+        return f"name one, as the latest: {names}{more}; `loralab runs` tells them apart"
+    near = difflib.get_close_matches(wanted, [path.name for path in every], n=1)
+    return f"{f'did you mean {near[0]}? ' if near else ''}`loralab runs` lists them"
 
 
 def refuse_missing(store: Path) -> None:

@@ -3,7 +3,7 @@
 import shutil
 from typing import Any
 
-from loralab.store.mirror import Ending, Page, file_name, flat
+from loralab.store.mirror import Ending, Page, Place, file_name, flat
 
 __all__ = ["TensorboardMirror"]
 
@@ -22,7 +22,7 @@ class TensorboardMirror:
         self.writer: Any = None
         self.ended: Any = None  # the HPARAMS tab's entry for a session that ended well
 
-    def start(self, *, resumed: bool) -> str:
+    def start(self, *, resumed: bool) -> Place:
         """purge_step=0 has TensorBoard forget the steps of earlier files, from before the interruption."""
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
@@ -36,7 +36,8 @@ class TensorboardMirror:
         about = {"name": self.page.name, "tags": ", ".join(self.page.tags), "directory": str(self.page.directory)}
         for key, text in about.items():
             self.writer.add_text(key, text)
-        return f"{self.folder}; `tensorboard --logdir {self.root}` shows it"
+        how = f"`tensorboard --logdir {self.root}` shows it"
+        return Place(f"{self.folder}; {how}", f"{self.folder.parent}; {how}")
 
     def there(self) -> set[tuple[str, int]]:
         """Nothing: all was taken back."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from loralab.store.mirror import Ending, Mirror, Page
+from loralab.store.mirror import Ending, Mirror, Page, Place
 from loralab.store.mlflow_mirror import MlflowMirror
 from loralab.store.tensorboard_mirror import TensorboardMirror
 from loralab.store.trackio_mirror import TrackioMirror
@@ -26,8 +26,8 @@ _MIRRORS: dict[str, Callable[[Page], Mirror]] = {
 class Tracker(Protocol):
     """A mirror of a run's metrics; as a context manager it is finished also after an exception."""
 
-    where: str | None
-    """Where the run is mirrored and how to see it, in one line; None if it is not."""
+    where: Place | None
+    """None if the run is not mirrored."""
 
     def begin(self, lines: Iterable[dict[str, Any]]) -> None:
         """Starts it; lines: those that a resumed run's metrics.jsonl has already."""
@@ -48,7 +48,7 @@ class Tracker(Protocol):
 class NoTracker:
     """Sends nothing."""
 
-    where: str | None = None
+    where: Place | None = None
 
     def begin(self, lines: Iterable[dict[str, Any]]) -> None:
         """Nothing to start."""
@@ -76,7 +76,7 @@ class Mirrored:
 
     def __init__(self, kind: str, mirror: Mirror) -> None:
         self.kind = kind
-        self.where: str | None = None
+        self.where: Place | None = None
         self.mirror: Mirror | None = mirror
         self.ending = Ending("success", {})
         self.there: set[tuple[str, int]] | None = None

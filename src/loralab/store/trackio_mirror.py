@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from loralab.store.mirror import Ending, Page, flat
+from loralab.store.mirror import Ending, Page, Place, flat
 
 __all__ = ["TrackioMirror"]
 
@@ -18,7 +18,7 @@ class TrackioMirror:
         self.page = page
         self.run: Any = None
 
-    def start(self, *, resumed: bool) -> str:
+    def start(self, *, resumed: bool) -> Place:
         """Trackio reads TRACKIO_DIR when it is imported: a process has one folder, whatever its runs' stores are."""
         os.environ.setdefault("TRACKIO_DIR", str(self.page.store.resolve() / "trackio"))
         import trackio
@@ -38,8 +38,10 @@ class TrackioMirror:
                 auto_log_cpu=False,
             )
         if remote := os.environ.get("TRACKIO_SPACE_ID") or os.environ.get("TRACKIO_SERVER_URL"):
-            return f"project {page.project} of {remote}"
-        return f"{folder()}; `TRACKIO_DIR={folder()} trackio show --project {page.project}` shows it"
+            where = f"project {page.project} of {remote}"
+        else:
+            where = f"{folder()}; `TRACKIO_DIR={folder()} trackio show --project {page.project}` shows it"
+        return Place(where, where)
 
     def there(self) -> set[tuple[str, int]]:
         from loralab.compat.trackio import logged

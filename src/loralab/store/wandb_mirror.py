@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from loralab.store.mirror import Ending, Page
+from loralab.store.mirror import Ending, Page, Place
 
 __all__ = ["WandbMirror", "wandb_mode"]
 
@@ -17,7 +17,7 @@ class WandbMirror:
         self.page = page
         self.run: Any = None
 
-    def start(self, *, resumed: bool) -> str:
+    def start(self, *, resumed: bool) -> Place:
         """`resume="allow"` continues a page of this id, and begins one where there is none."""
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
@@ -41,9 +41,10 @@ class WandbMirror:
                 settings=quiet_settings(),
             )
         if self.run.url:
-            return str(self.run.url)
+            return Place(str(self.run.url), str(self.run.project_url))
         folder = Path(self.run.dir).parent
-        return f"{folder}; `wandb sync {folder}` uploads it"
+        every = f"{folder.parent}; `cd {page.store} && wandb sync` uploads what is there"
+        return Place(f"{folder}; `wandb sync {folder}` uploads it", every)
 
     def there(self) -> None:
         """None: W&B itself drops the steps that a page has already."""

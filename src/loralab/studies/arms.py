@@ -128,9 +128,14 @@ def comparison_row(own: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
         "test accuracy": round(whole_mean(runs["test/accuracy"]), 4),
         "test loss": round(whole_mean(runs["test/loss"]), 4),
         "difference, points": f"{100 * by_seed.estimate:+.2f}",
-        "by seed": f"[{100 * by_seed.low:.2f}, {100 * by_seed.high:.2f}]",
-        "by test item": f"[{100 * by_item.low:.2f}, {100 * by_item.high:.2f}]",
+        "by seed": _ends(by_seed),
+        "by test item": _ends(by_item),
     }
+
+
+def _ends(found: Interval) -> str | None:
+    """An interval in points; None where it is not known, as with one seed."""
+    return None if np.isnan(found.low) else f"[{100 * found.low:.2f}, {100 * found.high:.2f}]"
 
 
 def shared(frame: pd.DataFrame) -> str:

@@ -15,7 +15,7 @@ import pandas as pd
 from loralab import plotting
 from loralab.studies.questions import Question
 from loralab.studies.report_runs import Runs, runs_of, varying
-from loralab.studies.report_table import Table, table, text, traced
+from loralab.studies.report_table import Table, table, text, traced, traced_by
 from loralab.studies.study_module import StudyModule
 from loralab.studies.topics import topic_of
 
@@ -103,7 +103,7 @@ def section(
 
     stem: None for the study's name; train, directories: as `runs_of` has them.
     """
-    runs, summary = runs_of(frame, train or {}, directories or {}), analysis.summary(frame)
+    runs = runs_of(frame, train or {}, directories or {})
     return Section(
         name=name,
         stem=(stem or name).replace("/", "-"),
@@ -113,11 +113,21 @@ def section(
         questions=tuple(questions),
         unanswered=unanswered,
         picture=_picture(name, frame, analysis),
-        table=table(summary) if runs is None else traced(summary, varying(frame)),
+        table=_table(frame, analysis, of_runs=runs is not None),
         csv=csv,
         provenance=_provenance(frame, csv),
         runs=runs,
     )
+
+
+def _table(frame: pd.DataFrame, analysis: StudyModule, *, of_runs: bool) -> Table:
+    summary = analysis.summary(frame)
+    if not of_runs:
+        return table(summary)
+    settings = varying(frame)
+    if analysis.row_keys is None:
+        return traced(summary, settings)
+    return traced_by(summary, settings, analysis.row_keys(frame.drop_duplicates("hash")))
 
 
 def _picture(name: str, frame: pd.DataFrame, analysis: StudyModule) -> Picture:

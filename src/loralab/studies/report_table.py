@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pandas as pd
 
-__all__ = ["ABSENT", "Table", "Trace", "table", "text", "traced"]
+__all__ = ["ABSENT", "Table", "Trace", "table", "text", "traced", "traced_by"]
 
 NUMBER = re.compile(r"[\[<>~+-]*\s*[\d.]*\d")  # start of the text of a number or an interval
 LONGEST_FRACTION = 4  # digits; columns that need more are not aligned
@@ -74,6 +74,36 @@ def traced(frame: pd.DataFrame, settings: pd.DataFrame) -> Table:
     }
     found = {at: _trace(wanted, runs) for at, wanted in cell_settings.items()}
     return replace(plain, traces={at: trace for at, trace in found.items() if trace is not None})
+
+
+def traced_by(frame: pd.DataFrame, settings: pd.DataFrame, keys: pd.DataFrame) -> Table:
+    """The frame's table with the traces of its rows, by columns that the study names after no setting.
+
+    settings: as in `traced`; keys: for each run the cells of the row that it belongs to, under the table's columns. A
+    row with a rate leads to the runs at this rate. It has a trace if settings tell its runs from all others.
+    """
+    runs, belongs = settings.map(text), keys.map(text)
+    cells, names = frame.map(text), _names(frame)
+    rates = [at for at, name in enumerate(names) if _setting(name, cells.iloc[:, at], runs) == RATE]
+    plain = table(frame, {*rates, *(names.index(str(name)) for name in keys)})
+    own = []
+    for _, row in cells.iterrows():
+        inside = (belongs == row[list(map(str, belongs))].to_numpy()).all(axis=1)
+        for at in rates:
+            inside &= runs[RATE] == row.iloc[at]
+        own.append(_selecting(inside, runs))
+    return replace(plain, row_traces=tuple(own) if any(own) else ())
+
+
+def _selecting(inside: "pd.Series[bool]", runs: pd.DataFrame) -> Trace | None:
+    """The fewest settings that these runs share, and no other run has; None where there are none."""
+    shared = {str(key): runs[key][inside].iloc[0] for key in runs if runs[key][inside].nunique() == 1}
+    for key in reversed(list(shared)):  # the first keys say most, such as the task and the method
+        rest = {name: value for name, value in shared.items() if name != key}
+        if rest and (found := _trace(rest, runs)) is not None and found.runs == inside.sum():
+            shared = rest
+    trace = _trace(shared, runs) if shared else None
+    return trace if trace is not None and trace.runs == inside.sum() else None
 
 
 def text(value: Any) -> str:

@@ -131,6 +131,7 @@ def save(frame: pd.DataFrame, to: Path) -> None:
         raise UserError(f"--to: {to} is a directory; name a file")
     several = [name for name in frame if any(isinstance(value, (list, tuple, Mapping)) for value in frame[name])]
     frame = frame.assign(**{str(name): frame[name].map(plain) for name in several})
+    frame = frame.infer_objects()  # numbers beside null are objects, which pandas writes as `1.0` instead of `1`
     write_text(to, _texts(frame, _inert).to_csv(index=False, float_format="%.10g").replace(_RETURN, "\r"))
 
 

@@ -6,6 +6,8 @@ It must define `draw(frame)`, which makes the figure. The rest has defaults:
     reduce(tables)        the CSV's rows, from the Tables of the runs; one row per run
     caption(frame)        the text beside the figure; setting, seeds and code, from the columns that exist
     summary(frame)        the report's table; the mean scores of each setting
+    row_keys(frame)       the columns of that table by which each run belongs to one of its rows, where their names or
+                          texts are no settings': a frame with the index of `frame`; none
     questions(frame)      what it asks of papers: their claims, with the numbers that test them; none
 
 A study that is measured, not trained (`program:` in its sweep) must define KEYS, KEPT, wanted(smoke) and
@@ -85,6 +87,7 @@ class StudyModule:
     draw: "Callable[[pd.DataFrame], Figure]"
     caption: Callable[[pd.DataFrame], str]
     summary: Callable[[pd.DataFrame], pd.DataFrame]
+    row_keys: Callable[[pd.DataFrame], pd.DataFrame] | None
     questions: Callable[[pd.DataFrame], list[Question]]
     measurement: Measurement | None
     scores: tuple[str, ...] = ()
@@ -129,6 +132,7 @@ def find_module(study: Study) -> StudyModule | None:
         draw=draw,
         caption=_function(module, file, "caption", "frame") or caption,
         summary=_function(module, file, "summary", "frame") or _summary,
+        row_keys=_function(module, file, "row_keys", "frame"),
         questions=_function(module, file, "questions", "frame") or _none,
         measurement=None if study.spec.program is None else _measurement(module, file),
         scores=_scores(module),

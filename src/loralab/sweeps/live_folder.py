@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +28,12 @@ from loralab.sweeps.sweep_file import sweep_id
 __all__ = ["FOLDER", "LOCK", "NOW", "SWEEP", "About", "LiveFolder", "Shown", "about_sweep"]
 
 FOLDER, SWEEP, NOW, LOCK = "live", "sweep.json", "now.json", "lock"
+# Settings of Hydra's that belong to the command, but for those that smoke=true and its like set in the sweeper.
+_CHOICES = ("hydra/launcher=", "hydra.launcher.", "hydra/sweeper=")
 # Least seconds between two writes of now.json where only steps have changed.
 SAY_SECONDS = 1.0
+# Folders of sweeps that have ended, beyond which the oldest are removed when another begins.
+KEPT = 30
 # Processes that may run the same sweep at once, each with a folder of its own.
 MOST_AT_ONCE = 9
 
@@ -53,7 +58,8 @@ def about_sweep(master: DictConfig, keys: Collection[str]) -> About:
     study = master.hydra.runtime.choices.get("sweeps")
     name = sweep_id(study or "sweep", keys)
     drawn = [Path(master.store) / "figures" / f"{name}.png"]
-    words = [text.replace("+sweeps=", "sweeps=") for text in master.hydra.overrides.task]
+    plugins = [text for text in master.hydra.overrides.hydra if text.startswith(_CHOICES)]
+    words = [text.replace("+sweeps=", "sweeps=") for text in (*plugins, *master.hydra.overrides.task)]
     return About(
         id=name,
         kind="sweep",
@@ -85,6 +91,7 @@ class LiveFolder:
         self.slots = 0
         self.display: Shown | None = None
         self.said = 0.0
+        _remove_old(store / FOLDER)
         for number in range(1, MOST_AT_ONCE + 1):
             path = store / FOLDER / (about.id if number == 1 else f"{about.id}-{number}")
             with contextlib.suppress(OSError):  # it cannot be written to, or has no locks
@@ -157,11 +164,26 @@ class LiveFolder:
             part.replace(self.path / name)
 
 
-def _locked(file: Path) -> int | None:
-    """The file, with its lock and the present time; None where another process has it. Raises OSError."""
+def _remove_old(folder: Path) -> None:
+    """Removes what the oldest sweeps said of themselves; a sweep at work has its lock, and keeps its folder."""
+    with contextlib.suppress(OSError):  # another process removes them too, or nobody may
+        locks = sorted(folder.glob(f"*/{LOCK}"), key=lambda path: path.stat().st_mtime)
+        for lock in locks[:-KEPT]:
+            handle = _locked(lock, begin=False)
+            if handle is not None:
+                shutil.rmtree(lock.parent, ignore_errors=True)
+                os.close(handle)
+
+
+def _locked(file: Path, *, begin: bool = True) -> int | None:
+    """The file, with its lock and, to begin a sweep, the present time; None where another process has it.
+
+    Raises OSError.
+    """
     handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
-        os.utime(handle)
+        if begin:
+            os.utime(handle)
         return locked(handle)
     except OSError:
         os.close(handle)

@@ -36,7 +36,7 @@ class LiveRuns:
     def __init__(self, err: TextIO, out: TextIO) -> None:
         self.err, self.out = err, out
         self.running: dict[int, Running] = {}
-        self.warned: set[str] = set()
+        self.said: set[str] = set()  # lines that are printed once for all runs
         self.halted = ""  # what is printed instead of the time left after an interrupt
         self.live: Live | None = None
 
@@ -45,13 +45,19 @@ class LiveRuns:
         self.running[slot] = Running(job, time.monotonic())
 
     def message(self, slot: int, content: dict[str, Any]) -> None:
-        """A run's step, its number of steps, its latest scores, or a warning, which is printed once."""
+        """A run's step, its number of steps, its latest scores, a warning, or where it is mirrored."""
         for name, value in content.items():
-            if name != "warning":
+            if name == "warning":
+                self._once(value, f"warning: {self.running[slot].job.title}: {value}")
+            elif name == "mirrored":
+                self._once(value, f"mirrored in {value}")
+            else:
                 setattr(self.running[slot], name, value)
-            elif value not in self.warned:
-                self.warned.add(value)
-                self.say(shown(f"warning: {self.running[slot].job.title}: {value}"), self.err)
+
+    def _once(self, what: str, line: str) -> None:
+        if what not in self.said:
+            self.said.add(what)
+            self.say(shown(line), self.err)
 
     def left(self, slot: int) -> None:
         """The worker has ended the run, whatever its outcome."""

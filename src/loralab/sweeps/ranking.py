@@ -56,7 +56,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The configurations of one task, the best first; those without a mean last.
+    """One task's configurations, the best first, of equal ones that with the lower loss; those without a mean last.
 
     columns: the settings in which they differ; axes: those of them that others do not determine, in the order in which
     they are drawn; task: its name where the sweep has several.
@@ -107,12 +107,15 @@ class Ranking:
         return {key: configuration.settings[key] for key in self.axes if key in configuration.settings}
 
 
-def rankings(rows: Sequence[Row], *, metric: str | None, varied: Sequence[str] = ()) -> list[Ranking]:
+def rankings(
+    rows: Sequence[Row], *, metric: str | None, varied: Sequence[str] = (), free: bool = False
+) -> list[Ranking]:
     """A ranking for each task, since scores of two tasks do not compare; the tasks in the order of the rows.
 
     rows: the runs, finished or not; one without settings has not begun, and is left out. metric: a score, as
     `validation/loss`; None: the primary metric on validation at the step whose weights are saved. varied: the keys that
-    the sweep sets, which are preferred as axes to those that follow from them, such as the rate of the rate law.
+    the sweep sets, which are preferred as axes to those that follow from them, such as the rate of the rate law. free:
+    whether each of these varies by itself, and all are axes; else alpha is none where each rank has one.
     Raises UserError where no run has the score.
     """
     there = [row for row in rows if row.settings]
@@ -120,13 +123,16 @@ def rankings(rows: Sequence[Row], *, metric: str | None, varied: Sequence[str] =
     found = []
     for task in tasks:
         own = [row for row in there if str(row.settings["task"]) == task]
-        found.append(_ranking(own, metric or _primary(own), varied, task if len(tasks) > 1 else None))
+        found.append(_ranking(own, metric or _primary(own), varied, free, task if len(tasks) > 1 else None))
     return found
 
 
-def _ranking(rows: Sequence[Row], metric: str, varied: Sequence[str], task: str | None) -> Ranking:
+def _ranking(rows: Sequence[Row], metric: str, varied: Sequence[str], free: bool, task: str | None) -> Ranking:
     columns = [key for key in differing(rows) if key not in SEEDS]
-    axes = independent(rows, sorted(columns, key=lambda key: key not in varied))
+    if free:
+        axes = [key for key in columns if key in varied]
+    else:
+        axes = independent(rows, sorted(columns, key=lambda key: key not in varied))
     groups: dict[tuple[str | None, ...], list[Row]] = {}
     for row in rows:
         own = tuple(text_of(row.settings[key]) if key in row.settings else None for key in columns)
@@ -138,8 +144,18 @@ def _ranking(rows: Sequence[Row], metric: str, varied: Sequence[str], task: str 
     if not any(math.isfinite(value) for each in found for value in each.values):
         _refuse_unknown(rows, metric)
     sign = 1 if lower_is_better(metric) else -1
-    found.sort(key=lambda each: (not math.isfinite(each.mean), sign * each.mean if math.isfinite(each.mean) else 0.0))
+    loss = f"{metric.rpartition('/')[0]}/loss"  # where scores are equal, as accuracies of few rows are
+
+    def place(each: Configuration) -> tuple[bool, float, float]:
+        return not math.isfinite(each.mean), _last(sign * each.mean), _last(each.mean_of(loss))
+
+    found.sort(key=place)
     return Ranking(task, metric, columns, [key for key in columns if key in axes], found)
+
+
+def _last(value: float) -> float:
+    """The value, or infinity for NaN, which has no place in an order."""
+    return value if math.isfinite(value) else math.inf
 
 
 def _primary(rows: Sequence[Row]) -> str:

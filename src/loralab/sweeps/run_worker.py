@@ -22,6 +22,7 @@ from loralab.compat.hydra import outcome
 from loralab.config.explain import explain
 from loralab.imports import without_collection
 from loralab.runs.console import Console, report_to
+from loralab.store.mirror import Place
 from loralab.store.record import PausedRecord, PretrainingRecord, Record
 from loralab.store.run_lock import LostRunError
 from loralab.training.signals import Interrupted
@@ -57,7 +58,7 @@ class Result:
 
 
 class Reporter(Console):
-    """Sends the progress of a run: {"step", "steps", "values", "warning"}, or {} to show that it is alive."""
+    """Sends a run's progress: {"step", "steps", "values", "warning", "mirrored"}, or {} to show that it is alive."""
 
     def __init__(self, send: Callable[..., None]) -> None:
         super().__init__(io.StringIO(), io.StringIO(), title="")
@@ -70,6 +71,9 @@ class Reporter(Console):
     def started(self, name: str, steps: int, groups: Sequence[dict[str, Any]], *, resumed_at: int) -> None:
         self.steps = steps
         self.send({"step": resumed_at, "steps": steps})
+
+    def mirrored(self, where: Place) -> None:
+        self.send({"mirrored": where.every})
 
     def step(self, step: int) -> None:
         self._send_sometimes({"step": step}, at_once=step == self.steps)

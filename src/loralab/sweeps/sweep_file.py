@@ -28,7 +28,8 @@ class SweepFile:
     """One sweep. study: the name of its file in sweeps/, None for a sweep of the command line.
 
     axes: the keys that vary; metric: what its second stage selects by, None where it has none; runs: the names of the
-    first stage's runs, and of those on fresh seeds once they are known; began: seconds since the epoch.
+    first stage's runs, and of those on fresh seeds once they are known; free: whether each axis varies by itself, as
+    other packages' sweepers draw values, so that none follows from another; began: seconds since the epoch.
     """
 
     id: str
@@ -37,6 +38,7 @@ class SweepFile:
     metric: str | None
     runs: tuple[str, ...]
     fresh: tuple[str, ...] = ()
+    free: bool = False
     began: float = field(default_factory=time.time)
 
     @classmethod
@@ -107,6 +109,5 @@ def _checked(values: Mapping[str, Any]) -> SweepFile:
         raise TypeError("its names are no texts")
     if any("/" in run or run in ("", ".", "..") for run in (*texts["runs"], *texts["fresh"])):
         raise ValueError("a run's name leads out of the store")
-    return SweepFile(
-        id=values["id"], study=values["study"], metric=values["metric"], began=float(values["began"]), **texts
-    )
+    began, free = float(values["began"]), bool(values.get("free"))  # a file of an older version has no `free`
+    return SweepFile(values["id"], values["study"], metric=values["metric"], began=began, free=free, **texts)
