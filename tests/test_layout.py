@@ -33,6 +33,7 @@ ELSEWHERE = {
     "cli/version": "cli/test_dispatch",
     "imports": "test_startup",
     "studies/completeness": "studies/test_results",
+    "runs/batch": "runs/test_run",
     "runs/build": "runs/test_run",
     "runs/load": "methods/test_registry",
     "store/record": "runs/test_record",
