@@ -21,8 +21,8 @@ def adapted(family: str, *, rank: int, seed: int, **settings: object) -> nn.Modu
     model.requires_grad_(False)
     head = [name for name, module in model.named_children() if name != model.base_model_prefix]
     arguments = {
-        "targets": ["q", "v"], "rank": rank, "alpha": 2.0 * seed + 1, "scaling": "alpha/r", "init": "A", "init_dist": "kaiming",
-        "dropout": 0.0, "bias": "none", "rank_pattern": {}, "seed": seed,
+        "targets": ["q", "v"], "rank": rank, "alpha": 2.0 * seed + 1, "scaling": "alpha/r", "init": "A",
+        "init_dist": "kaiming", "dropout": 0.0, "bias": "none", "rank_pattern": {}, "seed": seed,
     } | settings  # fmt: skip
     attach(model, linear_maps(model), head=head, **arguments)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(seed)
@@ -32,7 +32,8 @@ def adapted(family: str, *, rank: int, seed: int, **settings: object) -> nn.Modu
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    return model.train()
+    trained: nn.Module = model.train()
+    return trained
 
 
 def batch(rows: int, seed: int) -> dict[str, Tensor]:
@@ -57,7 +58,7 @@ def test_each_row_has_the_logits_and_gradients_of_its_model(models: list[nn.Modu
     packed.refresh()
     joint = {name: torch.cat([each[name] for each in own]) for name in own[0]}
     logits = packed.forward(runs, joint)
-    logits.sin().sum().backward()
+    logits.sin().sum().backward()  # type: ignore[no-untyped-call]
     packed.give_gradients()
     found = {run: [p.grad for p in models[run].parameters() if p.requires_grad] for run in runs}
     for run, each, its in zip(runs, own, logits.chunk(len(runs)), strict=True):

@@ -47,7 +47,7 @@ def share_frozen(model: nn.Module, like: nn.Module) -> None:
 class _Stack:
     """One parameter of P runs as a leaf tensor (P, ...), whose first entries are theirs, and the others zero."""
 
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
         self.parameters = parameters
         shape = [max(sizes) for sizes in zip(*(p.shape for p in parameters), strict=True)]
         self.whole = parameters[0].new_zeros(len(parameters), *shape).requires_grad_()
@@ -99,7 +99,7 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.chosen = chosen
         self.W_poi = _Stack([run.weight for run in runs])
-        self.b_po = None if runs[0].bias is None else _Stack([cast(nn.Parameter, run.bias) for run in runs])
+        self.b_po = None if runs[0].bias is None else _Stack([run.bias for run in runs])
 
     def forward(self, x: Tensor) -> Tensor:
         W_kio = self.chosen.of(self.W_poi.whole).transpose(1, 2)

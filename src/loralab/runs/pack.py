@@ -5,7 +5,6 @@ record are its own. The pack computes the gradients that are due in its runs tog
 A run that ends, diverges or fails leaves; where a pack cannot compute what its runs do alone, they train one by one.
 """
 
-import json
 import logging
 import math
 import time
@@ -20,14 +19,13 @@ from loralab.config.schema import Config
 from loralab.methods.packed import PackedModel, UnpackableError, share_frozen
 from loralab.runs.batch import RunBatch
 from loralab.runs.console import Console
-from loralab.runs.plan import Plan
 from loralab.runs.run import Training, training
 from loralab.store.record import PausedRecord, Record
 from loralab.training.distributed import ALONE
 from loralab.training.signals import Interrupted, Interrupts
 from loralab.training.threads import threads_restored
 
-__all__ = ["Ending", "pack_key", "passes", "run_pack"]
+__all__ = ["Ending", "passes", "run_pack"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,29 +39,6 @@ PASS_TOKENS = {"cpu": 2048}
 # function. In half precision the rows of two shapes are rounded apart.
 TOLERANCE = 1e-3
 HALF_TOLERANCE = 0.2
-
-# What runs of one pack may differ in; of a run's identity (runs/plan.py).
-FREE = ("init_seed", "data_seed", "optim")
-FREE_OF_LORA = ("rank", "alpha", "ratio", "init", "init_dist", "scaling", "rank_pattern")
-
-
-def pack_key(planned: Plan) -> str | None:
-    """Equal for runs that may be of one pack; None for a run that trains alone.
-
-    Alone: with dropout, which draws from the process's one generator; with `train.micro_batch_size`, which bounds the
-    memory; and with trained parameters other than A, B and the head.
-    """
-    config = planned.config
-    plain = config.method.name in ("lora", "head") and not config.lora.dora and config.lora.bias == "none"
-    draws = config.model.dropout > 0 or config.lora.dropout > 0
-    if not plain or draws or config.train.micro_batch_size is not None:
-        return None
-    values: dict[str, Any] = {name: value for name, value in planned.identity.items() if name not in FREE}
-    if "lora" in values:
-        values["lora"] = {name: value for name, value in values["lora"].items() if name not in FREE_OF_LORA}
-    drawn = config.init_seed if config.model.widen > 1 else None  # the noise of the copies
-    values |= {"drawn": drawn, "device": str(planned.device), "threads": config.train.threads}
-    return json.dumps(values, sort_keys=True)
 
 
 def run_pack(configs: Sequence[Config], consoles: Sequence[Console]) -> list[Ending]:
