@@ -30,6 +30,7 @@ def test_runs_of_one_pack_differ_in_rates_adapters_and_seeds_alone(tmp_path: Pat
         "method=dora",
         "lora.bias=lora",
         "train.micro_batch_size=2",
+        "train.threads=2",
         "method=full",
     ],
 )

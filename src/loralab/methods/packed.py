@@ -29,7 +29,8 @@ def share_frozen(model: nn.Module, like: nn.Module) -> None:
 
     Raises UnpackableError where they differ, and leaves the model as it was.
     """
-    theirs = {**dict(like.named_parameters()), **dict(like.named_buffers())}
+    tied = {"remove_duplicate": False}  # a tensor of two modules has both names
+    theirs = {**dict(like.named_parameters(**tied)), **dict(like.named_buffers(**tied))}
     pairs = []
     for name, module in model.named_modules():
         for own in (module._parameters, module._buffers):

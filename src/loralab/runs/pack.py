@@ -191,7 +191,7 @@ def _by_run(logits: Tensor, batch: dict[str, Tensor], count: int) -> Sequence[Te
     """The logits of each run's rows; those of targets alone are (targets, vocabulary)."""
     if "logits_to_keep" not in batch:
         return logits.chunk(count)
-    return torch.split(logits, [int(kept.sum()) for kept in batch["logits_to_keep"].chunk(count)])
+    return torch.split(logits, batch["logits_to_keep"].reshape(count, -1).sum(1).tolist())
 
 
 def passes(shapes: Sequence[tuple[int, int]], *, most: float) -> list[list[int]]:

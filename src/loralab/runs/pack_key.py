@@ -16,16 +16,18 @@ def pack_key(planned: Plan) -> str | None:
     """Equal for runs that may be of one pack; None for a run that trains alone.
 
     Alone: with dropout, which draws from the process's one generator; with `train.micro_batch_size`, which bounds the
-    memory; and with trained parameters other than A, B and the head.
+    memory; with several threads on a CPU, since a pack computes on one; and with trained parameters other than A, B and
+    the head.
     """
     config = planned.config
     plain = config.method.name in ("lora", "head") and not config.lora.dora and config.lora.bias == "none"
     draws = config.model.dropout > 0 or config.lora.dropout > 0
-    if not plain or draws or config.train.micro_batch_size is not None:
+    threads = planned.device.type == "cpu" and (config.train.threads or 1) > 1
+    if not plain or draws or threads or config.train.micro_batch_size is not None:
         return None
     values: dict[str, Any] = {name: value for name, value in planned.identity.items() if name not in FREE}
     if "lora" in values:
         values["lora"] = {name: value for name, value in values["lora"].items() if name not in FREE_OF_LORA}
     drawn = config.init_seed if config.model.widen > 1 else None  # the noise of the copies
-    values |= {"drawn": drawn, "device": str(planned.device), "threads": config.train.threads}
+    values |= {"drawn": drawn, "device": str(planned.device)}
     return json.dumps(values, sort_keys=True)
