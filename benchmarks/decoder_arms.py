@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -29,8 +30,8 @@ from loralab.tasks.tokenise_pairs import collate_contexts
 from loralab.training import optim
 from loralab.training.batches import Order, by_length
 from loralab.training.generate import decode
-from loralab.training.gradient import CPU_PARTS
-from loralab.training.loop import Progress
+from loralab.training.gradient import CPU_PARTS, backward
+from loralab.training.loop import Batch, Progress, complete
 from loralab.training.loop import train as train_loop
 from loralab.training.threads import Workers
 
@@ -77,13 +78,21 @@ def ours(s: Setting) -> dict[str, Any]:
     )  # fmt: skip
     marks: list[float] = []
     with Workers(s.threads) as workers:
-        train_loop(
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+
+        def gradient(step: int) -> Tensor:
+            return backward(
+                model, s.task.batch("train", s.order.batch(step)), loss_of=s.task.loss, scaler=scaler,
+                parameters=[p for group in groups for p in group["params"]], workers=workers, parts=CPU_PARTS,
+            )  # fmt: skip
+
+        training = train_loop(
             model, optim.adamw(groups, betas=(0.9, 0.999), eps=1e-8), steps=s.steps,
-            fetch=lambda step: (s.task.batch("train", s.order.batch(step)), 0), loss_of=s.task.loss,
-            factor=lambda _: 1.0, scaler=torch.amp.GradScaler("cpu", enabled=False), workers=workers, parts=CPU_PARTS,
+            fetch=lambda step: Batch(0, partial(gradient, step)), factor=lambda _: 1.0, scaler=scaler,
             clip=1.0, log_every=1, progress=Progress(), evaluation_due=lambda _: False, evaluate=lambda _: None,
             log=lambda *_: marks.append(time.monotonic()), checkpoint=lambda _: None,
         )  # fmt: skip
+        complete(training)
     return {"value": window(marks), "variant": "bf16"}
 
 

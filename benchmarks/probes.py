@@ -11,12 +11,14 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
 from hydra import compose
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from loralab import device
@@ -27,8 +29,8 @@ from loralab.runs.build import adapted_backbone, objective, read_task
 from loralab.runs.plan import plan
 from loralab.training import optim
 from loralab.training.batches import Order, by_length
-from loralab.training.gradient import CPU_PARTS
-from loralab.training.loop import Probing, Progress, train
+from loralab.training.gradient import CPU_PARTS, backward
+from loralab.training.loop import Batch, Probing, Progress, complete, train
 from loralab.training.probes import ROWS_AT_ONCE, probing
 from loralab.training.threads import Workers
 
@@ -83,16 +85,21 @@ def measure(steps: int, overrides: Sequence[str]) -> tuple[list[float], float]:
         starts.append(time.process_time())
 
     with Workers(1) as workers:
-        train(
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+
+        def gradient(step: int) -> Tensor:
+            return backward(
+                model, asked.batch("train", order.batch(step)), loss_of=cross_entropy, scaler=scaler,
+                parameters=[p for group in groups for p in group["params"]], workers=workers, parts=CPU_PARTS,
+            )  # fmt: skip
+
+        training = train(
             model,
             optim.adamw(groups, betas=config.optim.betas, eps=config.optim.eps),
             steps=EVERY + steps,
-            fetch=lambda step: (asked.batch("train", order.batch(step)), 0),
-            loss_of=cross_entropy,
+            fetch=lambda step: Batch(0, partial(gradient, step)),
             factor=lambda _step: 1.0,
-            scaler=torch.amp.GradScaler("cpu", enabled=False),
-            workers=workers,
-            parts=CPU_PARTS,
+            scaler=scaler,
             clip=config.optim.clip,
             log_every=1000,
             progress=Progress(),
@@ -102,6 +109,7 @@ def measure(steps: int, overrides: Sequence[str]) -> tuple[list[float], float]:
             checkpoint=checkpoint,
             probing=timed(look, spent),
         )
+        complete(training)
     return spent[1:], starts[-1] - starts[EVERY]
 
 

@@ -1,5 +1,6 @@
 """Everything a run does, on a GPU that the CPU plays: no tensor stays on the host, and no step waits for the device."""
 
+import io
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +12,11 @@ from torch import Tensor
 
 from loralab import device
 from loralab.methods.registry import CATALOGUE
+from loralab.runs import batch
+from loralab.runs.console import Console
+from loralab.runs.pack import run_pack
 from loralab.runs.run import run
-from loralab.training import gradient, loop
+from loralab.training import gradient
 from loralab.training.session import Session
 from tests.pretended_gpu import Gpu, pretended_gpu
 from tests.small_runs import config, cut_off, outcome
@@ -99,7 +103,8 @@ def waits_of_steps(gpu: Gpu) -> list[tuple[str, str]]:
     """Of training alone, without evaluations and checkpoints: what was waited for, and the function that asked."""
     own = [(wait[0], wait[1:]) for wait in gpu.waits]
     forward = [(name, asked[-1]) for name, asked in own if "training/gradient.py:backward" in asked]
-    return forward + [(name, asked[-1]) for name, asked in own if asked and asked[-1] == "training/loop.py:train"]
+    around = ("training/loop.py:train", "runs/batch.py:alone")
+    return forward + [(name, asked[-1]) for name, asked in own if asked and asked[-1] in around]
 
 
 # What a step waits for all the same: transformers looks whether a batch has padding, and the number of the targets,
@@ -131,7 +136,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, planted: Callable[[Tensor], Tensor]) 
     def wrong(*args: Any, **named: Any) -> Tensor:
         return planted(scale(*args, **named))
 
-    monkeypatch.setattr(loop, "backward", wrong)
+    monkeypatch.setattr(batch, "backward", wrong)
 
 
 @pytest.mark.parametrize(
@@ -150,5 +155,20 @@ def test_a_planted_mistake_is_found(
 def test_a_planted_wait_is_found(gpu: Gpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, lambda loss: loss if loss > 0 else -loss)
     run(config(tmp_path, "train.log_every=4", *FEW))
-    logged, planted = 1 + 4, 4
-    assert Counter(waits_of_steps(gpu))["_local_scalar_dense", "training/loop.py:train"] == logged + planted
+    assert Counter(waits_of_steps(gpu))["_local_scalar_dense", "runs/batch.py:alone"] == 4
+
+
+@pytest.mark.parametrize("model", KNOWN)
+def test_a_pack_has_the_losses_of_the_cpu_and_its_steps_wait_for_no_other_value(
+    model: str, gpu: Gpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = (f"model={model}", "optim.lr=1e-3", *(() if model == "tiny" else SQL), *FEW)
+    together = [config(tmp_path / f"gpu{seed}", *options, f"seed={seed}") for seed in (0, 1)]
+    records: list[Any] = run_pack(together, [Console(io.StringIO(), io.StringIO(), title="") for _ in together])
+    assert [record["packed"] for record in records] == [2, 2]
+    waits = Counter((wait[0], wait[-1]) for wait in gpu.waits if "runs/pack.py:_gradients" in wait)
+    sizes = {("_to_copy", "runs/pack.py:_by_run"): 4}  # the number of each run's targets
+    assert waits - Counter(KNOWN[model] * 8) - Counter({} if model == "tiny" else sizes) == Counter()
+    monkeypatch.setattr(device, "pick_device", lambda *_, **__: torch.device("cpu"))
+    expected = of_cpu(tmp_path / "cpu", monkeypatch, *options, "seed=1")
+    assert losses(outcome(tmp_path / "gpu1")) == pytest.approx(losses(expected), abs=1e-5)

@@ -36,6 +36,7 @@ ELSEWHERE = {
     "interchange": "serving/test_adapters",
     "switch": "serving/test_adapters",
     "studies/completeness": "studies/test_results",
+    "runs/batch": "runs/test_run",
     "runs/build": "runs/test_run",
     "runs/load": "methods/test_registry",
     "store/record": "runs/test_record",

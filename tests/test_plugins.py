@@ -53,6 +53,7 @@ def test_a_study_is_found_from_any_folder(argument: str, tmp_path: Path) -> None
         (("sweeps=first", "hydra.launcher.slots=0"), "hydra.launcher.slots: got 0; it must be a number at least 1"),
         (("sweeps=first", "hydra.launcher.timeout=0"), "hydra.launcher.timeout: got 0.* it must be a number above 0"),
         (("sweeps=first", "hydra.launcher.slots_per_gpu=0"), "hydra.launcher.slots_per_gpu: got 0; .* at least 1"),
+        (("sweeps=first", "hydra.launcher.pack=0"), "hydra.launcher.pack: got 0; it must be .* at least 1, or auto"),
         (("-m", "seed=0,1", "hydra.launcher.on_error=stpo"), "hydra.launcher.on_error: got 'stpo'; .*'stop'\\?"),
         (("sweeps=first", "hydra.launcher.slot=1"), "hydra.launcher.slot: Hydra has no such key"),
         (("sweeps=first", "hydra.sweeper.size=big"), "hydra.sweeper.size: got 'big'; allowed: full, smoke"),

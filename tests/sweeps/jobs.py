@@ -16,9 +16,12 @@ AT_IMPORT = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VI
 
 
 def prepare(shared: Any, tell: Tell) -> Callable[[Any], Any]:
-    """A worker's function: a job is (name of a function here, its argument)."""
+    """A worker's function: a job is (name of a function here, its argument), and a list of them a pack."""
 
-    def work(job: tuple[str, Any]) -> Any:
+    def work(job: tuple[str, Any] | list[tuple[str, Any]]) -> Any:
+        if isinstance(job, list):
+            told = [lambda content, i=i: tell((i, content)) for i in range(len(job))]
+            return [JOBS[name](argument, shared, told[i]) for i, (name, argument) in enumerate(job)]
         name, argument = job
         return JOBS[name](argument, shared, tell)
 

@@ -131,7 +131,7 @@ def test_a_tuning_session_says_itself_what_it_is_and_keeps_one_folder_for_all_it
     from hydra_plugins.loralab.tune_sweeper import TuneSweeper
 
     about = About("mine-0123", "tune", "tuning", "")
-    sweeper, launcher = TuneSweeper(), PoolLauncher(1, 1, None, "continue")
+    sweeper, launcher = TuneSweeper(), PoolLauncher(1, 1, 1, None, "continue")
     launcher.setup(hydra_context=None, task_function=None, config=OmegaConf.create({"store": str(tmp_path)}))  # type: ignore[arg-type]
     sweeper.launcher = launcher
     sweeper._attach(TuneProgress(["tuning"], None, lambda: 0.0, about))

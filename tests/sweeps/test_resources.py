@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from loralab.errors import UserError
-from loralab.sweeps.resources import cores, slots
+from loralab.sweeps.resources import GPU_PACK, check_pack, cores, pack_size, slots
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -90,3 +90,15 @@ def test_cores_are_those_that_the_process_may_use() -> None:
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "1\n"
     assert 1 <= cores() <= len(os.sched_getaffinity(0))
+
+
+def test_a_pack_is_as_large_as_asked_and_by_itself_on_gpus_alone() -> None:
+    assert pack_size(5, list) == 5
+    assert pack_size("auto", lambda: [{"OMP_NUM_THREADS": "1"}]) == 1
+    assert pack_size("auto", lambda: [{"CUDA_VISIBLE_DEVICES": "3"}]) == GPU_PACK > 1
+
+
+@pytest.mark.parametrize("pack", [0, -1, True, "many", "8"])
+def test_any_other_pack_is_refused(pack: int | str) -> None:
+    with pytest.raises(UserError, match=r"hydra.launcher.pack: got .*; it must be a whole number at least 1, or auto"):
+        check_pack(pack)

@@ -61,6 +61,16 @@ def test_a_jobs_key_is_its_runs_directory(composer: Composer, tmp_path: Path) ->
     ]
 
 
+def test_runs_of_one_pack_share_all_but_rates_adapters_and_seeds_and_those_with_the_same_data_order_come_first(
+    composer: Composer, tmp_path: Path
+) -> None:
+    jobs = (("seed=1",), ("seed=2", "optim.lr=0.1"), ("lora.dropout=0.1",), ("task=trec",), ("seed=1", "lora.rank=4"))
+    made = run_jobs(composer, tmp_path, *jobs)
+    first, *others = made.keys
+    assert made.alike(first, others) == [others[3], others[0]]
+    assert made.alike(others[1], [first]) == []
+
+
 def test_what_plans_warn_of_is_said_once_for_a_sweep(
     composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

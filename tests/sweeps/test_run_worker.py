@@ -233,3 +233,17 @@ def test_a_run_whose_directory_is_removed_is_lost_in_one_line(
         handle.remove()
     assert result.status == "lost" and "was removed or replaced while its run trained" in result.error
     assert "\n" not in result.error and not (tmp_path / "runs").exists()
+
+
+def test_a_list_of_jobs_is_a_pack_whose_messages_are_numbered(
+    compose: Compose, work: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    jobs = [compose(f"seed={seed}", "task=rotten_tomatoes") for seed in (0, 1)]
+    assert work([*jobs, compose("lora.targets=[nope]", "task=rotten_tomatoes")]) == [
+        Result("done"), Result("done"), Result("failed", error=work(compose("lora.targets=[nope]")).error),
+    ]  # fmt: skip
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/record.json")]
+    assert [(record["status"], record["packed"]) for record in records] == [("success", 2)] * 2
+    told: list[Any] = [each for each in TOLD if isinstance(each, tuple)]
+    assert {i for i, content in told if content.get("step") == 12} == {0, 1}
+    assert not list((tmp_path / "multirun").iterdir()), "Hydra's folder of the job held nothing"

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ class Memory:
     held_until: dict[str, float] = field(default_factory=dict)
     written: list[tuple[str, str]] = field(default_factory=list)
     announced: list[str] = field(default_factory=list)
+
+    def alike(self, key: str, others: Sequence[str]) -> list[str]:
+        return [other for other in others if other[0] == key[0]]
 
     def done(self, key: str) -> Outcome | None:
         return self.outcomes.get(key)
@@ -113,12 +116,19 @@ def scheduler(
     source: Memory | None = None,
     interrupted: Callable[[], bool] = lambda: False,
     stop_on_error: bool = False,
+    pack: int = 1,
 ) -> tuple[Scheduler, Memory, Recorder]:
     """A scheduler for these jobs (earlier ones take longer), with its jobs in memory and its observer."""
     source, observer = source or Memory(payloads), Recorder()
     jobs = [Job(key, f"job {key}", float(len(payloads) - i), known=True) for i, key in enumerate(payloads)]
     made = Scheduler(
-        jobs, pool=pool, source=source, observer=observer, interrupted=interrupted, stop_on_error=stop_on_error
+        jobs,
+        pool=pool,
+        source=source,
+        observer=observer,
+        interrupted=interrupted,
+        stop_on_error=stop_on_error,
+        pack=pack,
     )
     return made, source, observer
 
@@ -276,3 +286,38 @@ def test_a_failure_found_while_handing_out_stops_the_rest_too(pool: Pool) -> Non
     observer.after = lambda line: source.outcomes.update(damaged=damaged) if line[:2] == ("ended", "first") else None
     assert statuses(run.run()) == {"first": "success", "damaged": "failed", "later": "stopped"}
     assert observer.keys("began") == ["first"]
+
+
+def test_jobs_that_are_alike_are_given_out_in_packs(pool: Pool) -> None:
+    payloads = {key: ("tell", [key]) for key in ("a1", "b1", "a2", "a3", "a4", "b2")}
+    run, _, observer = scheduler(pool, payloads, pack=3)
+    assert statuses(run.run()) == dict.fromkeys(payloads, "success")
+    began = [line[1:] for line in observer.lines if line[0] == "began"]
+    assert began == [("a1", 0), ("a2", 1), ("a3", 2), ("b1", 0), ("b2", 1), ("a4", 0)]
+    assert {line[1] for line in observer.lines if line[0] == "message"} == set(payloads)
+
+
+def test_a_pack_is_its_workers_share(pools: dict[int, Pool]) -> None:
+    payloads = {f"a{i}": ("alive", 0.3) for i in range(4)}
+    run, _, observer = scheduler(pools[2], payloads, pack=4)
+    run.run()
+    began = [line[2] for line in observer.lines if line[0] == "began"]
+    assert sorted(began) == [0, 1, 2, 3], "two packs of two, each in a slot of the pool"
+
+
+def test_a_pack_leaves_out_what_is_done_or_held(pool: Pool) -> None:
+    run, source, observer = scheduler(pool, {f"a{i}": ("double", i) for i in range(4)}, pack=4)
+    source.outcomes["a1"], source.held_until["a2"] = Outcome("success"), time.monotonic() + 1
+    assert statuses(run.run()) == {f"a{i}": "success" for i in range(4)}
+    assert observer.keys("began") == ["a0", "a3", "a2"]
+
+
+@pytest.mark.parametrize(("broken", "reason"), [(("leave", "why"), "why"), (("raise", "a bug"), "a bug")])
+def test_what_a_pack_dies_of_costs_its_jobs_one_retry_each_alone(
+    broken: tuple[str, str], reason: str, pool: Pool
+) -> None:
+    run, source, observer = scheduler(pool, {"a1": ("double", 1), "a2": broken, "a3": ("double", 3)}, pack=3)
+    assert statuses(run.run()) == {"a1": "success", "a2": "failed", "a3": "success"}
+    assert sorted(observer.keys("retried")) == ["a1", "a2", "a3"] and reason in source.written[0][1]
+    again = [line[0] for line in observer.lines].index("retried")
+    assert {line[2] for line in observer.lines[again:] if line[0] == "began"} == {0}

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from loralab.training.loop import Progress, exploded, train
+from loralab.training.gradient import backward
+from loralab.training.loop import Batch, Progress, complete, exploded, train
 from loralab.training.threads import Workers
 
 
@@ -20,6 +21,19 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor, attention_mask: Tensor) -> Any:
         return type("Output", (), {"logits": self.map(x)})
+
+
+def due(net: Net, batch: dict[str, Tensor]) -> Batch:
+    """A batch for the loop, of 5 tokens."""
+
+    def alone() -> Tensor:
+        return backward(
+            net, batch, loss_of=lambda logits, labels: (logits.squeeze(-1) - labels).square().mean(),
+            scaler=torch.amp.GradScaler("cpu", enabled=False), parameters=[*net.parameters()],
+            workers=Workers(1), parts=1,
+        )  # fmt: skip
+
+    return Batch(5, alone)
 
 
 class Trace:
@@ -36,12 +50,9 @@ class Trace:
         optimizer = torch.optim.SGD([{"params": list(self.net.parameters()), "peak_lr": lr, "lr": lr}])
         self.arguments: dict[str, Any] = {
             "steps": steps,
-            "fetch": lambda step: (self.batch(step, scale), 5),
-            "loss_of": lambda logits, labels: (logits.squeeze(-1) - labels).square().mean(),
+            "fetch": lambda step: due(self.net, self.batch(step, scale)),
             "factor": lambda t: 1.0,
             "scaler": torch.amp.GradScaler("cpu", enabled=False),
-            "workers": Workers(1),
-            "parts": 1,
             "clip": clip,
             "log_every": log_every,
             "evaluation_due": lambda step: step % 5 == 0,
@@ -58,7 +69,7 @@ class Trace:
         return {"x": x, "attention_mask": torch.ones(8, 1), "labels": x.sum(1)}
 
     def go(self) -> "Trace":
-        train(self.net, self.optimizer, progress=self.progress, **self.arguments)
+        complete(train(self.net, self.optimizer, progress=self.progress, **self.arguments))
         return self
 
 
@@ -85,9 +96,9 @@ def test_a_stable_run_does_not_diverge() -> None:
 def test_a_later_batch_of_large_labels_is_no_divergence_where_they_are_known(known: bool) -> None:
     trace = Trace(lr=1e-9, steps=9, log_every=1)
 
-    def fetch(step: int) -> tuple[dict[str, Tensor], int]:
+    def fetch(step: int) -> Batch:
         batch = trace.batch(step, 1.0)
-        return ({**batch, "labels": batch["labels"] + 1000.0} if step == 6 else batch), 5
+        return due(trace.net, {**batch, "labels": batch["labels"] + 1000.0} if step == 6 else batch)
 
     trace.arguments |= {"fetch": fetch, "start": 1e6 if known else 0.0}
     assert trace.go().progress.diverged != known

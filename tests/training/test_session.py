@@ -18,10 +18,10 @@ from loralab.store.trackers import NoTracker
 from loralab.training import optim
 from loralab.training.checkpoint import Trained
 from loralab.training.distributed import ALONE, Ranks
-from loralab.training.loop import train
+from loralab.training.loop import Batch, complete, train
 from loralab.training.session import Session, open_session, stored_state
 from loralab.training.signals import Interrupted, Interrupts
-from tests.training.test_loop import Net, Trace
+from tests.training.test_loop import Net, Trace, due
 
 STEPS = 10
 
@@ -78,26 +78,25 @@ def trains(
         screen=screen or Seen(), interrupts=interrupts, **settings,
     ) as session:  # fmt: skip
 
-        def fetch(step: int) -> tuple[dict[str, torch.Tensor], int]:
+        def fetch(step: int) -> Batch:
             session.journal.step()
             interrupts.noted = 15 if step + 1 == cut_at else None
-            return Trace.batch(step, 1.0), 5
+            return due(net, Trace.batch(step, 1.0))
 
         loop(net, session, fetch)
         session.save()
     return {name: p.detach() for name, p in net.named_parameters()}
 
 
-def loop(net: Net, session: Session, fetch: Callable[[int], tuple[dict[str, torch.Tensor], int]]) -> None:
-    train(
+def loop(net: Net, session: Session, fetch: Callable[[int], Batch]) -> None:
+    training = train(
         net, session.trained.optimizer, steps=STEPS, fetch=fetch,
-        loss_of=lambda logits, labels: (logits.squeeze(-1) - labels).square().mean(),
-        factor=lambda step: 1.0, scaler=session.trained.scaler, workers=session.workers, parts=1,
-        clip=None, log_every=1,
+        factor=lambda step: 1.0, scaler=session.trained.scaler, clip=None, log_every=1,
         progress=session.progress, evaluation_due=lambda step: step == 5,
         evaluate=lambda _: session.log("validation", {"loss": float("nan")}),
         log=lambda _, loss: session.log("train", {"loss": loss}), checkpoint=lambda _: session.between_steps(),
     )  # fmt: skip
+    complete(training)
 
 
 def lines(run: RunDirectory) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ class PoolConf:
     _target_: str = "hydra_plugins.loralab.pool_launcher.PoolLauncher"
     slots: int | None = None  # runs at once; null: one per GPU, or as many as the CPU has cores for
     slots_per_gpu: int = 1
+    pack: int | str = 1  # runs that train together on one copy of the weights, at most; auto: 8 on a GPU, else 1
     timeout: float | None = 1800  # seconds without progress (a step, a batch) after which a run counts as hung
     on_error: str = "continue"  # continue | stop: what the other runs do after a failure
 
@@ -37,8 +38,11 @@ ConfigStore.instance().store(group="hydra/launcher", name="pool", node=PoolConf,
 class PoolLauncher(Launcher):
     """Trains the jobs that are not done, as many at once as the machine has cores or GPUs for."""
 
-    def __init__(self, slots: int | None, slots_per_gpu: int, timeout: float | None, on_error: str) -> None:
-        self.slots, self.slots_per_gpu, self.timeout, self.on_error = slots, slots_per_gpu, timeout, on_error
+    def __init__(
+        self, slots: int | None, slots_per_gpu: int, pack: int | str, timeout: float | None, on_error: str
+    ) -> None:
+        self.slots, self.slots_per_gpu, self.pack = slots, slots_per_gpu, pack
+        self.timeout, self.on_error = timeout, on_error
         self.about: About | None = None  # what a tuning session says of itself; None: a sweep
         self.live: LiveFolder | None = None
         self.pool: Pool | None = None
@@ -64,6 +68,7 @@ class PoolLauncher(Launcher):
             runs,
             self._pool,
             stop_on_error=self.on_error == "stop",
+            pack=self.packed(),
             live=self._live(runs.keys),
             display=self.display or SweepProgress,
         )
@@ -85,9 +90,11 @@ class PoolLauncher(Launcher):
 
     def _check(self) -> None:
         from loralab.config.checks import one_of, within
+        from loralab.sweeps.resources import check_pack
 
         one_of("hydra.launcher.on_error", self.on_error, ("continue", "stop"))
         within("hydra.launcher.slots_per_gpu", self.slots_per_gpu, at_least=1)
+        check_pack(self.pack)
         if self.slots is not None:
             within("hydra.launcher.slots", self.slots, at_least=1)
         if self.timeout is not None:
@@ -106,6 +113,12 @@ class PoolLauncher(Launcher):
         self._check()
         train = self.config.train
         return slots(device=train.device, threads=train.threads, count=self.slots, per_gpu=self.slots_per_gpu)
+
+    def packed(self) -> int:
+        """The most runs that a worker trains together."""
+        from loralab.sweeps.resources import pack_size
+
+        return pack_size(self.pack, self.places)
 
     def _opened(self) -> "Pool":
         import atexit

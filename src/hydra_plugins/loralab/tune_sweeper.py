@@ -69,7 +69,7 @@ class TuneSweeper(Sweeper):
             arguments,
             options,
             launch=self._launch,
-            at_once=options.at_once or len(self._places()),
+            at_once=options.at_once or self._at_once(),
             attach=self._attach,
         )
         print(printed([*tuned.lines(), str(tuned.file)]), flush=True)
@@ -89,10 +89,12 @@ class TuneSweeper(Sweeper):
                 line = explain(error) or f"{type(error).__name__}: {error}"
                 print(f"failed: {shown(line)}", file=sys.stderr)
 
-    def _places(self) -> list[dict[str, str]]:
+    def _at_once(self) -> int:
         from hydra_plugins.loralab.pool_launcher import PoolLauncher
 
-        return self.launcher.places() if isinstance(self.launcher, PoolLauncher) else [{}]
+        if not isinstance(self.launcher, PoolLauncher):
+            return 1
+        return len(self.launcher.places()) * self.launcher.packed()
 
     def _attach(self, progress: "TuneProgress") -> None:
         from hydra_plugins.loralab.pool_launcher import PoolLauncher

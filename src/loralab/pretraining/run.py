@@ -39,8 +39,8 @@ from loralab.training.batches import Order
 from loralab.training.checkpoint import Trained, refuse_foreign
 from loralab.training.distributed import launched
 from loralab.training.evaluate import forward
-from loralab.training.gradient import CPU_PARTS
-from loralab.training.loop import exploded, train
+from loralab.training.gradient import CPU_PARTS, backward
+from loralab.training.loop import Batch, complete, exploded, train
 from loralab.training.session import Session, open_session, stored_state
 from loralab.training.signals import Interrupts
 from loralab.training.threads import threads_restored
@@ -207,24 +207,21 @@ def _train(
         if session.journal.mirrored is not None:
             console.mirrored(session.journal.mirrored)
 
-        def fetch(step: int) -> tuple[dict[str, Tensor], int]:
+        def fetch(step: int) -> Batch:
             session.journal.step()
             blocks = prepared.corpus.train[prepared.order.batch(step)]
-            return _masked(prepared, blocks, (config.seed, step)), blocks.size
+            return Batch(blocks.size, lambda: _gradient(prepared, session, blocks, step))
 
         def evaluation_due(step: int) -> bool:
             return step > 0 and (step % config.train.eval_every == 0 or step == prepared.steps)
 
-        train(
+        training = train(
             prepared.model,
             trained.optimizer,
             steps=prepared.steps,
             fetch=fetch,
-            loss_of=_loss,
             factor=optim.schedule("linear", warmup=config.optim.warmup, steps=prepared.steps),
             scaler=trained.scaler,
-            workers=session.workers,
-            parts=CPU_PARTS if prepared.device.type == "cpu" else 1,
             clip=config.optim.clip,
             log_every=config.train.log_every,
             progress=session.progress,
@@ -233,6 +230,7 @@ def _train(
             log=lambda _, loss: session.log("train", {"loss": loss}),
             checkpoint=lambda _: session.between_steps(),
         )
+        complete(training)
         session.save()
         if not session.progress.diverged:
             directory.check()
@@ -240,6 +238,14 @@ def _train(
         end = _ending(prepared, session)
         session.journal.summarise(end["status"], end["metrics"])
     return end
+
+
+def _gradient(prepared: _Prepared, session: Session, blocks: NDArray[np.int32], step: int) -> Tensor:
+    batch = _masked(prepared, blocks, (prepared.config.seed, step))
+    return backward(
+        prepared.model, batch, loss_of=_loss, scaler=prepared.trained.scaler, workers=session.workers,
+        parameters=[*prepared.trained.weights.values()], parts=CPU_PARTS if prepared.device.type == "cpu" else 1,
+    )  # fmt: skip
 
 
 def _tracker(prepared: _Prepared, directory: RunDirectory) -> Tracker:

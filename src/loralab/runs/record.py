@@ -106,6 +106,7 @@ def run_results(prepared: "Prepared", session: "Session", scores: dict[str, Spli
         "backbone": {"origin": source.origin, "family": source.family, "width": source.width},
         "outputs": as_recorded(prepared.objective.task),
         "ranks": prepared.ranks.count,
+        "packed": session.progress.packed,
         "rows": prepared.objective.rows(),
     }
 

@@ -9,8 +9,9 @@ import contextlib
 import os
 import time
 import traceback
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from loralab.config.schema import Config
 from loralab.config.shares import is_due, pause_step
 from loralab.errors import UserError
 from loralab.methods.registry import CATALOGUE
+from loralab.runs.batch import RunBatch, batch_of
 from loralab.runs.console import Console
 from loralab.runs.objective import Predictor
 from loralab.runs.plan import Plan, make_store, plan
@@ -35,12 +37,16 @@ from loralab.store.run_directory import final_status
 from loralab.store.trackers import NoTracker, Tracker, open_tracker
 from loralab.training import optim
 from loralab.training.distributed import Ranks, join
-from loralab.training.loop import Progress, exploded, train
+from loralab.training.loop import Progress, complete, exploded, train
 from loralab.training.session import Session, open_session, stored_state
 from loralab.training.signals import Interrupts
 from loralab.training.threads import threads_restored
 
-__all__ = ["run"]
+__all__ = ["Training", "run", "training"]
+
+Result = TypeVar("Result")
+Training = Generator[RunBatch, Tensor, Result]
+"""Yields each batch whose gradient is due, and is sent its loss once the gradient is in `grad` (training/loop.py)."""
 
 
 def run(config: Config, *, wait: bool = False, console: Console | None = None) -> Record | PausedRecord:
@@ -56,29 +62,37 @@ def run(config: Config, *, wait: bool = False, console: Console | None = None) -
     console = console or Console.for_terminal()
     with Interrupts() as interrupts, threads_restored(), join(config.train.device) as ranks:
         if not ranks.leads:
-            return _follow(ranks, interrupts)
+            return complete(_follow(ranks, interrupts))
+        return complete(training(config, wait, console, interrupts, ranks))
 
-        def alive() -> None:
-            interrupts.check()
-            console.alive()
 
-        unwritable = _made(Path(config.store))
-        planned = plan(config)
-        done = None if planned.again else planned.reached()
-        if done is None:
-            if unwritable is not None:
-                raise unwritable
-            remove_old_temporaries(Path(config.store))
-            with planned.directory.hold(wait=wait, check=alive):
-                if planned.again:
-                    planned.directory.remove_ended()
-                done = planned.reached()  # by the other process
-                if done is None:
-                    ranks.of_first((planned, None))
-                    return ranks.of_first(_lead(planned, console, interrupts, ranks))
-        ranks.of_first((planned, done))
-        planned.directory.tidy()
-        planned.label()
+def training(
+    config: Config, wait: bool, console: Console, interrupts: Interrupts, ranks: Ranks
+) -> Training[Record | PausedRecord]:
+    """The training of rank 0 that `run` completes."""
+
+    def alive() -> None:
+        interrupts.check()
+        console.alive()
+
+    unwritable = _made(Path(config.store))
+    planned = plan(config)
+    done = None if planned.again else planned.reached()
+    if done is None:
+        if unwritable is not None:
+            raise unwritable
+        remove_old_temporaries(Path(config.store))
+        with planned.directory.hold(wait=wait, check=alive):
+            if planned.again:
+                planned.directory.remove_ended()
+            done = planned.reached()  # by the other process
+            if done is None:
+                ranks.of_first((planned, None))
+                record = yield from _lead(planned, console, interrupts, ranks)
+                return ranks.of_first(record)
+    ranks.of_first((planned, done))
+    planned.directory.tidy()
+    planned.label()
     console.already_done(done, planned.directory.path)
     _advise(console, planned, done)
     return done
@@ -98,19 +112,19 @@ def _made(store: Path) -> UserError | None:
     return None
 
 
-def _follow(ranks: Ranks, interrupts: Interrupts) -> Record | PausedRecord:
+def _follow(ranks: Ranks, interrupts: Interrupts) -> Training[Record | PausedRecord]:
     """Computes this rank's part of the run that rank 0 plans, without writing; returns the record of rank 0."""
     first: Any = None
     planned, record = ranks.of_first(first)
     if record is None:
         with Path(os.devnull).open("w") as nowhere:
             console = Console(nowhere, nowhere)
-            _train(ranks.agreed(lambda: prepare(planned, console, ranks)), console, interrupts)
+            yield from _train(ranks.agreed(lambda: prepare(planned, console, ranks)), console, interrupts)
         record = ranks.of_first(first)
     return cast(Record | PausedRecord, record)
 
 
-def _lead(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks) -> Record | PausedRecord:
+def _lead(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks) -> Training[Record | PausedRecord]:
     """Trains the run that this process holds, then writes its record, also for a failure."""
     started = time.time()
     head = header(planned, started)
@@ -120,7 +134,7 @@ def _lead(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks)
         prepared = ranks.agreed(lambda: prepare(planned, console, ranks))
         planned.directory.begin(as_yaml(planned.config))
         planned.label()
-        results = _train(prepared, console, interrupts)
+        results = yield from _train(prepared, console, interrupts)
         record = cast(Record | PausedRecord, {**head, **results, "ended": time.time()})
     except UserError:
         raise
@@ -134,7 +148,7 @@ def _lead(planned: Plan, console: Console, interrupts: Interrupts, ranks: Ranks)
     return record
 
 
-def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunEnding | Pause:
+def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> Training[RunEnding | Pause]:
     """Trains to the last step or the pause, from the checkpoint if there is one; at the end, tests and saves."""
     planned, objective, trained = prepared.planned, prepared.objective, prepared.trained
     config = planned.config
@@ -159,21 +173,17 @@ def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunE
         if progress.step == 0:
             _answer_untrained(prepared, session)
 
-        def fetch(step: int) -> tuple[dict[str, Tensor], int]:
+        def fetch(step: int) -> RunBatch:
             session.journal.step()
-            rows = prepared.order.batch(step)
-            return objective.batch("train", rows), int(objective.lengths("train")[rows].sum())
+            return batch_of(prepared, session, prepared.order.batch(step))
 
-        train(
+        yield from train(
             prepared.model,
             trained.optimizer,
             steps=prepared.steps,
             fetch=fetch,
-            loss_of=objective.loss,
             factor=optim.schedule(cast(Any, config.optim.schedule), warmup=config.optim.warmup, steps=prepared.steps),
             scaler=trained.scaler,
-            workers=session.workers,
-            parts=prepared.parts,
             clip=config.optim.clip,
             log_every=config.train.log_every,
             progress=progress,
@@ -185,7 +195,6 @@ def _train(prepared: Prepared, console: Console, interrupts: Interrupts) -> RunE
             start=objective.start("train"),
             until=pause_step(config.train.pause_at, prepared.steps),
             ended=lambda progress: _ended_early(prepared, progress),
-            ranks=prepared.ranks,
         )
         session.save()
         validation: SplitScores = {"best": progress.best, "last": progress.last}

@@ -140,11 +140,15 @@ class Ending(Results):
 
 
 class RunResults(Results):
-    """The results of a run, with what loads its model again, the number of ranks, and that of examples by split."""
+    """The results of a run, with what loads its model again, the number of ranks, and that of examples by split.
+
+    packed: the most runs that were trained together with it in one pack, itself among them.
+    """
 
     backbone: NotRequired[BackboneRecord]
     outputs: NotRequired[OutputsRecord]
     ranks: NotRequired[int]
+    packed: NotRequired[int]
     rows: dict[str, int]
 
 

@@ -34,13 +34,14 @@ def train_missing(
     open_pool: Callable[[], Pool],
     *,
     stop_on_error: bool,
+    pack: int,
     live: LiveFolder,
     display: OpenDisplay = SweepProgress,
 ) -> dict[str, Outcome]:
     """Every run's outcome, by its key. Raises Interrupted once the interrupted runs have written their checkpoints.
 
-    open_pool: called only if a run is missing; stop_on_error: whether the first failed run stops the others; live:
-    where the sweep's state is written.
+    open_pool: called only if a run is missing; stop_on_error: whether the first failed run stops the others; pack: the
+    most runs that a worker trains together; live: where the sweep's state is written.
     """
     looked = time.time()
     found = {key: runs.done(key) for key in dict.fromkeys(runs.keys)}
@@ -58,7 +59,7 @@ def train_missing(
         if pool is not None:
             scheduler = Scheduler(
                 jobs, pool=pool, source=runs, observer=observer,
-                interrupted=lambda: interrupts.noted is not None, stop_on_error=stop_on_error,
+                interrupted=lambda: interrupts.noted is not None, stop_on_error=stop_on_error, pack=pack,
             )  # fmt: skip
             outcomes |= scheduler.run()
     progress.conclude({key: runs.title(key) for key in outcomes}, outcomes)

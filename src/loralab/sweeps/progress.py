@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from loralab.sweeps.live_runs import LiveRuns, last_line
+from loralab.sweeps.live_runs import LiveRuns, Running, last_line
 from loralab.sweeps.scheduler import Job, Outcome
 from loralab.text import align, clock, count, shown
 
@@ -50,11 +50,11 @@ class SweepProgress(LiveRuns):
 
     def left(self, slot: int) -> None:
         """The worker has ended the run, whatever its outcome."""
-        run = self.running[slot]
+        run, taken = self.running[slot], self._taken(self.running[slot])
         super().left(slot)
         if run.step >= run.steps > 0:
             self.expected += run.job.seconds
-            self.taken += time.monotonic() - run.began
+            self.taken += taken
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         """A run has its outcome."""
@@ -105,10 +105,14 @@ class SweepProgress(LiveRuns):
     def _left(self) -> float:
         """Seconds until the sweep ends: the expected durations, corrected by how long this sweep's runs really took."""
         pace = self.taken / self.expected if self.expected > 0 else 1.0
-        gone = sum(min(time.monotonic() - r.began, pace * r.job.seconds) for r in list(self.running.values()))
+        gone = sum(min(self._taken(r), pace * r.job.seconds) for r in list(self.running.values()))
         whole = pace * sum(job.seconds for job in list(self.left_over.values()))
         longest = max((job.seconds for job in list(self.left_over.values())), default=0.0)
         return max((whole - gone) / self.slots, 0.0 if self.running else pace * longest)
+
+    def _taken(self, run: Running) -> float:
+        """Seconds that a run has taken of its slot, which it may share with others of a pack."""
+        return (time.monotonic() - run.began) / max(1.0, len(self.running) / self.slots)
 
     def _drawn(self) -> "Group":
         from rich.console import Group

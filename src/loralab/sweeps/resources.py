@@ -2,12 +2,16 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from loralab.config.checks import brief
 from loralab.errors import UserError
 
-__all__ = ["cores", "slots"]
+__all__ = ["check_pack", "cores", "pack_size", "slots"]
+
+# Runs of a pack on a GPU with hydra.launcher.pack=auto; not tuned.
+GPU_PACK = 8
 
 
 def slots(*, device: str, threads: int | None, count: int | None, per_gpu: int) -> list[dict[str, str]]:
@@ -30,6 +34,19 @@ def slots(*, device: str, threads: int | None, count: int | None, per_gpu: int) 
         places = [{} for _ in range(count or max(1, cores() // (threads or 1)))]
     each = threads or (max(1, cores() // len(places)) if gpus else 1)
     return [{**place, **_threads(each)} for place in places]
+
+
+def check_pack(pack: int | str) -> None:
+    """Raises UserError unless `hydra.launcher.pack` is a number of runs or auto."""
+    if pack != "auto" and (not isinstance(pack, int) or isinstance(pack, bool) or pack < 1):
+        raise UserError(f"hydra.launcher.pack: got {brief(pack)}; it must be a whole number at least 1, or auto")
+
+
+def pack_size(pack: int | str, places: Callable[[], Sequence[Mapping[str, str]]]) -> int:
+    """The most runs of a pack; auto: GPU_PACK on a GPU, else 1. places: give the environment of each worker."""
+    if isinstance(pack, int):
+        return pack
+    return GPU_PACK if any("CUDA_VISIBLE_DEVICES" in place for place in places()) else 1
 
 
 def cores() -> int:

@@ -11,6 +11,7 @@ from loralab.config.overrides import name_of, read
 from loralab.config.schema import from_hydra
 from loralab.errors import UserError
 from loralab.runs.console import pause
+from loralab.runs.pack_key import pack_key
 from loralab.runs.plan import Plan, make_store, plan
 from loralab.runs.record import fail
 from loralab.store.leftovers import remove_old_temporaries
@@ -46,6 +47,7 @@ class RunJobs:
         self.stores: set[Path] = set()
         self.again: set[str] = set()  # runs that train once more, and whose records do not count until they begin
         self.next: dict[str, Any] = {}  # the payload of the job that comes next
+        self.pack_keys: dict[str, str | None] = {}
         self.shared = set.intersection(*(set(job) for job in jobs)) if len(jobs) > 1 else set()
         for number, overrides in enumerate(jobs, first):
             planned = self._planned(number, overrides)
@@ -100,6 +102,19 @@ class RunJobs:
 
     def held(self, key: str) -> bool:
         return self.plans[key].directory.held()
+
+    def alike(self, key: str, others: Sequence[str]) -> list[str]:
+        """The runs that may be of one pack with it; those with its order of the data, hence of lengths, first."""
+        if (kind := self._pack_key(key)) is None:
+            return []
+        order = self.plans[key].config.data_seed
+        found = [other for other in others if self._pack_key(other) == kind]
+        return sorted(found, key=lambda other: self.plans[other].config.data_seed != order)
+
+    def _pack_key(self, key: str) -> str | None:
+        if key not in self.pack_keys:
+            self.pack_keys[key] = pack_key(self.plans[key])
+        return self.pack_keys[key]
 
     def payload(self, key: str) -> Any:
         self.ready(key)

@@ -1,4 +1,7 @@
-"""The worker's side of a sweep: it runs Hydra jobs, and its console reports their progress to the parent."""
+"""The worker's side of a sweep: it runs Hydra jobs, and its console reports their progress to the parent.
+
+A list of jobs is a pack of runs, which train together (loralab.runs.pack).
+"""
 
 import contextlib
 import gc
@@ -11,15 +14,17 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobRuntime, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from loralab.compat.hydra import outcome
 from loralab.config.explain import explain
+from loralab.config.schema import Config, from_hydra
 from loralab.imports import without_collection
 from loralab.runs.console import Console, report_to
 from loralab.store.mirror import Place
@@ -118,16 +123,41 @@ def _warnings(send: Callable[..., None]) -> Iterator[None]:
         ours.removeHandler(handler)
 
 
-def prepare(shared: Shared, send: Callable[..., None]) -> Callable[[DictConfig], Result]:
-    """Imports what runs need (torch and transformers take seconds); returns the function that runs a job."""
+def _remove_folder(job: DictConfig) -> None:
+    """Removes Hydra's folder of the job, unless another launcher or a callback has written there."""
+    with contextlib.suppress(OSError):
+        Path(job.hydra.runtime.output_dir).rmdir()
+
+
+def _config(job: DictConfig) -> Config:
+    return from_hydra(OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"]))
+
+
+def _failed(error: BaseException) -> Result:
+    """Of a job that ended with this error."""
+    if isinstance(error, LostRunError):
+        return Result("lost", error=str(error))
+    return Result("failed", error=explain(error) or "".join(traceback.format_exception(error)))
+
+
+def _result(ending: Any) -> Result:
+    """Of a run of a pack."""
+    if isinstance(ending, Interrupted):
+        return Result("stopped")
+    return _failed(ending) if isinstance(ending, BaseException) else Result("done")
+
+
+def prepare(shared: Shared, send: Callable[..., None]) -> Callable[[Any], Any]:
+    """Imports what runs need (torch and transformers take seconds); returns the function that runs a job.
+
+    It gives the Result of a job (a DictConfig), and of a pack (a list of them) a list.
+    """
     setup_globals()
     JobRuntime.instance().set("name", shared.job_name)
     found = operator.attrgetter(shared.function)(importlib.import_module(shared.module))
     task_function = inspect.unwrap(found)  # a @hydra.main would parse the command line again
     with without_collection():
-        import loralab.runs.run
-
-    assert loralab.runs.run
+        from loralab.runs.pack import run_pack
 
     tidied = False
 
@@ -144,18 +174,28 @@ def prepare(shared: Shared, send: Callable[..., None]) -> Callable[[DictConfig],
                 job = run_job(task_function, config, "hydra.sweep.dir", "hydra.sweep.subdir", shared.context)
             except Interrupted:
                 return Result("stopped")
-        with contextlib.suppress(OSError):  # Hydra's folder of the job: another launcher or a callback may write there
-            Path(config.hydra.runtime.output_dir).rmdir()
+        _remove_folder(config)
         if job.status == JobStatus.COMPLETED:
             return Result("done", job.return_value)
-        error = outcome(job)
-        if isinstance(error, LostRunError):
-            return Result("lost", error=str(error))
-        return Result("failed", error=explain(error) or "".join(traceback.format_exception(error)))
+        return _failed(outcome(job))
 
-    def work(config: DictConfig) -> Result:
+    def packed(configs: list[DictConfig]) -> list[Result]:
+        def about(i: int, content: Any, silence: float | None = None) -> None:
+            send((i, content), silence=silence)
+
+        def together(_: DictConfig) -> list[Result]:
+            consoles = [Reporter(partial(about, i)) for i in range(len(configs))]
+            return [*map(_result, run_pack([*map(_config, configs)], consoles))]
+
+        with _warnings(partial(about, 0)):
+            job = run_job(together, configs[0], "hydra.sweep.dir", "hydra.sweep.subdir", shared.context)
+        _remove_folder(configs[0])
+        found: list[Result] = job.return_value  # raises what no run is the cause of
+        return found
+
+    def work(job: DictConfig | list[DictConfig]) -> Result | list[Result]:
         try:
-            return ended(config)
+            return packed(job) if isinstance(job, list) else ended(job)
         finally:
             tidy()
 

@@ -1,9 +1,14 @@
-"""Runs the jobs of a sweep on a pool, longest first, until each has an outcome; a dead worker costs one retry."""
+"""Runs the jobs of a sweep on a pool, longest first, until each has an outcome; a dead worker costs one retry.
 
+A worker may get a pack: several jobs at once, which it works on together.
+"""
+
+import math
 import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Protocol
 
 from loralab.sweeps.pool import Event, Pool, Worker
@@ -53,8 +58,14 @@ class JobSource(Protocol):
     def held(self, key: str) -> bool:
         """Whether another process holds it now."""
 
+    def alike(self, key: str, others: Sequence[str]) -> list[str]:
+        """Those of `others` that may be of one pack with it, the best first."""
+
     def payload(self, key: str) -> Any:
-        """What the worker's function takes."""
+        """What the worker's function takes; of a pack, it takes a list of them, and returns a list of results.
+
+        It sends a message about job i of a pack as the pair (i, content).
+        """
 
     def ready(self, key: str) -> None:
         """Prepares the payload of the job that is probably next, while the workers are busy."""
@@ -86,19 +97,21 @@ class Scheduler:
     """One pass over `jobs`; `outcomes` collects what they came to.
 
     interrupted: whether the user has interrupted it; stop_on_error: whether the first failed job stops the others,
-    which write their checkpoints.
+    which write their checkpoints; pack: the most jobs of a pack. To the observer, job i of a pack in slot s of the pool
+    is in slot s + i * (number of slots).
     """
 
     def __init__(
         self, jobs: Sequence[Job], *, pool: Pool, source: JobSource, observer: Observer,
-        interrupted: Callable[[], bool], stop_on_error: bool,
+        interrupted: Callable[[], bool], stop_on_error: bool, pack: int = 1,
     ) -> None:  # fmt: skip
         self.jobs = {job.key: job for job in jobs}
         self.pool, self.source, self.observer = pool, source, observer
-        self.interrupted, self.stop_on_error = interrupted, stop_on_error
+        self.interrupted, self.stop_on_error, self.pack = interrupted, stop_on_error, pack
         self.waiting = [job.key for job in sorted(jobs, key=lambda job: -job.seconds)]
         self.attempts = dict.fromkeys(self.jobs, 0)
         self.began: dict[str, float] = {}
+        self.packs: dict[str, list[str]] = {}  # the jobs of each busy worker, by the first of them
         self.outcomes: dict[str, Outcome] = {}
         self.looked = -HELD_SECONDS  # when held runs were last looked at
         self.stop_by: float | None = None
@@ -124,45 +137,77 @@ class Scheduler:
         if not idle or time.monotonic() - self.looked < HELD_SECONDS:
             return
         for key in list(self.waiting):
+            if key not in self.waiting:  # it is in a pack by now
+                continue
             if (outcome := self.source.done(key)) is not None:
                 self.waiting.remove(key)
                 self._end(key, replace(outcome, elsewhere=True))
                 if self.stop_by is not None:  # it was a failure, and stopped the others
                     return
             elif not self.source.held(key):
-                self.waiting.remove(key)
-                self._give(idle.pop(0), key)
+                self._give(idle.pop(0), self._packed(key))
             if not idle:
                 return
         if self.waiting:  # all of them are held by others
             self.looked = time.monotonic()
 
-    def _give(self, worker: Worker, key: str) -> None:
-        self.attempts[key] += 1
-        self.began.setdefault(key, time.time())
-        self.pool.give(worker, key, self.source.payload(key))
-        self.observer.began(worker.slot, self.jobs[key])
+    def _packed(self, key: str) -> list[str]:
+        """The jobs that are given out with this one, which is the first: a worker's share of those that may be.
+
+        One that is tried again is alone, so that it costs no others a second time.
+        """
+        if self.pack == 1 or self.attempts[key]:
+            return [key]
+        alike = self.source.alike(key, [k for k in self.waiting if k != key and not self.attempts[k]])
+        free_slots = len(self.pool.slots) - len(self.pool.busy())
+        most = min(self.pack, math.ceil((1 + len(alike)) / free_slots))
+        free = (k for k in alike if self.source.done(k) is None and not self.source.held(k))
+        return [key, *islice(free, most - 1)]
+
+    def _give(self, worker: Worker, keys: list[str]) -> None:
+        for key in keys:
+            self.waiting.remove(key)
+            self.attempts[key] += 1
+            self.began.setdefault(key, time.time())
+        self.packs[keys[0]] = keys
+        payloads = [self.source.payload(key) for key in keys]
+        self.pool.give(worker, keys[0], payloads if len(keys) > 1 else payloads[0])
+        for i, key in enumerate(keys):
+            self.observer.began(self._slot(worker.slot, i), self.jobs[key])
+
+    def _slot(self, slot: int, i: int) -> int:
+        return slot + i * len(self.pool.slots)
 
     def _handle(self, event: Event) -> None:
-        key = event.job
+        keys = self.packs[event.job]
+        packed = len(keys) > 1
         if event.kind == "message":
-            self.observer.message(event.slot, event.content)
+            i, content = event.content if packed else (0, event.content)
+            self.observer.message(self._slot(event.slot, i), content)
             return
-        self.observer.left(event.slot)
-        if event.kind == "done":
-            outcome = self.source.ended(key, event.content, self.began[key])
+        del self.packs[event.job]
+        for i in range(len(keys)):
+            self.observer.left(self._slot(event.slot, i))
+        each = event.content if packed and event.kind == "done" else [event.content] * len(keys)
+        for key, content in zip(keys, each, strict=True):
+            self._conclude(key, event.kind, content, packed=packed)
+
+    def _conclude(self, key: str, kind: str, content: Any, *, packed: bool) -> None:
+        """What a worker's last event means for one of its jobs; content: the job's own."""
+        if kind == "done":
+            outcome = self.source.ended(key, content, self.began[key])
             if outcome.status == "stopped" and self.stop_by is None:  # by a signal to the worker, not to the sweep
                 self._retry(key, "its process was asked to stop")
             else:
                 self._end(key, outcome)
-        elif event.kind == "raised":
-            self._end(key, self.source.failed(key, event.content, self.began[key]))
+        elif kind == "raised" and not packed:
+            self._end(key, self.source.failed(key, content, self.began[key]))
         elif (done := self.source.done(key)) is not None:  # it died with its record written
             self._end(key, done)
         elif self.stop_by is not None:
             self._end(key, Outcome("stopped"))
         else:
-            self._retry(key, event.content)
+            self._retry(key, content)
 
     def _retry(self, key: str, reason: str) -> None:
         """Runs it again from its checkpoint; the second time it has failed."""

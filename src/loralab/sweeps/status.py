@@ -12,7 +12,7 @@ from loralab.sweeps.cell import Cell
 from loralab.sweeps.collect import mixed_versions, table
 from loralab.sweeps.estimate import Estimator
 from loralab.sweeps.grid import fresh_axes
-from loralab.sweeps.resources import slots
+from loralab.sweeps.resources import check_pack, pack_size, slots
 from loralab.sweeps.study import Study, Unfinished
 from loralab.text import align, clock, count
 
@@ -88,7 +88,9 @@ def _totals(study: Study, cells: Sequence[Cell], runs: "pd.DataFrame", likely: S
         places = _places(study)
         longest = max(s for s in left if s is not None)
         seconds = max(longest, math.fsum(s for s in left if s is not None) / places)
-        lines.append(f"{count(len(left), 'run')} to train, {places} at a time: about {clock(seconds)}")
+        packed = _packed(study)
+        at_once = f"{places} at a time" if packed == 1 else f"in packs of at most {packed}, {places} at a time"
+        lines.append(f"{count(len(left), 'run')} to train, {at_once}: about {clock(seconds)}")
     elif left:
         lines.append(f"{count(len(left), 'run')} to train; no similar past run gives an estimate of the time")
     return lines + _second_stage(study)
@@ -114,8 +116,21 @@ def _places(study: Study) -> int:
     """How many runs the pool trains at once; one under another launcher, whose queue is unknown."""
     if study.composer.master.hydra.runtime.choices["hydra/launcher"] != "pool":
         return 1
+    return len(_environments(study))
+
+
+def _packed(study: Study) -> int:
+    """The most runs that the pool trains together in one place."""
+    if study.composer.master.hydra.runtime.choices["hydra/launcher"] != "pool":
+        return 1
+    pack = study.composer.master.hydra.launcher.pack
+    check_pack(pack)
+    return pack_size(pack, lambda: _environments(study))
+
+
+def _environments(study: Study) -> list[dict[str, str]]:
     train, launcher = study.planned(study.grid[0]).config.train, study.composer.master.hydra.launcher
-    return len(slots(device=train.device, threads=train.threads, count=launcher.slots, per_gpu=launcher.slots_per_gpu))
+    return slots(device=train.device, threads=train.threads, count=launcher.slots, per_gpu=launcher.slots_per_gpu)
 
 
 def _seconds(study: Study, times: Estimator, cell: Cell) -> float | None:

@@ -1,25 +1,24 @@
 """The loop: forward, backward, clip, step; evaluates and checkpoints; stops if training diverges.
 
 `Progress` is everything that changes beside the weights, the optimizer and the random generators. The loop takes
-functions and is independent of methods, trackers and tasks.
+functions and is independent of methods, trackers and tasks. It is a generator of the batches whose gradients are due,
+so that its caller may compute those of several loops at once (loralab.runs.pack); `complete` runs one alone.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from loralab.training.distributed import ALONE, Ranks
-from loralab.training.gradient import backward
-from loralab.training.threads import Workers
+__all__ = ["Batch", "Probing", "Progress", "complete", "exploded", "train", "unwatched"]
 
-__all__ = ["Probing", "Progress", "exploded", "train", "unwatched"]
+Result = TypeVar("Result")
 
 # A run has exploded when its training loss passes this multiple of the loss before the first step, and of 1: a lucky
 # batch, or a checkpoint that was trained on the task, starts near 0. Of a regression, the first batch may also miss
@@ -43,6 +42,7 @@ class Progress:
     evaluation_seconds: float = 0.0
     first_loss: float | None = None
     diverged: bool = False
+    packed: int = 1  # the most runs that were trained together with it, itself among them
     best: dict[str, Any] | None = None  # the best validation scores, with their step
     last: dict[str, Any] | None = None  # the latest ones
     losses: list[Tensor] = field(default_factory=list)  # since the last line of training loss; still on the device
@@ -77,6 +77,19 @@ class Progress:
         return cls(**{**state, "losses": losses, "started": time.monotonic()})
 
 
+@dataclass(frozen=True)
+class Batch:
+    """The batch of a step.
+
+    tokens: the real ones in it; backward: gives its mean loss, detached, and leaves its gradient in `grad` of each
+    trained parameter.
+    """
+
+    tokens: int
+    backward: Callable[[], Tensor]
+
+
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
 Probing = Callable[[Progress], AbstractContextManager[object]]
 
 
@@ -85,17 +98,30 @@ def unwatched(_progress: Progress) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+def complete(training: Generator[Batch, Tensor, Result]) -> Result:
+    """What a training returns at its end, with each gradient computed by the batch itself."""
+    try:
+        batch = next(training)
+        while True:
+            try:
+                loss = batch.backward()
+            except BaseException as error:
+                batch = training.throw(error)  # for the training to record; it ends
+            else:
+                batch = training.send(loss)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+
+
 def train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
     steps: int,
-    fetch: Callable[[int], tuple[dict[str, Tensor], int]],
-    loss_of: Callable[[Tensor, Tensor], Tensor],
+    fetch: Callable[[int], AnyBatch],
     factor: Callable[[int], float],
     scaler: torch.amp.GradScaler,
-    workers: Workers,
-    parts: int,
     clip: float | None,
     log_every: int,
     progress: Progress,
@@ -107,19 +133,18 @@ def train(
     start: float = 0.0,
     until: int | None = None,
     ended: Callable[[Progress], bool] = lambda _: False,
-    ranks: Ranks = ALONE,
-) -> None:
+) -> Generator[AnyBatch, Tensor, None]:
     """Trains from `progress.step` to `steps`, or until the loss is not finite or explodes (`progress.diverged`).
 
-    The last update is judged by the last evaluation, which sets `progress.diverged`, since no training loss follows.
+    Yields the batch of each step, and is sent its loss once its gradient is in `grad`. The last update is judged by the
+    last evaluation, which sets `progress.diverged`, since no training loss follows.
 
-    fetch: step -> its batch and the number of its real tokens; parts: the micro-batches of a batch; factor: step -> the
-    factor on each group's `peak_lr`; log: called with the mean loss of every `log_every` steps; checkpoint: called
-    between any two steps, when `progress` is consistent; it may raise; probing: opened around each update, before which
-    `progress.step` is one less than after it; start: a loss that an example may have before the first step, where that
-    of the first batch may be far lower; until: the step at which to return already, from which a later call goes on to
-    the bytes of one that did not; ended: whether the training ends early, asked between any two steps, a function of
-    `progress` alone; ranks: the processes that share each batch.
+    fetch: step -> its batch; factor: step -> the factor on each group's `peak_lr`; log: called with the mean loss of
+    every `log_every` steps; checkpoint: called between any two steps, when `progress` is consistent; it may raise;
+    probing: opened around each update, before which `progress.step` is one less than after it; start: a loss that an
+    example may have before the first step, where that of the first batch may be far lower; until: the step at which to
+    return already, from which a later call goes on to the bytes of one that did not; ended: whether the training ends
+    early, asked between any two steps, a function of `progress` alone.
     """
     params = [p for group in optimizer.param_groups for p in group["params"]]
     stop = steps if until is None else until
@@ -136,10 +161,8 @@ def train(
 
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor(progress.step)
-        batch, tokens = fetch(progress.step)
-        loss = backward(
-            model, batch, loss_of=loss_of, scaler=scaler, parameters=params, workers=workers, parts=parts, ranks=ranks
-        )
+        batch = fetch(progress.step)
+        loss = yield batch
         if clip is not None:
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(params, clip)
@@ -149,7 +172,7 @@ def train(
             progress.step += 1
         optimizer.zero_grad(set_to_none=True)
 
-        progress.tokens += tokens
+        progress.tokens += batch.tokens
         progress.losses.append(loss)
         if progress.first_loss is None:
             progress.first_loss = loss.item()

@@ -155,6 +155,8 @@ def _misfit(trained: Trained, state: dict[str, Any], kept: dict[str, Any]) -> st
         if state.get(name, value) != value:  # older checkpoints do not have every name
             return f"its {name} is {str(state[name])[:40]}"
     parts = {"progress": {**Progress().to_state(), "losses": None}, "metrics_size": 0}
+    if isinstance(state.get("progress"), dict):
+        state["progress"].setdefault("packed", 1)  # older checkpoints do not have it
     for name, like in parts.items():
         if (wrong := unlike(state.get(name), like, name)) is not None:
             return wrong
