@@ -39,6 +39,7 @@ def bare_backbone(planned: Plan, task: HasOutputs) -> Backbone:
             attention=config.model.attention,
             dtype=dtype,
             device=planned.device,
+            quantize=config.model.quantize,
         )
     return load(
         planned.source,
@@ -50,6 +51,7 @@ def bare_backbone(planned: Plan, task: HasOutputs) -> Backbone:
         device=planned.device,
         seed=config.init_seed,
         class_names=task.labels or (),
+        quantize=config.model.quantize,
     )
 
 
