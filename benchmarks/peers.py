@@ -88,7 +88,7 @@ def optimisation(
         output_dir="unused",  # nothing is saved
         max_steps=steps,
         per_device_train_batch_size=batch,
-        use_cpu=True,
+        use_cpu=not torch.cuda.is_available(),
         bf16=precision in ("autocast", "both"),
         train_sampling_strategy="group_by_length" if grouped else "random",
         report_to="none",

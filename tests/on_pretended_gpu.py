@@ -63,10 +63,16 @@ def test_every_method_has_the_losses_of_the_cpu(
         ("model=tiny_seq2seq", *SQL, "generate.beams=2"),
         ("probe.every=2", "train.precision=bf16"),
         ("train.keep=best", "train.patience=1", "lora.dropout=0.1"),
+        ("optim.name=adafactor", "optim.lr=1e-3"),
+        ("optim.name=sgd", "optim.lr=1e-2"),
+        ("model.quantize=nf4", "train.precision=bf16"),
+        ("model.quantize=int8", "method=dora"),
     ],
-    ids=["decoder", "seq2seq", "probes", "best"],
+    ids=["decoder", "seq2seq", "probes", "best", "adafactor", "sgd", "nf4", "int8"],
 )
 def test_every_objective_ends(options: tuple[str, ...], gpu: Gpu, tmp_path: Path) -> None:
+    if any(option.startswith("model.quantize") for option in options):
+        pytest.importorskip("bitsandbytes", reason="needs the extra `quantize`")
     assert run(config(tmp_path, *options, *FEW))["status"] == "success"
 
 
@@ -119,11 +125,18 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize("model", KNOWN)
-def test_a_step_waits_for_no_other_value_of_the_device(model: str, gpu: Gpu, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [("tiny", ()), ("tiny_decoder", SQL), ("tiny", ("optim.name=adafactor", "optim.lr=1e-3", "model.quantize=nf4"))],
+    ids=["encoder", "decoder", "adafactor and nf4"],
+)
+def test_a_step_waits_for_no_other_value_of_the_device(
+    model: str, options: tuple[str, ...], gpu: Gpu, tmp_path: Path
+) -> None:
     """The losses come to the host when they are logged, and the first at once."""
-    task = () if model == "tiny" else SQL
-    run(config(tmp_path, f"model={model}", *task, "train.log_every=4", *FEW))
+    if "model.quantize=nf4" in options:
+        pytest.importorskip("bitsandbytes", reason="needs the extra `quantize`")
+    run(config(tmp_path, f"model={model}", *options, "train.log_every=4", *FEW))
     logged = Counter({("_local_scalar_dense", "training/loop.py:train"): 1 + 4})
     allowed = Counter(KNOWN[model] * 4) + logged
     assert Counter(waits_of_steps(gpu)) - allowed == Counter()

@@ -30,6 +30,15 @@ def test_cuda_in_fp32_has_the_losses_of_the_cpu(tmp_path: Path) -> None:
     assert losses(tmp_path / "cuda") == pytest.approx(losses(tmp_path / "cpu"), abs=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_quantised_maps_on_cuda_have_the_losses_of_the_cpu(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("bitsandbytes", reason="needs the extra `quantize`")
+    for device in ("cpu", "cuda"):
+        place = (f"train.device={device}", "train.precision=fp32", "model.attention=eager")
+        run(config(tmp_path / device, f"model.quantize={kind}", *place))
+    assert losses(tmp_path / "cuda") == pytest.approx(losses(tmp_path / "cpu"), abs=1e-3)
+
+
 @pytest.mark.parametrize("method", ["lora_plus", "full"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("model", ["tiny", pytest.param("minilm", marks=pytest.mark.slow)])
@@ -46,12 +55,13 @@ def test_every_precision_trains(tmp_path: Path, model: str, precision: str, meth
 
 
 @pytest.mark.parametrize("method", ["lora_plus", "full"])
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(("precision", "optimizer"), [("fp32", "adamw"), ("fp16", "adamw"), ("fp32", "adafactor")])
 def test_resume_on_cuda_is_bitwise_equal(
-    tmp_path: Path, precision: str, method: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, precision: str, optimizer: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = (f"method={method}", "train.device=cuda", f"train.precision={precision}")
-    options = (*place, "lora.dropout=0.1", "train.checkpoint_seconds=0")
+    rates = (f"optim.name={optimizer}", "optim.lr=1e-3")
+    options = (*place, *rates, "lora.dropout=0.1", "train.checkpoint_seconds=0")
     run(config(tmp_path / "whole", *options))
 
     between = Session.between_steps

@@ -13,6 +13,7 @@ from tests.small_runs import config
     [
         (("method=full",), r"train\.fsdp: got true with method=full, .*method=lora"),
         (("method=intrinsic",), r"train\.fsdp: got true with method=intrinsic, .*method=lora"),
+        (("model.quantize=nf4",), r"train\.fsdp: got true with model\.quantize=nf4; .*set one"),
         (("probe.every=5",), r"train\.fsdp: got true with probe\.every=5; .*set probe\.every to null"),
     ],
 )

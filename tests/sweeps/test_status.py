@@ -59,6 +59,12 @@ def test_a_forecast_of_nothing_has_a_line_for_each_run_and_claims_no_time(tmp_pa
     table = rows(printed)
     assert [row[1] for row in table] == ["missing"] * 8 and [row[-1] for row in table] == ["?"] * 8
     assert [(int(row[2]), int(row[3]), float(row[4])) for row in table] == FIRST
+    size = r"\d+\.\d MB"
+    assert re.fullmatch(
+        rf"peak memory of a step: about {size} \(frozen weights {size}, trained {size}, activations {size}\) at "
+        r"\d+ x \d+ tokens, beside the libraries' own",
+        printed[-4],
+    )
     assert printed[-3:-1] == [
         "8 runs: 8 missing",
         "8 runs to train; no similar past run gives an estimate of the time",
@@ -76,6 +82,20 @@ def test_a_forecast_tells_how_each_run_stands_and_what_the_rest_will_take(store:
         assert re.fullmatch(r"\d+", row[-2]) and row[-1] == "s"
     assert all(row[-1] == row[4] for row in table[3:]), "nothing after the axes: what is done takes no time"
     assert any(re.fullmatch(r"3 runs to train, 3 at a time: about \d+ s", line) for line in lines(store))
+
+
+def test_memory_is_that_of_the_run_that_takes_most(tmp_path: Path) -> None:
+    def peak(*overrides: str) -> str:
+        return next(line for line in lines(tmp_path / "empty", *overrides) if line.startswith("peak memory"))
+
+    assert peak("train.batch_size=2,8") == peak("train.batch_size=8") != peak("train.batch_size=2")
+
+
+def test_a_backbone_that_cannot_be_predicted_is_said_to_be_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loralab.runs.memory.predicted", lambda planned: None)
+    assert "peak memory of a step: not known before the backbone is read" in lines(tmp_path / "empty")
 
 
 def test_a_finished_first_stage_shows_what_was_selected(tmp_path_factory: pytest.TempPathFactory) -> None:

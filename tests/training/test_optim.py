@@ -8,10 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from loralab.config.optimizer import OPTIMIZERS
 from loralab.methods.formats.peft_lora import save_peft
-from loralab.training.optim import adamw, group_table, param_groups, param_roles, schedule
+from loralab.runs.plan import plan
+from loralab.runs.run import run
+from loralab.training.optim import adamw, group_table, optimizer, param_groups, param_roles, schedule
 from tests.adapted import adapt, frozen, head_of, shake
 from tests.families import FAMILIES, VOCABULARY
+from tests.small_runs import config, outcome
 
 STEPS = 20
 ADAM: dict[str, Any] = {"betas": (0.9, 0.99), "eps": 1e-8}
@@ -85,6 +89,36 @@ def test_another_ratio_is_not_lora() -> None:
         train(model, adamw(groups(model, ratio=ratio), **ADAM))
     first, second = map(trained, models)
     assert not any(torch.equal(first[name], second[name]) for name in first if name.endswith(".B"))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_first_step_of_b_is_ratio_times_as_large_and_of_nothing_else(name: str) -> None:
+    moves = []
+    for ratio in (1.0, 4.0):
+        model = adapt("bert")
+        start = trained(model)
+        train(model, optimizer(name, groups(model, ratio=ratio), **ADAM), steps=1)
+        moves.append({key: value - start[key] for key, value in trained(model).items()})
+    for key, move in moves[0].items():
+        torch.testing.assert_close(moves[1][key], (4 if key.endswith(".B") else 1) * move, rtol=1e-4, atol=1e-7)
+
+
+def test_adafactor_moves_b_from_zero_by_its_rate() -> None:
+    model = adapt("bert")
+    train(model, optimizer("adafactor", groups(model, ratio=4.0), **ADAM), steps=1)
+    for name, value in trained(model).items():
+        if name.endswith(".B"):
+            assert 0.3 * 4e-3 < value.square().mean().sqrt() <= 1.001 * 4e-3
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_goes_on_to_the_same_bytes(name: str, tmp_path: Path) -> None:
+    few = ("train.steps=4", "train.eval_every=4", "task.train_rows=32", "task.eval_rows=16", "optim.lr=0.01")
+    whole = run(config(tmp_path / "whole", f"optim.name={name}", *few))
+    run(config(tmp_path / "parts", f"optim.name={name}", *few, "train.pause_at=2"))
+    run(config(tmp_path / "parts", f"optim.name={name}", *few))
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
+    assert (plan(config(tmp_path, *few)).directory.hash == whole["run_id"]) == (name == "adamw")
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT and transformers

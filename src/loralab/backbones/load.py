@@ -18,6 +18,7 @@ from loralab.backbones.head import head_of, prepare_head
 from loralab.backbones.label_order import order_rows
 from loralab.backbones.padding import check_padding
 from loralab.backbones.positions import longest_text
+from loralab.backbones.quantise import check_installed, quantise_maps
 from loralab.backbones.reading import reading
 from loralab.backbones.rms_norm import split_norms, unite_norms
 from loralab.backbones.shortcuts import use_shortcut
@@ -74,6 +75,7 @@ def load(
     seed: int,
     place: torch.device | str | None = None,
     class_names: Sequence[str] = (),
+    quantize: str | None = None,
 ) -> Backbone:
     """A classifier with `labels` outputs: the backbone is frozen in `dtype`, the head is trainable and always fp32.
 
@@ -83,10 +85,12 @@ def load(
     family has it. Eager attention in half precision on a CPU computes its softmax in fp32 (attention.py). Where the
     head reads only the first position, the last layer computes only that position. `class_names` become id2label; the
     rows of a head that the checkpoint brings are sorted by them. In fp16, T5 keeps the maps that overflow in fp32.
-    place: where the weights stay, if not on the `device` that they are made for. Raises UserError for weights that are
-    incomplete, damaged or unsafe.
+    place: where the weights stay, if not on the `device` that they are made for. quantize: nf4 or int8, of the
+    backbone's linear maps (quantise.py), from the checkpoint's own numbers whatever `dtype` is; None: neither. Raises UserError
+    for weights that are incomplete, damaged or unsafe.
     """
     device = torch.device(device)
+    check_installed(quantize)
     dequantise(source)
     with quiet(), torch.random.fork_rng(devices=[]):
         tokenizer = load_tokenizer(source)
@@ -95,12 +99,14 @@ def load(
         _set_labels(config, labels, regression, class_names)
         model_class = _classifier(config, source)
         implementation = attention_of(model_class, attention, device, source)
-        model, absent = read_weights(source, model_class, config, implementation, dtype)
+        model, absent = read_weights(source, model_class, config, implementation, None if quantize else dtype)
         head = head_of(model, absent, source)
         model.requires_grad_(False)
         prepare_head(model, head, absent, seed)
         order = order_rows(model, head, absent, brought=brought, wanted=class_names, source=source)
         model = widened(model, source, head=head, absent=absent, seed=seed)
+        if quantize is not None:
+            quantise_maps(model, quantize, head=head, dtype=dtype, device=device, name=source.name)
         model.eval()
         with reading(source, "the model does not work on a short text"):
             notes = [use_shortcut(model, narrow_last_layer, widen_last_layer, name=_FIRST_TOKEN)]
@@ -129,14 +135,17 @@ def load_generator(
     dtype: torch.dtype,
     device: torch.device | str,
     place: torch.device | str | None = None,
+    quantize: str | None = None,
 ) -> Backbone:
     """The pretrained model with its output embeddings, frozen in `dtype`; weights are tied as in the checkpoint.
 
-    `dropout`, `attention` and `place` are as in `load`; the global random state does not change. The checkpoint's
-    generation settings (sampling, penalties) are dropped: the caller of `generate` sets them. In fp16, T5 keeps the
-    maps that overflow in fp32. Raises UserError for a family that does not generate, and for incomplete weights.
+    `dropout`, `attention`, `place` and `quantize` are as in `load`; the global random state does not change. The
+    checkpoint's generation settings (sampling, penalties) are dropped: the caller of `generate` sets them. In fp16, T5
+    keeps the maps that overflow in fp32. Raises UserError for a family that does not generate, and for incomplete
+    weights.
     """
     _check_generates(source)
+    check_installed(quantize)
     seq2seq = kind_of(source.family) == "encoder_decoder"
     device = torch.device(device)
     dequantise(source)
@@ -147,7 +156,7 @@ def load_generator(
         with without_collection():
             model_class = generators(seq2seq=seq2seq)[type(config)]
         implementation = attention_of(model_class, attention, device, source)
-        model, absent = read_weights(source, model_class, config, implementation, dtype)
+        model, absent = read_weights(source, model_class, config, implementation, None if quantize else dtype)
         _check_complete(source, absent)
         if seq2seq and getattr(config, "decoder_start_token_id", None) is None:
             raise UserError(
@@ -156,6 +165,8 @@ def load_generator(
             )
         model = widened(model, source, head=(), absent=absent, seed=0)
         model.requires_grad_(False)
+        if quantize is not None:
+            quantise_maps(model, quantize, head=(), dtype=dtype, device=device, name=source.name)
         model.generation_config = _generation_config(config, tokenizer.eos_token_id)
         model.eval()
         with reading(source, "the model does not work on a short text"):

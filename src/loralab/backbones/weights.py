@@ -109,12 +109,15 @@ def read_weights(
     model_class: Any,
     config: "PretrainedConfig",
     implementation: str,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
 ) -> tuple[Any, frozenset[str]]:
-    """The model, and the names of the tensors that the checkpoint lacks or has in another shape."""
+    """The model in `dtype`, and the names of the tensors that the checkpoint lacks or has in another shape.
+
+    dtype: None for the checkpoint's own.
+    """
     if source.directory is None:
         torch.manual_seed(tiny.WEIGHT_SEED)
-        model = compat.random_model(model_class, config, implementation).to(dtype)
+        model = compat.random_model(model_class, config, implementation).to(dtype or torch.float32)
         prefix = f"{model.base_model_prefix}."
         return model, frozenset(name for name, _ in model.named_parameters() if not name.startswith(prefix))
     size = sum(path.stat().st_size for path in source.directory.iterdir() if path.suffix in (".safetensors", ".bin"))
@@ -127,7 +130,7 @@ def read_weights(
                 source.directory,
                 config=config,
                 attn_implementation=implementation,
-                dtype=dtype,
+                dtype=dtype or "auto",
                 use_safetensors=source.safetensors,
                 weights_only=True,
                 local_files_only=True,

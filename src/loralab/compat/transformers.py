@@ -24,6 +24,7 @@ __all__ = [
     "generators",
     "has_sdpa",
     "initialise",
+    "kept_in_fp32",
     "random_model",
     "register_attention",
 ]
@@ -126,6 +127,16 @@ def initialise(model: Any, module: nn.Module) -> None:
         vars(parameter).pop("_is_hf_initialized", None)  # else transformers' initialisers skip it
     for part in reversed(list(module.modules())):
         model._init_weights(part)
+
+
+def kept_in_fp32(model: Any, dtype: torch.dtype) -> list[str]:
+    """The parts of its modules' names by which a family keeps weights in fp32 in a model of `dtype` (T5's `wo`)."""
+    if dtype == torch.float32:
+        return []
+    kept = set(model._keep_in_fp32_modules_strict or ())
+    if dtype == torch.float16:
+        kept |= set(model._keep_in_fp32_modules or ())
+    return sorted(kept)
 
 
 def classifiers() -> Mapping[Any, Any]:

@@ -17,8 +17,8 @@ from loralab.errors import UserError
 
 __all__ = [
     "FP32", "added_later", "betas_of_adam", "brief", "check_rates", "check_values", "choice", "cut",
-    "drop_added", "file_name", "folder", "length_of_training", "name_of_device", "not_empty", "number",
-    "one_of", "setting", "single_precision", "unescaped", "within",
+    "drop_added", "file_name", "folder", "leave_rows_to_train_on", "length_of_training", "name_of_device",
+    "not_empty", "number", "one_of", "setting", "single_precision", "unescaped", "within",
 ]  # fmt: skip
 
 FP32 = (1.18e-38, 3.4e38)
@@ -209,3 +209,12 @@ def length_of_training(epochs: float | None, steps: int | None) -> None:
     """Raises UserError where both train.epochs and train.steps are null."""
     if epochs is None and steps is None:
         raise UserError("train.epochs, train.steps: got null and null; set one of them (steps wins over epochs)")
+
+
+def leave_rows_to_train_on(validation: float | None, test: float | None) -> None:
+    """Raises UserError where the shares of task.validation_share and task.test_share leave no rows to train on."""
+    if (validation or 0) + (test or 0) >= 1:
+        raise UserError(
+            f"task.validation_share, task.test_share: got {validation} and {test}; together they must be below 1, to "
+            "leave rows to train on"
+        )

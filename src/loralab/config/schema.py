@@ -18,6 +18,7 @@ from loralab.config.checks import (
     check_values,
     choice,
     folder,
+    leave_rows_to_train_on,
     length_of_training,
     name_of_device,
     not_empty,
@@ -27,6 +28,8 @@ from loralab.config.checks import (
     unescaped,
     within,
 )
+from loralab.config.optimizer import OPTIMIZERS, check_optimizer
+from loralab.config.quantize import check_quantize
 from loralab.config.recompute import check_recompute
 from loralab.config.sharding import check_sharding
 from loralab.config.trackers import TRACKERS, check_tracker
@@ -117,6 +120,7 @@ class ModelConfig:
     widen: int = added_later(number(at_least=1, at_most=WIDEST), before=1)
     widen_noise: float = added_later(number(at_least=0, at_most=LARGEST), before=0.0)
     gradient_checkpointing: bool = added_later(field(), before=False)
+    quantize: str | None = added_later(choice("int8", "nf4"), before=None)
 
 
 @dataclass
@@ -215,7 +219,7 @@ class GenerateConfig:
 
 @dataclass
 class OptimConfig:
-    """AdamW; lr is lr_A, and lr_B = lora.ratio * lr. lr=auto: by the rate law (loralab.runs.rates)."""
+    """lr is lr_A, and lr_B = lora.ratio * lr. lr=auto: by the rate law of AdamW (loralab.runs.rates)."""
 
     lr: int | float | str = setting(_rate_or_auto)  # from_hydra makes a number a float, and the plan resolves auto
     betas: list[float] = setting(betas_of_adam)
@@ -227,6 +231,7 @@ class OptimConfig:
     embedding_lr: float = number(above=0, at_most=LARGEST)
     clip: float | None = number(above=0, at_most=LARGEST)
     groups: str = choice("roles", "reference")
+    name: str = added_later(choice(*OPTIMIZERS), before="adamw")
 
 
 @dataclass
@@ -307,24 +312,23 @@ def from_hydra(composed: DictConfig) -> Config:
     config = typed(composed, Config)
     check_values(config)
     keep_one_source(config.model, store=config.store)
-    _leave_rows_to_train_on(config.task)
+    leave_rows_to_train_on(config.task.validation_share, config.task.test_share)
     length_of_training(config.train.epochs, config.train.steps)
     fit_into_fp32(config)
     config.generate.separator = unescaped(config.generate.separator)
     _have_factors_to_probe(config)
     check_tracker(name=config.tracker.name, mode=config.tracker.mode, entity=config.tracker.entity)
     check_widening(config.model.widen, config.model.widen_noise, config.method.name)
+    check_optimizer(config.optim.name, lr=config.optim.lr, betas=config.optim.betas, eps=config.optim.eps)
+    check_quantize(config.model.quantize, config.method.name, config.model.widen)
     check_recompute(config.model.gradient_checkpointing, config.method.name)
-    check_sharding(config.train.fsdp, config.method.name, config.probe.every)
+    check_sharding(
+        config.train.fsdp,
+        method=config.method.name,
+        quantize=config.model.quantize,
+        probe_every=config.probe.every,
+    )
     return config
-
-
-def _leave_rows_to_train_on(task: TaskConfig) -> None:
-    if (task.validation_share or 0) + (task.test_share or 0) >= 1:
-        raise UserError(
-            f"task.validation_share, task.test_share: got {task.validation_share} and {task.test_share}; "
-            "together they must be below 1, to leave rows to train on"
-        )
 
 
 def fit_into_fp32(config: Config) -> None:

@@ -7,8 +7,13 @@ __all__ = ["check_sharding"]
 COMPUTED = ("full", "intrinsic")  # no weight is frozen; frozen weights are computed anew from trained ones
 
 
-def check_sharding(asked: bool, method: str, probe_every: int | None) -> None:
-    """Raises UserError for a method without plain frozen weights, and for probes, which one rank computes alone."""
+def check_sharding(asked: bool, *, method: str, quantize: str | None, probe_every: int | None) -> None:
+    """Raises UserError without plain frozen weights, and for probes, which one rank computes alone."""
+    if asked and quantize is not None:
+        raise UserError(
+            f"train.fsdp: got true with model.quantize={quantize}; codes are not sharded, so set one of the two to its "
+            "default"
+        )
     if asked and method in COMPUTED:
         raise UserError(
             f"train.fsdp: got true with method={method}, which leaves no weight as it is; frozen weights alone are "

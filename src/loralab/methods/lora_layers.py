@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from loralab.backbones.quantise import dequantise_maps
 from loralab.methods.targets import embedding_scale
 
 __all__ = ["BiasUpdate", "Factors", "LoRAConv1D", "LoRAEmbedding", "LoRALinear", "LoRAModule", "Rows"]
@@ -168,6 +169,7 @@ class LoRAModule(nn.Module):
             self.merged = False
 
     def _shift(self, delta: Tensor) -> None:
+        dequantise_maps(self.base)  # codes hold no sums
         weight = cast(Tensor, self.base.weight)
         with torch.no_grad():
             weight.copy_((weight.float() + delta).to(weight.dtype))

@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from loralab.backbones.quantise import QuantisedMap
 from loralab.compat.transformers import conv1d
 from loralab.errors import UserError
 
@@ -125,7 +126,7 @@ def _is_its_map(module: nn.Module) -> bool:
     if not isinstance(weight, Tensor) or not weight.is_floating_point() or weight.ndim != 2:  # packed by a quantiser
         return False
     forward: Any = type(module).forward
-    if forward in (nn.Linear.forward, nn.Embedding.forward, conv1d().forward):
+    if forward in (nn.Linear.forward, nn.Embedding.forward, conv1d().forward, QuantisedMap.forward):
         return True
     rows, columns = weight.shape
     with torch.no_grad():

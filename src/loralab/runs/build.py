@@ -41,6 +41,7 @@ def bare_backbone(planned: Plan, task: HasOutputs) -> Backbone:
             dtype=dtype,
             device=planned.device,
             place=_place(planned),
+            quantize=config.model.quantize,
         )
     return load(
         planned.source,
@@ -53,6 +54,7 @@ def bare_backbone(planned: Plan, task: HasOutputs) -> Backbone:
         place=_place(planned),
         seed=config.init_seed,
         class_names=task.labels or (),
+        quantize=config.model.quantize,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from loralab.backbones.dequantise import dequantise
 from loralab.backbones.families import kind_of
+from loralab.backbones.quantise import dequantise_maps
 from loralab.backbones.tokenizer import load_tokenizer
 from loralab.config.command import command
 from loralab.config.stored import stored_config
@@ -61,10 +62,11 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
     """Writes the weights of the last step to `directory`, atomically: adapter or checkpoint, tokenizer, README.md.
 
     merged: write a checkpoint with the adapter merged, rather than the adapter; required for a fully fine-tuned model.
-    dtype (fp32, bf16, fp16): of the checkpoint; merging is in fp32. An adapter that PEFT has no format for comes with
-    the files that `loralab.load_run` needs, and PEFT's adapter of a widened backbone with that backbone. The training
-    data is not needed. Raises UserError for a run without an adapter, an adapter that cannot be merged, a directory
-    that is not empty, a backbone that has changed or is gone, and files of the run that are links.
+    dtype (fp32, bf16, fp16): of the checkpoint; merging is in fp32, into the numbers that quantised weights stand for.
+    An adapter that PEFT has no format for comes with the files that `loralab.load_run` needs, and PEFT's adapter of a
+    widened backbone with that backbone. The training data is not needed. Raises UserError for a run without an adapter,
+    an adapter that cannot be merged, a directory that is not empty, a backbone that has changed or is gone, and files
+    of the run that are links.
     """
     refuse_paused(run)
     record = run.finished()
@@ -86,6 +88,7 @@ def export(run: RunDirectory, directory: Path, *, merged: bool, dtype: str) -> N
         if merged and method.merge is not None:
             backbone = trained_backbone(planned, run, record)
             method.merge(backbone, planned.config)
+            dequantise_maps(backbone.model)
             export_merged(
                 backbone.model, backbone.tokenizer, inside, dtype=DTYPES[dtype], base=planned.source
             )  # fmt: skip
@@ -144,14 +147,22 @@ def _readme(
         named = _quoted(source.origin)
     backbone = f"\n    {named}{head}" if head else named
     loading = code.format(auto=auto, backbone=backbone, directory=_quoted(str(directory)))
+    note = "" if config.model.quantize is None else _of_codes(config.model.quantize, merged=merged)
     scores = "\n".join(scores_table(record["metrics"]))
     at, step = kept(record)
     return (
         f"# {run.path.name}\n\n{config.task.called} on {source.origin}{wide}, trained with loralab:\n\n"
         f"    {command(config)}\n\n"
-        f"The weights are those of the {at} step ({step}).\n\n"
+        f"The weights are those of the {at} step ({step}).{note}\n\n"
         f"```\n{scores}\n```\n\n```python\n{loading}```\n"
     )
+
+
+def _of_codes(kind: str, *, merged: bool) -> str:
+    """A line on the frozen weights that a run had in 4 or 8 bits (model.quantize)."""
+    if merged:
+        return f" The frozen weights are those of its training, which {kind} stands for, as plain numbers."
+    return f" It was trained beside frozen weights in {kind}; beside the exact ones its scores differ a little."
 
 
 def _quoted(text: str) -> str:

@@ -192,9 +192,9 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
         # the last matching pattern wins: a list keeps their order, which JSON's sorted keys would lose
         values["lora"]["rank_pattern"] = list(values["lora"]["rank_pattern"].items())
     values["task"]["data"] = data
-    widening = {key: values["model"][key] for key in ("widen", "widen_noise") if key in values["model"]}
+    changed = {key: values["model"][key] for key in ("widen", "widen_noise", "quantize") if key in values["model"]}
     values["model"] = {
-        "weights": weights, "dropout": config.model.dropout, "attention": config.model.attention, **widening,
+        "weights": weights, "dropout": config.model.dropout, "attention": config.model.attention, **changed,
     }  # fmt: skip
     return {"numerics": NUMERICS_VERSION, **values}
 

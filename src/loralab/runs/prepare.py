@@ -32,7 +32,7 @@ from loralab.training.loop import Probing, Progress
 from loralab.training.probes import ROWS_AT_ONCE, probing
 from loralab.training.sharding import shard_frozen
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "groups_of", "parts_of", "prepare", "workers_of"]
 
 Tell = Callable[[Progress, dict[str, float | None]], None]
 
@@ -87,10 +87,10 @@ def prepare(planned: Plan, console: Console, ranks: Ranks) -> Prepared:
     _refuse_too_long(config, backbone, generates=task.kind == "generation")
     with ranks.in_turn():
         its_objective = objective(planned, task, backbone)
-    workers, parts = _workers(planned, threads, ranks), _parts(planned, ranks)
+    workers, parts = workers_of(planned, threads, ranks), parts_of(planned, ranks)
     if planned.device.type == "cpu" and ranks.count == 1 and threads > min(workers, parts):
         console.warn(_idle_threads(config, workers, parts, threads))
-    groups = _param_groups(config, backbone)
+    groups = groups_of(config, backbone)
     order = Order(
         its_objective.lengths("train"),
         batch_size=config.train.batch_size,
@@ -151,7 +151,7 @@ def _refuse_too_long(config: Config, backbone: Backbone, *, generates: bool) -> 
         )
 
 
-def _param_groups(config: Config, backbone: Backbone) -> list[dict[str, Any]]:
+def groups_of(config: Config, backbone: Backbone) -> list[dict[str, Any]]:
     """The parameter groups, with LoRA+'s lr_B = λ lr_A; without A and B, λ is 1 (lr_B would apply to biases)."""
     has_lora = has_factors(config)
     return optim.param_groups(
@@ -171,7 +171,7 @@ def _trained(planned: Plan, backbone: Backbone, groups: list[dict[str, Any]], ra
     config = planned.config
     return Trained(
         weights={name: p for name, p in backbone.model.named_parameters() if p.requires_grad},
-        optimizer=optim.adamw(groups, betas=config.optim.betas, eps=config.optim.eps),
+        optimizer=optim.optimizer(config.optim.name, groups, betas=config.optim.betas, eps=config.optim.eps),
         scaler=torch.amp.GradScaler(planned.device.type, enabled=config.train.precision == "fp16"),
         ranks=ranks,
     )
@@ -215,13 +215,13 @@ def _sharded(planned: Plan, backbone: Backbone, ranks: Ranks) -> Ranks:
     return shard_frozen(backbone.model, planned.device, ranks)
 
 
-def _workers(planned: Plan, threads: int, ranks: Ranks) -> int:
+def workers_of(planned: Plan, threads: int, ranks: Ranks) -> int:
     """One worker per CPU thread; one in all on a GPU, under torchrun, and with dropout (threads share a generator)."""
     draws = planned.config.model.dropout > 0 or planned.config.lora.dropout > 0
     return 1 if draws or ranks.count > 1 or planned.device.type != "cpu" else threads
 
 
-def _parts(planned: Plan, ranks: Ranks) -> int:
+def parts_of(planned: Plan, ranks: Ranks) -> int:
     """The number of micro-batches in which each rank computes its share of a batch."""
     config = planned.config.train
     if config.micro_batch_size is not None:

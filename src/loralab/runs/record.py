@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import yaml
 
 from loralab import device
+from loralab.backbones.quantise import numbers_in_codes
 from loralab.config.keys import config_values
 from loralab.runs.outputs import as_recorded
 from loralab.runs.plan import Plan
@@ -119,7 +120,9 @@ def parameters_of(prepared: "Prepared") -> dict[str, int]:
         "trainable": prepared.trained.weights.values(),
         "head": [p for name in prepared.backbone.head for p in model.get_submodule(name).parameters()],
     }
-    return {name: sum(p.numel() for p in some) for name, some in parts.items()}
+    counts = {name: sum(p.numel() for p in some) for name, some in parts.items()}
+    counts["total"] += numbers_in_codes(model)
+    return counts
 
 
 def fail(planned: Plan, error: str, *, started: float) -> None:

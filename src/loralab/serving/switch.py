@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from loralab.backbones.quantise import dequantise_maps
 from loralab.errors import UserError
 from loralab.methods.formats.peft_lora import Delta
 from loralab.serving.adapters import TaskAdapter, check_fit, input_first, place
@@ -29,6 +30,7 @@ class Switch:
 
     def __init__(self, model: nn.Module, adapters: Mapping[str, TaskAdapter], *, exact: bool = True) -> None:
         check_fit(model, adapters, key="Switch")
+        dequantise_maps(model)  # weights that are moved cannot be codes
         self.active: str | None = None
         self.adapters = place(model, adapters)
         modules: dict[str, Any] = dict(model.named_modules())

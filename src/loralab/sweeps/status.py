@@ -19,8 +19,11 @@ from loralab.text import align, clock, count
 if TYPE_CHECKING:
     import pandas as pd
 
+    from loralab.runs.plan import Plan
+
 __all__ = ["forecast", "heading", "state"]
 
+SHAPES = 4  # of batches and adapters whose memory is predicted, a second or a few each
 UNDONE = ("running", "paused", "cut off", "failed", "damaged")  # listed in `loralab status`
 
 
@@ -38,7 +41,41 @@ def forecast(study: Study) -> list[str]:
         )
         for cell, status, left, seconds in zip(cells, runs["status"], runs["left"], likely, strict=True)
     ]
-    return [*heading(study), *align([header, *rows], text=2 + len(names)), "", *_totals(study, cells, runs, likely)]
+    memory = _memory(study, [cell for cell, left in zip(cells, runs["left"], strict=True) if left])
+    totals = _totals(study, cells, runs, likely)
+    return [*heading(study), *align([header, *rows], text=2 + len(names)), "", *memory, *totals]
+
+
+def _memory(study: Study, cells: Sequence[Cell]) -> list[str]:
+    """The predicted peak of the run that takes most memory, or of the largest batches where there are many shapes."""
+    from loralab.runs.memory import predicted, shape_of  # here, since `loralab status` predicts nothing
+
+    shapes: dict[tuple[object, ...], Plan] = {}
+    for cell in cells:
+        planned = study.planned(cell.overrides)
+        shapes.setdefault(shape_of(planned.config), planned)
+    if not shapes:
+        return []
+    largest = sorted(shapes.values(), key=_tokens, reverse=True)[:SHAPES]
+    found = [(peak, planned) for planned in largest if (peak := predicted(planned)) is not None]
+    if not found:
+        return ["peak memory of a step: not known before the backbone is read"]
+    peak, planned = max(found, key=lambda pair: pair[0].peak)
+    train = planned.config.train
+    return [
+        f"peak memory of a step: about {_size(peak.peak)} (frozen weights {_size(peak.frozen)}, trained "
+        f"{_size(peak.trained)}, activations {_size(peak.activations)}) at {train.batch_size} x {train.max_length} "
+        "tokens, beside the libraries' own"
+    ]
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _tokens(planned: "Plan") -> tuple[int, int]:
+    train = planned.config.train
+    return train.batch_size * train.max_length, planned.config.lora.rank
 
 
 def state(study: Study) -> list[str]:

@@ -197,8 +197,7 @@ class Trained:
             if index not in range(len(parameters)) or not isinstance(found, dict):
                 return f"optimizer.state.{index} belongs to no parameter"
             for name, value in found.items():
-                shape, kind = (torch.Size(), value.dtype) if name == "step" else _form(parameters[index])
-                if not isinstance(value, Tensor) or (value.shape, value.dtype) != (shape, kind):
+                if not _fits(name, value, parameters[index]):
                     return f"optimizer.state.{index}.{name} is not like its parameter"
         return None
 
@@ -213,8 +212,13 @@ class Trained:
             restore_random_state(states[self.ranks.index])
 
 
-def _form(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
-    return tensor.shape, tensor.dtype
+def _fits(name: str, value: Any, parameter: Tensor) -> bool:
+    """Whether a value of an optimizer's state has a form that it may have for the parameter."""
+    if name in ("step", "RMS"):  # AdamW counts in a tensor, Adafactor in a number
+        return isinstance(value, int) or (isinstance(value, Tensor) and value.shape == torch.Size())
+    size = parameter.shape
+    shapes = {"exp_avg_sq_row": size[:-1], "exp_avg_sq_col": size[:-2] + size[-1:]}  # of Adafactor
+    return isinstance(value, Tensor) and (value.shape, value.dtype) == (shapes.get(name, size), parameter.dtype)
 
 
 class Checkpointer:

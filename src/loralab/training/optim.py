@@ -1,4 +1,4 @@
-"""Parameter groups of LoRA+ over stock AdamW, and learning-rate schedules.
+"""Parameter groups of LoRA+ over stock optimizers, and learning-rate schedules.
 
 LoRA+ (Hayou et al. 2024): train B at lr_B = ratio * lr_A. It is only a choice of parameter groups.
 """
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-__all__ = ["adamw", "group_table", "param_groups", "param_roles", "schedule"]
+__all__ = ["adamw", "group_table", "optimizer", "param_groups", "param_roles", "schedule"]
 
 BIAS_ROLES = ("bias", "norm")
 
@@ -114,14 +114,37 @@ def group_table(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def optimizer(
+    name: str, groups: Sequence[dict[str, Any]], *, betas: Sequence[float], eps: float
+) -> torch.optim.Optimizer:
+    """The stock optimizer of that name over the groups; each keeps its peak rate as `peak_lr` for the schedule.
+
+    adamw: betas, eps. sgd: with momentum betas[0]; weight decay is added to the gradient, as L2. adafactor (Shazeer and
+    Stern 2018): its second moments are a row and a column for each matrix, and an update has a root mean square of at
+    most its rate. It is transformers', whose rates need not be multiplied by the size of the parameter: torch's always
+    are, and B, which starts at 0, would move at a thousandth of its rate.
+    """
+    if name == "adamw":
+        return adamw(groups, betas=betas, eps=eps)
+    if name == "sgd":
+        return torch.optim.SGD(_with_peaks(groups), momentum=betas[0])
+    from transformers import Adafactor  # here, since pretraining and benchmarks import this module without it
+
+    found: torch.optim.Optimizer = Adafactor(_with_peaks(groups), scale_parameter=False, relative_step=False)
+    return found
+
+
 def adamw(groups: Sequence[dict[str, Any]], *, betas: Sequence[float], eps: float) -> torch.optim.AdamW:
     """Stock AdamW over the groups; each keeps its peak rate as `peak_lr` for the schedule.
 
     Fused: one kernel per tensor instead of about ten. For MiniLM's 26 trained tensors (rank 8 on q and v, the head) on
     one thread of a 2-core CPU a step takes 0.2 ms, against 0.6 (foreach) and 0.75 (neither).
     """
-    copies = [{**group, "peak_lr": group["lr"]} for group in groups]
-    return torch.optim.AdamW(copies, betas=(betas[0], betas[1]), eps=eps, fused=True)
+    return torch.optim.AdamW(_with_peaks(groups), betas=(betas[0], betas[1]), eps=eps, fused=True)
+
+
+def _with_peaks(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**group, "peak_lr": group["lr"]} for group in groups]
 
 
 def schedule(kind: Literal["linear", "cosine", "constant"], *, warmup: float, steps: int) -> Callable[[int], float]:
