@@ -86,8 +86,8 @@ def load(
     head reads only the first position, the last layer computes only that position. `class_names` become id2label; the
     rows of a head that the checkpoint brings are sorted by them. In fp16, T5 keeps the maps that overflow in fp32.
     place: where the weights stay, if not on the `device` that they are made for. quantize: nf4 or int8, of the
-    backbone's linear maps (quantise.py), from the checkpoint's own numbers whatever `dtype` is; None: neither. Raises UserError
-    for weights that are incomplete, damaged or unsafe.
+    backbone's linear maps (quantise.py), from the checkpoint's own numbers whatever `dtype` is; None: neither. Raises
+    UserError for weights that are incomplete, damaged or unsafe.
     """
     device = torch.device(device)
     check_installed(quantize)

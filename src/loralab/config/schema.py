@@ -322,12 +322,7 @@ def from_hydra(composed: DictConfig) -> Config:
     check_optimizer(config.optim.name, lr=config.optim.lr, betas=config.optim.betas, eps=config.optim.eps)
     check_quantize(config.model.quantize, config.method.name, config.model.widen)
     check_recompute(config.model.gradient_checkpointing, config.method.name)
-    check_sharding(
-        config.train.fsdp,
-        method=config.method.name,
-        quantize=config.model.quantize,
-        probe_every=config.probe.every,
-    )
+    check_sharding(config.train.fsdp, config.method.name, config.model.quantize, config.probe.every)
     return config
 
 

@@ -7,7 +7,7 @@ __all__ = ["check_sharding"]
 COMPUTED = ("full", "intrinsic")  # no weight is frozen; frozen weights are computed anew from trained ones
 
 
-def check_sharding(asked: bool, *, method: str, quantize: str | None, probe_every: int | None) -> None:
+def check_sharding(asked: bool, method: str, quantize: str | None, probe_every: int | None) -> None:
     """Raises UserError without plain frozen weights, and for probes, which one rank computes alone."""
     if asked and quantize is not None:
         raise UserError(
