@@ -99,7 +99,7 @@ def test_the_last_sweep_is_one_at_work_else_the_one_that_began_last(tmp_path: Pa
             sweep.folder.close()
         os.utime(tmp_path / "live" / name / "lock", (number, number))
     assert listed(tmp_path) == ["first-11", "sweep-1", "first-12"]
-    assert newest(tmp_path) == "first-11"
+    assert newest(tmp_path) == newest(tmp_path, "last") == "first-11"
     assert newest(tmp_path, "first-12") == "first-12" and newest(tmp_path, "sweep") == "sweep-1"
     with pytest.raises(UserError, match=r"'x' begins the id of no sweep in .*; there are first-11, sweep-1, first-12"):
         newest(tmp_path, "x")

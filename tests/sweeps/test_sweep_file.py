@@ -51,6 +51,8 @@ def test_a_sweep_that_is_not_there_is_one_line_with_those_that_are(tmp_path: Pat
     with pytest.raises(UserError) as caught:
         find_sweep(tmp_path, "nope")
     assert str(caught.value).endswith(f"there are {', '.join(names[:1:-1])} and 2 more")
+    with pytest.raises(UserError, match=r"; did you mean last\?$"):
+        find_sweep(tmp_path, "lsat")
     with pytest.raises(UserError, match=r"^sweep: 'sweep' names 8 sweeps: "):
         find_sweep(tmp_path, "sweep")
 

@@ -58,7 +58,7 @@ def _run(arguments: Sequence[str]) -> int:
     parser = _parser()
     given, rest = parser.parse_known_args(arguments)
     if rest and (not hasattr(given, "overrides") or any(text.startswith("-") for text in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        getattr(given, "asked", parser).refuse(rest)
     if rest:  # argparse accepts no more settings after an option
         given.overrides += rest
     _take_store(given)
@@ -173,6 +173,12 @@ class _OneLine(argparse.ArgumentParser):
         hint = f"; did you mean {near[0]}?" if near else ""
         self.exit(2, f"error: {shown(message)}{hint}; see `{self.prog} --help`\n")
 
+    def refuse(self, rest: Sequence[str]) -> None:
+        """Ends with what the command has no place for, and the nearest of its options."""
+        wrong = next((text.partition("=")[0] for text in rest if text.startswith("--")), "")
+        near = difflib.get_close_matches(wrong, re.findall(r"--[\w-]+", self.format_usage()), n=1)
+        self.error(f"unrecognized arguments: {' '.join(rest)}{f'; did you mean {near[0]}?' if near else ''}")
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = _OneLine(
@@ -199,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
         store = Path(os.environ.get("LORALAB_STORE", "outputs"))
         text = "where runs/ is (default: $LORALAB_STORE, else outputs)"
         sub.add_argument("--store", type=Path, metavar="DIR", default=store, help=text)
-        sub.set_defaults(command=command)
+        sub.set_defaults(command=command, asked=sub)
         return sub
 
     text = "list runs: the settings that differ, scores, time; the latest last"
@@ -307,7 +313,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--name", metavar="NAME", help="of the CSV, if the study was collected with --name")
     for sub in (status, collect, figure, study):
         sub.add_argument("study", metavar="STUDY", help="a file of sweeps/, without .yaml")
-        sub.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=text)
+        # without the default argparse says that settings are required, where the study is
+        sub.add_argument("overrides", metavar="KEY=VALUE", nargs="*", default=[], help=text)
     collect.add_argument("--to", type=Path, metavar="FILE", help="the CSV")
     figure.add_argument("--to", type=Path, metavar="FILE", help="the figure; its caption is written beside it")
     for sub in (collect, figure, study):

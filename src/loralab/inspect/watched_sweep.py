@@ -17,6 +17,7 @@ from loralab.store.run_directory import RunDirectory, Standing, is_final, standi
 from loralab.store.strict_json import parse
 from loralab.sweeps.live_folder import FOLDER, LOCK, NOW, SWEEP
 from loralab.sweeps.live_runs import last_line
+from loralab.sweeps.sweep_file import LAST
 from loralab.text import count, shown
 from loralab.tuning.tuned import Tuned
 
@@ -35,12 +36,12 @@ def listed(store: Path) -> list[str]:
 
 
 def newest(store: Path, wanted: str | None = None) -> str | None:
-    """The sweep that is at work, else the latest one; of those whose id begins with `wanted`, if there are any.
+    """The sweep that is at work, else the latest one, also for `last`; else of those whose id begins with `wanted`.
 
     None where there is none at all. Raises UserError where none begins so.
     """
     ids = listed(store)
-    if wanted is None:
+    if wanted is None or wanted == LAST:
         return ids[0] if ids else None
     fitting = [name for name in ids if name == wanted] or [name for name in ids if name.startswith(wanted)]
     if not fitting:

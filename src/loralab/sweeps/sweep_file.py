@@ -1,5 +1,6 @@
 """<store>/sweeps/<ID>.json: which runs a sweep has, written when it begins, so that it can be shown again."""
 
+import difflib
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -83,7 +84,9 @@ def find_sweep(store: Path, wanted: str) -> SweepFile:
         return _read(names[hits[0]])
     if hits:
         raise UserError(f"sweep: {wanted!r} names {len(hits)} sweeps: {_listed(hits)}; name one, or `last`")
-    raise UserError(f"sweep: no sweep is called {wanted!r} in {store / FOLDER}; there are {_listed(list(names))}")
+    near = difflib.get_close_matches(wanted, [LAST, *names], n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UserError(f"sweep: no sweep is called {wanted!r} in {store / FOLDER}; there are {_listed(list(names))}{hint}")
 
 
 def _listed(names: list[str]) -> str:
