@@ -156,7 +156,9 @@ def test_losses_stay_near_those_of_fp32_by_the_noise_of_the_code(tmp_path: Path)
     "options",
     [
         ("model.quantize=nf4", "train.precision=bf16"),
-        ("model.quantize=int8", "method=dora", "model.gradient_checkpointing=true"),
+        pytest.param(
+            ("model.quantize=int8", "method=dora", "model.gradient_checkpointing=true"), marks=pytest.mark.slow
+        ),
         pytest.param(
             (
                 "model.quantize=nf4",

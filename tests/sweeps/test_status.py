@@ -84,6 +84,7 @@ def test_a_forecast_tells_how_each_run_stands_and_what_the_rest_will_take(store:
     assert any(re.fullmatch(r"3 runs to train, 3 at a time: about \d+ s", line) for line in lines(store))
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_run_that_takes_most(tmp_path: Path) -> None:
     def peak(*overrides: str) -> str:
         return next(line for line in lines(tmp_path / "empty", *overrides) if line.startswith("peak memory"))
