@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,7 @@ def test_clocks_of_a_pack_add_up_to_its_time(trained: tuple[list[Config], list[C
 
 def test_passes_hold_similar_lengths_of_equally_many_rows() -> None:
     shapes = [(8, 10), (8, 40), (8, 12), (4, 40), (8, 39)]
-    assert passes(shapes, most=float("inf")) == [[0, 1, 2, 4], [3]]
-    assert passes(shapes, most=640) == [[1, 4], [0, 2], [3]]
-    assert passes(shapes, most=1) == [[1], [4], [2], [0], [3]]
+    assert passes(shapes, most=math.inf, padded=math.inf) == [[0, 1, 2, 4], [3]]
+    assert passes(shapes, most=math.inf, padded=1.2) == [[1, 4], [0, 2], [3]]
+    assert passes(shapes, most=8 * 40, padded=math.inf) == [[1], [4], [0, 2], [3]]
+    assert passes(shapes, most=1, padded=math.inf) == [[1], [4], [2], [0], [3]]

@@ -29,8 +29,9 @@ def share_frozen(model: nn.Module, like: nn.Module) -> None:
 
     Raises UnpackableError where they differ, and leaves the model as it was.
     """
-    tied = {"remove_duplicate": False}  # a tensor of two modules has both names
-    theirs = {**dict(like.named_parameters(**tied)), **dict(like.named_buffers(**tied))}
+    # with duplicates: a tensor of two modules has both names
+    parameters, buffers = like.named_parameters(remove_duplicate=False), like.named_buffers(remove_duplicate=False)
+    theirs = {**dict(parameters), **dict(buffers)}
     pairs = []
     for name, module in model.named_modules():
         for own in (module._parameters, module._buffers):
