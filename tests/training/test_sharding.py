@@ -44,9 +44,11 @@ def test_a_sharded_run_has_the_losses_of_one_process(overrides: tuple[str, ...],
 def test_answers_of_unequal_length_do_not_leave_a_rank_waiting(tmp_path: Path) -> None:
     rows = [{"said": f"say it {i % 5} times", "answer": " ".join(["it"] * (i % 5 + 1))} for i in range(60)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    own = ("task=pairs", f"task.files.train={tmp_path}/pairs.jsonl", "task.text=[said]", "task.label=answer")
-    shares = ("task.validation_share=0.2", "task.test_share=0.2", "task.train_rows=null", "task.eval_rows=null")
-    own = ("model=tiny_decoder", *own, *shares, "generate.max_new_tokens=6", "generate.separator='='")
+    own = (
+        "model=tiny_decoder", "task=pairs", f"task.files.train={tmp_path}/pairs.jsonl", "task.text=[said]",
+        "task.label=answer", "task.validation_share=0.2", "task.test_share=0.2", "task.train_rows=null",
+        "task.eval_rows=null", "generate.max_new_tokens=6", "generate.separator='='",
+    )  # fmt: skip
     same(tmp_path, *own)
     seq2seq = start(tmp_path / "seq2seq", *own, "model=tiny_seq2seq", ON)
     assert seq2seq.status() != 0 and "error: train.fsdp: got true, and tiny_seq2seq is an enc" in seq2seq.text()
