@@ -82,6 +82,8 @@ def test_a_forecast_tells_how_each_run_stands_and_what_the_rest_will_take(store:
         assert re.fullmatch(r"\d+", row[-2]) and row[-1] == "s"
     assert all(row[-1] == row[4] for row in table[3:]), "nothing after the axes: what is done takes no time"
     assert any(re.fullmatch(r"3 runs to train, 3 at a time: about \d+ s", line) for line in lines(store))
+    packed = lines(store, "hydra.launcher.pack=4")
+    assert any(line.startswith("3 runs to train, in packs of at most 4, 3 at a time: about ") for line in packed)
 
 
 @pytest.mark.slow
