@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from loralab.backbones.families import linear_maps
 from loralab.methods.lora import attach
@@ -100,3 +101,12 @@ def test_other_frozen_weights_are_not_shared() -> None:
 def test_other_adapters_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(UnpackableError):
         PackedModel([adapted("bert", rank=2, seed=seed, **settings) for seed in (0, 1)])
+
+
+def test_an_adapted_output_matrix_is_refused_since_runs_have_unequally_many_targets() -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=90, tie_word_embeddings=False, **sizes)).requires_grad_(False)
+    arguments = {"rank": 2, "alpha": 2.0, "scaling": "alpha/r", "init": "A", "init_dist": "kaiming", "dropout": 0.0}
+    attach(model, linear_maps(model), head=[], targets=["lm_head"], bias="none", rank_pattern={}, seed=0, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(UnpackableError, match="the output matrix is adapted"):
+        PackedModel([model, copy.deepcopy(model)])

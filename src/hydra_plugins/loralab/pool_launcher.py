@@ -118,7 +118,8 @@ class PoolLauncher(Launcher):
         """The most runs that a worker trains together."""
         from loralab.sweeps.resources import pack_size
 
-        return pack_size(self.pack, self.places)
+        alone = self.config.hydra.job.chdir  # which each run refuses in its own line
+        return 1 if alone else pack_size(self.pack, self.places)
 
     def _opened(self) -> "Pool":
         import atexit

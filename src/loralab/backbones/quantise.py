@@ -153,7 +153,7 @@ def _maps(model: Any, head: Sequence[str]) -> list[Any]:
 
 
 def _blank(weight: Tensor, kind: str) -> tuple[Tensor, None]:
-    """Codes of no meaning, as large as the true ones with their scales."""
+    """Codes without values, as large as the true ones with their scales."""
     return torch.empty(math.ceil(weight.numel() * BITS[kind] / 8), dtype=torch.uint8, device=weight.device), None
 
 

@@ -18,7 +18,7 @@ from loralab.compat.transformers import classifiers, generators, random_model
 
 __all__ = ["weightless"]
 
-CLASSES = 2  # of a classifier: their number is of no account
+CLASSES = 2  # of a classifier; a head is small beside its backbone
 
 
 def weightless(

@@ -193,8 +193,8 @@ def _said(error: Exception) -> str:
 def each_launcher(follow: Callable[[Launcher, HydraContext, DictConfig], Launcher]) -> Iterator[None]:
     """Inside, a sweeper that asks Hydra for its launcher gets what `follow` makes of it, of Hydra's context and config.
 
-    Hydra tells nobody else which jobs a sweeper launches: its callbacks of jobs are called where these run. A Hydra
-    without this method follows nothing.
+    Hydra's callbacks of jobs are called where the jobs run, which may be another machine. A Hydra without this method
+    gives its launcher unchanged.
     """
     make = getattr(Plugins, "instantiate_launcher", None)
     if make is None:

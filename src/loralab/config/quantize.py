@@ -14,8 +14,8 @@ def check_quantize(kind: str | None, method: str, widen: int) -> None:
     """
     if kind is not None and method in MOVED:
         raise UserError(
-            f"model.quantize: got {kind} with method={method}, which trains the weights themselves, and codes do not "
-            "move; set it to null, or take method=lora"
+            f"model.quantize: got {kind} with method={method}, which trains the weights themselves, and codes have no "
+            "gradient; set it to null, or take method=lora"
         )
     if kind is not None and widen > 1:
         raise UserError(

@@ -1,10 +1,9 @@
 """What goes with `train.fsdp`, frozen weights in shards over several GPUs."""
 
+from loralab.config.quantize import MOVED
 from loralab.errors import UserError
 
 __all__ = ["check_sharding"]
-
-COMPUTED = ("full", "intrinsic")  # no weight is frozen; frozen weights are computed anew from trained ones
 
 
 def check_sharding(asked: bool, method: str, quantize: str | None, probe_every: int | None) -> None:
@@ -14,7 +13,7 @@ def check_sharding(asked: bool, method: str, quantize: str | None, probe_every: 
             f"train.fsdp: got true with model.quantize={quantize}; codes are not sharded, so set one of the two to its "
             "default"
         )
-    if asked and method in COMPUTED:
+    if asked and method in MOVED:
         raise UserError(
             f"train.fsdp: got true with method={method}, which leaves no weight as it is; frozen weights alone are "
             "sharded, so set it to false, or take method=lora"

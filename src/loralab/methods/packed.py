@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from loralab.methods.lora import lora_modules
 from loralab.methods.lora_layers import Factors
+from loralab.training.evaluate import forward
 
 __all__ = ["PackedModel", "UnpackableError", "share_frozen"]
 
@@ -135,6 +136,9 @@ class PackedModel:
         every = [{name: module.factors() for name, module in lora_modules(model).items()} for model in models]
         if any({n: [*f] for n, f in found.items()} != {n: [*f] for n, f in every[0].items()} for found in every):
             raise UnpackableError("the runs adapt other maps")
+        output = getattr(models[0], "get_output_embeddings", lambda: None)()
+        if output is not None and output in lora_modules(models[0]).values():
+            raise UnpackableError("the output matrix is adapted, which sees unequally many targets of each run")
         for name, module in lora_modules(self.model).items():
             for block in module.factors():
                 runs = [found[name][block] for found in every]
@@ -169,9 +173,7 @@ class PackedModel:
         self.chosen.count = len(runs)
         every = len(runs) == len(self.stacks[0].parameters) and list(runs) == sorted(runs)
         self.chosen.at = None if every else torch.tensor(runs, device=self.stacks[0].whole.device)
-        inputs = {name: value for name, value in batch.items() if name != "labels"}
-        logits: Tensor = self.model(**inputs).logits
-        return logits.float()
+        return forward(self.model, batch)
 
     def give_gradients(self) -> None:
         """Gives each of the runs' parameters its `grad`, after the backward passes of a step."""

@@ -151,6 +151,8 @@ class _Pack:
             for parameter in weights.values():
                 parameter.grad = None
             wanted = batch.backward()
+            if not all(bool(p.grad.isfinite().all()) for p in weights.values() if p.grad is not None):
+                return  # fp16's first scales overflow, and such a step is skipped: the next one is looked at
             size = math.sqrt(sum(float(p.grad.square().sum()) for p in weights.values() if p.grad is not None))
             apart = {n: float((p.grad - found[n]).norm()) for n, p in weights.items() if p.grad is not None}
             wrong = [n for n, a in apart.items() if not a <= tolerance * (float(found[n].norm()) + 0.01 * size)]

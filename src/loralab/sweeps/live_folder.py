@@ -165,7 +165,7 @@ class LiveFolder:
 
 
 def _remove_old(folder: Path) -> None:
-    """Removes what the oldest sweeps said of themselves; a sweep at work has its lock, and keeps its folder."""
+    """Removes the folders of the oldest sweeps; a sweep at work has its lock, and keeps its folder."""
     with contextlib.suppress(OSError):  # another process removes them too, or nobody may
         locks = sorted(folder.glob(f"*/{LOCK}"), key=lambda path: path.stat().st_mtime)
         for lock in locks[:-KEPT]:

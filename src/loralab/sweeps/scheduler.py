@@ -162,7 +162,7 @@ class Scheduler:
         free_slots = len(self.pool.slots) - len(self.pool.busy())
         most = min(self.pack, math.ceil((1 + len(alike)) / free_slots))
         free = (k for k in alike if self.source.done(k) is None and not self.source.held(k))
-        return [key, *islice(free, most - 1)]
+        return sorted([key, *islice(free, most - 1)])  # the order of its locks: no two packs wait crosswise
 
     def _give(self, worker: Worker, keys: list[str]) -> None:
         for key in keys:

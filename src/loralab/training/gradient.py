@@ -37,7 +37,8 @@ def backward(
     the same batch; `grad` must be None before, since the sum over the ranks would count it.
     """
     part, share = ranks.part(batch)
-    parts = min(parts, max(1, len(batch["labels"]) // ranks.count))  # equally many on every rank
+    rows = len(part["labels"])
+    parts = min(parts, max(1, len(batch["labels"]) // ranks.count) if ranks.in_step else rows)
     if parts == 1:
         loss = loss_of(forward(model, part), part["labels"]) * share
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch gives it no types

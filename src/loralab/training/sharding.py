@@ -2,7 +2,7 @@
 
 A block's weights are gathered while it computes, so a rank's memory holds its shard and one block. What a method trains
 is small and stays whole on every rank: gradients are summed, and optimizer, checkpoints and files are written, as
-without sharding. Every forward pass is then a conversation of all ranks, so all must compute equally many.
+without sharding. All ranks take part in every forward pass, so all must compute equally many.
 """
 
 from dataclasses import replace
