@@ -180,7 +180,7 @@ class _OneLine(argparse.ArgumentParser):
         self.error(f"unrecognized arguments: {' '.join(rest)}{f'; did you mean {near[0]}?' if near else ''}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> _OneLine:
     parser = _OneLine(
         prog="loralab",
         description="Train, inspect, export and study runs of LoRA and LoRA+.",
