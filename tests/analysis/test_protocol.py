@@ -27,7 +27,7 @@ def frame() -> pd.DataFrame:
 def test_pairs_are_those_that_the_protocol_chooses_in_lr_grid(frame: pd.DataFrame) -> None:
     with open_study("protocol") as study:
         jobs = pd.DataFrame([settings(job) for job in study.grid])
-    assert len(jobs) == 200
+    assert len(jobs) == 160
     for (task, init), plane in PROTOCOL.planes(frame).items():
         assert len(plane) == 63 and int(PROTOCOL.equal(plane).sum()) == 7
         best, base = PROTOCOL.chosen(plane).to_dict("records")
@@ -66,7 +66,7 @@ def test_the_mean_of_the_settings_is_last_and_narrower(frame: pd.DataFrame) -> N
 
 def test_fresh_seeds_have_the_gain_that_was_built_in(frame: pd.DataFrame) -> None:
     found = PROTOCOL.on_fresh_seeds(frame)
-    assert found.effect.estimate == pytest.approx(0.003, abs=2e-4) and found.effect.n == 100
+    assert found.effect.estimate == pytest.approx(0.003, abs=2e-4) and found.effect.n == 80
     assert len(PROTOCOL.questions(frame)) == 1
 
 
@@ -77,4 +77,4 @@ def test_the_figure_and_the_summary_have_each_setting(frame: pd.DataFrame) -> No
         assert len(ax.containers) == 3
     table = PROTOCOL.summary(frame)
     assert table["reported"].tolist() == ["+1.80", "+0.80", "+0.60", "+1.20"]
-    assert "25 seeds" in PROTOCOL.caption(frame)
+    assert "20 seeds" in PROTOCOL.caption(frame)

@@ -48,7 +48,7 @@ def test_rates_are_those_that_the_study_before_selected(name: str, before: str, 
 
 def test_its_seeds_selected_nothing_and_are_none_of_ratio() -> None:
     mine = jobs("ratio_seeds")
-    assert mine["seed"].nunique() == 40 and len(mine) == 480
+    assert mine["seed"].nunique() == 20 and len(mine) == 240
     for path in (study_module.ANALYSIS / "results").glob("*.csv"):
         rows = pd.read_csv(path, usecols=lambda name: name in ("seed", "stage"))
         if "confirm" in set(rows.get("stage", [])):
