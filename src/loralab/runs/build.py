@@ -10,6 +10,7 @@ from loralab import device, tasks
 from loralab.backbones.load import Backbone, load, load_generator
 from loralab.backbones.reading import encoding
 from loralab.backbones.vocabulary import check_ids, check_types
+from loralab.config.schema import Config
 from loralab.errors import UserError
 from loralab.methods.registry import CATALOGUE
 from loralab.runs.effect import check_effect
@@ -22,17 +23,29 @@ from loralab.store.record import Record
 from loralab.store.run_directory import RunDirectory
 from loralab.training.distributed import launched
 
-__all__ = ["adapted_backbone", "bare_backbone", "objective", "read_task", "text_objective", "trained_backbone"]
+__all__ = [
+    "adapted_backbone",
+    "backbone_dtype",
+    "bare_backbone",
+    "objective",
+    "read_task",
+    "text_objective",
+    "trained_backbone",
+]
 
 # Values kept per process, as of tasks.
 KEPT = 2
 
 
+def backbone_dtype(config: Config) -> torch.dtype:
+    """The run's precision; fp32 where the method trains the backbone's own weights."""
+    return torch.float32 if CATALOGUE[config.method.name].whole else device.DTYPES[config.train.precision]
+
+
 def bare_backbone(planned: Plan, task: HasOutputs) -> Backbone:
     """The backbone in its precision, on its device, without a method."""
     config = planned.config
-    whole = CATALOGUE[config.method.name].whole
-    dtype = torch.float32 if whole else device.DTYPES[config.train.precision]  # trained weights are in fp32
+    dtype = backbone_dtype(config)
     if task.kind == "generation":
         return load_generator(
             planned.source,

@@ -24,6 +24,7 @@ from loralab.backbones.weightless import weightless
 from loralab.backbones.weights import quiet
 from loralab.config.schema import Config
 from loralab.methods.registry import CATALOGUE
+from loralab.runs.build import backbone_dtype
 from loralab.runs.plan import Plan
 from loralab.runs.prepare import groups_of, parts_of, workers_of
 from loralab.training import optim
@@ -80,7 +81,7 @@ def _unloaded(planned: Plan) -> Backbone:
         generates=config.task.name in tasks.GENERATION,
         dropout=config.model.dropout,
         attention=config.model.attention,
-        dtype=torch.float32 if method.whole else device.DTYPES[config.train.precision],
+        dtype=backbone_dtype(config),
         quantize=config.model.quantize,
     )
     method.attach(backbone, config)
