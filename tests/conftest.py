@@ -1,6 +1,7 @@
-"""Fixtures of the top-level tests: finished runs, made once per session, and the end of every process."""
+"""Fixtures of the top-level tests: finished runs, made once per session, and the end of processes and figures."""
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -46,9 +47,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_running() -> Iterator[None]:
+def _nothing_left_open() -> Iterator[None]:
+    """Ends the processes of a test and closes its figures: matplotlib warns at the 21st, an error here."""
     yield
     end_all()
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.fixture(scope="session")
