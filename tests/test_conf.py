@@ -28,7 +28,7 @@ OUTSIDE = {
     "tracker.group": "mine", "tracker.tags": "[a]",
     "train.device": "cpu", "train.threads": "2", "train.checkpoint_seconds": "3", "train.pause_at": "0.3",
     "model.gradient_checkpointing": "true",
-    "train.again": "true", "train.fsdp": "true",
+    "train.again": "true", "train.fsdp": "true", "train.micro_batch_size": "8",
     "store": "elsewhere", "name": "mine", "tags": "[a]", "task.title": "mine",
 }  # fmt: skip
 # The hash covers all other keys: each is changed to another value that its rule allows, or to this one.

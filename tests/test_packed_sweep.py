@@ -1,5 +1,6 @@
 """Packed sweeps of real processes: killed ones end as their runs do alone, and studies select the same."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import psutil
 import pytest
 
-from loralab.config.schema import Config
 from loralab.runs.plan import plan
 from loralab.runs.run import run
 from tests.runs.test_pack import FP32, assert_alike, quiet
@@ -15,44 +15,47 @@ from tests.small_runs import config
 from tests.small_studies import NAME, write
 from tests.test_sweep import finish, records, start, trained, workers
 
-# 16 runs that differ in λ, rank, init and both seeds.
-GRID = ("lora.ratio=1,16", "lora.rank=2,8", "lora.init=A,B", "seed=0,1")
-SETTINGS = (*FP32, "train.steps=60", "train.eval_every=30", "optim.lr=1e-3")
-PACKED = (*GRID, *SETTINGS, "hydra.launcher.pack=8", "hydra.launcher.slots=2", "train.checkpoint_seconds=0.1")
-
-
-def alone(folder: Path) -> list[Config]:
-    """The runs of GRID, trained one after the other."""
-    found = [
-        config(folder, *SETTINGS, f"lora.ratio={ratio}", f"lora.rank={rank}", f"lora.init={init}", f"seed={seed}")
-        for ratio in (1, 16)
-        for rank in (2, 8)
-        for init in "AB"
-        for seed in (0, 1)
-    ]
-    for each in found:
-        run(each, console=quiet())
-    return found
+STEPS = 60
+SETTINGS = (*FP32, f"train.steps={STEPS}", "train.eval_every=30", "train.checkpoint_seconds=0.1")
+DIVERGES: dict[str, Any] = {"optim.lr": 1e4, "optim.clip": "null"}
+PAUSES: dict[str, Any] = {"train.pause_at": 40}
+# 16 runs that differ in all that those of a pack may; one diverges and one is paused.
+ARMS: list[dict[str, Any]] = [
+    {
+        "method": "lora" if i % 5 == 0 else "lora_plus", "lora.ratio": (1, 4, 16, 0.5)[i % 4],
+        "lora.rank": (2, 4, 8)[i % 3], "lora.alpha": (4, 8, 16)[i % 3], "lora.init": "AB"[i % 2],
+        "lora.init_dist": ("kaiming", "gaussian")[i % 2],
+        "optim.lr": (5e-4, 1e-3)[i % 2], "optim.schedule": ("linear", "cosine", "constant")[i % 3],
+        "optim.clip": (1, "null")[i % 2], "optim.weight_decay": (0, 0.1)[i % 2], "init_seed": i, "data_seed": i // 2,
+        **(DIVERGES if i == 14 else PAUSES if i == 15 else {}),
+    }
+    for i in range(16)
+]  # fmt: skip
 
 
 @pytest.mark.slow
 def test_a_killed_packed_sweep_has_the_runs_that_there_are_alone(tmp_path: Path) -> None:
-    store = tmp_path / "packed"
-    sweep = start(store, *PACKED)
-    sweep.until(lambda: trained(store) > 16 * 20)
+    store, sweeper = tmp_path / "packed", {"sweeper": {"params": {}, "arms": ARMS}}
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mixed.yaml").write_text(f"# @package _global_\n{json.dumps({'hydra': sweeper})}\n")
+    packed = ("sweeps=mixed", f"hydra.searchpath=[file://{tmp_path}]", *SETTINGS, "hydra.launcher.slots=2")
+    sweep = start(store, *packed, "hydra.launcher.pack=8")
+    sweep.until(lambda: trained(store) > 14 * 20)
     workers(sweep)[0].kill()  # its runs are tried again, each alone
-    sweep.until(lambda: trained(store) > 16 * 30)
+    sweep.until(lambda: trained(store) > 14 * 30)
     left = workers(sweep)
     sweep.kill()
     sweep.wait()
     psutil.wait_procs(left, timeout=60)
-    text = finish(store, *PACKED)
-    assert "16 runs: 16 success" in text
+    assert "16 runs: 14 success, 1 paused, 1 diverged" in finish(store, *packed, "hydra.launcher.pack=8")
     found: dict[str, Any] = records(store)
     assert max(record["packed"] for record in found.values()) == 8
-    for each in alone(tmp_path / "alone"):
-        assert found[plan(each).directory.path.name]["status"] == "success"
-        assert_alike(replace(each, store=str(store)), each)
+    for arm in ARMS:
+        each = config(tmp_path / "alone", *SETTINGS, *(f"{key}={value}" for key, value in arm.items()))
+        wanted, record = run(each, console=quiet()), found[plan(each).directory.path.name]
+        assert (record["status"], record["steps"]) == (wanted["status"], wanted["steps"])
+        if record["status"] != "diverged":
+            assert_alike(replace(each, store=str(store)), each)
 
 
 @pytest.mark.slow

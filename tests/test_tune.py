@@ -81,6 +81,21 @@ def test_a_session_ends_with_a_recommendation_its_figure_and_the_command(undistu
     assert executed(undisturbed) == trained(undisturbed)
 
 
+@pytest.mark.slow
+def test_packed_trials_lead_to_the_same_recommendation(tmp_path: Path) -> None:
+    found = []
+    for name, pack in (("alone", 1), ("packed", SLOTS)):
+        pool = (f"hydra.launcher.slots={SLOTS // pack}", f"hydra.launcher.pack={pack}")
+        start(tmp_path / name, "train.precision=fp32", "optim.eps=1e-6", *pool).ends()
+        records = [json.loads(path.read_text()) for path in (tmp_path / name / "runs").glob("*/record.json")]
+        assert max(record["packed"] for record in records) == pack
+        found.append(recommendation(tmp_path / name))
+    assert found[1]["settings"] == found[0]["settings"]
+    assert [{**run, "loss": None} for run in found[1]["runs"]] == [{**run, "loss": None} for run in found[0]["runs"]]
+    losses = [[run["loss"] for run in each["runs"]] for each in found]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5, abs=1e-5)
+
+
 def killed(store: Path, times: int, *arguments: str) -> int:
     """The session, killed with all its workers at random moments, then whole; the steps since their checkpoints."""
     seed = random.randrange(10**6)

@@ -16,7 +16,7 @@ def test_a_rate_and_the_defaults_go_with_each(name: str, tmp_path: Path) -> None
     assert {"betas[0]": optim.betas[0], "betas[1]": optim.betas[1], "eps": optim.eps} == ADAMS
 
 
-@pytest.mark.parametrize("name", ["sgd", "adafactor"])
+@pytest.mark.parametrize("name", ["sgd", "lion", "adafactor"])
 def test_the_law_of_another_optimizer_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=rf"^optim\.lr: got auto with optim\.name={name}, .* AdamW's; give a rate"):
         check_optimizer(name, lr="auto", betas=[0.9, 0.999], eps=1e-8)

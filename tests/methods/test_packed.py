@@ -71,6 +71,16 @@ def test_each_row_has_the_logits_and_gradients_of_its_model(models: list[nn.Modu
             torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-4)
 
 
+def test_a_parameter_that_no_row_went_through_has_no_gradient(models: list[nn.Module]) -> None:
+    trained = [p for model in models for p in model.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.grad = torch.ones_like(parameter)
+    packed = PackedModel(models)
+    packed.refresh()
+    packed.give_gradients()
+    assert [p.grad for p in trained] == [None] * len(trained)
+
+
 def test_there_is_one_copy_of_the_frozen_weights(models: list[nn.Module]) -> None:
     packed = PackedModel(models)
     frozen = [{p.data_ptr() for p in m.parameters() if not p.requires_grad} for m in (*models, packed.model)]

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from loralab.sweeps.worker import Ended
+
 Tell = Callable[..., None]
 # Read at import, before any job.
 AT_IMPORT = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")}
@@ -21,7 +23,10 @@ def prepare(shared: Any, tell: Tell) -> Callable[[Any], Any]:
     def work(job: tuple[str, Any] | list[tuple[str, Any]]) -> Any:
         if isinstance(job, list):
             told = [lambda content, i=i: tell((i, content)) for i in range(len(job))]
-            return [JOBS[name](argument, shared, told[i]) for i, (name, argument) in enumerate(job)]
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # for the job that waits for one
+            for i, (name, argument) in enumerate(job):
+                told[i](Ended(JOBS[name](argument, shared, told[i])))
+            return None
         name, argument = job
         return JOBS[name](argument, shared, tell)
 
@@ -63,6 +68,10 @@ def _alive(argument: Any, shared: Any, tell: Tell) -> Any:
         tell("alive")
         time.sleep(0.05)
     return "lived"
+
+
+def _fail(argument: Any, shared: Any, tell: Tell) -> Any:
+    return "failed"
 
 
 def _raise(argument: Any, shared: Any, tell: Tell) -> Any:
@@ -139,6 +148,7 @@ def _stop(argument: Any, shared: Any, tell: Tell) -> Any:
     """Works until it is stopped, then writes its checkpoint to the file, as a run does."""
     stopped: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     tell("started")
     while not stopped:
         time.sleep(0.01)
@@ -161,6 +171,7 @@ JOBS: dict[str, Callable[[Any, Any, Tell], Any]] = {
     "environment": _environment,
     "tell": _tell,
     "alive": _alive,
+    "fail": _fail,
     "raise": _raise,
     "leave": _leave,
     "leave once": _leave_once,

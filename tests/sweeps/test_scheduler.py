@@ -41,8 +41,8 @@ class Memory:
 
     def ended(self, key: str, result: Any, started: float) -> Outcome:
         assert started <= time.time()
-        if result == "stopped":
-            return Outcome("stopped")
+        if result in ("stopped", "failed"):
+            return Outcome(result)
         self.outcomes[key] = Outcome("success", value=result)
         return self.outcomes[key]
 
@@ -251,6 +251,14 @@ def test_stop_on_error_has_the_others_write_their_checkpoints(pools: dict[int, P
     assert ("stopping", 1) in observer.lines
 
 
+def test_the_first_failure_in_a_pack_stops_the_others_of_it(pool: Pool, tmp_path: Path) -> None:
+    payloads = {"a1": ("fail", None), "a2": ("stop", str(tmp_path / "checkpoint"))}
+    run, _, observer = scheduler(pool, payloads, stop_on_error=True, pack=2)
+    assert statuses(run.run()) == {"a1": "failed", "a2": "stopped"}
+    assert (tmp_path / "checkpoint").exists()
+    assert [line[1] for line in observer.lines if line[0] == "left"] == [0, 1]
+
+
 def test_an_interrupt_stops_what_runs_and_begins_nothing_more(pools: dict[int, Pool], tmp_path: Path) -> None:
     payloads = {key: ("stop", str(tmp_path / key)) for key in "abcd"}
     run, _, observer = scheduler(pools[2], payloads)
@@ -313,11 +321,11 @@ def test_a_pack_leaves_out_what_is_done_or_held(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize(("broken", "reason"), [(("leave", "why"), "why"), (("raise", "a bug"), "a bug")])
-def test_what_a_pack_dies_of_costs_its_jobs_one_retry_each_alone(
+def test_what_a_pack_dies_of_costs_those_that_have_not_ended_one_retry_each_alone(
     broken: tuple[str, str], reason: str, pool: Pool
 ) -> None:
     run, source, observer = scheduler(pool, {"a1": ("double", 1), "a2": broken, "a3": ("double", 3)}, pack=3)
     assert statuses(run.run()) == {"a1": "success", "a2": "failed", "a3": "success"}
-    assert sorted(observer.keys("retried")) == ["a1", "a2", "a3"] and reason in source.written[0][1]
+    assert sorted(observer.keys("retried")) == ["a2", "a3"] and reason in source.written[0][1]
     again = [line[0] for line in observer.lines].index("retried")
     assert {line[2] for line in observer.lines[again:] if line[0] == "began"} == {0}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from loralab.config.optimizer import OPTIMIZERS
+from loralab.errors import UserError
 from loralab.methods.formats.peft_lora import save_peft
 from loralab.runs.plan import plan
 from loralab.runs.run import run
@@ -109,6 +110,12 @@ def test_adafactor_moves_b_from_zero_by_its_rate() -> None:
     for name, value in trained(model).items():
         if name.endswith(".B"):
             assert 0.3 * 4e-3 < value.square().mean().sqrt() <= 1.001 * 4e-3
+
+
+def test_a_missing_package_is_one_line_that_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^optim\.name=lion needs lion-pytorch; run: pip install 'loralab\[lion\]'$"):
+        optimizer("lion", [], **ADAM)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -27,7 +27,7 @@ class PoolConf:
     _target_: str = "hydra_plugins.loralab.pool_launcher.PoolLauncher"
     slots: int | None = None  # runs at once; null: one per GPU, or as many as the CPU has cores for
     slots_per_gpu: int = 1
-    pack: int | str = 1  # runs that train together on one copy of the weights, at most; auto: 8 on a GPU, else 1
+    pack: Any = 1  # runs that train together on one copy of the weights, at most; auto: 8 on a GPU, else 1
     timeout: float | None = 1800  # seconds without progress (a step, a batch) after which a run counts as hung
     on_error: str = "continue"  # continue | stop: what the other runs do after a failure
 

@@ -29,7 +29,7 @@ _ELSEWHERE = {
     **dict.fromkeys(("run_name", "experiment_name", "exp_name"), "name=NAME, and tags=[a,b]"),
     **dict.fromkeys(("force", "overwrite", "rerun", "overwrite_output_dir"), "--again: trains it once more"),
     "loraplus_lr_embedding": "optim.embedding_lr=RATE",
-    **dict.fromkeys(("optimizer", "optimizer_name", "optimizer_type"), "optim.name=adamw, sgd or adafactor"),
+    **dict.fromkeys(("optimizer", "optimizer_name", "optimizer_type"), "optim.name=adamw, lion, adafactor or sgd"),
     **dict.fromkeys(("num_train_epochs", "num_epochs", "max_epochs"), "train.epochs=N"),
     **dict.fromkeys(("max_steps", "num_steps", "num_train_steps", "iters", "iterations"), "train.steps=N"),
     **dict.fromkeys(("max_seq_length", "max_seq_len", "seq_length", "block_size"), "train.max_length=N"),

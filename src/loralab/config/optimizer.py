@@ -10,6 +10,7 @@ __all__ = ["OPTIMIZERS", "check_optimizer"]
 OPTIMIZERS: dict[str, tuple[str, ...]] = {
     "adamw": (),
     "sgd": ("betas[1]", "eps"),
+    "lion": ("eps",),
     "adafactor": ("betas[0]", "betas[1]", "eps"),
 }
 ADAMS = {"betas[0]": 0.9, "betas[1]": 0.999, "eps": 1e-8}

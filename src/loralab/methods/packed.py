@@ -176,12 +176,16 @@ class PackedModel:
         return forward(self.model, batch)
 
     def give_gradients(self) -> None:
-        """Gives each of the runs' parameters its `grad`, after the backward passes of a step."""
-        found = []
-        for stack in self.stacks:
-            whole = stack.whole.grad
-            found += stack.views(torch.zeros_like(stack.whole) if whole is None else whole)
-        gradients = [torch.empty_like(p) for p in self.sources]
-        torch._foreach_copy_(gradients, found)
-        for parameter, gradient in zip(self.sources, gradients, strict=True):
+        """Gives each of the runs' parameters its `grad`, after the backward passes of a step; None where it has none.
+
+        A map that no row went through has none, and AdamW then leaves it alone, as it does in a run alone.
+        """
+        reached = [stack for stack in self.stacks if stack.whole.grad is not None]
+        found = [view for stack in reached for view in stack.views(cast(Tensor, stack.whole.grad))]
+        gradients = [torch.empty_like(view) for view in found]
+        if found:
+            torch._foreach_copy_(gradients, found)
+        for parameter in self.sources:
+            parameter.grad = None
+        for parameter, gradient in zip([p for s in reached for p in s.parameters], gradients, strict=True):
             parameter.grad = gradient

@@ -8,7 +8,8 @@ A run that ends, diverges or fails leaves; where a pack cannot compute what its 
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,16 +44,22 @@ TOLERANCE = 1e-3
 HALF_TOLERANCE = 0.2
 
 
-def run_pack(configs: Sequence[Config], consoles: Sequence[Console]) -> list[Ending]:
+def run_pack(
+    configs: Sequence[Config],
+    consoles: Sequence[Console],
+    ended: Callable[[int, Ending], None] = lambda *_: None,
+) -> list[Ending]:
     """What each run came to, in their order; one that is done already is not trained.
 
     Raises nothing that a run raised: a failure is that of its run, and a signal stops each run at its checkpoint.
+
+    ended: told of each run when it ends.
     """
     with Interrupts() as interrupts, threads_restored():
         pack = _Pack()
         members = []
-        for config, console in zip(configs, consoles, strict=True):
-            members.append(_Member(training(config, True, console, interrupts, ALONE)))
+        for i, (config, console) in enumerate(zip(configs, consoles, strict=True)):
+            members.append(_Member(training(config, True, console, interrupts, ALONE), partial(ended, i)))
             members[-1].go_on(None, shared=0.0)
             pack.share(members[-1])
         while live := [member for member in members if member.batch is not None]:
@@ -71,8 +78,8 @@ class _Member:
     Its clock stands still while other runs work, and goes on for its share of what is computed for all of them.
     """
 
-    def __init__(self, training: Training[Record | PausedRecord]) -> None:
-        self.training = training
+    def __init__(self, training: Training[Record | PausedRecord], ended: Callable[[Ending], None]) -> None:
+        self.training, self.ended = training, ended
         self.batch: RunBatch | None = None
         self.ending: Ending | None = None
         self.left = time.monotonic()
@@ -87,10 +94,14 @@ class _Member:
             else:
                 self.batch = next(self.training) if loss is None else self.training.send(loss)
         except StopIteration as end:
-            self.batch, self.ending = None, end.value
+            self._end(end.value)
         except (Exception, Interrupted) as error:
-            self.batch, self.ending = None, error
+            self._end(error)
         self.left = time.monotonic()
+
+    def _end(self, ending: Ending) -> None:
+        self.batch, self.ending = None, ending
+        self.ended(ending)
 
 
 class _Pack:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from loralab.runs.plan import Plan
+from loralab.runs.plan import Plan, drops_out
 
 __all__ = ["pack_key"]
 
@@ -21,9 +21,8 @@ def pack_key(planned: Plan) -> str | None:
     """
     config = planned.config
     plain = config.method.name in ("lora", "head") and not config.lora.dora and config.lora.bias == "none"
-    draws = config.model.dropout > 0 or config.lora.dropout > 0
     threads = planned.device.type == "cpu" and (config.train.threads or 1) > 1
-    if not plain or draws or threads or config.train.micro_batch_size is not None:
+    if not plain or drops_out(config) or threads or config.train.micro_batch_size is not None:
         return None
     values: dict[str, Any] = {name: value for name, value in planned.identity.items() if name not in FREE}
     if "lora" in values:

@@ -31,7 +31,7 @@ from loralab.store import run_directory
 from loralab.store.labels import Labels, label
 from loralab.store.record import PausedRecord, Record
 
-__all__ = ["NUMERICS_VERSION", "Plan", "make_store", "plan", "read_again", "replan", "task_settings"]
+__all__ = ["NUMERICS_VERSION", "Plan", "drops_out", "make_store", "plan", "read_again", "replan", "task_settings"]
 
 # Part of every run's hash; increased when a change alters the losses of a fixed seed.
 NUMERICS_VERSION = 2
@@ -137,6 +137,11 @@ def _steps(config: Config, data: dict[str, str]) -> int:
     return steps_of(config.train.epochs, None, per_epoch=math.ceil(rows / config.train.batch_size))
 
 
+def drops_out(config: Config) -> bool:
+    """Whether training draws dropout masks, from the process's one generator."""
+    return config.model.dropout > 0 or config.lora.dropout > 0
+
+
 def task_settings(task: TaskConfig) -> tasks.TaskSettings:
     """The config's task node as TaskSettings."""
     return tasks.TaskSettings(
@@ -175,8 +180,9 @@ def _identity(config: Config, weights: str, data: dict[str, str]) -> dict[str, A
     values["task"].pop("title", None)
     for name in ("device", "threads", "checkpoint_seconds"):
         del values["train"][name]
-    for name in ("pause_at", "fsdp"):  # drop_added has removed a null and a false
-        values["train"].pop(name, None)
+    # what changes the order of sums alone; with dropout, a part of a batch draws masks of its own
+    for name in ("pause_at", "fsdp", *([] if drops_out(config) else ["micro_batch_size"])):
+        values["train"].pop(name, None)  # drop_added has removed a null and a false
     del values["task"]["files"], values["task"]["revision"]
     if config.probe.every is None:
         del values["probe"]

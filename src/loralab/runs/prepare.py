@@ -21,7 +21,7 @@ from loralab.runs.build import adapted_backbone, objective, read_task
 from loralab.runs.console import Console
 from loralab.runs.data_lines import cut_warning, few_rows_warning, labels_line
 from loralab.runs.objective import Objective
-from loralab.runs.plan import Plan
+from loralab.runs.plan import Plan, drops_out
 from loralab.runs.rates import has_factors, rates_line, steps_of
 from loralab.training import optim
 from loralab.training.batches import Order, by_length
@@ -217,8 +217,7 @@ def _sharded(planned: Plan, backbone: Backbone, ranks: Ranks) -> Ranks:
 
 def workers_of(planned: Plan, threads: int, ranks: Ranks) -> int:
     """One worker per CPU thread; one in all on a GPU, under torchrun, and with dropout (threads share a generator)."""
-    draws = planned.config.model.dropout > 0 or planned.config.lora.dropout > 0
-    return 1 if draws or ranks.count > 1 or planned.device.type != "cpu" else threads
+    return 1 if drops_out(planned.config) or ranks.count > 1 or planned.device.type != "cpu" else threads
 
 
 def parts_of(planned: Plan, ranks: Ranks) -> int:
@@ -235,6 +234,6 @@ def _idle_threads(config: Config, workers: int, parts: int, threads: int) -> str
         return "a CPU run with dropout uses one thread: its threads would share a random generator"
     size = max(1, config.train.batch_size // threads)
     return (
-        f"a step uses {parts} of {threads} threads, one per micro-batch; train.micro_batch_size={size} uses more, with "
-        "other last bits and so as another run"
+        f"a step uses {parts} of {threads} threads, one per micro-batch; train.micro_batch_size={size} uses more, and "
+        "gives other last bits"
     )

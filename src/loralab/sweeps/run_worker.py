@@ -30,6 +30,7 @@ from loralab.runs.console import Console, report_to
 from loralab.store.mirror import Place
 from loralab.store.record import PausedRecord, PretrainingRecord, Record
 from loralab.store.run_lock import LostRunError
+from loralab.sweeps.worker import Ended
 from loralab.training.signals import Interrupted
 
 __all__ = ["Reporter", "Result", "Shared", "prepare"]
@@ -150,14 +151,14 @@ def _result(ending: Any) -> Result:
 def prepare(shared: Shared, send: Callable[..., None]) -> Callable[[Any], Any]:
     """Imports what runs need (torch and transformers take seconds); returns the function that runs a job.
 
-    It gives the Result of a job (a DictConfig), and of a pack (a list of them) a list.
+    It gives the Result of a job (a DictConfig), and sends that of each job of a pack (a list of them).
     """
     setup_globals()
     JobRuntime.instance().set("name", shared.job_name)
     found = operator.attrgetter(shared.function)(importlib.import_module(shared.module))
     task_function = inspect.unwrap(found)  # a @hydra.main would parse the command line again
     with without_collection():
-        from loralab.runs.pack import run_pack
+        from loralab.runs.pack import Ending, run_pack
 
     tidied = False
 
@@ -179,23 +180,34 @@ def prepare(shared: Shared, send: Callable[..., None]) -> Callable[[Any], Any]:
             return Result("done", job.return_value)
         return _failed(outcome(job))
 
-    def packed(configs: list[DictConfig]) -> list[Result]:
+    def packed(configs: list[DictConfig]) -> None:
+        left = [*range(len(configs))]
+
         def about(i: int, content: Any, silence: float | None = None) -> None:
             send((i, content), silence=silence)
 
-        def together(_: DictConfig) -> list[Result]:
-            consoles = [Reporter(partial(about, i)) for i in range(len(configs))]
-            return [*map(_result, run_pack([*map(_config, configs)], consoles))]
+        def warn(content: Any) -> None:
+            about(left[0], content)
 
-        with _warnings(partial(about, 0)):
+        def end(i: int, ending: Ending) -> None:
+            left.remove(i)
+            about(i, Ended(_result(ending)))
+
+        def together(_: DictConfig) -> None:
+            consoles = [Reporter(partial(about, i)) for i in range(len(configs))]
+            run_pack([*map(_config, configs)], consoles, ended=end)
+
+        with _warnings(warn):
             job = run_job(together, configs[0], "hydra.sweep.dir", "hydra.sweep.subdir", shared.context)
         _remove_folder(configs[0])
-        found: list[Result] = job.return_value  # raises what no run is the cause of
-        return found
+        assert job.return_value is None  # raises what no run is the cause of
 
-    def work(job: DictConfig | list[DictConfig]) -> Result | list[Result]:
+    def work(job: DictConfig | list[DictConfig]) -> Result | None:
         try:
-            return packed(job) if isinstance(job, list) else ended(job)
+            if not isinstance(job, list):
+                return ended(job)
+            packed(job)
+            return None
         finally:
             tidy()
 

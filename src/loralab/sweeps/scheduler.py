@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from loralab.sweeps.pool import Event, Pool, Worker
+from loralab.sweeps.worker import Ended
 
 __all__ = ["Job", "JobSource", "Observer", "Outcome", "Scheduler"]
 
@@ -62,9 +63,9 @@ class JobSource(Protocol):
         """Those of `others` that may be of one pack with it, the best first."""
 
     def payload(self, key: str) -> Any:
-        """What the worker's function takes; of a pack, it takes a list of them, and returns a list of results.
+        """What the worker's function takes; of a pack, it takes a list of them.
 
-        It sends a message about job i of a pack as the pair (i, content).
+        It sends a message about job i of a pack as the pair (i, content), and its end as (i, Ended(result)).
         """
 
     def ready(self, key: str) -> None:
@@ -93,6 +94,14 @@ class Observer(Protocol):
     def stopping(self, running: int) -> None: ...
 
 
+@dataclass(frozen=True)
+class _Pack:
+    """What a worker works on: jobs that have not ended, by their numbers; several: whether it began with several."""
+
+    jobs: dict[int, str]
+    several: bool
+
+
 class Scheduler:
     """One pass over `jobs`; `outcomes` collects what they came to.
 
@@ -111,7 +120,7 @@ class Scheduler:
         self.waiting = [job.key for job in sorted(jobs, key=lambda job: -job.seconds)]
         self.attempts = dict.fromkeys(self.jobs, 0)
         self.began: dict[str, float] = {}
-        self.packs: dict[str, list[str]] = {}  # the jobs of each busy worker, by the first of them
+        self.packs: dict[str, _Pack] = {}  # of each busy worker, by the first job
         self.outcomes: dict[str, Outcome] = {}
         self.looked = -HELD_SECONDS  # when held runs were last looked at
         self.stop_by: float | None = None
@@ -169,7 +178,7 @@ class Scheduler:
             self.waiting.remove(key)
             self.attempts[key] += 1
             self.began.setdefault(key, time.time())
-        self.packs[keys[0]] = keys
+        self.packs[keys[0]] = _Pack(dict(enumerate(keys)), several=len(keys) > 1)
         payloads = [self.source.payload(key) for key in keys]
         self.pool.give(worker, keys[0], payloads if len(keys) > 1 else payloads[0])
         for i, key in enumerate(keys):
@@ -179,18 +188,21 @@ class Scheduler:
         return slot + i * len(self.pool.slots)
 
     def _handle(self, event: Event) -> None:
-        keys = self.packs[event.job]
-        packed = len(keys) > 1
+        pack = self.packs[event.job]
         if event.kind == "message":
-            i, content = event.content if packed else (0, event.content)
-            self.observer.message(self._slot(event.slot, i), content)
+            i, content = event.content if pack.several else (0, event.content)
+            if isinstance(content, Ended):
+                self.observer.left(self._slot(event.slot, i))
+                self._conclude(pack.jobs.pop(i), "done", content.result, packed=True)
+            else:
+                self.observer.message(self._slot(event.slot, i), content)
             return
         del self.packs[event.job]
-        for i in range(len(keys)):
+        assert not (pack.several and pack.jobs and event.kind == "done"), "a pack is done, and not all of its jobs"
+        for i in pack.jobs:
             self.observer.left(self._slot(event.slot, i))
-        each = event.content if packed and event.kind == "done" else [event.content] * len(keys)
-        for key, content in zip(keys, each, strict=True):
-            self._conclude(key, event.kind, content, packed=packed)
+        for key in pack.jobs.values():
+            self._conclude(key, event.kind, event.content, packed=pack.several)
 
     def _conclude(self, key: str, kind: str, content: Any, *, packed: bool) -> None:
         """What a worker's last event means for one of its jobs; content: the job's own."""

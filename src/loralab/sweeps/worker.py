@@ -12,13 +12,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from loralab.streams import prepare as prepare_streams
 
-__all__ = ["Prepare", "serve"]
+__all__ = ["Ended", "Prepare", "serve"]
 
 Send = Callable[..., None]
 Prepare = Callable[[Any, Send], Callable[[Any], Any]]
@@ -26,6 +27,14 @@ Prepare = Callable[[Any, Send], Callable[[Any], Any]]
 
 `send(content)` shows that the worker is alive; `send(content, silence=600)` announces a pause of up to 600 seconds.
 """
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Sent about a job of a pack: it has ended, with this result, while others of the pack may go on."""
+
+    result: Any
+
 
 # A run writes its checkpoint between two steps once its parent has died; one that needs longer is stuck.
 ORPHAN_SECONDS = 120

@@ -3,12 +3,15 @@
 LoRA+ (Hayou et al. 2024): train B at lr_B = ratio * lr_A. It is only a choice of parameter groups.
 """
 
+import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import nn
+
+from loralab.errors import UserError
 
 __all__ = ["adamw", "group_table", "optimizer", "param_groups", "param_roles", "schedule"]
 
@@ -119,18 +122,27 @@ def optimizer(
 ) -> torch.optim.Optimizer:
     """The stock optimizer of that name over the groups; each keeps its peak rate as `peak_lr` for the schedule.
 
-    adamw: betas, eps. sgd: with momentum betas[0]; weight decay is added to the gradient, as L2. adafactor (Shazeer and
-    Stern 2018): its second moments are a row and a column for each matrix, and an update has a root mean square of at
-    most its rate. It is transformers', whose rates need not be multiplied by the size of the parameter: torch's always
-    are, and B, which starts at 0, would move at a thousandth of its rate.
+    adamw: betas, eps. sgd: with momentum betas[0]; weight decay is added to the gradient, as L2. lion (Chen et al.
+    2023): the sign of a moment, with betas; UserError where lion-pytorch is not installed. adafactor (Shazeer and Stern
+    2018): its second moments are a row and a column for each matrix, and an update has a root mean square of at most
+    its rate. It is transformers', whose rates need not be multiplied by the size of the parameter: torch's always are,
+    and B, which starts at 0, would move at a thousandth of its rate.
     """
+    found: torch.optim.Optimizer
     if name == "adamw":
         return adamw(groups, betas=betas, eps=eps)
     if name == "sgd":
         return torch.optim.SGD(_with_peaks(groups), momentum=betas[0])
+    if name == "lion":
+        if importlib.util.find_spec("lion_pytorch") is None:
+            raise UserError("optim.name=lion needs lion-pytorch; run: pip install 'loralab[lion]'")
+        from lion_pytorch import Lion
+
+        found = Lion(_with_peaks(groups), betas=(betas[0], betas[1]))
+        return found
     from transformers import Adafactor  # here, since pretraining and benchmarks import this module without it
 
-    found: torch.optim.Optimizer = Adafactor(_with_peaks(groups), scale_parameter=False, relative_step=False)
+    found = Adafactor(_with_peaks(groups), scale_parameter=False, relative_step=False)
     return found
 
 
