@@ -16,6 +16,9 @@ Tell = Callable[..., None]
 # Read at import, before any job.
 AT_IMPORT = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")}
 
+# Signals of a pack that came before the job that waits for one.
+EARLY: list[int] = []
+
 
 def prepare(shared: Any, tell: Tell) -> Callable[[Any], Any]:
     """A worker's function: a job is (name of a function here, its argument), and a list of them a pack."""
@@ -23,9 +26,11 @@ def prepare(shared: Any, tell: Tell) -> Callable[[Any], Any]:
     def work(job: tuple[str, Any] | list[tuple[str, Any]]) -> Any:
         if isinstance(job, list):
             told = [lambda content, i=i: tell((i, content)) for i in range(len(job))]
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # for the job that waits for one
+            EARLY.clear()
+            signal.signal(signal.SIGTERM, lambda number, _: EARLY.append(number))
             for i, (name, argument) in enumerate(job):
                 told[i](Ended(JOBS[name](argument, shared, told[i])))
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             return None
         name, argument = job
         return JOBS[name](argument, shared, tell)
@@ -148,9 +153,8 @@ def _stop(argument: Any, shared: Any, tell: Tell) -> Any:
     """Works until it is stopped, then writes its checkpoint to the file, as a run does."""
     stopped: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     tell("started")
-    while not stopped:
+    while not stopped + EARLY:
         time.sleep(0.01)
     signal.signal(signal.SIGTERM, before)
     time.sleep(0.3)  # writing a checkpoint takes time
