@@ -16,7 +16,7 @@ from tests.small_studies import NAME, write
 from tests.test_sweep import finish, records, start, trained, workers
 
 STEPS = 60
-SETTINGS = (*FP32, f"train.steps={STEPS}", "train.eval_every=30", "train.checkpoint_seconds=0.1")
+SETTINGS = (*FP32[:2], FP32[3], f"train.steps={STEPS}", "train.eval_every=30", "train.checkpoint_seconds=0.1")
 DIVERGES: dict[str, Any] = {"optim.lr": 1e4, "optim.clip": "null"}
 PAUSES: dict[str, Any] = {"train.pause_at": 40}
 # 16 runs that differ in all that those of a pack may; one diverges and one is paused.

@@ -57,4 +57,4 @@ def test_the_other_heads_are_beside_it_where_they_are_committed(
 
 def test_the_question_says_that_the_head_is_tuned(frame: pd.DataFrame) -> None:
     (question,) = RATE.questions(frame)
-    assert "the head's rate is tuned" in question.text and "40 fresh seeds" in RATE.caption(frame)
+    assert "the head's rate is tuned" in question.text and "20 fresh seeds" in RATE.caption(frame)
