@@ -20,3 +20,5 @@ def test_commit_and_diff_are_the_checkouts(tmp_path: Path) -> None:
 
 def test_versions_are_those_installed() -> None:
     assert provenance.versions()["torch"] == metadata.version("torch")
+    extra = {each.name: each.version for each in metadata.distributions() if each.name in provenance.OPTIONAL}
+    assert {name: provenance.versions().get(name) for name in provenance.OPTIONAL if name in extra} == extra

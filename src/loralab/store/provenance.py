@@ -24,6 +24,8 @@ PACKAGES = (
     "omegaconf",
     "safetensors",
 )
+# What some runs compute with, recorded where it is installed.
+OPTIONAL = ("bitsandbytes", "lion-pytorch")
 
 
 @functools.cache
@@ -57,10 +59,11 @@ def code_fingerprint() -> str:
 @functools.cache
 def versions() -> dict[str, str]:
     """Package -> version, including Python and the platform."""
+    there = {each.name for package in OPTIONAL for each in metadata.distributions(name=package)}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **{p: metadata.version(p) for p in PACKAGES},
+        **{p: metadata.version(p) for p in (*PACKAGES, *(p for p in OPTIONAL if p in there))},
     }
 
 
