@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -98,7 +99,7 @@ def test_a_pack_is_as_large_as_asked_and_by_itself_on_gpus_alone() -> None:
     assert pack_size("auto", lambda: [{"CUDA_VISIBLE_DEVICES": "3"}]) == GPU_PACK > 1
 
 
-@pytest.mark.parametrize("pack", [0, -1, True, "many", "8"])
-def test_any_other_pack_is_refused(pack: int | str) -> None:
+@pytest.mark.parametrize("pack", [0, -1, True, None, 2.5, "many", "8"])
+def test_any_other_pack_is_refused(pack: Any) -> None:
     with pytest.raises(UserError, match=r"hydra.launcher.pack: got .*; it must be a whole number at least 1, or auto"):
         check_pack(pack)

@@ -4,7 +4,7 @@ __all__ = ["OWN", "TOPICS", "ordered", "topic_of"]
 
 TOPICS = {
     "λ, the ratio of the learning rates": (
-        "ratio", "ratio_seeds", "ratio_fine", "rank_ratio", "ratio_imdb", "ratio_imdb_seeds", "convergence",
+        "ratio_seeds", "ratio", "ratio_fine", "rank_ratio", "ratio_imdb", "ratio_imdb_seeds", "convergence",
         "ratio_head", "ratio_head_seeds", "head_rate", "ratio_decoder", "ratio_sql", "lr_grid", "best_ratio",
         "protocol",
     ),

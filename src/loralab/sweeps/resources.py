@@ -36,7 +36,7 @@ def slots(*, device: str, threads: int | None, count: int | None, per_gpu: int) 
     return [{**place, **_threads(each)} for place in places]
 
 
-def check_pack(pack: int | str) -> None:
+def check_pack(pack: object) -> None:
     """Raises UserError unless `hydra.launcher.pack` is a number of runs or auto."""
     if pack != "auto" and (not isinstance(pack, int) or isinstance(pack, bool) or pack < 1):
         raise UserError(f"hydra.launcher.pack: got {brief(pack)}; it must be a whole number at least 1, or auto")
