@@ -64,7 +64,7 @@ def test_the_settings_stand_below_with_a_column_for_each_pooled_claim() -> None:
 
 def test_the_primary_claims_come_first_and_those_not_identified_are_counted() -> None:
     page = markdown([GAIN, POWER])
-    assert "One for each question; 1 of 2 are not identified." in page
+    assert "One for each question and paper; 1 of 2 are not identified (study by study, 1 of 2)." in page
     assert page.index("## Primary claims") < page.index("## [ratio]") < page.index("## [width]")
     primary = [line for line in page.splitlines() if line.startswith("| [")]
     assert [line.split("|")[4].strip() for line in primary] == ["big", "lr_A"]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from loralab.studies import captions
+from loralab.studies.across import across
 from loralab.studies.questions import Claim, Question, amount, value_text
 from loralab.studies.stats import Interval
 from loralab.studies.verdicts import UNKNOWN
@@ -26,6 +27,8 @@ margin that the sweep's file names, the difference that counts as none. A claim 
 | equivalent | the 90% interval lies within the margin of 0 | |
 | not identified | else | else |
 
+Where several studies put one question to one paper, the first table has the mean over their settings, each weighed by
+its precision, and of studies with the same setting the one with the most seeds.
 An equivalent gain may contradict its number too. Levels are adjusted over the question's claims (Holm); the printed
 95% intervals are not. Differences in accuracy and loss are means over the settings that stand below them. The model is
 mixed: settings fixed, seeds and test items random, one error variance for all arms. `all such settings` is Hartung and
@@ -37,21 +40,27 @@ Each number holds for its own backbone, task and number of steps.
 
 
 def markdown(questions: Sequence[Question]) -> str:
-    """analysis/claims.md: the primary claim of each question, then the questions one by one."""
-    unknown = sum(question.verdicts[0] == UNKNOWN for question in questions)
+    """analysis/claims.md: the primary claim of each question, then those of several studies, then all one by one."""
+    primary = across(questions)
+    joined = [each for each in primary if each not in questions]
     page = [
         HEAD,
         "## Primary claims",
         "",
-        f"One for each question; {unknown} of {len(questions)} are {UNKNOWN}.",
+        f"One for each question and paper; {_unknown(primary)} of {len(primary)} are {UNKNOWN} (study by study, "
+        f"{_unknown(questions)} of {len(questions)}).",
         "",
         *_table(
             ("study", "paper", "question", "claim", "the paper's number", "ours", "verdict"),
-            [(_link(each), each.source, each.text, *_row(each, 0)) for each in questions],
+            [(_links(each), each.source, each.text, *_row(each, 0)) for each in primary],
         ),
-        *(line for question in questions for line in ["", *_block(question)]),
+        *(line for question in [*joined, *questions] for line in ["", *_block(question)]),
     ]
     return "\n".join([*page, ""])
+
+
+def _unknown(questions: Sequence[Question]) -> int:
+    return sum(question.verdicts[0] == UNKNOWN for question in questions)
 
 
 def embedded(text: str, questions: Sequence[Question]) -> str:
@@ -98,7 +107,7 @@ def _block(question: Question) -> list[str]:
         rows.append([arm, paper, question.tested(claim), ours, *more, verdict])
     extra = ["all such settings"] * several + ["test loss, nats"] * losses
     return [
-        f"## {_link(question)}: {question.text}",
+        f"## {_links(question)}: {question.text}",
         "",
         f"{question.source}. Margin: {amount(question.margin, unit)}.",
         "",
@@ -122,8 +131,8 @@ def _interval(found: Interval | None, unit: str) -> str:
     return "" if found is None or math.isnan(found.low) else value_text(found, unit).partition(", n =")[0]
 
 
-def _link(question: Question) -> str:
-    return f"[{question.study}](figures/{question.study}.png)"
+def _links(question: Question) -> str:
+    return ", ".join(f"[{study}](figures/{study}.png)" for study in question.study.split(", "))
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -173,7 +173,8 @@ def _exp(found: Interval) -> Interval:
 def population_mean(gains: Array, errors: Array) -> Interval:
     """The mean over a population of settings: random effects with Hartung and Knapp's interval of t(settings - 1).
 
-    doi 10.1002/sim.1009; the variance between settings is Paule and Mandel's. NaN ends for one setting.
+    doi 10.1002/sim.1009; the variance between settings is Paule and Mandel's. Where the settings agree by more than
+    their errors say, these errors count (Roever et al. 2015, doi 10.1186/s12874-015-0091-1). NaN ends for one setting.
     """
     from statsmodels.stats.meta_analysis import combine_effects
 
@@ -183,7 +184,8 @@ def population_mean(gains: Array, errors: Array) -> Interval:
         return mean_interval(gains)
     with np.errstate(divide="ignore"):  # of a share of variance that is not used, where the gains are equal
         found = combine_effects(gains, errors**2, method_re="iterated", use_t=True)
-    return interval_of(float(found.mean_effect_re), float(found.sd_eff_w_re_hksj), len(gains) - 1, len(gains))
+    error = max(float(found.sd_eff_w_re_hksj), float(found.sd_eff_w_re))
+    return interval_of(float(found.mean_effect_re), error, len(gains) - 1, len(gains))
 
 
 def _pairs(runs: "pd.DataFrame", own: object, base: object, arm: str) -> list[Pair]:

@@ -19,6 +19,7 @@ __all__ = [
     "HELD",
     "UNKNOWN",
     "Verdict",
+    "degrees_of",
     "power",
     "seeds_needed",
     "standard_error",
@@ -78,14 +79,13 @@ def power(found: Interval, gain: float) -> float:
     """
     if not _judgeable(found):
         return math.nan
-    error, degrees = standard_error(found), _degrees(found)
+    error, degrees = standard_error(found), degrees_of(found)
     if error == 0:
         return float(gain != 0)
     edge = float(scipy.stats.t.ppf(1 - LEVEL / 2, degrees))
-    beyond = scipy.stats.nct.sf(edge, degrees, abs(gain) / error) + scipy.stats.nct.cdf(
-        -edge, degrees, abs(gain) / error
-    )
-    return float(beyond)
+    off = abs(gain) / error
+    other = scipy.stats.nct.cdf(-edge, degrees, off)  # NaN at some distances, where it is below 1e-20
+    return float(scipy.stats.nct.sf(edge, degrees, off) + np.nan_to_num(other))
 
 
 def seeds_needed(found: Interval, margin: float, *, items: float = 0.0) -> float:
@@ -114,7 +114,7 @@ def seeds_needed(found: Interval, margin: float, *, items: float = 0.0) -> float
 
 def standard_error(found: Interval) -> float:
     """Of a mean, from its 95% interval."""
-    return (found.high - found.low) / 2 / float(scipy.stats.t.ppf(0.975, _degrees(found)))
+    return (found.high - found.low) / 2 / float(scipy.stats.t.ppf(0.975, degrees_of(found)))
 
 
 def _above(found: Interval, value: float, sign: float = 1) -> float:
@@ -123,15 +123,16 @@ def _above(found: Interval, value: float, sign: float = 1) -> float:
     side = found.estimate - found.low if sign > 0 else found.high - found.estimate
     if distance < 0:  # the end toward the value is the other one
         side = found.high - found.low - side
-    error = side / float(scipy.stats.t.ppf(0.975, _degrees(found)))
+    error = side / float(scipy.stats.t.ppf(0.975, degrees_of(found)))
     if error == 0:
         return float(distance <= 0)
-    return float(scipy.stats.t.sf(distance / error, _degrees(found)))
+    return float(scipy.stats.t.sf(distance / error, degrees_of(found)))
 
 
 def _judgeable(found: Interval) -> bool:
     return all(map(math.isfinite, (found.low, found.high))) and found.n > 1
 
 
-def _degrees(found: Interval) -> float:
+def degrees_of(found: Interval) -> float:
+    """Of freedom of Student's t."""
     return found.n - 1 if found.degrees is None else found.degrees
