@@ -12,7 +12,7 @@ demo: $(VENV)/.ready          ## LoRA+ on the real MiniLM and Rotten Tomatoes, a
 PYTEST = "$(RUN)" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.ready          ## the gate, some minutes; tests that need a GPU are skipped where there is none
-	$(PYTEST) -m gate
+	$(PYTEST) -m gate --durations=10
 
 test-all: $(VENV)/.ready      ## every test: each kill, each launcher, the smoke size of every study; about 12 minutes on two cores
 	$(PYTEST)
