@@ -79,6 +79,14 @@ def _fail(argument: Any, shared: Any, tell: Tell) -> Any:
     return "failed"
 
 
+def _stopped_once(argument: Any, shared: Any, tell: Tell) -> Any:
+    """As a run that another process asks to stop, where the file is not there."""
+    if Path(argument).exists():
+        return "at last"
+    Path(argument).touch()
+    return "stopped"
+
+
 def _raise(argument: Any, shared: Any, tell: Tell) -> Any:
     raise RuntimeError(argument)
 
@@ -176,6 +184,7 @@ JOBS: dict[str, Callable[[Any, Any, Tell], Any]] = {
     "tell": _tell,
     "alive": _alive,
     "fail": _fail,
+    "stopped once": _stopped_once,
     "raise": _raise,
     "leave": _leave,
     "leave once": _leave_once,

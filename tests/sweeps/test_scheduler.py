@@ -313,6 +313,19 @@ def test_a_pack_is_its_workers_share(pools: dict[int, Pool]) -> None:
     assert sorted(began) == [0, 1, 2, 3], "two packs of two, each in a slot of the pool"
 
 
+def test_a_job_that_leaves_its_pack_is_tried_again_while_the_pack_works(pools: dict[int, Pool], tmp_path: Path) -> None:
+    payloads = {
+        "a1": ("stopped once", str(tmp_path / "asked")),
+        "a2": ("alive", 2),
+        "a3": ("double", 1),
+        "a4": ("double", 1),
+    }
+    run, _, observer = scheduler(pools[2], payloads, pack=2)
+    assert statuses(run.run()) == dict.fromkeys(payloads, "success")
+    ended = observer.keys("ended")
+    assert observer.keys("retried") == ["a1"] and ended.index("a1") < ended.index("a2")
+
+
 def test_a_pack_leaves_out_what_is_done_or_held(pool: Pool) -> None:
     run, source, observer = scheduler(pool, {f"a{i}": ("double", i) for i in range(4)}, pack=4)
     source.outcomes["a1"], source.held_until["a2"] = Outcome("success"), time.monotonic() + 1

@@ -187,7 +187,8 @@ def prepare(shared: Shared, send: Callable[..., None]) -> Callable[[Any], Any]:
             send((i, content), silence=silence)
 
         def warn(content: Any) -> None:
-            about(left[0], content)
+            for first in left[:1]:
+                about(first, content)
 
         def end(i: int, ending: Ending) -> None:
             left.remove(i)

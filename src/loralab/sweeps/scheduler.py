@@ -120,7 +120,7 @@ class Scheduler:
         self.waiting = [job.key for job in sorted(jobs, key=lambda job: -job.seconds)]
         self.attempts = dict.fromkeys(self.jobs, 0)
         self.began: dict[str, float] = {}
-        self.packs: dict[str, _Pack] = {}  # of each busy worker, by the first job
+        self.packs: dict[int, _Pack] = {}  # of each busy worker, by its slot
         self.outcomes: dict[str, Outcome] = {}
         self.looked = -HELD_SECONDS  # when held runs were last looked at
         self.stop_by: float | None = None
@@ -178,7 +178,7 @@ class Scheduler:
             self.waiting.remove(key)
             self.attempts[key] += 1
             self.began.setdefault(key, time.time())
-        self.packs[keys[0]] = _Pack(dict(enumerate(keys)), several=len(keys) > 1)
+        self.packs[worker.slot] = _Pack(dict(enumerate(keys)), several=len(keys) > 1)
         payloads = [self.source.payload(key) for key in keys]
         self.pool.give(worker, keys[0], payloads if len(keys) > 1 else payloads[0])
         for i, key in enumerate(keys):
@@ -188,16 +188,16 @@ class Scheduler:
         return slot + i * len(self.pool.slots)
 
     def _handle(self, event: Event) -> None:
-        pack = self.packs[event.job]
+        pack = self.packs[event.slot]
         if event.kind == "message":
             i, content = event.content if pack.several else (0, event.content)
             if isinstance(content, Ended):
                 self.observer.left(self._slot(event.slot, i))
                 self._conclude(pack.jobs.pop(i), "done", content.result, packed=True)
-            else:
+            elif i in pack.jobs:
                 self.observer.message(self._slot(event.slot, i), content)
             return
-        del self.packs[event.job]
+        del self.packs[event.slot]
         assert not (pack.several and pack.jobs and event.kind == "done"), "a pack is done, and not all of its jobs"
         for i in pack.jobs:
             self.observer.left(self._slot(event.slot, i))
